@@ -1,0 +1,12 @@
+"""Equivariant layers and networks; tensors only. A new architecture is one file in this folder."""
+
+import importlib
+import pkgutil
+
+from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn.network import ARCHITECTURES, Network, architecture
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["ARCHITECTURES", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network", "architecture"]

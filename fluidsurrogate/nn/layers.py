@@ -1,0 +1,144 @@
+"""Group convolutions on periodic, cell-centred grids (Cohen & Welling 2016, arXiv:1602.07576).
+
+Features are functions on the group and the plane, (batch, channel, α, y, x), α running over `group.elements`; an
+element a moves them by (a·F)(g, x) = F(a⁻¹g, a⁻¹x). A field of the flow, (batch, component, y, x), becomes a feature by
+lifting and a field again by pooling over α. Each layer's free weights live on one orientation; `kernel()` expands them
+to all of them by one gather, after which the layer is one `conv2d` on channel × α channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from solvers import Element, FieldSpec, Group, act_on_fields
+from solvers.symmetry import move
+
+Kernel = tuple[Tensor, Tensor]
+Field = Float[Tensor, "batch component y x"]
+Feature = Float[Tensor, "batch channel alpha y x"]
+
+
+def signed_gather(group: Group, shape: Sequence[int], act: Callable[[Tensor, Element], Tensor]) -> tuple:
+    """Where each entry of g·ψ comes from in ψ, and its sign, for every g: (index, sign), each (|G|, *shape).
+
+    Every element permutes the entries of a kernel up to signs, so the action on a kernel of labels is all there is to
+    know about it.
+    """
+    labels = torch.arange(1.0, math.prod(shape) + 1, dtype=torch.float64).reshape(tuple(shape))
+    moved = torch.stack([act(labels, g) for g in group])
+    return (moved.abs() - 1).long(), moved.sign()
+
+
+def act_on_regular(group: Group, kernel: Float[Tensor, "*batch alpha y x"], g: Element) -> Tensor:
+    """(g·F)(h, x) = F(g⁻¹h, g⁻¹x)."""
+    inverse = group.inverse(g)
+    order = [group.index(group.product(inverse, h)) for h in group]
+    return move(kernel[..., order, :, :], g)
+
+
+def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
+    """`conv2d` with circular padding that keeps the size."""
+    weight, bias = kernel
+    pad = dilation * (weight.shape[-1] // 2)
+    if pad:
+        x = F.pad(x, (pad, pad, pad, pad), mode="circular")
+    return F.conv2d(x, weight, bias, dilation=dilation)
+
+
+class LiftingConv2d(nn.Module):
+    """Field → feature: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y)  (eq. 10; the kernel turns like a field).
+
+    Typed: `fields` say how each component transforms, so that a pseudoscalar's kernel changes sign under a mirror.
+    In (batch, Σ components, y, x), out (batch, channels, |G|, y, x). `size` must be odd.
+    """
+
+    def __init__(self, group: Group, fields: Sequence[FieldSpec], channels: int, size: int = 3) -> None:
+        super().__init__()
+        _check_odd(size)
+        self.group = group
+        components = sum(field.components for field in fields)
+        self.weight = nn.Parameter(torch.empty(channels, components, size, size))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(components * size**2))
+        index, sign = signed_gather(group, (components, size, size), lambda k, g: act_on_fields(fields, k, g))
+        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("sign", sign.float(), persistent=False)
+
+    def kernel(self) -> Kernel:
+        """Expanded weight (channels·|G|, components, size, size) and bias."""
+        weight = self.weight.flatten(1)[:, self.index] * self.sign.to(self.weight.dtype)
+        return weight.flatten(0, 1), self.bias.repeat_interleave(len(self.group))
+
+    def forward(self, x: Field, kernel: Kernel | None = None) -> Feature:
+        y = periodic_conv2d(x, kernel or self.kernel())
+        return y.unflatten(1, (-1, len(self.group)))
+
+
+class GroupConv2d(nn.Module):
+    """Feature → feature: [F ⋆ ψ](g, x) = Σ_h Σ_y ψ(g⁻¹h, g⁻¹y) F(h, x + y)  (eq. 11).
+
+    In and out (batch, channel, |G|, y, x). `size` must be odd.
+    """
+
+    def __init__(self, group: Group, channels_in: int, channels: int, size: int = 3, dilation: int = 1) -> None:
+        super().__init__()
+        _check_odd(size)
+        self.group, self.dilation = group, dilation
+        order = len(group)
+        self.weight = nn.Parameter(torch.empty(channels, channels_in, order, size, size))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(channels_in * order * size**2))
+        index, _ = signed_gather(group, (order, size, size), lambda k, g: act_on_regular(group, k, g))
+        self.register_buffer("index", index, persistent=False)
+
+    def kernel(self) -> Kernel:
+        """Expanded weight (channels·|G|, channels_in·|G|, size, size) and bias."""
+        weight = self.weight.flatten(2)[:, :, self.index]  # (out, in, g, h, y, x)
+        weight = weight.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        return weight, self.bias.repeat_interleave(len(self.group))
+
+    def forward(self, x: Feature, kernel: Kernel | None = None) -> Feature:
+        y = periodic_conv2d(x.flatten(1, 2), kernel or self.kernel(), self.dilation)
+        return y.unflatten(1, (-1, len(self.group)))
+
+
+class GroupPool2d(nn.Module):
+    """Feature → field, pooling over α: one channel in for each component out.
+
+    `mean`: f(x) = 1/|G| Σ_g ρ(g) F(g, x), the projection onto the field's representation, right for every type.
+    `max`: the largest F over α for scalars; for pseudoscalars max + min of the sign-twisted det(g) F(g, x), which is
+    odd under mirrors. A plain max over α is right for scalars only: it gives the same number before and after a mirror,
+    where a pseudoscalar must change its sign (`tests/fluidsurrogate/nn/test_layers.py` shows it fail).
+    """
+
+    def __init__(self, group: Group, fields: Sequence[FieldSpec], reduce: str = "mean") -> None:
+        super().__init__()
+        if reduce not in ("mean", "max"):
+            raise ValueError(f"reduce must be 'mean' or 'max' (got {reduce!r})")
+        if reduce == "max" and any(field.order for field in fields):
+            raise ValueError("reduce='max' is for scalars and pseudoscalars; a vector leaves by 'mean'")
+        self.reduce, self.fields = reduce, tuple(fields)
+        matrices = [torch.block_diag(*(g.representation(field) for field in fields)) for g in group]
+        self.register_buffer("representation", torch.stack(matrices).float(), persistent=False)
+        twisted = [field.parity < 0 for field in fields]
+        self.register_buffer("twisted", torch.tensor(twisted)[:, None, None], persistent=False)
+
+    def forward(self, x: Feature) -> Field:
+        representation = self.representation.to(x.dtype)
+        if self.reduce == "mean":
+            return torch.einsum("gij,bjgyx->biyx", representation, x) / len(representation)
+        signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
+        untwisted = x * signs[:, :, None, None]
+        largest = untwisted.amax(2)
+        return torch.where(self.twisted, largest + untwisted.amin(2), largest)
+
+
+def _check_odd(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"kernel size must be odd, so that it has a centre (got {size})")

@@ -1,0 +1,56 @@
+"""Kolmogorov flow: a shear that the forcing feeds and that its own instability breaks up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers.flows.base import Flow, flow, require_positive
+from solvers.flows.starts import banded_vorticity
+from solvers.grid import Grid
+from solvers.symmetry import C2
+
+
+@flow("kolmogorov")
+@dataclass(frozen=True, kw_only=True)
+class Kolmogorov(Flow):
+    """∂ω/∂t + u·∇ω = ν∇²ω − μω − A k cos(k y), the body force being A sin(k y) in x (Meshalkin & Sinai 1961,
+    doi:10.1016/0021-8928(62)90149-1).
+
+    Point group C2: the half turn keeps forcing and flow; a mirror would need the forcing, a pseudoscalar, to change
+    sign, which it does only together with a shift by half a wavelength. Translations: every one in x, whole
+    wavelengths in y. Good values: box 2π, `waves` 4, A = 1, ν = 1e-2, drag 0.1.
+
+    Attributes:
+        amplitude: A [length/time²].
+        waves: waves of the forcing across the box in y; k = 2π waves / length.
+        rms, wavenumber: of the random start, as in `decaying`.
+    """
+
+    amplitude: float = 1.0
+    waves: int = 4
+    wavenumber: float = 4.0
+    rms: float = 1.0
+    drag: float = 0.1
+    spin_up: float = 5.0
+
+    group = C2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(amplitude=self.amplitude, waves=self.waves, wavenumber=self.wavenumber, rms=self.rms)
+
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+        return banded_vorticity(grid, seeds, self.wavenumber, 1.0, self.rms)
+
+    def forcing(self, grid: Grid) -> Float[Tensor, "y x"]:
+        if self.waves > (grid.n[0] - 1) // 3:
+            raise ValueError(f"grid.n = {grid.n[0]} is too coarse for {self.waves} waves of forcing; take a larger n")
+        y, x = grid.coordinates()
+        k = 2 * math.pi * self.waves / grid.length[0]
+        return (-self.amplitude * k * torch.cos(k * y))[:, None].expand(len(y), len(x)).contiguous()

@@ -1,0 +1,133 @@
+"""Periodic, cell-centred grids and exact transfer between them.
+
+Samples sit at x = (i + ½) Δx. With cell centres, `rot90` and `flip` of an array are exact rotations and mirrors about
+the middle of the box; on node-centred grids they are off by one cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A periodic rectangle with `n` cells and side `length`, each as (y, x); a single number means a square.
+
+    Every n is even and at least 8. Raises ValueError otherwise, and for a length that is not positive and finite.
+    """
+
+    n: tuple[int, int]
+    length: tuple[float, float] = (2 * math.pi, 2 * math.pi)
+
+    def __post_init__(self) -> None:
+        n, length = _pair(self.n, "n"), _pair(self.length, "length")
+        if any(int(m) != m or m < 8 or m % 2 for m in n):
+            raise ValueError(f"n must be even and at least 8 (got {_show(n)})")
+        if any(not math.isfinite(side) or side <= 0 for side in length):
+            raise ValueError(f"length must be positive and finite (got {_show(length)})")
+        object.__setattr__(self, "n", (int(n[0]), int(n[1])))
+        object.__setattr__(self, "length", (float(length[0]), float(length[1])))
+
+    @classmethod
+    def square(cls, n: int, length: float = 2 * math.pi) -> Grid:
+        """n × n cells on a square of side `length`."""
+        return cls((n, n), (length, length))
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """(Δy, Δx)."""
+        return self.length[0] / self.n[0], self.length[1] / self.n[1]
+
+    @property
+    def is_square(self) -> bool:
+        """True where a quarter turn maps the grid onto itself: equal cells and equal sides."""
+        return self.n[0] == self.n[1] and math.isclose(self.length[0], self.length[1], rel_tol=1e-12)
+
+    def coordinates(self, dtype: torch.dtype = torch.float64, device: torch.device | None = None):
+        """Cell centres y (ny,) and x (nx,)."""
+        return tuple(
+            (torch.arange(n, dtype=dtype, device=device) + 0.5) * step
+            for n, step in zip(self.n, self.spacing, strict=True)
+        )
+
+    def wavenumbers(self, device: torch.device | None = None) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
+        """Angular wavenumbers (ky, kx) of `torch.fft.rfft2`, float64, broadcastable to (ny, nx // 2 + 1)."""
+        (ny, nx), (dy, dx) = self.n, self.spacing
+        ky = 2 * math.pi * torch.fft.fftfreq(ny, dy, dtype=torch.float64, device=device)
+        kx = 2 * math.pi * torch.fft.rfftfreq(nx, dx, dtype=torch.float64, device=device)
+        return ky[:, None], kx[None, :]
+
+    def odd_wavenumbers(self, device: torch.device | None = None):
+        """As `wavenumbers`, the Nyquist entries zero: what an odd derivative of a real field multiplies by."""
+        ky, kx = self.wavenumbers(device)
+        ky, kx = ky.clone(), kx.clone()
+        ky[self.n[0] // 2], kx[:, self.n[1] // 2] = 0, 0
+        return ky, kx
+
+    def retained(self, device: torch.device | None = None) -> Bool[Tensor, "ny kx"]:
+        """The two-thirds rule: modes with |m| ≤ (n − 1) // 3 on each axis, whose products alias onto none of them."""
+        (ny, nx) = self.n
+        my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64, device=device).abs()[:, None]
+        mx = torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64, device=device)[None, :]
+        return (my <= (ny - 1) // 3) & (mx <= (nx - 1) // 3)
+
+
+def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> Float[Tensor, "*batch y2 x2"]:
+    """The band-limited function behind `field`, evaluated at the cell centres of `target` (coarser or finer).
+
+    Coefficients are cut or padded and multiplied by exp(i k·(Δ_target − Δ_source)/2), since the first cell centres of
+    two grids lie at different places; the Nyquist modes of the coarser grid are dropped. Striding instead would alias,
+    and omitting the shift would displace the field. Raises ValueError where the boxes differ.
+    """
+    if not all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(source.length, target.length, strict=True)):
+        raise ValueError(f"resample keeps the box: {source.length} is not {target.length}")
+    coefficients = torch.fft.rfft2(field)
+    my, mx = (min(a, b) // 2 - 1 for a, b in zip(source.n, target.n, strict=True))
+    shape = (*field.shape[:-2], target.n[0], target.n[1] // 2 + 1)
+    out = coefficients.new_zeros(shape)
+    out[..., : my + 1, : mx + 1] = coefficients[..., : my + 1, : mx + 1]
+    out[..., -my:, : mx + 1] = coefficients[..., -my:, : mx + 1]
+    out = out * _centre_phase(target, source, field.device).to(out.dtype)
+    return torch.fft.irfft2(out, s=target.n) * (math.prod(target.n) / math.prod(source.n))
+
+
+def sample_modes(coefficients: Tensor, grid: Grid) -> Float[Tensor, "batch y x"]:
+    """Evaluate Σ_m a_m exp(i k_m·x) at the cell centres, for any grid that resolves the modes.
+
+    `coefficients` (batch, 2M + 1, K + 1), complex: my = −M … M, mx = 0 … K. The modes with mx < 0 are the complex
+    conjugates, those of the column mx = 0 must already be. Raises ValueError where the grid is too coarse.
+    """
+    batch, rows, columns = coefficients.shape
+    my, mx = rows // 2, columns - 1
+    if my >= grid.n[0] // 2 or mx >= grid.n[1] // 2:
+        raise ValueError(f"grid of n = {_show(grid.n)} is too coarse for modes up to ({my}, {mx}); take a larger n")
+    out = coefficients.new_zeros(batch, grid.n[0], grid.n[1] // 2 + 1)
+    out[:, : my + 1, : mx + 1] = coefficients[:, my:]
+    out[:, grid.n[0] - my :, : mx + 1] = coefficients[:, :my]
+    ky, kx = grid.wavenumbers(coefficients.device)
+    phase = torch.exp(0.5j * (ky * grid.spacing[0] + kx * grid.spacing[1])).to(coefficients.dtype)
+    return torch.fft.irfft2(out * phase, s=grid.n, norm="forward")
+
+
+def _centre_phase(target: Grid, source: Grid, device: torch.device) -> Tensor:
+    ky, kx = target.wavenumbers(device)
+    shift_y, shift_x = (0.5 * (a - b) for a, b in zip(target.spacing, source.spacing, strict=True))
+    return torch.exp(1j * (ky * shift_y + kx * shift_x))
+
+
+def _pair(value, name: str) -> tuple:
+    if isinstance(value, Sequence):
+        if len(value) != 2:
+            raise ValueError(f"{name} must be one number or [y, x] (got {list(value)})")
+        return tuple(value)
+    return value, value
+
+
+def _show(pair: tuple) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"[{pair[0]}, {pair[1]}]"

@@ -1,0 +1,231 @@
+"""The incompressible Navier–Stokes equations in two dimensions, pseudo-spectral, in vorticity form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from solvers.etdrk import INTEGRATORS, Integrator
+from solvers.fields import FORCING, VORTICITY, StateSpec
+from solvers.grid import Grid
+from solvers.stepper import Inputs, State, Stepper
+
+Spectrum = Complex[Tensor, "batch 1 ky kx"]
+MAX_SUBSTEPS = 100_000
+
+
+@dataclass(frozen=True)
+class SpectralCarry:
+    """Between two intervals: ω̂, f̂ (None where unforced), and the inner steps that each trajectory takes next."""
+
+    vorticity: Spectrum
+    forcing: Tensor | None
+    substeps: tuple[int, ...]
+
+
+class NavierStokes2D(Stepper[SpectralCarry]):
+    """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on a periodic rectangle, with ω = ∂v/∂x − ∂u/∂y, ∇²ψ = −ω, u = (∂ψ/∂y, −∂ψ/∂x).
+
+    Advection is the four-transform flux form −u·∇ω = ∂x∂y(u² − v²) − (∂xx − ∂yy)(uv), dealiased by the two-thirds
+    rule; ν and μ are exact through ETDRK (see `solvers.etdrk`). Called on a state (batch, 1, y, x) it gives the state
+    one `interval` later. Differentiable with respect to state and forcing.
+
+    Args:
+        viscosity: ν ≥ 0 [length²/time].
+        interval: time between two stored states.
+        dt: the inner time step, which must divide `interval`; None: for each trajectory the longest that divides it
+            and keeps Δt · max(|u|/Δx + |v|/Δy) below the scheme's bound, looked at once an interval. A trajectory
+            that outgrows its bound within the interval is done again from the interval's start with halved steps, so
+            none depends on its neighbours in the batch.
+        drag: μ ≥ 0 [1/time].
+        forcing: f, a pseudoscalar (y, x), the default of the input `forcing`; None: unforced.
+        order: 4 (ETDRK4) or 2 (ETDRK2).
+
+    Raises:
+        ValueError: for values out of range, a `dt` that does not divide `interval`, or a flow that would need more
+            than 100,000 inner steps an interval.
+    """
+
+    equation = "d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f"
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        viscosity: float,
+        interval: float,
+        dt: float | None = None,
+        drag: float = 0.0,
+        forcing: Float[Tensor, "y x"] | None = None,
+        order: int = 4,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        for name, value in (("viscosity", viscosity), ("drag", drag)):
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} must be finite and at least 0 (got {value})")
+        if not math.isfinite(interval) or interval <= 0:
+            raise ValueError(f"interval must be positive and finite (got {interval})")
+        if order not in INTEGRATORS:
+            raise ValueError(f"order must be one of {sorted(INTEGRATORS)} (got {order})")
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be float32 or float64 (got {dtype})")
+        self.fixed_substeps = None if dt is None else _divisions(interval, dt)
+        self.grid, self.viscosity, self.drag = grid, float(viscosity), float(drag)
+        self.dt, self.dtype, self.device = dt, dtype, torch.device(device or "cpu")
+        self.scheme = INTEGRATORS[order]
+        self.spec = StateSpec(grid, (VORTICITY,), float(interval), (FORCING,) if forcing is not None else ())
+        self.forcing = None if forcing is None else forcing.to(self.device, dtype)
+        if self.forcing is not None and tuple(self.forcing.shape) != grid.n:
+            raise ValueError(f"forcing must be {grid.n}; got {tuple(self.forcing.shape)}")
+
+        ky, kx = grid.wavenumbers(self.device)
+        k2 = ky**2 + kx**2
+        self._linear = -self.viscosity * k2 - self.drag
+        keep = grid.retained(self.device)
+        real = torch.stack([-kx * ky, kx**2 - ky**2]) * keep
+        self._advection = real.to(dtype)
+        self._velocity = (_velocity_symbol(grid, self.device) * keep).to(_complex(dtype))
+        self._integrators: dict[tuple[int, ...], Integrator] = {}
+
+    def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SpectralCarry:
+        """Transform `state` once; `inputs["forcing"]` (batch, 1, y, x) replaces the solver's own forcing."""
+        given = dict(inputs or {})
+        if self.forcing is not None and "forcing" not in given:
+            given["forcing"] = self.forcing.expand(len(state), 1, *self.grid.n)
+        self.spec.check(state, given)
+        vorticity = torch.fft.rfft2(state.to(self.device, self.dtype))
+        forcing = torch.fft.rfft2(given["forcing"].to(self.device, self.dtype)) if self.spec.inputs else None
+        return SpectralCarry(vorticity, forcing, self._plan(vorticity))
+
+    def advance(self, carry: SpectralCarry) -> SpectralCarry:
+        """One stored interval; with `dt=None` the host reads the device once."""
+        if self.fixed_substeps:
+            vorticity, _ = self._integrate(carry.vorticity, carry.forcing, carry.substeps, watch=False)
+            return SpectralCarry(vorticity, carry.forcing, carry.substeps)
+        vorticity, substeps = carry.vorticity, carry.substeps
+        pending = [True] * len(substeps)
+        while True:
+            attempt, rate = self._integrate(carry.vorticity, carry.forcing, substeps, watch=True)
+            if all(pending):
+                vorticity = attempt
+            else:
+                again = torch.tensor(pending, device=self.device)[:, None, None, None]
+                vorticity = torch.where(again, attempt, vorticity)
+            seen, final = torch.stack([rate, self._rate(vorticity)]).tolist()
+            # The steps were planned for the bound at the start; a growth of a tenth within the interval is harmless.
+            limit = [1.1 * self.scheme.cfl * m / self.spec.interval for m in substeps]
+            pending = [s > bound for s, bound in zip(seen, limit, strict=True)]
+            if not any(pending):
+                return SpectralCarry(vorticity, carry.forcing, self._substeps(final))
+            substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(substeps, pending, strict=True))
+
+    def state(self, carry: SpectralCarry) -> State:
+        """ω (batch, 1, y, x)."""
+        return torch.fft.irfft2(carry.vorticity, s=self.grid.n)
+
+    def inner_step(self, carry: SpectralCarry) -> tuple[float, ...]:
+        """The inner time step that each trajectory takes over the next interval."""
+        return tuple(self.spec.interval / m for m in carry.substeps)
+
+    def _integrate(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
+        """The interval in substeps[b] inner steps; with `watch` also the largest |u|/Δx + |v|/Δy that was met."""
+        integrator = self._integrator(substeps)
+        uneven = min(substeps) < max(substeps)
+        rate = torch.zeros(len(substeps), dtype=self.dtype, device=self.device)
+
+        def tendency(w: Tensor) -> Tensor:
+            return self._tendency(self._velocities(w), forcing)
+
+        for i in range(max(substeps)):
+            uv = self._velocities(w)
+            if watch:
+                rate = torch.maximum(rate, self._rate_of(uv))
+            following = integrator.step(w, self._tendency(uv, forcing), tendency)
+            if uneven:
+                active = torch.tensor([i < m for m in substeps], device=self.device)[:, None, None, None]
+                following = torch.where(active, following, w)
+            w = following
+        return w, rate
+
+    def _velocities(self, w: Spectrum) -> Float[Tensor, "batch 2 y x"]:
+        return torch.fft.irfft2(self._velocity * w, s=self.grid.n)
+
+    def _tendency(self, uv: Float[Tensor, "batch 2 y x"], forcing: Tensor | None) -> Spectrum:
+        u, v = uv.unbind(1)
+        products = torch.fft.rfft2(torch.stack([(u + v) * (u - v), u * v], dim=1))
+        advection = (self._advection * products).sum(1, keepdim=True)
+        return advection if forcing is None else advection + forcing
+
+    def _rate_of(self, uv: Float[Tensor, "batch 2 y x"]) -> Float[Tensor, " batch"]:
+        dy, dx = self.grid.spacing
+        speed = uv.detach().abs()
+        return (speed[:, 0] / dx + speed[:, 1] / dy).amax((-2, -1))
+
+    def _rate(self, w: Spectrum) -> Float[Tensor, " batch"]:
+        return self._rate_of(self._velocities(w.detach()))
+
+    def _plan(self, w: Spectrum) -> tuple[int, ...]:
+        return (self.fixed_substeps,) * len(w) if self.fixed_substeps else self._substeps(self._rate(w).tolist())
+
+    def _substeps(self, rates: Sequence[float]) -> tuple[int, ...]:
+        """Inner steps for one interval at the given advection rates; a rate that is not finite gets one."""
+        wanted = (r * self.spec.interval / self.scheme.cfl if math.isfinite(r) else 1 for r in rates)
+        return tuple(_bounded(max(1, math.ceil(w))) for w in wanted)
+
+    def _integrator(self, substeps: tuple[int, ...]) -> Integrator:
+        """The scheme for one number of inner steps a trajectory; equal numbers share one set of coefficients."""
+        key = (substeps[0],) if min(substeps) == max(substeps) else substeps
+        if key not in self._integrators:
+            if len(key) == 1:
+                # Kept for good: an interval has few numbers of steps, and each costs a contour integral.
+                linear = self._linear[None, None]
+                scheme = self.scheme.from_linear(linear, self.spec.interval / key[0]).to(self.dtype)
+            else:
+                for old in [k for k in self._integrators if len(k) > 1]:
+                    del self._integrators[old]
+                scheme = self.scheme.stack([self._integrator((m,)) for m in key])
+            self._integrators[key] = scheme
+        return self._integrators[key]
+
+
+def velocity(vorticity: Float[Tensor, "batch 1 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
+    """u = (∂ψ/∂y, −∂ψ/∂x) with ψ̂ = ω̂/k²: components x, y; the mean flow is zero."""
+    symbol = _velocity_symbol(grid, vorticity.device).to(_complex(vorticity.dtype))
+    return torch.fft.irfft2(symbol * torch.fft.rfft2(vorticity), s=grid.n)
+
+
+def _velocity_symbol(grid: Grid, device: torch.device) -> Complex[Tensor, "2 ky kx"]:
+    """û = i ky ω̂/k², v̂ = −i kx ω̂/k²."""
+    ky, kx = grid.wavenumbers(device)
+    k2 = ky**2 + kx**2
+    k2[0, 0] = 1.0
+    ky, kx = grid.odd_wavenumbers(device)
+    return 1j * torch.stack(torch.broadcast_tensors(ky, -kx)) / k2
+
+
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype == torch.float64 else torch.complex64
+
+
+def _divisions(interval: float, dt: float) -> int:
+    if not math.isfinite(dt) or dt <= 0:
+        raise ValueError(f"dt must be positive and finite (got {dt})")
+    count = round(interval / dt)
+    if count < 1 or not math.isclose(count * dt, interval, rel_tol=1e-9):
+        raise ValueError(f"dt must divide the interval {interval} (got {dt})")
+    return count
+
+
+def _bounded(substeps: int) -> int:
+    if substeps > MAX_SUBSTEPS:
+        raise ValueError(
+            f"the flow would need {substeps} inner steps an interval, more than {MAX_SUBSTEPS}: "
+            "shorten the interval, lower the speeds or coarsen the grid"
+        )
+    return substeps
