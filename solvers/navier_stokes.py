@@ -21,11 +21,13 @@ MAX_SUBSTEPS = 100_000
 
 @dataclass(frozen=True)
 class SpectralCarry:
-    """Between two intervals: ω̂, f̂ (None where unforced), and the inner steps that each trajectory takes next."""
+    """Between two intervals: ω̂, f̂ (None where unforced), and the numbers of inner steps that each trajectory takes in
+    the interval to come and took in the one behind it."""
 
     vorticity: Spectrum
     forcing: Tensor | None
     substeps: tuple[int, ...]
+    taken: tuple[int, ...] = ()
 
 
 class NavierStokes2D(Stepper[SpectralCarry]):
@@ -107,7 +109,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         """One stored interval; with `dt=None` the host reads the device once."""
         if self.fixed_substeps:
             vorticity, _ = self._integrate(carry.vorticity, carry.forcing, carry.substeps, watch=False)
-            return SpectralCarry(vorticity, carry.forcing, carry.substeps)
+            return SpectralCarry(vorticity, carry.forcing, carry.substeps, carry.substeps)
         vorticity, substeps = carry.vorticity, carry.substeps
         pending = [True] * len(substeps)
         while True:
@@ -122,16 +124,12 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             limit = [1.1 * self.scheme.cfl * m / self.spec.interval for m in substeps]
             pending = [s > bound for s, bound in zip(seen, limit, strict=True)]
             if not any(pending):
-                return SpectralCarry(vorticity, carry.forcing, self._substeps(final))
+                return SpectralCarry(vorticity, carry.forcing, self._substeps(final), substeps)
             substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(substeps, pending, strict=True))
 
     def state(self, carry: SpectralCarry) -> State:
         """ω (batch, 1, y, x)."""
         return torch.fft.irfft2(carry.vorticity, s=self.grid.n)
-
-    def inner_step(self, carry: SpectralCarry) -> tuple[float, ...]:
-        """The inner time step that each trajectory takes over the next interval."""
-        return tuple(self.spec.interval / m for m in carry.substeps)
 
     def _integrate(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
         """The interval in substeps[b] inner steps; with `watch` also the largest |u|/Δx + |v|/Δy that was met."""

@@ -1,0 +1,56 @@
+"""The stages from Python: in memory unless a folder is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from fluidsurrogate.config import Experiment
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.generate import generate_in_memory
+from fluidsurrogate.parallel import run_jobs
+from fluidsurrogate.pipeline import Pipeline
+from fluidsurrogate.store import locked, versions
+from fluidsurrogate.surrogate import Surrogate
+from fluidsurrogate.training import train_model
+
+
+def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
+    """Trajectories of the experiment's flow from the classical solver, (trajectory, time, y, x).
+
+    With `out`, they are written to out/data.zarr (or found there, made from the same inputs) and opened lazily.
+    Raises UsageError for an experiment that is not valid, or a folder that holds something else.
+    """
+    experiment = Experiment.of(experiment)
+    if out is None:
+        return generate_in_memory(experiment)
+    pipeline = Pipeline(experiment, Path(out))
+    with locked(pipeline.out):
+        pipeline.generate(force)
+    return xr.open_zarr(pipeline.data_path, chunks=None, consolidated=False)
+
+
+def train(
+    experiment: Experiment | str | Path, data: xr.Dataset | None = None, models: Sequence[str] | None = None
+) -> dict[str, Surrogate]:
+    """Train the experiment's models, one after the other, on a Dataset (default: generated in memory).
+
+    The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
+    trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
+    UsageError where data and experiment do not fit.
+    """
+    experiment = Experiment.of(experiment)
+    unknown = set(models or ()) - set(experiment.models)
+    if unknown:
+        raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
+    dataset = generate_in_memory(experiment) if data is None else data
+    trained: dict[str, Surrogate] = {}
+
+    def work(name: str, report) -> None:
+        trained[name] = train_model(experiment, name, dataset, report=report, about={"versions": versions()})
+
+    chosen = {name: (name,) for name in models or experiment.models}
+    run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")
+    return trained

@@ -1,0 +1,117 @@
+"""The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+STAGE_HELP = {
+    "run": "all the stages below, then a table of scores",
+    "generate": "trajectories from the classical solver: data.zarr",
+    "train": "every model of the experiment: models/NAME/",
+    "rollout": "forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
+    "compare": "scores.nc, scores.csv, comparison.png, scores.png",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """One line on stderr and exit code 2, without the usage text before it."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """The command line's grammar."""
+    top = Parser(prog="fluidsurrogate", description="Simulate, learn, forecast, compare.")
+    top.add_argument("--version", action="version", version=f"fluidsurrogate {version('fluidsurrogate')}")
+    stages = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage, text in STAGE_HELP.items():
+        sub = stages.add_parser(stage, help=text, description=text)
+        sub.add_argument("experiment", metavar="EXPERIMENT.toml")
+        sub.add_argument("--set", action="append", default=[], metavar="dotted.key=value", dest="overrides")
+        sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: runs/NAME)")
+        sub.add_argument("--device", help="cpu, cuda, mps (default: the experiment's)")
+        sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
+        sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
+        if stage == "rollout":
+            own = sub.add_argument_group("a forecast of your own, from a trained model")
+            own.add_argument("--model", metavar="NAME", help="a model of the experiment")
+            own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
+            own.add_argument("--steps", type=int, help="stored intervals to forecast")
+            own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 2 bad input, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
+    from fluidsurrogate.errors import UsageError  # torch and xarray load in a second or two: after the grammar
+
+    try:
+        run(arguments)
+    except (UsageError, OSError) as error:
+        what = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        sys.stderr.write(f"fluidsurrogate: {what}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("fluidsurrogate: interrupted; the same command goes on from here\n")
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """What the parsed command line asks for."""
+    from fluidsurrogate.config import Experiment
+    from fluidsurrogate.pipeline import Pipeline
+    from fluidsurrogate.store import locked
+
+    overrides = list(arguments.overrides)
+    overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
+    experiment = Experiment.read(arguments.experiment, overrides)
+    pipeline = Pipeline(experiment, arguments.out or Path("runs") / experiment.name, arguments.experiment)
+    if arguments.stage == "rollout" and forecasts_own_start(arguments):
+        forecast_start(pipeline, arguments)
+        return
+    with locked(pipeline.out):
+        pipeline.run(arguments.stage, arguments.force)
+    if arguments.stage in ("run", "compare"):
+        sys.stdout.write(pipeline.report() + "\n")
+
+
+def forecasts_own_start(arguments: argparse.Namespace) -> bool:
+    """True where the options for a user's own start are given, all of them; UsageError where only some are."""
+    from fluidsurrogate.errors import UsageError
+
+    given = {f"--{key}": getattr(arguments, key) for key in ("model", "start", "steps", "to")}
+    missing = [key for key, value in given.items() if value is None]
+    if missing and len(missing) < len(given):
+        raise UsageError(f"a forecast of your own needs --model, --start, --steps and --to; missing: {', '.join(missing)}")
+    return not missing
+
+
+def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
+    """Forecast from a file of the user's into a file of the user's."""
+    from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.errors import UsageError
+    from fluidsurrogate.pipeline import write_netcdf
+    from fluidsurrogate.surrogate import load
+
+    models = pipeline.experiment.models
+    if arguments.model not in models:
+        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}")
+    if arguments.to.exists() and not arguments.force:
+        raise UsageError(f"{arguments.to} exists already; give --force to replace it")
+    folder = pipeline.model_path(arguments.model)
+    if not folder.exists():
+        raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
+    with open_data(arguments.start) as start:
+        forecast = load(folder, pipeline.experiment.device).forecast(start, arguments.steps)
+    write_netcdf(forecast, arguments.to)
+    logging.getLogger("fluidsurrogate").info(f"rollout: {arguments.to}")

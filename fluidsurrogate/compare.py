@@ -1,0 +1,113 @@
+"""Forecasts against the truth: one Dataset of scores, one table."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.metrics import METRICS, correlation_time
+
+log = logging.getLogger("fluidsurrogate")
+
+
+def compare(
+    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_threshold: float = 0.8
+) -> xr.Dataset:
+    """Score forecasts of the same trajectories and times against the truth.
+
+    Each metric of `fluidsurrogate.metrics` gives a variable by (source, time[, wavenumber]), the mean over
+    trajectories, and `NAME_spread`, the standard deviation over trajectories. By source: `nrmse_first_step`,
+    `nrmse_mean` over the times after the start; by source and trajectory: `correlation_time` and
+    `correlation_time_censored`, true where the correlation never fell below the threshold, so that the time is a lower
+    bound. A forecast that turns non-finite scores nRMSE = inf and correlation 0 from there, with a warning.
+
+    Raises UsageError where a forecast has not the truth's trajectories, times or grid.
+    """
+    if not forecasts:
+        raise UsageError("nothing to compare: no forecasts were given")
+    truth = _with_dims(truth)
+    scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold)
+              for name, forecast in forecasts.items()]  # fmt: skip
+    scores = xr.concat(scored, xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"}))
+    scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
+    return scores
+
+
+def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float) -> xr.Dataset:
+    variables: dict[str, xr.DataArray] = {}
+    by_trajectory = {key: function(forecast, truth) for key, function in METRICS.items()}
+    for key, values in by_trajectory.items():
+        with np.errstate(invalid="ignore"):
+            variables[key] = values.mean("trajectory", skipna=False, keep_attrs=True)
+            variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
+    if float(variables["finite"].min()) < 1:
+        broken = int((by_trajectory["finite"].min("time") < 1).sum())
+        log.warning(f"{name}: {broken} of {truth.sizes['trajectory']} forecasts turned non-finite; scored as infinite")
+    error = variables["nrmse"].isel(time=slice(1, None))
+    variables["nrmse_first_step"] = error.isel(time=0, drop=True)
+    variables["nrmse_mean"] = error.mean("time", skipna=False, keep_attrs=True)
+    variables["correlation_time"], variables["correlation_time_censored"] = correlation_time(
+        by_trajectory["correlation"], threshold
+    )
+    return xr.Dataset(variables).drop_vars(["split", "seed"], errors="ignore")
+
+
+def _with_dims(dataset: xr.Dataset) -> xr.Dataset:
+    for dim in ("time", "y", "x"):
+        if dim not in dataset.dims:
+            raise UsageError(f"cannot compare: the dataset has no dimension {dim!r}")
+    return dataset if "trajectory" in dataset.dims else dataset.expand_dims("trajectory")
+
+
+def _aligned(name: str, forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+    forecast = _with_dims(forecast)
+    for dim in ("trajectory", "time", "y", "x"):
+        here, there = forecast.sizes[dim], truth.sizes[dim]
+        if here != there:
+            raise UsageError(f"cannot compare {name!r}: it has {here} along {dim}, the truth {there}")
+        if dim in forecast.coords and dim in truth.coords and dim != "trajectory":
+            a, b = forecast[dim].values.astype(np.float64), truth[dim].values.astype(np.float64)
+            if not np.allclose(a, b, rtol=1e-5, atol=1e-6):
+                raise UsageError(f"cannot compare {name!r}: its {dim} differs from the truth's")
+    return forecast.assign_coords({dim: truth[dim] for dim in ("trajectory", "time", "y", "x") if dim in truth.coords})
+
+
+def summary(scores: xr.Dataset) -> pd.DataFrame:
+    """One row a source: errors, correlation time (median over trajectories) and, where measured, symmetry and cost."""
+    rows = {}
+    for source in scores["source"].values:
+        one = scores.sel(source=source)
+        times = np.sort(one["correlation_time"].values)
+        median = float(np.median(times))
+        censored = float(one["correlation_time_censored"].mean()) >= 0.5
+        row = {
+            "nRMSE step 1": f"{float(one['nrmse_first_step']):.4f}",
+            "mean": f"{float(one['nrmse_mean']):.4f}",
+            "last": f"{float(one['nrmse'][-1]):.4f} ± {float(one['nrmse_spread'][-1]):.4f}",
+            "correlation time": f"{'> ' if censored else ''}{median:g}",
+        }
+        if "equivariance_error" in one:
+            row |= {
+                "equivariance error": _number(float(one["equivariance_error"]), "{:.1e}"),
+                "parameters": _number(float(one["parameters"]), "{:.0f}"),
+                "ms a step": _number(1e3 * float(one["seconds_per_step"]), "{:.2f}"),
+            }
+        rows[str(source)] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def to_csv(scores: xr.Dataset) -> str:
+    """Everything that depends on source and time, or on source alone, in long form."""
+    names = [str(n) for n, v in scores.data_vars.items() if set(v.dims) <= {"source", "time"}]
+    table = scores[names].to_dataframe(dim_order=["source", "time"]).reset_index()
+    return table.to_csv(index=False, float_format="%.8g")

@@ -1,0 +1,327 @@
+"""An experiment: one TOML file, read into one frozen tree in which every key is known and every value is in range."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.nn import ARCHITECTURES, Network
+from solvers import FLOWS, GROUPS, Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, strict in its types, closed to unknown keys, finite in its numbers."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class GridSection(Section):
+    """`n` cells and side `length`, one number or [y, x]."""
+
+    n: int | tuple[int, int]
+    length: float | tuple[float, float] = 2 * math.pi
+
+    @model_validator(mode="after")
+    def _check(self):
+        self.build()
+        return self
+
+    def build(self) -> Grid:
+        """The grid."""
+        return Grid(self.n, self.length)  # type: ignore[arg-type]
+
+
+class SolverSection(Section):
+    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound)."""
+
+    order: Literal[2, 4] = 4
+    dt: Positive | None = None
+
+
+class DataSection(Section):
+    """Numbers of trajectories by split, of stored intervals, and the time between them; or a dataset of the user's."""
+
+    train: Count
+    valid: Count
+    test: Count
+    steps: Count
+    interval: Positive
+    block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
+    path: str | None = None
+
+
+class TrainSection(Section):
+    """Optimisation: AdamW with warm-up and cosine decay; the last `unroll_fraction` of the steps on `unroll` steps."""
+
+    steps: Count
+    batch: Count = 16
+    learning_rate: Positive = 3e-3
+    warmup: Annotated[int, Field(ge=0)] = 50
+    weight_decay: NonNegative = 1e-2
+    clip: Positive = 1.0
+    unroll: Count = 3
+    unroll_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    valid_every: Count = 100
+    checkpoint_every: Count = 100
+    workers: Count = 2  # models trained at a time
+    threads: Count = 1  # threads each
+
+
+class CompareSection(Section):
+    """How forecasts are scored and drawn."""
+
+    correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+
+class FlowSection(Section):
+    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass."""
+
+    kind: str
+
+    def build(self) -> Flow:
+        """The flow."""
+        return FLOWS[self.kind](**self.options())
+
+    def options(self) -> dict[str, Any]:
+        """What the flow's constructor takes."""
+        return self.model_dump(exclude={"kind"})
+
+    @model_validator(mode="after")
+    def _check(self):
+        self.build()
+        return self
+
+
+class ModelSection(Section):
+    """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
+
+    kind: str
+    augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
+
+    def options(self) -> dict[str, Any]:
+        """What the architecture's builder takes."""
+        return self.model_dump(exclude={"kind", "augment"})
+
+    def build(self, spec: StateSpec) -> Network:
+        """The network for states of this spec, with fresh weights from torch's generator."""
+        return ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.options())
+
+    def groups(self) -> dict[str, Group]:
+        """The groups that the model claims, by key."""
+        named = {"group": getattr(self, "group", None), "augment": self.augment}
+        for key, name in named.items():
+            if name is not None and name not in GROUPS:
+                raise ValueError(f"unknown {key} {name!r}; one of {', '.join(GROUPS)}")
+        return {key: GROUPS[name] for key, name in named.items() if name is not None}
+
+
+def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
+    """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
+    made = []
+    for kind, build in registry.items():
+        keys: dict[str, Any] = {
+            p.name: (p.annotation, ... if p.default is p.empty else p.default)
+            for p in inspect.signature(build, eval_str=True).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, kind=(Literal[kind], kind), **keys))
+    return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
+
+
+AnyFlowSection = _sections(FLOWS, FlowSection)
+AnyModelSection = _sections(ARCHITECTURES, ModelSection)
+
+
+class Experiment(Section):
+    """The whole experiment. `Experiment.read(path)` reads a TOML file; `build_*` make what the parts describe."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    grid: GridSection
+    flow: AnyFlowSection
+    solver: SolverSection = SolverSection()
+    data: DataSection
+    models: dict[Name, AnyModelSection] = {}
+    train: TrainSection
+    compare: CompareSection = CompareSection()
+
+    @model_validator(mode="after")
+    def _check(self):
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(f"device: unknown device {self.device!r}; try cpu, cuda or mps") from None
+        try:
+            solver = self.build_solver(device="cpu")
+            self.build_flow().starts(solver.grid, [0])
+        except ValueError as error:
+            raise ValueError(f"flow on this grid: {error}") from None
+        for name, model in self.models.items():
+            try:
+                self._check_groups(model.groups(), solver.spec)
+                model.build(solver.spec)
+            except ValueError as error:
+                raise ValueError(f"models.{name}: {error}") from None
+        if self.train.unroll_fraction and self.train.unroll > self.data.steps:
+            raise ValueError(f"train.unroll = {self.train.unroll} is longer than data.steps = {self.data.steps}")
+        return self
+
+    def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:
+        """A model's group must be one of the flow's, or of the grid's alone where what breaks the flow's symmetry is
+        an input, which turns with the state."""
+        flow, grid = self.build_flow(), self.build_grid()
+        for key, group in groups.items():
+            if not point_group(grid).contains(group):
+                raise ValueError(f"{key} {group.name!r} is no symmetry of this rectangle; take C1, C2, D1 or D2")
+            if not spec.inputs and not flow.group.contains(group):
+                raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({flow.group.name})")
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path}: not valid TOML: {error}") from None
+        for override in overrides:
+            _override(tree, override)
+        return cls.from_tree(tree, str(path))
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment") -> Experiment:
+        """Validate a nested mapping; UsageError says every fault in a line with its dotted key."""
+        try:
+            # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
+            return cls.model_validate_json(json.dumps(tree, default=str))
+        except ValidationError as error:
+            lines = _explain(cls, error.errors())
+            raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
+
+    @classmethod
+    def of(cls, experiment: Experiment | str | Path) -> Experiment:
+        """An experiment, or the file that holds one."""
+        return experiment if isinstance(experiment, Experiment) else cls.read(experiment)
+
+    def tree(self) -> dict[str, Any]:
+        """The full experiment, defaults included, as plain data."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The working precision."""
+        return getattr(torch, self.dtype)
+
+    def build_grid(self) -> Grid:
+        """The grid."""
+        return self.grid.build()
+
+    def build_flow(self) -> Flow:
+        """The flow."""
+        return self.flow.build()
+
+    def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
+        """The classical solver on this grid; `interval` other than the stored one for the spin-up."""
+        return self.build_flow().solver(
+            self.build_grid(),
+            interval=interval or self.data.interval,
+            dt=self.solver.dt,
+            order=self.solver.order,
+            dtype=self.torch_dtype,
+            device=device or self.device,
+        )
+
+    @cached_property
+    def spec(self) -> StateSpec:
+        """What a stored state is."""
+        return self.build_solver(device="cpu").spec
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override}: {parent!r} is a value, not a table")
+    tree[last] = value
+
+
+def _explain(root: type[BaseModel], faults: Sequence[Any]) -> list[str]:
+    """A line for each key that is wrong, with the nearest valid key for an unknown one."""
+    lines: dict[str, str] = {}
+    for fault in faults:
+        # A union puts its branch into the path (flow.decaying.viscosity, grid.n.int): not a key of the file.
+        location, section = [str(part) for part in fault["loc"]], root
+        tag_at = {"flow": 1, "models": 2}.get(location[0] if location else "", len(location))
+        if len(location) > tag_at:
+            section = _section_named(location[0], location.pop(tag_at)) or root
+        elif len(location) > 1:
+            annotation = root.model_fields[location[0]].annotation
+            section = annotation if inspect.isclass(annotation) else root
+        branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
+        if branch is not None:
+            location = location[:branch]
+        key = ".".join(location)
+        lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
+    return list(lines.values())
+
+
+_PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
+
+
+def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    match fault["type"]:
+        case "extra_forbidden":
+            known = sorted(section.model_fields)
+            near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"
+        case "missing":
+            return f"{key} is missing"
+        case "union_tag_invalid":
+            context = fault["ctx"]
+            what = "flow" if key == "flow" else "model"
+            return f"{key}.kind: unknown {what} {context['tag']!r}; one of {context['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.kind is missing"
+        case "value_error":
+            return f"{key}: {message}" if key else message
+        case _ if is_pair:
+            return f"{key}: must be one finite number or a pair [y, x] (got {fault['input']!r})"
+        case _:
+            return f"{key}: {message[0].lower()}{message[1:]} (got {fault['input']!r})"
+
+
+def _section_named(table: str, kind: str) -> type[BaseModel] | None:
+    base = FlowSection if table == "flow" else ModelSection
+    return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)

@@ -1,0 +1,199 @@
+"""Tensors ↔ xarray: the one module that knows both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from fluidsurrogate.errors import UsageError
+from solvers import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
+
+KNOWN_FIELDS = {field.name: field for field in (VORTICITY, FORCING, TRACER, VELOCITY)}
+States = Float[Tensor, "trajectory time component y x"]
+
+
+def open_data(path: str | Path) -> xr.Dataset:
+    """Open a dataset, Zarr folder or NetCDF file, lazily; UsageError where there is none."""
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{path}: no such dataset")
+    try:
+        if path.is_dir():
+            return xr.open_zarr(path, chunks=None, consolidated=False)
+        return xr.open_dataset(path)
+    except Exception as error:  # xarray's backends raise whatever their libraries do
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{path}: neither a Zarr folder nor a NetCDF file: {reason}") from None
+
+
+def to_dataset(
+    spec: StateSpec,
+    states: States,
+    *,
+    start_time: float = 0.0,
+    coordinates: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """States (trajectory, time, component, y, x) as one variable a field, with units and types in the attributes.
+
+    `coordinates` are further ones along `trajectory`; `inputs` (trajectory, component, y, x) become variables too.
+    """
+    variables = {}
+    for field, part in zip(spec.fields, states.split([f.components for f in spec.fields], dim=2), strict=True):
+        variables[field.name] = _variable(field, part, ("trajectory", "time"))
+    for field in spec.inputs:
+        if inputs is not None:
+            variables[field.name] = _variable(field, inputs[field.name], ("trajectory",))
+    times = start_time + spec.interval * np.arange(states.shape[1])
+    coords: dict[str, Any] = {
+        "trajectory": ("trajectory", np.arange(len(states)), {"long_name": "trajectory", "units": "1"}),
+        "time": ("time", times, {"long_name": "time", "units": "s", "axis": "T"}),
+        **grid_coordinates(spec.grid),
+        **(coordinates or {}),
+    }
+    if any(field.order for field in (*spec.fields, *spec.inputs)):
+        coords["component"] = ("component", ["x", "y"], {"long_name": "component of a vector"})
+    attrs = {"Conventions": "CF-1.11", "length_y": spec.grid.length[0], "length_x": spec.grid.length[1]}
+    return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
+
+
+def grid_coordinates(grid: Grid) -> dict[str, Any]:
+    """The cell centres as coordinates."""
+    y, x = (c.numpy() for c in grid.coordinates())
+    return {
+        name: (name, values, {"long_name": f"{name} of the cell centre", "units": "m", "axis": name.upper()})
+        for name, values in (("y", y), ("x", x))
+    }
+
+
+def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.Dataset:
+    """A dataset of the kind of `block` for all the trajectories in `coordinates`, its values lazy zeros in chunks of one
+    trajectory: what a Zarr folder is laid out from."""
+    total = len(coordinates["trajectory"][1])
+
+    def widen(variable: xr.DataArray) -> tuple:
+        if "trajectory" not in variable.dims:
+            return variable.dims, variable.values, variable.attrs
+        shape = (total, *variable.shape[1:])
+        return variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=(1, *shape[1:])), variable.attrs
+
+    rest = {name: c for name, c in block.coords.items() if "trajectory" not in c.dims}
+    return xr.Dataset({name: widen(v) for name, v in block.data_vars.items()}, rest | dict(coordinates), block.attrs)
+
+
+def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tuple:
+    array = values.detach().cpu().numpy()
+    if field.order == 0:
+        array = array.squeeze(len(leading))
+    dims = (*leading, *(["component"] if field.order else []), "y", "x")
+    attrs = {"long_name": field.long_name or field.name, "units": field.units}
+    return dims, array, attrs | {"tensor_order": field.order, "parity": field.parity}
+
+
+def spec_of(dataset: xr.Dataset) -> StateSpec:
+    """Grid, fields and interval of a dataset (trajectory, time, y, x), read off its coordinates and attributes.
+
+    Variables without a `time` dimension are inputs. The type of a field comes from its attributes `tensor_order` and
+    `parity`, or from its name where that is known. UsageError where the coordinates are not those of cell centres.
+    """
+    grid = grid_of(dataset)
+    fields = {str(name): _field_of(str(name), v) for name, v in dataset.data_vars.items() if {"y", "x"} <= set(v.dims)}
+    state = tuple(field for name, field in fields.items() if "time" in dataset[name].dims)
+    inputs = tuple(field for name, field in fields.items() if "time" not in dataset[name].dims)
+    times = np.atleast_1d(dataset["time"].values) if "time" in dataset.coords else np.zeros(1)
+    if times.dtype.kind not in "fiu":
+        raise UsageError("the time coordinate must be numbers in the units of the flow, not dates")
+    steps = np.diff(times)
+    if len(steps) and not np.allclose(steps, steps[0], rtol=1e-6):
+        raise UsageError("the stored times are not equally spaced")
+    return StateSpec(grid, state, float(steps[0]) if len(steps) else math.nan, inputs)
+
+
+def grid_of(dataset: xr.Dataset) -> Grid:
+    """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
+    n, length = [], []
+    for axis in ("y", "x"):
+        if axis not in dataset.coords:
+            raise UsageError(f"the dataset has no coordinate {axis!r}")
+        values = np.asarray(dataset[axis].values, dtype=np.float64)
+        step = float(np.diff(values).mean()) if len(values) > 1 else math.nan
+        if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
+            raise UsageError(f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}")
+        n.append(len(values))
+        length.append(step * len(values))
+    try:
+        return Grid((n[0], n[1]), (length[0], length[1]))
+    except ValueError as error:
+        raise UsageError(f"the dataset's grid: {error}") from None
+
+
+def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
+    attrs = variable.attrs
+    if "tensor_order" in attrs and "parity" in attrs:
+        units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))
+        return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
+    if name in KNOWN_FIELDS:
+        return KNOWN_FIELDS[name]
+    raise UsageError(f"variable {name!r} does not say how it transforms: give it the attributes tensor_order and parity")
+
+
+def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
+    """The fields of `spec` as (trajectory, time, component, y, x); a missing trajectory or time dim counts as one.
+
+    UsageError where grid, fields or interval are not those of `spec`, or a value is not finite.
+    """
+    check_matches(dataset, spec)
+    return torch.cat([_tensor(dataset, field, ("trajectory", "time"), dtype) for field in spec.fields], dim=2)
+
+
+def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The inputs of `spec` by name, each (trajectory, component, y, x)."""
+    return {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
+
+
+def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype: torch.dtype) -> Tensor:
+    if field.name not in dataset:
+        raise UsageError(f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars))}")
+    variable = dataset[field.name]
+    if "trajectory" not in variable.dims:
+        variable = variable.expand_dims({"trajectory": dataset.sizes.get("trajectory", 1)})
+    missing = [dim for dim in leading if dim not in variable.dims]
+    variable = variable.expand_dims(missing)
+    array = variable.transpose(*leading, *(["component"] if field.order else []), "y", "x").values
+    if not np.isfinite(array).all():
+        raise UsageError(f"variable {field.name!r} holds NaN or infinite values")
+    values = torch.from_numpy(np.array(array)).to(dtype)
+    return values if field.order else values.unsqueeze(len(leading))
+
+
+def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
+    """UsageError that says which of grid, fields or interval differ from `spec`."""
+    for field in spec.fields + spec.inputs:
+        if field.name not in dataset:
+            raise UsageError(
+                f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars)) or 'none'}"
+            )
+        found = _field_of(field.name, dataset[field.name])
+        if (found.order, found.parity) != (field.order, field.parity):
+            raise UsageError(f"variable {field.name!r} has tensor_order {found.order} and parity {found.parity}; "
+                             f"expected {field.order} and {field.parity}")  # fmt: skip
+    grid = grid_of(dataset)
+    if grid.n != spec.grid.n or not np.allclose(grid.length, spec.grid.length, rtol=1e-4):
+        raise UsageError(f"the dataset's grid is {_describe(grid)}; expected {_describe(spec.grid)}")
+    times = dataset["time"].values if "time" in dataset.dims else np.zeros(1)
+    if len(times) > 1 and not np.allclose(np.diff(times), spec.interval, rtol=1e-4):
+        raise UsageError(f"the dataset's interval is {times[1] - times[0]:g}; expected {spec.interval:g}")
+
+
+def _describe(grid: Grid) -> str:
+    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.6g} x {grid.length[1]:.6g}"

@@ -1,0 +1,179 @@
+"""Trajectories from the classical solver: in memory, or chunk by chunk into a Zarr folder that survives being killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from fluidsurrogate.config import Experiment
+from fluidsurrogate.dataset import empty_like_blocks, to_dataset
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.progress import Progress
+from fluidsurrogate.rollout import rollout
+from fluidsurrogate.seeds import derive_seed
+from fluidsurrogate.store import begin, publish, read_json, versions, write_json
+from solvers import NavierStokes2D
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Block:
+    """`count` trajectories of one split, numbers `first` … of that split, at `offset` of the dataset."""
+
+    split: str
+    first: int
+    count: int
+    offset: int
+
+
+def blocks(experiment: Experiment) -> list[Block]:
+    """The dataset in blocks of `data.block` trajectories, split by split."""
+    data, offset, plan = experiment.data, 0, []
+    for split in SPLITS:
+        size = getattr(data, split)
+        for first in range(0, size, data.block):
+            count = min(data.block, size - first)
+            plan.append(Block(split, first, count, offset))
+            offset += count
+    return plan
+
+
+def generate_in_memory(experiment: Experiment) -> xr.Dataset:
+    """All trajectories as one Dataset."""
+    solver, parts, inner = experiment.build_solver(), [], math.inf
+    with Progress(sum(b.count for b in blocks(experiment)), "generate", "trajectories") as progress:
+        for block in blocks(experiment):
+            part, step = compute(experiment, solver, block)
+            parts.append(part)
+            inner = min(inner, step)
+            progress.update(block.count)
+    dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
+    return dataset.assign_attrs(provenance(experiment, solver, inner))
+
+
+def generate_to_zarr(experiment: Experiment, path: Path, inputs: Mapping[str, Any], force: bool) -> None:
+    """Fill `path` block by block, beside its name; what an interrupted run left with the same inputs goes on.
+
+    A block counts as done when it is in `progress.json`, which is replaced after its chunks are written; a block that
+    was cut short is computed again to the same bits. Memory holds one block.
+    """
+    solver = experiment.build_solver()
+    here = {"device": str(solver.device), "threads": torch.get_num_threads()}
+    folder = begin(path, {**inputs, "machine": here}, force)
+    store = folder / "result"
+    done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
+    plan = blocks(experiment)
+    total, finished = plan[-1].offset + plan[-1].count, sum(b.count for b in plan[: done["blocks"]])
+    with Progress(total, "generate", "trajectories", finished) as progress:
+        for i in range(done["blocks"], len(plan)):
+            part, inner = compute(experiment, solver, plan[i])
+            if i == 0:
+                template = empty_like_blocks(part, trajectory_coordinates(experiment, plan))
+                template.to_zarr(store, mode="w", compute=False, consolidated=False)
+            region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
+            varying = [name for name in part.variables if "trajectory" not in part[name].dims]
+            part.drop_vars([*varying, *part.coords], errors="ignore").to_zarr(store, region=region, consolidated=False)
+            done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
+            write_json(folder / "progress.json", done)
+            progress.update(plan[i].count)
+    attributes = provenance(experiment, solver, done["inner_step"]) | {"inputs": json.dumps(inputs)}
+    xr.Dataset(attrs=xr.open_zarr(store, chunks=None, consolidated=False).attrs | attributes).to_zarr(
+        store, mode="a", consolidated=False
+    )
+    publish(path)
+
+
+def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tuple[xr.Dataset, float]:
+    """The trajectories of one block and the smallest inner step that any of them took.
+
+    Always `data.block` trajectories are computed, whatever is kept of them: an FFT's last bits depend on the size of
+    its batch, and so no trajectory depends on which others were asked for.
+    """
+    numbers = range(block.first, block.first + experiment.data.block)
+    seeds = [derive_seed(experiment.seed, block.split, i) for i in numbers]
+    flow, taken = experiment.build_flow(), []
+    with torch.no_grad():
+        try:
+            state = flow.starts(solver.grid, seeds).to(solver.device, solver.dtype)
+            if flow.spin_up:
+                state = experiment.build_solver(interval=flow.spin_up)(state)
+            states = rollout(solver, state, experiment.data.steps, observe=lambda carry: taken.append(carry.taken))
+        except ValueError as error:
+            raise UsageError(f"the solver cannot run this flow: {error}") from None
+    finite = states[: block.count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
+    if not finite.all():
+        which, step = (int(i[0]) for i in np.nonzero(~finite))
+        raise UsageError(
+            f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
+            "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
+        )
+    inputs = {}
+    if solver.forcing is not None:
+        inputs["forcing"] = solver.forcing.expand(block.count, 1, *solver.grid.n)
+    part = to_dataset(
+        solver.spec,
+        states[: block.count],
+        inputs=inputs,
+        coordinates=trajectory_coordinates(experiment, [block]),
+        attributes={"title": f"{flow.kind} flow"},
+    )
+    return part, solver.spec.interval / max(max(t[: block.count]) for t in taken)
+
+
+def trajectory_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, Any]:
+    """Number, split and seed of every trajectory in `plan`, as coordinates along `trajectory`."""
+    splits = [b.split for b in plan for _ in range(b.count)]
+    numbers = [b.first + i for b in plan for i in range(b.count)]
+    seeds = [derive_seed(experiment.seed, split, i) for split, i in zip(splits, numbers, strict=True)]
+    index = np.concatenate([b.offset + np.arange(b.count) for b in plan])
+    return {
+        "trajectory": ("trajectory", index, {"long_name": "trajectory", "units": "1"}),
+        "split": ("trajectory", np.array(splits, dtype=object), {"long_name": "part of the dataset"}),
+        "seed": ("trajectory", np.array(seeds), {"long_name": "seed of the start", "units": "1"}),
+    }
+
+
+def provenance(experiment: Experiment, solver: NavierStokes2D, inner_step: float) -> dict[str, Any]:
+    """Attributes that say what ran: read off the solver object, not off the configuration."""
+    return {
+        "source": "fluidsurrogate classical solver",
+        "equation": solver.equation,
+        "viscosity": solver.viscosity,
+        "drag": solver.drag,
+        "forcing": "none" if solver.forcing is None else "variable 'forcing'",
+        "scheme": solver.scheme.name,
+        "order": solver.scheme.order,
+        "interval": solver.spec.interval,
+        "inner_step": inner_step,
+        "inner_step_rule": "fixed" if solver.fixed_substeps else f"CFL <= {solver.scheme.cfl}",
+        "dealiasing": "two-thirds",
+        "solver_dtype": str(solver.dtype).removeprefix("torch."),
+        "device": str(solver.device),
+        "threads": torch.get_num_threads(),
+        "seed": experiment.seed,
+        "experiment": json.dumps(experiment.tree()),
+        "versions": json.dumps(versions()),
+    }
+
+
+def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:
+    """The trajectories of one split: by the coordinate `split`, or, where a user's dataset has none, the first
+    `data.train`, the next `data.valid` and the next `data.test`."""
+    if "split" in dataset.coords:
+        chosen = dataset.isel(trajectory=np.flatnonzero(np.asarray(dataset["split"].values, dtype=object) == split))
+    else:
+        sizes = [getattr(experiment.data, name) for name in SPLITS]
+        begin_at = sum(sizes[: SPLITS.index(split)])
+        chosen = dataset.isel(trajectory=slice(begin_at, begin_at + sizes[SPLITS.index(split)]))
+    if not chosen.sizes["trajectory"]:
+        raise UsageError(f"the dataset has no trajectories for the split {split!r}")
+    return chosen

@@ -1,0 +1,133 @@
+"""Scores of forecasts: functions of xarray Datasets, by trajectory and time.
+
+A metric is a function under `@metric`: of a forecast and the truth if it compares, of a forecast alone if it describes.
+It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
+METRICS: dict[str, Metric] = {}
+SPACE = ("y", "x")
+
+
+def metric(function: Metric) -> Metric:
+    """Register a metric under its own name."""
+    METRICS[function.__name__] = function
+    return function
+
+
+def fields(dataset: xr.Dataset) -> list[str]:
+    """The names of the state's fields: what varies in time and space."""
+    return [str(name) for name, v in dataset.data_vars.items() if {"time", *SPACE} <= set(v.dims)]
+
+
+@metric
+def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """‖f − t‖ / ‖t‖ over the box, for each trajectory and time; the mean over the fields. Infinite where not finite."""
+    values = []
+    for name in fields(truth):
+        f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
+        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+        values.append(np.sqrt(((f - t) ** 2).mean(over, skipna=False) / (t**2).mean(over)))
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(np.isfinite(mean), math.inf), "normalised root mean square error", "1")
+
+
+@metric
+def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Pearson correlation over the box, for each trajectory and time; the mean over the fields. 0 where not finite."""
+    values = []
+    for name in fields(truth):
+        f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
+        f = f.where(np.isfinite(f), 0.0)
+        f = f / np.abs(f).max(SPACE).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
+        f, t = f - f.mean(SPACE), t - t.mean(SPACE)
+        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+        norm = np.sqrt((f**2).mean(over) * (t**2).mean(over))
+        values.append(((f * t).mean(over) / norm.where(norm > 0, 1.0)))
+    finite = xr.concat([np.isfinite(forecast[name]).all(SPACE) for name in fields(truth)], "field").all("field")
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(finite, 0.0), "pattern correlation", "1")
+
+
+@metric
+def energy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Kinetic energy ½⟨|u|²⟩ of the flow that the vorticity induces."""
+    return _named(energy_spectrum(forecast, truth).sum("wavenumber", skipna=False), "kinetic energy", "m2 s-2")
+
+
+@metric
+def enstrophy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """½⟨ω²⟩."""
+    return _named(0.5 * (forecast["vorticity"].astype(np.float64) ** 2).mean(SPACE, skipna=False), "enstrophy", "s-2")
+
+
+@metric
+def energy_spectrum(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """E(k): kinetic energy in the shell |k| ± ½, k counting waves across the longer side of the box; Σ_k E = energy."""
+    return _named(_shells(forecast["vorticity"], -2), "kinetic energy spectrum", "m2 s-2")
+
+
+@metric
+def enstrophy_spectrum(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Z(k): enstrophy in the same shells; Σ_k Z = enstrophy where the mean vorticity is zero."""
+    return _named(_shells(forecast["vorticity"], 0), "enstrophy spectrum", "s-2")
+
+
+@metric
+def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """1 where every value of the state is finite, else 0."""
+    each = [np.isfinite(forecast[name]).all([d for d in forecast[name].dims if d not in ("trajectory", "time")])
+            for name in fields(truth)]  # fmt: skip
+    return _named(xr.concat(each, "field").all("field").astype(np.float64), "finite", "1")
+
+
+def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """The first time, after the start, at which the correlation is below `threshold`; and whether that never came:
+    then the value is the last time, a lower bound (right-censored)."""
+    later = correlations.isel(time=slice(1, None))
+    below = later < threshold
+    never = ~below.any("time")
+    first = later["time"].isel(time=below.argmax("time"))
+    value = first.drop_vars("time").where(~never, later["time"].values[-1])
+    duration = value - correlations["time"].values[0]
+    about = f"time until the correlation first falls below {threshold:g}"
+    return _named(duration, about, "s"), _named(never, f"{about}: it never did", "1")
+
+
+def _shells(vorticity: xr.DataArray, power: int) -> xr.DataArray:
+    """½ Σ |ω̂|² |k|^power over shells of |k|, from (..., y, x)."""
+    values = vorticity.transpose(..., *SPACE).astype(np.float64)
+    ny, nx = values.shape[-2:]
+    length_y, length_x = (float(np.diff(vorticity[a].values).mean()) * n for a, n in (("y", ny), ("x", nx)))
+    ky = 2 * np.pi * np.fft.fftfreq(ny, length_y / ny)[:, None]
+    kx = 2 * np.pi * np.fft.rfftfreq(nx, length_x / nx)[None, :]
+    magnitude = np.hypot(ky, kx)
+    fundamental = 2 * np.pi / max(length_y, length_x)
+    shell = np.rint(magnitude / fundamental).astype(int)
+    # A real field's half spectrum holds each pair ±kx once, except the columns kx = 0 and Nyquist.
+    weight = np.full(nx // 2 + 1, 2.0)
+    weight[[0, -1]] = 1.0
+    with np.errstate(divide="ignore"):
+        factor = np.where(magnitude > 0, magnitude**power, 0.0) * weight / 2
+    modes = np.abs(np.fft.rfft2(values.values) / (ny * nx)) ** 2 * factor
+    membership = np.zeros((shell.max() + 1, shell.size))
+    membership[shell.ravel(), np.arange(shell.size)] = 1.0
+    sums = modes.reshape(*modes.shape[:-2], -1) @ membership.T
+    dims = (*values.dims[:-2], "wavenumber")
+    numbers = xr.Variable("wavenumber", np.arange(1, shell.max() + 1) * fundamental,
+                          {"long_name": "wavenumber", "units": "m-1"})  # fmt: skip
+    coords = {name: c for name, c in values.coords.items() if not set(SPACE) & set(c.dims)}
+    return xr.DataArray(sums[..., 1:], coords | {"wavenumber": numbers}, dims)
+
+
+def _named(array: xr.DataArray, long_name: str, units: str) -> xr.DataArray:
+    array.attrs = {"long_name": long_name, "units": units}
+    return array

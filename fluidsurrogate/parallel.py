@@ -1,0 +1,109 @@
+"""Several models trained at a time, one process each."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.process import parent_process
+from typing import Any
+
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.progress import Progress
+
+Job = tuple[Any, ...]
+# A job gets its arguments and a function to report (steps done, note) with.
+Work = Callable[..., None]
+
+log = logging.getLogger("fluidsurrogate")
+
+
+def run_jobs(work: Work, jobs: dict[str, Job], workers: int, total: int, label: str) -> None:
+    """Run `work(*job, report)` for every job, at most `workers` at a time; the first failure stops the others.
+
+    With one worker in this process, else in fresh ones, which end by themselves if this one dies.
+    """
+    with Progress(total * len(jobs), label, "steps") as progress:
+        if workers == 1 or len(jobs) == 1:
+            for name, job in jobs.items():
+                work(*job, _Reporter(progress, name))
+        else:
+            _run_in_processes(work, jobs, workers, progress)
+
+
+class _Reporter:
+    """Turns "steps done so far" of one job into progress of all."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.done = progress, name, 0
+
+    def __call__(self, done: int, note: str) -> None:
+        self.progress.update(done - self.done, f"{self.name}: {note}" if note else "")
+        self.done = done
+
+
+def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: Progress) -> None:
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    waiting = list(jobs.items())
+    running: dict[str, Any] = {}
+    reporters = {name: _Reporter(progress, name) for name in jobs}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, job = waiting.pop(0)
+                running[name] = context.Process(target=_child, args=(work, name, job, messages), name=name)
+                running[name].start()
+            try:
+                name, kind, value = messages.get(timeout=1.0)
+            except queue.Empty:
+                for name, process in running.items():
+                    if process.exitcode is not None and messages.empty():
+                        raise UsageError(f"{label_of(name)} died with exit code {process.exitcode}; run again to resume")
+                continue
+            if kind == "progress":
+                reporters[name](*value)
+            elif kind == "done":
+                running.pop(name).join()
+            else:
+                raise UsageError(value) if kind == "usage" else RuntimeError(f"{label_of(name)} failed:\n{value}")
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
+
+
+def label_of(name: str) -> str:
+    """How a job is called in messages."""
+    return f"the training of {name!r}"
+
+
+def _child(work: Work, name: str, job: Job, messages: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
+
+    def report(done: int, note: str) -> None:
+        parent = parent_process()
+        if parent is None or not parent.is_alive():
+            os._exit(1)  # an orphan would go on writing beside the run that resumes
+        messages.put((name, "progress", (done, note)))
+
+    try:
+        work(*job, report)
+    except UsageError as error:
+        messages.put((name, "usage", str(error)))
+    except OSError as error:
+        messages.put((name, "usage", f"{name}: {error}"))
+    except Exception:
+        messages.put((name, "error", traceback.format_exc()))
+    else:
+        messages.put((name, "done", None))
+
+
+def available_workers(requested: int, threads: int) -> int:
+    """As many workers as asked for, but no more than the cores can feed."""
+    return max(1, min(requested, (os.cpu_count() or 1) // threads))

@@ -1,0 +1,98 @@
+"""Figures of a comparison, from xarray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg", force=False)
+
+COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
+
+
+def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None:
+    """Rows: the truth, then each source; left its vorticity, right its error, at a few times, all on one colour scale."""
+    field = forecasts["vorticity"].isel(trajectory=0)
+    times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
+    sources = [str(s) for s in field["source"].values]
+    truth = field.sel(source="solver")
+    limit = float(np.abs(truth.isel(time=times)).max())
+    y, x = (np.concatenate([[0], np.asarray(field[a]) + float(field[a][0])]) for a in ("y", "x"))
+    aspect = len(field["y"]) / len(field["x"])
+    figure = Figure(figsize=(1.45 * 2 * len(times) + 1.6, 1.5 * aspect * len(sources) + 0.9), layout="constrained")
+    axes = figure.subplots(len(sources), 2 * len(times), squeeze=False)
+    image = None
+    for row, source in zip(axes, sources, strict=True):
+        shown = field.sel(source=source)
+        for i, t in enumerate(times):
+            for axis, values in ((row[i], shown), (row[i + len(times)], shown - truth)):
+                axis.set(xticks=[], yticks=[], aspect="equal")
+                if source == "solver" and values is not shown:
+                    axis.axis("off")
+                    continue
+                at = np.ma.masked_invalid(values.isel(time=t).transpose("y", "x").values)
+                image = axis.pcolormesh(x, y, at, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+                axis.set_facecolor("0.6")
+        row[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
+    for i, t in enumerate(times):
+        label = f"t = {float(field['time'][t]):g}"
+        axes[0][i].set_title(label, fontsize=9)
+        axes[min(1, len(sources) - 1)][i + len(times)].set_title(f"error, {label}", fontsize=9)
+    figure.colorbar(image, ax=axes, label="vorticity [1/s]", shrink=0.6, extend="both", pad=0.01)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def draw_scores(scores: xr.Dataset, path: Path) -> None:
+    """Error and correlation against time, energy and enstrophy, and the energy spectrum halfway and at the end."""
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3)
+    time = scores["time"].values
+    sources = [str(s) for s in scores["source"].values]
+    half, last = len(time) // 2, len(time) - 1
+    for number, source in enumerate(sources):
+        one = scores.sel(source=source)
+        style = {"color": COLOURS[number % len(COLOURS)], "label": source, "lw": 2.2 if source == "solver" else 1.4,
+                 "ls": "--" if source == "persistence" else "-"}  # fmt: skip
+        if source != "solver":
+            _band(axes[0, 0], time[1:], one["nrmse"].values[1:], one["nrmse_spread"].values[1:], style)
+            _band(axes[0, 1], time, one["correlation"].values, one["correlation_spread"].values, style)
+        axes[0, 2].plot(time, _finite(one["energy"].values), **style)
+        axes[1, 2].plot(time, _finite(one["enstrophy"].values), **style)
+        for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):
+            axis.loglog(scores["wavenumber"], _finite(one["energy_spectrum"].values[t]), **style)
+    truth = scores["energy_spectrum"].sel(source="solver") if "solver" in sources else scores["energy_spectrum"][0]
+    threshold = scores.attrs.get("correlation_threshold")
+    axes[0, 0].set(xlabel="time [s]", ylabel="nRMSE (mean ± spread)", yscale="log", title="error")
+    axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 5.0))
+    axes[0, 1].set(xlabel="time [s]", ylabel="pattern correlation", title="correlation", ylim=(None, 1.02))
+    axes[0, 1].set_ylim(bottom=max(axes[0, 1].get_ylim()[0], -0.2))
+    if threshold is not None:
+        axes[0, 1].axhline(threshold, color="0.5", lw=0.8, ls=":")
+    for axis, name in ((axes[0, 2], "energy"), (axes[1, 2], "enstrophy")):
+        reference = scores[name].sel(source="solver").values if "solver" in sources else scores[name].values[0]
+        axis.set(xlabel="time [s]", ylabel=f"{name} [{scores[name].attrs.get('units', '1')}]", title=name)
+        axis.set_ylim(0, 1.5 * np.nanmax(reference))
+    for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):
+        highest = float(truth[t].max())
+        axis.set(xlabel="wavenumber [1/m]", ylabel="energy spectrum", title=f"spectrum at t = {time[t]:g}")
+        axis.set_ylim(1e-7 * highest, 5 * highest)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25, which="major")
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0, 2].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _band(axis, time: np.ndarray, mean: np.ndarray, spread: np.ndarray, style: dict) -> None:
+    mean, spread = _finite(mean), _finite(spread)
+    axis.plot(time, mean, **style)
+    axis.fill_between(time, np.maximum(mean - spread, 1e-4), mean + spread, color=style["color"], alpha=0.1, lw=0)

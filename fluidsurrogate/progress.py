@@ -1,0 +1,43 @@
+"""Progress of long work: a bar on a terminal, an occasional line anywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+log = logging.getLogger("fluidsurrogate")
+LINE_EVERY = 15.0  # seconds
+
+
+class Progress:
+    """`with Progress(total, "generate", "trajectory") as progress: progress.update(8, "note")`."""
+
+    def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
+        self.total, self.label, self.unit, self.n, self.initial = total, label, unit, done, done
+        self.began = self.said = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+            self.bar = tqdm(total=total, desc=label, unit=unit, initial=done, dynamic_ncols=True)
+
+    def update(self, n: int, note: str = "") -> None:
+        """`n` more units are done."""
+        self.n += n
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(n)
+        elif time.monotonic() - self.said > LINE_EVERY:
+            self.said = time.monotonic()
+            done, elapsed = self.n - self.initial, self.said - self.began
+            left = elapsed * (self.total - self.n) / max(done, 1)
+            rate = done / elapsed
+            log.info(f"  {self.label} {self.n}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left  {note}")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,70 @@
+"""Normalisation that obeys the types of the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluidsurrogate.dataset import States
+from solvers import FieldSpec, Grid, StateSpec
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """z = (f − shift) / scale for each field of state and inputs, in the order of the spec; `change` is the RMS of what
+    one step changes in each state field; `band` the largest mode numbers (my, mx) that those changes hold.
+
+    A shift of a pseudoscalar or a vector would not turn with the field, nor would a scale for each component: only true
+    scalars are shifted, and a vector's components share a scale.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    change: tuple[float, ...]
+    band: tuple[int, int]
+
+    @classmethod
+    def fit(cls, spec: StateSpec, states: States, inputs: Mapping[str, Tensor]) -> Scaling:
+        """Means and root mean squares over a training set."""
+        parts = states.split([field.components for field in spec.fields], dim=2)
+        values = {field.name: part for field, part in zip(spec.fields, parts, strict=True)} | dict(inputs)
+        fields = spec.fields + spec.inputs
+        shift = [float(values[f.name].double().mean()) if f.order == 0 and f.parity > 0 else 0.0 for f in fields]
+        scale = [_rms(values[f.name] - s) for f, s in zip(fields, shift, strict=True)]
+        change = [_rms(part[:, 1:] - part[:, :-1]) for part in parts]
+        return cls(tuple(shift), tuple(scale), tuple(change), _band(spec.grid, states[:, 1:] - states[:, :-1]))
+
+    def keep(self, grid: Grid, like: Tensor) -> Float[Tensor, "ny kx"]:
+        """1 for the modes in the band, 0 for those beyond it and for the mean, which a step conserves."""
+        my = torch.fft.fftfreq(grid.n[0], 1 / grid.n[0]).abs()[:, None]
+        mx = torch.fft.rfftfreq(grid.n[1], 1 / grid.n[1])[None, :]
+        keep = (my <= self.band[0]) & (mx <= self.band[1])
+        keep[0, 0] = False
+        return keep.to(like)
+
+    def to_tensors(self, spec: StateSpec, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shift and scale (1, components of state and inputs, 1, 1) and change (1, components of state, 1, 1)."""
+        fields = spec.fields + spec.inputs
+        return _spread(self.shift, fields, like), _spread(self.scale, fields, like), _spread(self.change, spec.fields, like)
+
+
+def _band(grid: Grid, changes: States) -> tuple[int, int]:
+    """The largest mode numbers on each axis whose power is more than rounding noise; equal on a square, as D4 needs."""
+    power = torch.fft.rfft2(changes.double()).abs().square().sum((0, 1, 2))
+    held = power > 1e-11 * power.max()
+    my = int((held.any(1).nonzero().squeeze(1) + grid.n[0] // 2).remainder(grid.n[0]).sub(grid.n[0] // 2).abs().max())
+    mx = int(held.any(0).nonzero().max())
+    return (max(my, mx), max(my, mx)) if grid.is_square else (my, mx)
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.double().square().mean().sqrt()) or 1.0
+
+
+def _spread(numbers: tuple[float, ...], fields: tuple[FieldSpec, ...], like: Tensor) -> Tensor:
+    flat = [number for number, field in zip(numbers, fields, strict=True) for _ in range(field.components)]
+    return torch.tensor(flat, dtype=like.dtype, device=like.device)[:, None, None]

@@ -1,0 +1,142 @@
+"""What happens on disk: locks, and files and folders that are whole or not there.
+
+Everything is written beside its final name and renamed. A folder is made in NAME.partial/result; NAME.partial/inputs.json
+says what from, so that only the same run goes on with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fluidsurrogate.errors import UsageError
+
+
+@contextmanager
+def locked(folder: Path, timeout: float = 0) -> Iterator[None]:
+    """Keep every other run out of `folder` for the duration; the lock dies with its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{folder} is in use by another run; wait for it or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` if the block ends well and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file in one piece."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def partial(path: Path) -> Path:
+    """The folder in which `path` is being made."""
+    return path.with_name(path.name + ".partial")
+
+
+def begin(path: Path, inputs: Mapping[str, Any], force: bool) -> Path:
+    """The folder to fill, then to `publish` as `path`: new, or as an interrupted run with the same inputs left it."""
+    folder = partial(path)
+    started = read_json(folder / "inputs.json")
+    if started is not None and not force:
+        refuse_changes(folder, started, inputs)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "inputs.json", inputs)
+    return folder
+
+
+def publish(path: Path) -> None:
+    """Give the finished `result` in the partial folder its name, in place of what had it."""
+    folder, old = partial(path), path.with_name(path.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(folder / "result", path)
+    shutil.rmtree(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, UnicodeDecodeError):
+        raise UsageError(f"{path} is not valid JSON") from None
+
+
+def refuse_changes(path: Path, made_from: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """UsageError that names what differs, where a result was made from other inputs."""
+    old, new = flatten(made_from), flatten(inputs)
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if keys:
+        shown = [f"{key} was {_brief(old.get(key))}, is {_brief(new.get(key))}" for key in keys[:3]]
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        raise UsageError(
+            f"{path} was made from other inputs: {'; '.join(shown)}{more}\n"
+            "  give --force to make it again, or another --out to keep both"
+        )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """A short name for a set of inputs: equal inputs, equal name."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """What computed a result."""
+    packages = ("fluidsurrogate", "torch", "numpy", "xarray")
+    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """True for an error that means: no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _brief(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,171 @@
+"""A trained network as a stepper, and as files: weights as safetensors, everything else as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fluidsurrogate.config import AnyModelSection, ModelSection
+from fluidsurrogate.dataset import to_dataset, to_inputs, to_states
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.nn import Network
+from fluidsurrogate.rollout import rollout
+from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.store import read_json, replacing, write_json
+from solvers import FieldSpec, Grid, StateSpec, Stepper
+from solvers.stepper import Inputs, State
+
+FORMAT = 1
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class SurrogateCarry:
+    """The state, the normalised inputs, and the network with its kernels expanded."""
+
+    state: State
+    inputs: Tensor | None
+    network: Callable[[Tensor], Tensor]
+
+
+class Surrogate(Stepper[SurrogateCarry]):
+    """x⁺ = x + c · P N(z), z = (x − shift) / scale: the network says the change, in physical units in and out.
+
+    P keeps the modes that the training data's changes hold, and takes out the mean over the box, which is so conserved.
+
+    `section` is the model's part of the experiment, `about` whatever its maker recorded (experiment, versions, inputs).
+    """
+
+    def __init__(
+        self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
+    ) -> None:
+        self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self._shift, self._scale, self._change = scaling.to_tensors(spec, next(network.parameters()))
+        self._keep = scaling.keep(spec.grid, self._scale)
+
+    def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
+        """Expand the kernels once for the whole rollout."""
+        self.spec.check(state, inputs)
+        given = None
+        if self.spec.inputs:
+            stacked = torch.cat([(inputs or {})[field.name].to(self._scale) for field in self.spec.inputs], dim=1)
+            given = (stacked - self._shift[self.spec.components :]) / self._scale[self.spec.components :]
+        return SurrogateCarry(state.to(self._scale), given, self.network.fold())
+
+    def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
+        """One interval."""
+        n = self.spec.components
+        z = (carry.state - self._shift[:n]) / self._scale[:n]
+        change = carry.network(z if carry.inputs is None else torch.cat([z, carry.inputs], dim=1))
+        change = torch.fft.irfft2(torch.fft.rfft2(self._change * change) * self._keep, s=self.spec.grid.n)
+        return SurrogateCarry(carry.state + change, carry.inputs, carry.network)
+
+    def state(self, carry: SurrogateCarry) -> State:
+        """The state in physical units."""
+        return carry.state
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
+        """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
+
+        In and out (trajectory, time, y, x), times steps + 1, the start first; trajectories keep their coordinates.
+        UsageError where grid, fields or interval are not the model's, or `start` is no stored time.
+        """
+        if steps < 1:
+            raise UsageError(f"steps must be at least 1 (got {steps})")
+        first = _at(dataset, start)
+        states = to_states(first, self.spec, self._scale.dtype)[:, 0]
+        inputs = to_inputs(first, self.spec, self._scale.dtype)
+        with torch.no_grad():
+            rolled = rollout(self, states.to(self._scale.device), steps, inputs)
+        coordinates = {
+            str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)
+        }  # the trajectory's own number, its split and its seed among them
+        begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
+        return to_dataset(
+            self.spec, rolled, start_time=begin, coordinates=coordinates, inputs=inputs,
+            attributes={"source": "fluidsurrogate surrogate", "model": str(self.about.get("name", ""))},
+        )  # fmt: skip
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights and config, each in one piece."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / WEIGHTS) as beside:
+            save_file({k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}, beside)
+        config = {
+            "format": FORMAT,
+            "model": self.section.model_dump(mode="json", exclude_none=True),
+            "spec": asdict(self.spec),
+            "scaling": asdict(self.scaling),
+            "dtype": str(self._scale.dtype).removeprefix("torch."),
+            "about": dict(self.about),
+        }
+        write_json(folder / CONFIG, config)
+
+
+def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
+    if "time" not in dataset.dims:
+        return dataset
+    if start is None:
+        return dataset.isel(time=[0])
+    times = np.asarray(dataset["time"].values, dtype=np.float64)
+    nearest = int(np.abs(times - start).argmin())
+    if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
+        raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
+    return dataset.isel(time=[nearest])
+
+
+def load(path: str | Path, device: str = "cpu") -> Surrogate:
+    """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
+
+    UsageError where the folder is no model, or its weights are not those that its config describes.
+    """
+    folder = Path(path)
+    config = read_json(folder / CONFIG)
+    if config is None:
+        raise UsageError(f"{folder} is no model: it has no {CONFIG}")
+    try:
+        if config["format"] != FORMAT:
+            raise UsageError(f"{folder}: model format {config['format']} is not {FORMAT}; it was made by another version")
+        spec = _spec_from_json(config["spec"])
+        numbers = config["scaling"]
+        scaling = Scaling(
+            *(tuple(map(float, numbers[key])) for key in ("shift", "scale", "change")), tuple(map(int, numbers["band"]))
+        )
+        section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
+        if config["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"unknown dtype {config['dtype']!r}")
+        network = section.build(spec).to(device, getattr(torch, config["dtype"]))
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS, device=device))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
+    return Surrogate(network.eval(), spec, scaling, section, config["about"])
+
+
+def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:
+    fields, inputs = (tuple(FieldSpec(**field) for field in tree[key]) for key in ("fields", "inputs"))
+    grid = Grid(tuple(tree["grid"]["n"]), tuple(tree["grid"]["length"]))
+    return StateSpec(grid, fields, float(tree["interval"]), inputs)
