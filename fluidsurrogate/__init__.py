@@ -1,5 +1,7 @@
 """fluidsurrogate: fast surrogates of incompressible flow that obey the flow's own symmetries exactly.
 
+::
+
     import fluidsurrogate as fs
     data = fs.generate("experiments/demo.toml")
     model = fs.load("runs/demo/models/gcnn-d4")

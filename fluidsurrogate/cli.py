@@ -92,7 +92,9 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
     given = {f"--{key}": getattr(arguments, key) for key in ("model", "start", "steps", "to")}
     missing = [key for key, value in given.items() if value is None]
     if missing and len(missing) < len(given):
-        raise UsageError(f"a forecast of your own needs --model, --start, --steps and --to; missing: {', '.join(missing)}")
+        raise UsageError(
+            f"a forecast of your own needs --model, --start, --steps and --to; missing: {', '.join(missing)}"
+        )
     return not missing
 
 

@@ -16,9 +16,7 @@ from fluidsurrogate.metrics import METRICS, correlation_time
 log = logging.getLogger("fluidsurrogate")
 
 
-def compare(
-    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_threshold: float = 0.8
-) -> xr.Dataset:
+def compare(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_threshold: float = 0.8) -> xr.Dataset:
     """Score forecasts of the same trajectories and times against the truth.
 
     Each metric of `fluidsurrogate.metrics` gives a variable by (source, time[, wavenumber]), the mean over

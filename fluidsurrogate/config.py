@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -44,7 +44,7 @@ class GridSection(Section):
 
     def build(self) -> Grid:
         """The grid."""
-        return Grid(self.n, self.length)  # type: ignore[arg-type]
+        return Grid.rectangle(self.n, self.length)
 
 
 class SolverSection(Section):
@@ -140,14 +140,20 @@ def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
             for p in inspect.signature(build, eval_str=True).parameters.values()
             if p.kind is p.KEYWORD_ONLY
         }
-        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, kind=(Literal[kind], kind), **keys))
+        keys["kind"] = (Literal[kind], kind)  # type: ignore[valid-type]
+        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, **keys))
     return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
 
 
-AnyFlowSection = _sections(FLOWS, FlowSection)
-AnyModelSection = _sections(ARCHITECTURES, ModelSection)
+if TYPE_CHECKING:
+    AnyFlowSection = FlowSection
+    AnyModelSection = ModelSection
+else:
+    AnyFlowSection = _sections(FLOWS, FlowSection)
+    AnyModelSection = _sections(ARCHITECTURES, ModelSection)
 
 
+@final
 class Experiment(Section):
     """The whole experiment. `Experiment.read(path)` reads a TOML file; `build_*` make what the parts describe."""
 
@@ -286,7 +292,7 @@ def _explain(root: type[BaseModel], faults: Sequence[Any]) -> list[str]:
             section = _section_named(location[0], location.pop(tag_at)) or root
         elif len(location) > 1:
             annotation = root.model_fields[location[0]].annotation
-            section = annotation if inspect.isclass(annotation) else root
+            section = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else root
         branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
         if branch is not None:
             location = location[:branch]

@@ -77,8 +77,8 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
 
 
 def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.Dataset:
-    """A dataset of the kind of `block` for all the trajectories in `coordinates`, its values lazy zeros in chunks of one
-    trajectory: what a Zarr folder is laid out from."""
+    """A dataset like `block` for all the trajectories in `coordinates`, its values lazy zeros, a trajectory a chunk:
+    what a Zarr folder is laid out from."""
     total = len(coordinates["trajectory"][1])
 
     def widen(variable: xr.DataArray) -> tuple:
@@ -128,7 +128,9 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         values = np.asarray(dataset[axis].values, dtype=np.float64)
         step = float(np.diff(values).mean()) if len(values) > 1 else math.nan
         if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
-            raise UsageError(f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}")
+            raise UsageError(
+                f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
+            )
         n.append(len(values))
         length.append(step * len(values))
     try:
@@ -144,7 +146,9 @@ def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
         return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
     if name in KNOWN_FIELDS:
         return KNOWN_FIELDS[name]
-    raise UsageError(f"variable {name!r} does not say how it transforms: give it the attributes tensor_order and parity")
+    raise UsageError(
+        f"variable {name!r} does not say how it transforms: give it the attributes tensor_order and parity"
+    )
 
 
 def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:

@@ -1,4 +1,4 @@
-"""Trajectories from the classical solver: in memory, or chunk by chunk into a Zarr folder that survives being killed."""
+"""Trajectories from the classical solver: in memory, or chunk by chunk into a Zarr folder, through any kill."""
 
 from __future__ import annotations
 

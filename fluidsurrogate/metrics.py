@@ -35,9 +35,9 @@ def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        values.append(np.sqrt(((f - t) ** 2).mean(over, skipna=False) / (t**2).mean(over)))
+        values.append((((f - t) ** 2).mean(over, skipna=False) / (t**2).mean(over)) ** 0.5)
     mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(np.isfinite(mean), math.inf), "normalised root mean square error", "1")
+    return _named(mean.where(_is_finite(mean), math.inf), "normalised root mean square error", "1")
 
 
 @metric
@@ -46,15 +46,14 @@ def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     values = []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
-        f = f.where(np.isfinite(f), 0.0)
-        f = f / np.abs(f).max(SPACE).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
+        f = f.where(_is_finite(f), 0.0)
+        f = f / abs(f).max(SPACE).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
         f, t = f - f.mean(SPACE), t - t.mean(SPACE)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        norm = np.sqrt((f**2).mean(over) * (t**2).mean(over))
-        values.append(((f * t).mean(over) / norm.where(norm > 0, 1.0)))
-    finite = xr.concat([np.isfinite(forecast[name]).all(SPACE) for name in fields(truth)], "field").all("field")
+        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
+        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
     mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite, 0.0), "pattern correlation", "1")
+    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "pattern correlation", "1")
 
 
 @metric
@@ -84,9 +83,11 @@ def enstrophy_spectrum(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
 @metric
 def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """1 where every value of the state is finite, else 0."""
-    each = [np.isfinite(forecast[name]).all([d for d in forecast[name].dims if d not in ("trajectory", "time")])
-            for name in fields(truth)]  # fmt: skip
-    return _named(xr.concat(each, "field").all("field").astype(np.float64), "finite", "1")
+    all_finite = xr.ones_like(forecast["time"], dtype=bool)
+    for name in fields(truth):
+        over = [dim for dim in forecast[name].dims if dim not in ("trajectory", "time")]
+        all_finite = all_finite & _is_finite(forecast[name]).all(over)
+    return _named(all_finite.astype(np.float64), "finite", "1")
 
 
 def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:
@@ -115,17 +116,21 @@ def _shells(vorticity: xr.DataArray, power: int) -> xr.DataArray:
     # A real field's half spectrum holds each pair ±kx once, except the columns kx = 0 and Nyquist.
     weight = np.full(nx // 2 + 1, 2.0)
     weight[[0, -1]] = 1.0
-    with np.errstate(divide="ignore"):
-        factor = np.where(magnitude > 0, magnitude**power, 0.0) * weight / 2
-    modes = np.abs(np.fft.rfft2(values.values) / (ny * nx)) ** 2 * factor
     membership = np.zeros((shell.max() + 1, shell.size))
     membership[shell.ravel(), np.arange(shell.size)] = 1.0
-    sums = modes.reshape(*modes.shape[:-2], -1) @ membership.T
+    with np.errstate(all="ignore"):  # |k| = 0; and a forecast that blew up has a spectrum that is not finite
+        factor = np.where(magnitude > 0, magnitude**power, 0.0) * weight / 2
+        modes = np.abs(np.fft.rfft2(values.values) / (ny * nx)) ** 2 * factor
+        sums = modes.reshape(*modes.shape[:-2], -1) @ membership.T
     dims = (*values.dims[:-2], "wavenumber")
-    numbers = xr.Variable("wavenumber", np.arange(1, shell.max() + 1) * fundamental,
+    numbers = xr.Variable("wavenumber", np.round(np.arange(1, shell.max() + 1) * fundamental, 12),
                           {"long_name": "wavenumber", "units": "m-1"})  # fmt: skip
     coords = {name: c for name, c in values.coords.items() if not set(SPACE) & set(c.dims)}
     return xr.DataArray(sums[..., 1:], coords | {"wavenumber": numbers}, dims)
+
+
+def _is_finite(array: xr.DataArray) -> xr.DataArray:
+    return xr.apply_ufunc(np.isfinite, array, dask="allowed")
 
 
 def _named(array: xr.DataArray, long_name: str, units: str) -> xr.DataArray:

@@ -58,13 +58,10 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
                 name, job = waiting.pop(0)
                 running[name] = context.Process(target=_child, args=(work, name, job, messages), name=name)
                 running[name].start()
-            try:
-                name, kind, value = messages.get(timeout=1.0)
-            except queue.Empty:
-                for name, process in running.items():
-                    if process.exitcode is not None and messages.empty():
-                        raise UsageError(f"{label_of(name)} died with exit code {process.exitcode}; run again to resume")
+            message = _next_message(messages, running)
+            if message is None:
                 continue
+            name, kind, value = message
             if kind == "progress":
                 reporters[name](*value)
             elif kind == "done":
@@ -76,6 +73,19 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
             process.terminate()
         for process in running.values():
             process.join()
+
+
+def _next_message(messages: Any, running: dict[str, Any]) -> tuple[str, str, Any] | None:
+    """What a child says within a second; UsageError where one died without a word (killed, out of memory)."""
+    try:
+        return messages.get(timeout=1.0)
+    except queue.Empty:
+        dead = [name for name, process in running.items() if process.exitcode is not None]
+    if dead and messages.empty():
+        raise UsageError(
+            f"{label_of(dead[0])} died (exit {running[dead[0]].exitcode}); the same command goes on from here"
+        )
+    return None
 
 
 def label_of(name: str) -> str:

@@ -1,6 +1,5 @@
-"""The stages of an experiment, each of which knows its inputs, so that nothing is done twice and nothing is mixed up.
-
-    data.zarr → models/NAME/ → forecasts.nc → scores.nc, scores.csv, comparison.png, scores.png
+"""The stages of an experiment, each of which knows its inputs, so that nothing is done twice and nothing is mixed up:
+data.zarr → models/NAME/ → forecasts.nc → scores.nc, scores.csv, comparison.png, scores.png.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 import xarray as xr
@@ -36,6 +35,7 @@ log = logging.getLogger("fluidsurrogate")
 Inputs = dict[str, Any]
 
 
+@final
 class Pipeline:
     """An experiment and the folder that its results go to. A stage whose result is there for the same inputs is left
     alone; one whose inputs have changed is refused, unless `force` says to make it again."""
@@ -53,7 +53,11 @@ class Pipeline:
         """What the data depend on; for a user's dataset, which files they are."""
         tree = self.experiment.tree()
         if self.experiment.data.path:
-            return {"path": self.experiment.data.path, "content": _file_fingerprint(self.data_path), "data": tree["data"]}
+            return {
+                "path": self.experiment.data.path,
+                "content": _file_fingerprint(self.data_path),
+                "data": tree["data"],
+            }
         return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
 
     def model_inputs(self, name: str) -> Inputs:
@@ -61,7 +65,13 @@ class Pipeline:
         tree, data = self.experiment.tree(), dict(self.data_inputs)
         data["data"] = {key: value for key, value in data["data"].items() if key != "test"}
         train = {key: value for key, value in tree["train"].items() if key not in ("workers", "checkpoint_every")}
-        return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": tree["models"][name], "train": train}
+        return {
+            "seed": tree["seed"],
+            "dtype": tree["dtype"],
+            "data": data,
+            "model": tree["models"][name],
+            "train": train,
+        }
 
     @property
     def forecast_inputs(self) -> Inputs:
@@ -199,11 +209,13 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
         part["equivariance_error"] = ("element", list(errors.values()), {
             "long_name": "|f(gx) - g f(x)| / |f(x) - x|, not defined for persistence", "units": "1"})  # fmt: skip
         part["parameters"] = ((), stepper.parameters if isinstance(stepper, Surrogate) else 0, {"units": "1"})
-        part["seconds_per_step"] = ((), seconds_per_step(stepper, states[:, 0], inputs), {
-            "long_name": f"wall-clock time of one interval of {len(states)} trajectories", "units": "s"})  # fmt: skip
         parts.append(part.assign_coords(element=list(errors)))
     source = xr.Variable("source", list(steppers), {"long_name": "source of the forecast"})
-    return xr.concat(parts, source, coords="minimal", compat="override", combine_attrs="override")
+    forecasts = xr.concat(parts, source, coords="minimal", compat="override", combine_attrs="override")
+    seconds = seconds_per_step(steppers, states[:, 0], inputs)
+    about = {"long_name": f"wall-clock time of one interval of {len(states)} trajectories", "units": "s"}
+    forecasts["seconds_per_step"] = ("source", [seconds[name] for name in steppers], about)
+    return forecasts
 
 
 def score_all(forecasts: xr.Dataset, threshold: float) -> xr.Dataset:

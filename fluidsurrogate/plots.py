@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import xarray as xr
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-
-matplotlib.use("Agg", force=False)
 
 COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
 
 
 def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None:
-    """Rows: the truth, then each source; left its vorticity, right its error, at a few times, all on one colour scale."""
+    """Rows: the truth and each source; left the vorticity, right the error, at a few times, all on one colour scale."""
     field = forecasts["vorticity"].isel(trajectory=0)
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
@@ -25,7 +24,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None
     aspect = len(field["y"]) / len(field["x"])
     figure = Figure(figsize=(1.45 * 2 * len(times) + 1.6, 1.5 * aspect * len(sources) + 0.9), layout="constrained")
     axes = figure.subplots(len(sources), 2 * len(times), squeeze=False)
-    image = None
+    colours = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
     for row, source in zip(axes, sources, strict=True):
         shown = field.sel(source=source)
         for i, t in enumerate(times):
@@ -35,14 +34,14 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None
                     axis.axis("off")
                     continue
                 at = np.ma.masked_invalid(values.isel(time=t).transpose("y", "x").values)
-                image = axis.pcolormesh(x, y, at, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+                axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
                 axis.set_facecolor("0.6")
         row[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
     for i, t in enumerate(times):
         label = f"t = {float(field['time'][t]):g}"
         axes[0][i].set_title(label, fontsize=9)
         axes[min(1, len(sources) - 1)][i + len(times)].set_title(f"error, {label}", fontsize=9)
-    figure.colorbar(image, ax=axes, label="vorticity [1/s]", shrink=0.6, extend="both", pad=0.01)
+    figure.colorbar(colours, ax=axes, label="vorticity [1/s]", shrink=0.6, extend="both", pad=0.01)
     figure.savefig(path, dpi=110, format="png")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import final
 
 from tqdm import tqdm
 
@@ -12,6 +13,7 @@ log = logging.getLogger("fluidsurrogate")
 LINE_EVERY = 15.0  # seconds
 
 
+@final
 class Progress:
     """`with Progress(total, "generate", "trajectory") as progress: progress.update(8, "note")`."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,7 @@ def rollout(
     return torch.stack(states, dim=1)
 
 
+@final
 class Persistence(Stepper[State]):
     """Tomorrow as today: the forecast that every other must beat."""
 
@@ -49,20 +51,25 @@ class Persistence(Stepper[State]):
         return carry
 
 
-def seconds_per_step(stepper: Stepper, state: State, inputs: Inputs = None, steps: int = 5, repeats: int = 5) -> float:
-    """Wall-clock seconds that one interval of this batch takes: the median over `repeats` short rollouts."""
-    times = []
+def seconds_per_step(
+    steppers: Mapping[str, Stepper], state: State, inputs: Inputs = None, steps: int = 3, repeats: int = 7
+) -> dict[str, float]:
+    """Wall-clock seconds that one interval of this batch takes each stepper: the median over `repeats` short rollouts,
+    taken in turn, so that what else the machine does falls on all alike."""
+    times: dict[str, list[float]] = {name: [] for name in steppers}
     with torch.no_grad():
-        carry = stepper.advance(stepper.start(state, inputs))
+        carries = {name: stepper.advance(stepper.start(state, inputs)) for name, stepper in steppers.items()}
         for _ in range(repeats):
-            _synchronise(state)
-            began = time.perf_counter()
-            for _ in range(steps):
-                carry = stepper.advance(carry)
-            stepper.state(carry)
-            _synchronise(state)
-            times.append((time.perf_counter() - began) / steps)
-    return sorted(times)[repeats // 2]
+            for name, stepper in steppers.items():
+                carry = carries[name]
+                _synchronise(state)
+                began = time.perf_counter()
+                for _ in range(steps):
+                    carry = stepper.advance(carry)
+                stepper.state(carry)
+                _synchronise(state)
+                times[name].append((time.perf_counter() - began) / steps)
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def _synchronise(tensor: Tensor) -> None:

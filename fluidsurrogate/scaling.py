@@ -49,7 +49,11 @@ class Scaling:
     def to_tensors(self, spec: StateSpec, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shift and scale (1, components of state and inputs, 1, 1) and change (1, components of state, 1, 1)."""
         fields = spec.fields + spec.inputs
-        return _spread(self.shift, fields, like), _spread(self.scale, fields, like), _spread(self.change, spec.fields, like)
+        return (
+            _spread(self.shift, fields, like),
+            _spread(self.scale, fields, like),
+            _spread(self.change, spec.fields, like),
+        )
 
 
 def _band(grid: Grid, changes: States) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What happens on disk: locks, and files and folders that are whole or not there.
 
-Everything is written beside its final name and renamed. A folder is made in NAME.partial/result; NAME.partial/inputs.json
-says what from, so that only the same run goes on with it.
+Everything is written beside its final name and renamed. A folder is made in NAME.partial/result, and
+NAME.partial/inputs.json says what from, so that only the same run goes on with it.
 """
 
 from __future__ import annotations

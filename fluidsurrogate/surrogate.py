@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluidsurrogate.config import AnyModelSection, ModelSection
-from fluidsurrogate.dataset import to_dataset, to_inputs, to_states
+from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.rollout import rollout
@@ -39,6 +39,7 @@ class SurrogateCarry:
     network: Callable[[Tensor], Tensor]
 
 
+@final
 class Surrogate(Stepper[SurrogateCarry]):
     """x⁺ = x + c · P N(z), z = (x − shift) / scale: the network says the change, in physical units in and out.
 
@@ -88,6 +89,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         """
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
+        check_matches(dataset, self.spec)
         first = _at(dataset, start)
         states = to_states(first, self.spec, self._scale.dtype)[:, 0]
         inputs = to_inputs(first, self.spec, self._scale.dtype)
@@ -142,12 +144,11 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
         raise UsageError(f"{folder} is no model: it has no {CONFIG}")
     try:
         if config["format"] != FORMAT:
-            raise UsageError(f"{folder}: model format {config['format']} is not {FORMAT}; it was made by another version")
+            raise UsageError(f"{folder}: model format {config['format']} is not {FORMAT}; made by another version")
         spec = _spec_from_json(config["spec"])
         numbers = config["scaling"]
-        scaling = Scaling(
-            *(tuple(map(float, numbers[key])) for key in ("shift", "scale", "change")), tuple(map(int, numbers["band"]))
-        )
+        shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
+        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])))
         section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
         if config["dtype"] not in ("float32", "float64"):
             raise ValueError(f"unknown dtype {config['dtype']!r}")

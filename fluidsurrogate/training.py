@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Trajectories:
         return self.states[which[:, None], times], {name: value[which] for name, value in self.inputs.items()}
 
 
+@final
 class Trainer:
     """AdamW with warm-up and cosine decay on the mean square error of the change, relative to the RMS change:
 
@@ -70,7 +71,7 @@ class Trainer:
         section = experiment.models[name]
         self.augmentations = GROUPS[section.augment].elements if section.augment else ()
         if train.states.shape[1] <= self.options.unroll:
-            raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} stored times")
+            raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "weights"))
             network = section.build(self.spec).to(experiment.torch_dtype)
@@ -84,7 +85,8 @@ class Trainer:
         about = {"name": name, "experiment": experiment.tree()}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
         self.change = scaling.to_tensors(self.spec, train.states)[2].to(self.accelerator.device)
-        self.step, self.curve = 0, []  # type: tuple[int, list[dict[str, float]]]
+        self.step = 0
+        self.curve: list[dict[str, float]] = []
         self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
@@ -133,7 +135,7 @@ class Trainer:
         return loss.detach()
 
     def _draw(self, unroll: int) -> tuple[Tensor, Tensor]:
-        """Trajectories and first times of this step's batch: every window once an epoch, each epoch in its own order."""
+        """Trajectories and first times of this step's batch: every window once an epoch, in an order of its own."""
         trajectories, times = self.train.states.shape[:2]
         starts = times - unroll
         positions = self.step * self.options.batch + np.arange(self.options.batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import final
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class Integrator(ABC):
         return cls([torch.cat(column) for column in columns])
 
 
+@final
 class ETDRK2(Integrator):
     """Second order: a = e^{LΔt} u + Δt φ₁ N(u);  u⁺ = a + Δt φ₂ (N(a) − N(u))."""
 
@@ -65,6 +67,7 @@ class ETDRK2(Integrator):
         return a + second * (tendency(a) - tendency_at_u)
 
 
+@final
 class ETDRK4(Integrator):
     """Fourth order, Kassam & Trefethen eq. 2.4–2.5."""
 

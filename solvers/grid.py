@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """A periodic rectangle with `n` cells and side `length`, each as (y, x); a single number means a square.
+    """A periodic rectangle with `n` cells and side `length`, each as (y, x).
 
     Every n is even and at least 8. Raises ValueError otherwise, and for a length that is not positive and finite.
     """
@@ -26,7 +26,7 @@ class Grid:
     length: tuple[float, float] = (2 * math.pi, 2 * math.pi)
 
     def __post_init__(self) -> None:
-        n, length = _pair(self.n, "n"), _pair(self.length, "length")
+        n, length = self.n, self.length
         if any(int(m) != m or m < 8 or m % 2 for m in n):
             raise ValueError(f"n must be even and at least 8 (got {_show(n)})")
         if any(not math.isfinite(side) or side <= 0 for side in length):
@@ -38,6 +38,11 @@ class Grid:
     def square(cls, n: int, length: float = 2 * math.pi) -> Grid:
         """n × n cells on a square of side `length`."""
         return cls((n, n), (length, length))
+
+    @classmethod
+    def rectangle(cls, n: int | Sequence[int], length: float | Sequence[float] = 2 * math.pi) -> Grid:
+        """`n` and `length` each as one number or as [y, x]."""
+        return cls(_pair(n, "n"), _pair(length, "length"))
 
     @property
     def spacing(self) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Complex, Float
@@ -30,6 +31,7 @@ class SpectralCarry:
     taken: tuple[int, ...] = ()
 
 
+@final
 class NavierStokes2D(Stepper[SpectralCarry]):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on a periodic rectangle, with ω = ∂v/∂x − ∂u/∂y, ∇²ψ = −ω, u = (∂ψ/∂y, −∂ψ/∂x).
 

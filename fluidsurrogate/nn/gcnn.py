@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import final
 
 from torch import nn
 from torch.nn import functional as F
@@ -13,6 +14,7 @@ from fluidsurrogate.nn.network import Field, Network, architecture
 from solvers import C1, GROUPS, FieldSpec, Group
 
 
+@final
 class GCNN(Network):
     """Lifting → residual group convolutions → 1 × 1 group convolution → pooling over α.
 

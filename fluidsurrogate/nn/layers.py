@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -51,12 +52,16 @@ def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
     return F.conv2d(x, weight, bias, dilation=dilation)
 
 
+@final
 class LiftingConv2d(nn.Module):
     """Field → feature: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y)  (eq. 10; the kernel turns like a field).
 
     Typed: `fields` say how each component transforms, so that a pseudoscalar's kernel changes sign under a mirror.
     In (batch, Σ components, y, x), out (batch, channels, |G|, y, x). `size` must be odd.
     """
+
+    index: Tensor
+    sign: Tensor
 
     def __init__(self, group: Group, fields: Sequence[FieldSpec], channels: int, size: int = 3) -> None:
         super().__init__()
@@ -80,11 +85,14 @@ class LiftingConv2d(nn.Module):
         return y.unflatten(1, (-1, len(self.group)))
 
 
+@final
 class GroupConv2d(nn.Module):
     """Feature → feature: [F ⋆ ψ](g, x) = Σ_h Σ_y ψ(g⁻¹h, g⁻¹y) F(h, x + y)  (eq. 11).
 
     In and out (batch, channel, |G|, y, x). `size` must be odd.
     """
+
+    index: Tensor
 
     def __init__(self, group: Group, channels_in: int, channels: int, size: int = 3, dilation: int = 1) -> None:
         super().__init__()
@@ -103,11 +111,12 @@ class GroupConv2d(nn.Module):
         weight = weight.transpose(1, 2).flatten(2, 3).flatten(0, 1)
         return weight, self.bias.repeat_interleave(len(self.group))
 
-    def forward(self, x: Feature, kernel: Kernel | None = None) -> Feature:
+    def forward(self, x: Feature, kernel: Kernel | None = None) -> Float[Tensor, "batch channel_out alpha y x"]:
         y = periodic_conv2d(x.flatten(1, 2), kernel or self.kernel(), self.dilation)
         return y.unflatten(1, (-1, len(self.group)))
 
 
+@final
 class GroupPool2d(nn.Module):
     """Feature → field, pooling over α: one channel in for each component out.
 
@@ -116,6 +125,9 @@ class GroupPool2d(nn.Module):
     odd under mirrors. A plain max over α is right for scalars only: it gives the same number before and after a mirror,
     where a pseudoscalar must change its sign (`tests/fluidsurrogate/nn/test_layers.py` shows it fail).
     """
+
+    representation: Tensor
+    twisted: Tensor
 
     def __init__(self, group: Group, fields: Sequence[FieldSpec], reduce: str = "mean") -> None:
         super().__init__()

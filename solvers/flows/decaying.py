@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +16,7 @@ from solvers.symmetry import D4
 
 
 @flow("decaying")
+@final
 @dataclass(frozen=True, kw_only=True)
 class Decaying(Flow):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω from a random start in a band of wavenumbers (McWilliams 1984,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from solvers.symmetry import C2
 
 
 @flow("kolmogorov")
+@final
 @dataclass(frozen=True, kw_only=True)
 class Kolmogorov(Flow):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω − A k cos(k y), the body force being A sin(k y) in x (Meshalkin & Sinai 1961,

@@ -1,0 +1,32 @@
+# make demo: simulate, learn, forecast, compare.   make test: every test.   make check: format, lint, types.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test slow check install clean
+
+demo: install
+	$(BIN)/fluidsurrogate run experiments/demo.toml
+
+test: install
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy solvers fluidsurrogate
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): torch and friends, some 300 MB of wheels; a few minutes the first time"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,122 @@
+"""An experiment: overrides, defaults, and every bad input refused in a line that says what to do."""
+
+import pytest
+
+from fluidsurrogate import Experiment, UsageError
+
+
+def refusal(toml, *overrides):
+    with pytest.raises(UsageError) as caught:
+        Experiment.read(toml, overrides)
+    return str(caught.value)
+
+
+def test_defaults_and_overrides(toml):
+    experiment = Experiment.read(toml, ["train.steps=5", "flow.viscosity=1e-3", "name=other", "models.extra.kind=cnn"])
+    assert (experiment.train.steps, experiment.build_flow().viscosity, experiment.name) == (5, 1e-3, "other")
+    assert experiment.models["extra"].options()["width"] == 32
+    assert Experiment.from_tree(experiment.tree()) == experiment
+
+
+def test_frozen(experiment):
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.seed = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("flow.viscosity=-1.0", "viscosity must be positive and finite (got -1.0)"),
+        ("flow.viscosity=0", "viscosity must be positive and finite (got 0.0)"),
+        ("flow.viscosity=nan", "flow.viscosity: input should be a finite number"),
+        ("flow.viscosity=inf", "flow.viscosity: input should be a finite number"),
+        ("flow.viscosity=thick", "flow.viscosity: input should be a valid number (got 'thick')"),
+        ("flow.drag=-1", "drag must be finite and at least 0"),
+        ("grid.length=-1.0", "length must be positive and finite (got -1.0)"),
+        ("grid.length=nan", "grid.length: must be one finite number or a pair"),
+        ("grid.length=0", "length must be positive and finite"),
+        ("grid.n=17", "n must be even and at least 8 (got 17)"),
+        ("grid.n=2", "n must be even and at least 8 (got 2)"),
+        ("grid.n=16.5", "grid.n: must be one finite number or a pair [y, x] (got 16.5)"),
+        ("grid.n=[16, 16, 16]", "grid.n: must be one finite number or a pair [y, x]"),
+        ("data.train=0", "data.train: input should be greater than or equal to 1 (got 0)"),
+        ("data.test=-3", "data.test: input should be greater than or equal to 1"),
+        ("data.steps=1.5", "data.steps: input should be a valid integer"),
+        ("data.interval=0", "data.interval: input should be greater than 0"),
+        ("data.interval=true", "data.interval: input should be a valid number"),
+        ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'decaying', 'kolmogorov'"),
+        ("models.small-cnn.kind=transformer", "models.small-cnn.kind: unknown model 'transformer'; one of"),
+        ("models.small-d4.group=D5", "models.small-d4: unknown group 'D5'; one of C1, C2, C4"),
+        ("models.small-cnn.augment=D5", "models.small-cnn: unknown augment 'D5'; one of C1, C2, C4"),
+        ("models.small-d4.width=12", "models.small-d4: width must be a multiple of the 8 elements of D4 (got 12)"),
+        ("grid.n=[16, 32]", "models.small-d4: group 'D4' is no symmetry of this rectangle"),
+        ("train.steps=0", "train.steps: input should be greater than or equal to 1"),
+        ("train.learning_rate=-1.0", "train.learning_rate: input should be greater than 0"),
+        ("train.unroll=9", "train.unroll = 9 is longer than data.steps = 4"),
+        ("solver.dt=0.1", "dt must divide the interval 0.25 (got 0.1)"),
+        ("solver.order=3", "solver.order: input should be 2 or 4"),
+        ("flow.wavenumber=9", "too coarse for modes"),
+        ("dtype=float16", "dtype: input should be 'float32' or 'float64'"),
+        ("device=abacus", "unknown device 'abacus'"),
+        ("name=../up", "name: string should match pattern"),
+        ("seed=-1", "seed: input should be greater than or equal to 0"),
+        ("train.steps", "--set train.steps: expected dotted.key=value"),
+        ("=3", "expected dotted.key=value"),
+        ("seed.deep=3", "'seed' is a value, not a table"),
+    ],
+)
+def test_bad_value(toml, override, said):
+    message = refusal(toml, override)
+    assert said in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [("tran.steps=3", "train"), ("train.step=3", "steps"), ("flow.viscossity=1.0", "viscosity"),
+     ("models.small-d4.grup=C4", "group"), ("grid.lenght=1.0", "length")],
+)  # fmt: skip
+def test_unknown_key_names_the_nearest(toml, override, near):
+    message = refusal(toml, override)
+    assert "unknown key" in message
+    assert f"did you mean {near!r}?" in message
+    assert len(message.splitlines()) <= 3
+
+
+def test_every_fault_is_said(toml):
+    message = refusal(toml, "train.steps=0", "data.train=0")
+    assert "train.steps" in message
+    assert "data.train" in message
+
+
+def test_missing_file(tmp_path):
+    assert "No such file" in refusal(tmp_path / "nowhere.toml")
+
+
+def test_broken_toml_says_line_and_column(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text('name = "x"\n[grid\nn = 16\n')
+    assert "line 2, column 6" in refusal(path)
+
+
+def test_binary_file(tmp_path):
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "not a text file" in refusal(path)
+
+
+def test_missing_keys(tmp_path):
+    path = tmp_path / "short.toml"
+    path.write_text('name = "x"\n[grid]\nn = 16\n')
+    message = refusal(path)
+    assert all(f"{key} is missing" in message for key in ("flow", "data", "train"))
+
+
+def test_group_is_checked_against_the_flow(toml):
+    """Kolmogorov flow keeps C2 alone, but its forcing is a typed input, which restores D4 to the networks."""
+    experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
+    assert [field.name for field in experiment.spec.inputs] == ["forcing"]
+    assert experiment.build_flow().group.name == "C2"
+    unforced = Experiment.read(toml).spec
+    with pytest.raises(ValueError, match="no symmetry of the flow 'kolmogorov'"):
+        experiment._check_groups(experiment.models["small-d4"].groups(), unforced)

@@ -1,0 +1,128 @@
+"""Data: what a trajectory depends on, what its dataset says of itself, and that nothing is lost on the way."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.generate import split_of
+from fluidsurrogate.seeds import derive_seed
+
+
+def test_other_splits_do_not_matter(toml):
+    """Changing `data.train` leaves the test set alone, to the last bit."""
+    few = fs.generate(Experiment.read(toml, ["data.train=1"]))
+    many = fs.generate(Experiment.read(toml, ["data.train=5"]))
+    for split in ("valid", "test"):
+        a, b = (split_of(d, split, Experiment.read(toml))["vorticity"].values for d in (few, many))
+        assert np.array_equal(a, b)
+
+
+def test_neighbours_in_the_block_do_not_matter(toml):
+    """Trajectories of very different speeds share a block; asked for alone, each has the same bits."""
+    three = fs.generate(Experiment.read(toml, ["data.train=3", "data.block=4"]))
+    one = fs.generate(Experiment.read(toml, ["data.train=1", "data.block=4"]))
+    assert np.array_equal(three["vorticity"].values[0], one["vorticity"].values[0])
+
+
+def test_seed_and_split_matter(toml):
+    a, b = (fs.generate(Experiment.read(toml, [f"seed={seed}"]))["vorticity"] for seed in (1, 2))
+    assert float(abs(a - b).max()) > 1e-2
+    assert float(abs(a.values[0] - a.values[3]).max()) > 1e-2  # train 0 and valid 0
+    assert derive_seed(0, "train", 1) != derive_seed(0, "valid", 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "attribute", "value"),
+    [
+        ("flow.viscosity=4e-2", "viscosity", 4e-2),
+        ("flow.drag=0.5", "drag", 0.5),
+        ("solver.dt=0.125", "inner_step", 0.125),
+        ("solver.order=2", "scheme", "ETDRK2"),
+        ("data.interval=0.5", "interval", 0.5),
+        ("dtype=float64", "solver_dtype", "float64"),
+    ],
+)
+def test_attributes_are_those_of_the_solver_that_ran(toml, override, attribute, value):
+    """Each parameter changes the data, and the attribute says so: none is lost on the way."""
+    plain, changed = fs.generate(toml), fs.generate(Experiment.read(toml, [override]))
+    assert changed.attrs[attribute] == value
+    assert plain.attrs[attribute] != value
+    assert float(abs(changed["vorticity"] - plain["vorticity"].values).max()) > 1e-8
+
+
+def test_forcing_is_stored_and_changes_the_data(toml):
+    forced = [fs.generate(Experiment.read(toml, ["flow.kind=kolmogorov", f"flow.amplitude={a}"])) for a in (1.0, 2.0)]
+    assert fs.generate(toml).attrs["forcing"] == "none"
+    assert forced[0]["forcing"].dims == ("trajectory", "y", "x")
+    # curl of A sin(k y) in x is -A k cos(k y), k = 4
+    np.testing.assert_allclose(forced[0]["forcing"][0, :, 0], -4 * np.cos(4 * forced[0]["y"]), atol=1e-5)
+    np.testing.assert_allclose(forced[1]["forcing"], 2 * forced[0]["forcing"], rtol=1e-6)
+    assert float(abs(forced[1]["vorticity"] - forced[0]["vorticity"]).max()) > 1e-2
+
+
+def test_dataset_describes_itself(experiment, tmp_path):
+    data = fs.generate(experiment, tmp_path)
+    assert data["vorticity"].dims == ("trajectory", "time", "y", "x")
+    assert data["vorticity"].dtype == np.float32
+    assert data["vorticity"].attrs["units"] == "s-1"
+    assert data["vorticity"].attrs["parity"] == -1
+    for dim in data.dims:
+        assert "units" in data[dim].attrs, dim
+    assert list(data["split"].values) == ["train"] * 3 + ["valid"] + ["test"] * 2
+    assert json.loads(data.attrs["experiment"]) == experiment.tree()
+    np.testing.assert_allclose(data["time"], np.arange(5) * 0.25)
+    np.testing.assert_allclose(data["x"], (np.arange(16) + 0.5) * 2 * np.pi / 16)
+
+
+def test_memory_zarr_and_netcdf_hold_the_same(experiment, tmp_path):
+    memory, zarr = fs.generate(experiment), fs.generate(experiment, tmp_path).load()
+    zarr.to_netcdf(tmp_path / "copy.nc")
+    netcdf = fs.open_data(tmp_path / "copy.nc").load()
+    assert np.array_equal(memory["vorticity"].values, zarr["vorticity"].values)
+    assert netcdf.attrs == zarr.attrs
+    for name, variable in zarr.variables.items():
+        assert list(np.ravel(netcdf[name].values)) == list(np.ravel(variable.values)), name
+        assert netcdf[name].attrs == variable.attrs
+
+
+def test_stage_is_not_done_twice(experiment, tmp_path):
+    fs.generate(experiment, tmp_path)
+    marks = {p: p.stat().st_mtime_ns for p in (tmp_path / "data.zarr").rglob("*")}
+    fs.generate(experiment, tmp_path)
+    assert marks == {p: p.stat().st_mtime_ns for p in (tmp_path / "data.zarr").rglob("*")}
+
+
+def test_changed_inputs_are_refused_and_forced(toml, tmp_path):
+    fs.generate(toml, tmp_path)
+    other = Experiment.read(toml, ["flow.viscosity=0.03"])
+    with pytest.raises(UsageError, match=r"flow.viscosity was 0.02, is 0.03"):
+        fs.generate(other, tmp_path)
+    assert fs.open_data(tmp_path / "data.zarr").attrs["viscosity"] == 0.02
+    assert fs.generate(other, tmp_path, force=True).attrs["viscosity"] == 0.03
+    assert not list(tmp_path.glob("data.zarr.*"))
+
+
+def test_non_finite_solver_says_when_and_what_to_try(toml):
+    with pytest.raises(UsageError, match=r"non-finite at step \d+ of train trajectory 0: try a smaller solver.dt"):
+        fs.generate(Experiment.read(toml, ["solver.dt=0.25", "flow.rms=1e4", "flow.spin_up=0"]))
+
+
+def test_flow_that_needs_too_many_steps(toml):
+    with pytest.raises(UsageError, match="inner steps an interval"):
+        fs.generate(Experiment.read(toml, ["flow.rms=1e9"]))
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.write_text("no data"), lambda p: p.mkdir()])
+def test_no_dataset(tmp_path, make):
+    make(tmp_path / "thing")
+    with pytest.raises(UsageError, match="thing"):
+        fs.open_data(tmp_path / "thing")
+
+
+def test_zarr_is_plain_zarr(experiment, tmp_path):
+    fs.generate(experiment, tmp_path)
+    assert xr.open_zarr(tmp_path / "data.zarr", consolidated=False)["vorticity"].mean().compute().notnull()

@@ -1,0 +1,101 @@
+"""A run killed at any moment leaves nothing half-written, and the run that goes on ends with the same bits."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.pipeline import Pipeline
+from fluidsurrogate.store import locked
+
+FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
+
+
+def run_stage(toml, overrides, out, stage):
+    with locked(out):
+        Pipeline(Experiment.read(toml, overrides), out).run(stage)
+
+
+def kill_until_done(toml, overrides, out: Path, stage: str, result: Path, longest: float) -> int:
+    """Kill the stage at random moments, later and later, until it finishes; how many kills found it at work."""
+    moments = random.Random(3)
+    for kills in range(40):
+        process = FORK.Process(target=run_stage, args=(toml, overrides, out, stage))
+        process.start()
+        process.join(moments.uniform(0.02, longest) * (1 + kills / 10))
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            return kills
+        process.kill()
+        process.join()
+        assert not result.exists() or (result / "zarr.json").exists() or (result / "config.json").exists()
+    raise AssertionError("it never finished")
+
+
+def test_generate(toml, tmp_path):
+    overrides = ["data.train=8", "data.steps=12"]
+    whole = fs.generate(Experiment.read(toml, overrides))
+    kills = kill_until_done(toml, overrides, tmp_path / "killed", "generate", tmp_path / "killed/data.zarr", 0.4)
+    assert kills >= 2
+    resumed = fs.open_data(tmp_path / "killed" / "data.zarr")
+    assert np.array_equal(whole["vorticity"].values, resumed["vorticity"].values)
+    fs.generate(Experiment.read(toml, overrides), tmp_path / "whole")
+    names = [
+        sorted(str(p.relative_to(tmp_path / run)) for p in (tmp_path / run).rglob("*")) for run in ("whole", "killed")
+    ]
+    assert names[0] == names[1]
+    for name in names[0]:
+        a, b = tmp_path / "whole" / name, tmp_path / "killed" / name
+        assert a.is_dir() or a.read_bytes() == b.read_bytes(), name
+
+
+def test_train(toml, tmp_path):
+    overrides = ["train.steps=40", "train.valid_every=5", "train.checkpoint_every=3"]
+    for run in ("whole", "killed"):
+        fs.generate(Experiment.read(toml, overrides), tmp_path / run)
+    run_stage(toml, overrides, tmp_path / "whole", "train")
+    kills = kill_until_done(toml, overrides, tmp_path / "killed", "train", tmp_path / "killed/models/small-cnn", 0.8)
+    assert kills >= 2
+    for name in ("small-d4", "small-cnn"):
+        folders = [tmp_path / run / "models" / name for run in ("whole", "killed")]
+        weights = [load_file(folder / "weights.safetensors") for folder in folders]
+        assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
+        assert (folders[0] / "curve.csv").read_text() == (folders[1] / "curve.csv").read_text()
+
+
+def test_checkpoint_is_used(toml, tmp_path):
+    """The control: a run whose checkpoint is changed by hand ends elsewhere, so resuming does read it."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from fluidsurrogate.training import CHECKPOINT, train_model
+
+    experiment = Experiment.read(toml)
+    data = fs.generate(experiment)
+    train_model(experiment, "small-cnn", data, tmp_path)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors["best.head.bias"] += 1
+    save_file(tensors, tmp_path / CHECKPOINT, header)
+    changed = train_model(experiment, "small-cnn", data, tmp_path)
+    assert changed.network.head.bias.item() > 0.9
+
+
+def test_partial_from_other_inputs_is_refused(toml, tmp_path):
+    process = FORK.Process(target=run_stage, args=(toml, ["data.train=40"], tmp_path, "generate"))
+    process.start()
+    while not (tmp_path / "data.zarr.partial" / "progress.json").exists():
+        time.sleep(0.01)
+    with pytest.raises(UsageError, match="is in use by another run"), locked(tmp_path):
+        pass
+    process.kill()
+    process.join()
+    with pytest.raises(UsageError, match=r"data.train was 40, is 3"):
+        run_stage(toml, [], tmp_path, "generate")
+    assert not (tmp_path / "data.zarr").exists()

@@ -1,0 +1,141 @@
+"""Scores against closed forms."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import UsageError
+from fluidsurrogate.compare import summary, to_csv
+from fluidsurrogate.dataset import grid_coordinates
+from fluidsurrogate.metrics import METRICS, correlation_time
+from solvers import Grid, velocity
+
+
+def dataset(values, grid=None):
+    """Vorticity (trajectory, time, y, x) as a Dataset."""
+    values = np.asarray(values, dtype=np.float64)
+    grid = grid or Grid.square(values.shape[-1])
+    coords = {"trajectory": np.arange(len(values)), "time": 0.5 * np.arange(values.shape[1])}
+    return xr.Dataset({"vorticity": (("trajectory", "time", "y", "x"), values)}, coords | grid_coordinates(grid))
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_nrmse_and_correlation_of_known_errors():
+    truth = dataset(noise(3, 4, 16, 16))
+    other = dataset(noise(3, 4, 16, 16, seed=1))
+    np.testing.assert_allclose(METRICS["nrmse"](1.25 * truth, truth), 0.25)
+    np.testing.assert_allclose(METRICS["nrmse"](0 * truth, truth), 1.0)
+    np.testing.assert_allclose(METRICS["correlation"](-3 * truth + 7, truth), -1.0)
+    expected = [[np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(x, y, strict=True)]
+                for x, y in zip(truth["vorticity"].values, other["vorticity"].values, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(METRICS["correlation"](other, truth), expected, atol=1e-12)
+
+
+def test_energy_of_one_mode():
+    """ω = cos(3x): u = (0, sin(3x)/3), E = 1/36 in shell 3, Z = 1/4."""
+    x = (np.arange(32) + 0.5) * 2 * np.pi / 32
+    data = dataset(np.broadcast_to(np.cos(3 * x), (1, 1, 32, 32)))
+    spectrum = METRICS["energy_spectrum"](data, data)[0, 0]
+    np.testing.assert_allclose(spectrum.sel(wavenumber=3), 1 / 36)
+    np.testing.assert_allclose(METRICS["energy"](data, data), 1 / 36)
+    np.testing.assert_allclose(METRICS["enstrophy"](data, data), 1 / 4)
+    np.testing.assert_allclose(METRICS["enstrophy_spectrum"](data, data)[0, 0].sel(wavenumber=3), 1 / 4)
+
+
+@pytest.mark.parametrize("grid", [Grid.square(32), Grid.rectangle([16, 32], [np.pi, 2 * np.pi]), Grid.square(16, 1.0)])
+def test_spectrum_sums_to_the_energy_of_the_velocity(grid):
+    """Against the kinetic energy of the velocity field in physical space; Nyquist modes carry none."""
+    values = torch.from_numpy(noise(2, 1, *grid.n))
+    spectrum = torch.fft.rfft2(values)
+    spectrum[..., grid.n[0] // 2, :] = spectrum[..., grid.n[1] // 2] = spectrum[..., 0, 0] = 0
+    values = torch.fft.irfft2(spectrum, s=grid.n)
+    expected = 0.5 * velocity(values, grid).square().sum(1).mean((-2, -1))
+    data = dataset(values[:, None, 0], grid)
+    energy = METRICS["energy_spectrum"](data, data).sum("wavenumber")
+    np.testing.assert_allclose(energy[:, 0], expected, rtol=1e-12)
+    enstrophy = METRICS["enstrophy_spectrum"](data, data).sum("wavenumber")
+    np.testing.assert_allclose(enstrophy[:, 0], 0.5 * values.square().mean((1, 2, 3)), rtol=1e-12)
+
+
+def test_correlation_time_and_censoring():
+    times = xr.DataArray([0.0, 0.5, 1.0, 1.5], dims="time", coords={"time": [0.0, 0.5, 1.0, 1.5]})
+    values = xr.DataArray(
+        [[1, 0.9, 0.7, 0.9], [1, 0.9, 0.9, 0.81]], dims=("trajectory", "time"), coords={"time": times}
+    )
+    time, censored = correlation_time(values, 0.8)
+    assert list(time.values) == [1.0, 1.5]
+    assert list(censored.values) == [False, True]
+
+
+def test_start_counts_in_no_mean():
+    truth = dataset(noise(2, 3, 8, 8))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][:, 1] *= 1.1
+    forecast["vorticity"][:, 2] *= 1.3
+    scores = fs.compare({"f": forecast}, truth)
+    np.testing.assert_allclose(scores["nrmse"][0], [0, 0.1, 0.3], atol=1e-12)
+    np.testing.assert_allclose(scores["nrmse_mean"], 0.2)
+    np.testing.assert_allclose(scores["nrmse_first_step"], 0.1)
+
+
+def test_spread_is_over_trajectories():
+    truth = dataset(noise(2, 2, 8, 8))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][0, 1] *= 1.1
+    forecast["vorticity"][1, 1] *= 1.3
+    scores = fs.compare({"f": forecast}, truth)
+    np.testing.assert_allclose([scores["nrmse"][0, 1], scores["nrmse_spread"][0, 1]], [0.2, 0.1])
+
+
+def test_non_finite_forecast_is_scored_as_such(caplog):
+    truth = dataset(noise(2, 4, 8, 8))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][0, 2:] = np.nan
+    forecast["vorticity"][1, 3, 0, 0] = np.inf
+    with caplog.at_level(logging.WARNING):
+        scores = fs.compare({"bad": forecast, "good": truth}, truth)
+    assert "bad: 2 of 2 forecasts turned non-finite" in caplog.text
+    assert "good" not in caplog.text
+    assert list(scores["finite"].sel(source="bad").values) == [1, 1, 0.5, 0]
+    assert np.isinf(scores["nrmse"].sel(source="bad")[2:]).all()
+    assert scores["correlation"].sel(source="bad")[3] == 0
+    assert list(scores["correlation_time"].sel(source="bad").values) == [1.0, 1.5]
+    assert "inf" in summary(scores).to_string()
+
+
+def test_huge_forecast_does_not_overflow():
+    truth = dataset(noise(1, 2, 8, 8))
+    scores = fs.compare({"huge": truth * 1e200}, truth)
+    np.testing.assert_allclose(scores["correlation"][0], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(lambda d: d.isel(time=slice(0, 2)), "2 along time, the truth 3"),
+     (lambda d: d.isel(trajectory=[0]), "1 along trajectory, the truth 2"),
+     (lambda d: d.assign_coords(time=d["time"] + 1), "its time differs"),
+     (lambda d: d.isel(x=0), "no dimension 'x'")],
+)  # fmt: skip
+def test_forecasts_that_do_not_fit(spoil, said):
+    truth = dataset(noise(2, 3, 8, 8))
+    with pytest.raises(UsageError, match=said):
+        fs.compare({"f": spoil(truth)}, truth)
+
+
+def test_no_forecasts():
+    with pytest.raises(UsageError, match="nothing to compare"):
+        fs.compare({}, dataset(noise(1, 2, 8, 8)))
+
+
+def test_csv_has_a_row_a_source_and_time():
+    truth = dataset(noise(2, 3, 8, 8))
+    lines = to_csv(fs.compare({"a": truth, "b": truth}, truth)).splitlines()
+    assert lines[0].startswith("source,time,nrmse,nrmse_spread,correlation")
+    assert len(lines) == 1 + 2 * 3

@@ -1,0 +1,129 @@
+"""A model on disk and off it: the same forecast, in physical units, and nothing that is no model."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import UsageError
+from fluidsurrogate.symmetry import equivariance_error
+from solvers import D4
+
+
+def test_save_and_load(trained, tmp_path):
+    data, models = trained
+    for name, model in models.items():
+        model.network.train()
+        model.save(tmp_path / name)
+        loaded = fs.load(tmp_path / name)
+        assert not loaded.network.training
+        a, b = (m.forecast(data, 3)["vorticity"].values for m in (model, loaded))
+        assert np.array_equal(a, b)
+        assert (loaded.spec, loaded.scaling, loaded.section) == (model.spec, model.scaling, model.section)
+
+
+def test_forecast_is_a_dataset_like_its_input(trained):
+    data, models = trained
+    forecast = models["small-d4"].forecast(data.isel(trajectory=slice(3, 6)), 6, start=0.5)
+    assert forecast["vorticity"].sizes == {"trajectory": 3, "time": 7, "y": 16, "x": 16}
+    np.testing.assert_allclose(forecast["time"], 0.5 + 0.25 * np.arange(7))
+    assert list(forecast["split"].values) == ["valid", "test", "test"]
+    assert list(forecast["trajectory"].values) == [3, 4, 5]
+    assert forecast["vorticity"].attrs == data["vorticity"].attrs
+    assert np.array_equal(forecast["vorticity"][:, 0], data["vorticity"][3:, 2])
+
+
+def test_forecast_from_one_field_without_trajectory_or_time(trained):
+    data, models = trained
+    one = data[["vorticity"]].isel(trajectory=0, time=0, drop=True)
+    forecast = models["small-d4"].forecast(one, 2)
+    many = models["small-d4"].forecast(data.isel(trajectory=[0]), 2)
+    np.testing.assert_allclose(forecast["vorticity"], many["vorticity"], rtol=1e-5, atol=1e-5)
+
+
+def test_equivariance_of_trained_weights(trained):
+    data, models = trained
+    states = torch.from_numpy(data["vorticity"].values[:, :1])
+    errors = {name: max(equivariance_error(model, states, D4).values()) for name, model in models.items()}
+    with torch.no_grad():
+        change = float((models["small-d4"](states) - states).norm() / states.norm())
+    assert change > 0.01
+    assert errors["small-d4"] < 1e-4
+    assert errors["small-cnn"] > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: d.drop_vars("vorticity"), "no variable 'vorticity'"),
+        (lambda d: d.isel(x=slice(0, 8)), "8 cells"),
+        (lambda d: d.assign_coords(x=d["x"] * 2), "expected 16 x 16 cells on 6.28319 x 6.28319"),
+        (lambda d: d.assign_coords(x=d["x"] - d["x"][0]), "cell centres"),
+        (lambda d: d.assign_coords(time=d["time"] * 2), "interval is 0.5; expected 0.25"),
+        (lambda d: d.where(d["x"] > 1), "NaN"),
+        (lambda d: d.drop_vars("y"), "no coordinate 'y'"),
+    ],
+)
+def test_start_that_does_not_fit(trained, spoil, said):
+    data, models = trained
+    with pytest.raises(UsageError, match=said):
+        models["small-d4"].forecast(spoil(data), 2)
+
+
+def test_wrong_parity_is_refused(trained):
+    data, models = trained
+    scalar = data.copy()
+    scalar["vorticity"] = scalar["vorticity"].assign_attrs(parity=1)
+    with pytest.raises(UsageError, match="parity 1; expected 0 and -1"):
+        models["small-d4"].forecast(scalar, 2)
+
+
+def test_start_time_and_steps_are_checked(trained):
+    data, models = trained
+    with pytest.raises(UsageError, match=r"0.3 is no stored time; the nearest is 0.25"):
+        models["small-d4"].forecast(data, 2, start=0.3)
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        models["small-d4"].forecast(data, 0)
+
+
+def test_folders_that_are_no_model(trained, tmp_path):
+    _, models = trained
+    models["small-d4"].save(tmp_path / "good")
+    config = json.loads((tmp_path / "good" / "config.json").read_text())
+    weights = (tmp_path / "good" / "weights.safetensors").read_bytes()
+
+    def folder(name, config_text, weight_bytes=weights):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config_text)
+        (tmp_path / name / "weights.safetensors").write_bytes(weight_bytes)
+        return tmp_path / name
+
+    wide = config | {"model": config["model"] | {"width": 32}}
+    bad = {
+        "it has no config.json": tmp_path / "nowhere",
+        "is not valid JSON": folder("broken", "{"),
+        "describes no model": folder("empty", "{}"),
+        "made by another version": folder("future", json.dumps(config | {"format": 99})),
+        "describes no model: ": folder("kind", json.dumps(config | {"model": {"kind": "os.system"}})),
+        "size mismatch": folder("wide", json.dumps(wide)),
+        "not the weights of this model": folder("cut", json.dumps(config), weights[: len(weights) // 2]),
+        "not the weights": folder("pickle", json.dumps(config), pickle.dumps({"weight": print})),
+    }
+    for said, path in bad.items():
+        with pytest.raises(UsageError, match=said):
+            fs.load(path)
+
+
+def test_a_users_own_dataset_trains(trained, toml):
+    """A Dataset without our attributes or splits: types by name, splits by count."""
+    data, _ = trained
+    plain = xr.Dataset({"vorticity": (data["vorticity"].dims, data["vorticity"].values)},
+                       {name: data[name].values for name in ("time", "y", "x")})  # fmt: skip
+    ours, theirs = (fs.train(toml, d, ["small-d4"])["small-d4"] for d in (data, plain))
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(m.network.state_dict().values() for m in (ours, theirs)), strict=True)
+    )

@@ -1,0 +1,124 @@
+"""Training: it learns, obeys the types, conserves the mean, and a checkpoint is the whole of it."""
+
+import numpy as np
+import pytest
+import torch
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.training import Trainer, Trajectories, learning_rate_factor, train_model
+from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
+
+
+@pytest.fixture
+def data(experiment):
+    return fs.generate(experiment)
+
+
+def test_overfits_a_tiny_set(toml):
+    """The training loss falls by a factor of 100 on two transitions."""
+    experiment = Experiment.read(
+        toml, ["data.train=1", "data.steps=2", "train.steps=400", "train.learning_rate=1e-2", "train.unroll=1",
+               "train.valid_every=1", "models.small-d4.width=32"],
+    )  # fmt: skip
+    losses: list[float] = []
+    train, valid = (Trajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
+    trainer = Trainer(experiment, "small-d4", train, valid)
+    trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
+    assert losses[0] / min(losses) > 100
+
+
+def test_beats_persistence_on_unseen_starts(toml):
+    experiment = Experiment.read(toml, ["train.steps=400", "train.learning_rate=1e-2", "data.train=6"])
+    data = fs.generate(experiment)
+    test = data.isel(trajectory=slice(7, 9))
+    forecast = fs.train(experiment, data, ["small-d4"])["small-d4"].forecast(test, 4)
+    persistence = test.isel(time=[0] * 5).assign_coords(time=test["time"])
+    scores = fs.compare({"model": forecast, "persistence": persistence}, test)["nrmse_first_step"]
+    assert float(scores[0]) < 0.5 * float(scores[1])
+
+
+def test_mean_is_conserved(experiment, data):
+    """Every model keeps the mean vorticity; a start with a mean keeps it too."""
+    start = data.isel(trajectory=[0], time=[0]) + 0.7
+    start["vorticity"].attrs = data["vorticity"].attrs
+    for model in fs.train(experiment, data).values():
+        forecast = model.forecast(start, 4)["vorticity"]
+        assert float(abs(forecast.mean(("y", "x")) - 0.7).max()) < 1e-5
+        assert float(abs(forecast[0, 4] - forecast[0, 0]).max()) > 1e-2
+
+
+def test_scaling_obeys_the_types():
+    spec = StateSpec(Grid.square(8), (VORTICITY, TRACER, VELOCITY), 1.0)
+    states = torch.randn(5, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)) + 2.0
+    states[:, :, 3] *= 10
+    scaling = Scaling.fit(spec, states, {})
+    assert scaling.shift[0] == scaling.shift[2] == 0.0  # pseudoscalar and vector: a shift would not turn with them
+    assert scaling.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
+    _, scale, _ = scaling.to_tensors(spec, states)
+    assert scale[2] == scale[3]  # a vector's components share a scale
+    turned = torch.stack([act_on_fields(spec.fields, trajectory, D4.elements[1]) for trajectory in states])
+    assert Scaling.fit(spec, turned, {}).scale == pytest.approx(scaling.scale, rel=1e-6)
+
+
+def test_band_is_the_solvers(experiment, data):
+    train = Trajectories.from_dataset(data, "train", experiment)
+    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)  # (16 - 1) // 3
+    noisy = train.states + torch.randn(train.states.shape)
+    assert Scaling.fit(experiment.spec, noisy, {}).band == (8, 8)
+
+
+def test_every_window_once_an_epoch(experiment, data):
+    train = Trajectories.from_dataset(data, "train", experiment)
+    trainer = Trainer(experiment, "small-cnn", train, train)
+    seen = []
+    for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
+        which, first = trainer._draw(1)
+        seen += [int(w) * 4 + int(f) for w, f in zip(which, first, strict=True)]
+    assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
+    assert seen[:12] != seen[12:]
+
+
+def test_augmentation_moves_state_and_inputs_together(toml):
+    experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
+    train = Trajectories.from_dataset(fs.generate(experiment), "train", experiment)
+    trainer = Trainer(experiment, "small-cnn", train, train)
+    moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
+             for trainer.step in range(40)}  # fmt: skip
+    assert len(moved) == 4  # C2 keeps the forcing, so D4 makes four of it
+
+
+def test_warm_up_and_cosine(experiment):
+    factors = [learning_rate_factor(experiment.train, step) for step in range(8)]
+    np.testing.assert_allclose(factors[:2], [0.5, 0.5 * (1 + np.cos(np.pi / 8))])
+    assert factors == sorted(factors[:1]) + sorted(factors[1:], reverse=True)
+    assert factors[-1] < 0.05
+
+
+def test_same_seed_same_weights_whatever_else_is_drawn(experiment, data):
+    first = train_model(experiment, "small-d4", data).network.state_dict()
+    torch.randn(7)
+    second = train_model(experiment, "small-d4", data).network.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_global_random_state_is_left_alone(experiment, data):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train_model(experiment, "small-d4", data)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_data_that_does_not_fit(toml, data):
+    for override, said in [("data.interval=0.5", "interval"), ("grid.n=32", "grid is 16 x 16")]:
+        with pytest.raises(UsageError, match=said):
+            fs.train(Experiment.read(toml, [override]), data)
+    with pytest.raises(UsageError, match="unknown model 'nobody'"):
+        fs.train(toml, data, ["nobody"])
+
+
+def test_diverging_training_stops_with_advice(toml, data):
+    experiment = Experiment.read(toml, ["train.learning_rate=1e30", "train.warmup=0"])
+    with pytest.raises(UsageError, match=r"loss is not finite at step \d+: lower train.learning_rate"):
+        fs.train(experiment, data, ["small-cnn"])

@@ -1,0 +1,121 @@
+"""Inner steps that the solver takes by itself, a trajectory at a time."""
+
+import math
+
+import pytest
+import torch
+
+from solvers import FLOWS, Grid, NavierStokes2D, velocity
+
+GRID = Grid.square(32)
+INTERVAL = 0.25
+CFL = {2: 0.5, 4: 1.0}
+TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+
+
+def solver(**options):
+    return NavierStokes2D(GRID, **{"viscosity": 6e-3, "interval": INTERVAL, "dtype": torch.float64, **options})
+
+
+def starts(*rms):
+    decaying = FLOWS["decaying"](viscosity=6e-3, rms=1.0)
+    return torch.cat([number * decaying.starts(GRID, [seed]) for seed, number in enumerate(rms)])
+
+
+def distance(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def courant(state, steps, interval=INTERVAL):
+    """Δt · max(|u|/Δx + |v|/Δy) on the square of side 2π."""
+    return float(velocity(state, GRID).abs().sum(1).max()) * 32 / (2 * math.pi) * interval / steps
+
+
+def strong_forcing(strength):
+    y, x = GRID.coordinates()
+    return strength * (torch.cos(2 * x)[None, :] + torch.cos(3 * y)[:, None] + torch.cos(x[None, :] + 2 * y[:, None]))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize("dt", [None, 0.05])
+def test_a_batch_is_its_trajectories_one_by_one(dtype, tolerance, dt):
+    together, states = solver(dtype=dtype, dt=dt), starts(3.0, 30.0, 9.0)
+    carry = together.advance(together.start(states))
+    assert len(set(carry.taken)) == (3 if dt is None else 1)
+    for i, after in enumerate(together.state(carry)):
+        alone = solver(dtype=dtype, dt=dt)
+        single = alone.advance(alone.start(states[i : i + 1]))
+        assert single.taken == carry.taken[i : i + 1]
+        assert single.substeps == carry.substeps[i : i + 1]
+        assert distance(after, alone.state(single)[0]) < tolerance
+
+
+def test_a_batch_in_which_one_alone_is_done_again():
+    """What its neighbour needs changes a trajectory's result by rounding only."""
+    forced, states = solver(interval=1.0, forcing=strong_forcing(1.0)), starts(20.0, 3.0)
+    forcing = torch.stack([strong_forcing(200.0), strong_forcing(1.0)])[:, None]
+    carry = forced.advance(forced.start(states, {"forcing": forcing}))
+    planned = forced.start(states, {"forcing": forcing}).substeps
+    assert carry.taken[0] > planned[0]
+    assert carry.taken[1] == planned[1]
+    for i, after in enumerate(forced.state(carry)):
+        assert distance(after, forced(states[i : i + 1], {"forcing": forcing[i : i + 1]})[0]) < 1e-11
+
+
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("rms", [1.0, 10.0, 40.0])
+def test_the_plan_is_the_longest_step_below_the_bound(order, rms):
+    state = starts(rms)
+    (steps,) = solver(order=order).start(state).substeps
+    assert courant(state, steps) <= CFL[order]
+    assert steps == 1 or courant(state, steps - 1) > CFL[order]
+
+
+@pytest.mark.parametrize(("order", "tolerance"), [(2, 2e-2), (4, 2e-3)])
+def test_own_steps_agree_with_a_fine_fixed_step(order, tolerance):
+    state = starts(10.0)
+    reference = solver(dt=INTERVAL / 200)(state)
+    assert distance(solver(order=order)(state), reference) < tolerance
+    assert distance(state, reference) > 0.3
+
+
+def test_fixed_steps_are_as_many_as_divide_the_interval():
+    flow, state = solver(dt=INTERVAL / 7), starts(3.0)
+    carry = flow.advance(flow.start(state))
+    assert carry.taken == (7,)
+    assert distance(flow.state(carry), solver(dt=INTERVAL / 6)(state)) > 1e-9
+
+
+@pytest.mark.parametrize("interval", [0.3, 0.1])
+def test_two_intervals_are_one_of_twice_the_length(interval):
+    half, whole, state = solver(interval=interval, dt=0.05), solver(interval=2 * interval, dt=0.05), starts(3.0)
+    carry = half.advance(half.advance(half.start(state)))
+    assert distance(half.state(carry), whole(state)) < 1e-13
+
+
+@pytest.mark.parametrize(("strength", "rms", "interval"), [(200.0, 20.0, 1.0), (10.0, 0.0, 1.0), (1000.0, 20.0, 1.0)])
+def test_a_trajectory_that_outgrows_its_bound_is_done_again(strength, rms, interval):
+    flow, state = solver(interval=interval, forcing=strong_forcing(strength)), starts(rms)
+    carry = flow.start(state)
+    planned, after = carry.substeps[0], flow.advance(carry)
+    assert after.taken[0] > planned
+    assert courant(flow.state(after), after.taken[0], interval) < 1.1 * CFL[4]
+    fine = solver(interval=interval, forcing=strong_forcing(strength), dt=interval / (4 * after.taken[0]))(state)
+    assert distance(flow.state(after), fine) < 1e-2
+    once = solver(interval=interval, forcing=strong_forcing(strength), dt=interval / planned)(state)
+    assert not distance(once, fine) < 0.1
+
+
+def test_a_flow_that_needs_too_many_steps_is_refused():
+    with pytest.raises(ValueError, match="inner steps an interval"):
+        solver().start(1e7 * starts(1.0))
+
+
+def test_gradients_pass_through_own_steps():
+    flow, states = solver(), starts(3.0, 10.0)
+    direction = starts(1.0, 1.0).flip(0)
+    states.requires_grad_()
+    slope = float((torch.autograd.grad(flow(states).square().sum(), states)[0] * direction).sum())
+    with torch.no_grad():
+        up, down = (float(flow(states + step * direction).square().sum()) for step in (1e-4, -1e-4))
+    assert abs((up - down) / 2e-4 / slope - 1) < 1e-6
