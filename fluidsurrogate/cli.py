@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -57,13 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(arguments)
     except (UsageError, OSError) as error:
-        what = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
-        sys.stderr.write(f"fluidsurrogate: {what}\n")
+        sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("fluidsurrogate: interrupted; the same command goes on from here\n")
         return 130
     return 0
+
+
+def explain(error: Exception) -> str:
+    """What a user needs to know of an error that is no fault of the program."""
+    if not isinstance(error, OSError):
+        return str(error)
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+    return f"{what}; make room, the same command goes on from here" if error.errno == errno.ENOSPC else what
 
 
 def run(arguments: argparse.Namespace) -> None:

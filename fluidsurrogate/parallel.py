@@ -67,12 +67,19 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
             elif kind == "done":
                 running.pop(name).join()
             else:
-                raise UsageError(value) if kind == "usage" else RuntimeError(f"{label_of(name)} failed:\n{value}")
+                raise _failure(name, kind, value)
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
             process.join()
+
+
+def _failure(name: str, kind: str, value: Any) -> Exception:
+    """The exception that a child's last message stands for."""
+    if kind == "usage":
+        return UsageError(value)
+    return OSError(*value) if kind == "os" else RuntimeError(f"{label_of(name)} failed:\n{value}")
 
 
 def _next_message(messages: Any, running: dict[str, Any]) -> tuple[str, str, Any] | None:
@@ -107,7 +114,7 @@ def _child(work: Work, name: str, job: Job, messages: Any) -> None:
     except UsageError as error:
         messages.put((name, "usage", str(error)))
     except OSError as error:
-        messages.put((name, "usage", f"{name}: {error}"))
+        messages.put((name, "os", (error.errno, error.strerror, error.filename)))
     except Exception:
         messages.put((name, "error", traceback.format_exc()))
     else:

@@ -231,13 +231,9 @@ def score_all(forecasts: xr.Dataset, threshold: float) -> xr.Dataset:
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    """Write NetCDF in one piece; OSError where the disk is full."""
-    try:
-        with replacing(path) as beside:
-            dataset.to_netcdf(beside, engine="netcdf4")
-    except RuntimeError as error:  # the HDF5 library's own word for what the file system refused
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(f"cannot write {path} ({free >> 20} MiB free): {error}") from None
+    """Write NetCDF in one piece."""
+    with replacing(path) as beside:
+        dataset.to_netcdf(beside, engine="netcdf4")
 
 
 def _train_job(

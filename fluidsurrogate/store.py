@@ -40,12 +40,19 @@ def locked(folder: Path, timeout: float = 0) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which becomes `path` if the block ends well and vanishes if not."""
+    """A name beside `path` to write to, which becomes `path` if the block ends well and vanishes if not.
+
+    OSError "No space left on device" where that is the reason, whatever the writing library calls it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     try:
         yield beside
         os.replace(beside, path)
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free < 64 * 1024:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -130,11 +137,6 @@ def versions() -> dict[str, str]:
     """What computed a result."""
     packages = ("fluidsurrogate", "torch", "numpy", "xarray")
     return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """True for an error that means: no space left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _brief(value: Any) -> str:

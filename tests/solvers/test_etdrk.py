@@ -52,7 +52,7 @@ def slopes(scheme):
 @pytest.mark.parametrize("scheme", [ETDRK2, ETDRK4])
 @pytest.mark.parametrize("z", EXPONENTS)
 def test_coefficients(scheme, z):
-    np.testing.assert_allclose(coefficients(scheme, z), expected(scheme, z), rtol=1e-11, atol=1e-300)
+    np.testing.assert_allclose(coefficients(scheme, z), expected(scheme, z), rtol=1e-12, atol=1e-300)
 
 
 def test_at_zero_the_schemes_are_runge_kutta():

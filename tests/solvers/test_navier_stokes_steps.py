@@ -37,7 +37,7 @@ def strong_forcing(strength):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
-@pytest.mark.parametrize("dt", [None, 0.05])
+@pytest.mark.parametrize("dt", [None, 0.01])
 def test_a_batch_is_its_trajectories_one_by_one(dtype, tolerance, dt):
     together, states = solver(dtype=dtype, dt=dt), starts(3.0, 30.0, 9.0)
     carry = together.advance(together.start(states))
@@ -52,10 +52,10 @@ def test_a_batch_is_its_trajectories_one_by_one(dtype, tolerance, dt):
 
 def test_a_batch_in_which_one_alone_is_done_again():
     """What its neighbour needs changes a trajectory's result by rounding only."""
-    forced, states = solver(interval=1.0, forcing=strong_forcing(1.0)), starts(20.0, 3.0)
-    forcing = torch.stack([strong_forcing(200.0), strong_forcing(1.0)])[:, None]
-    carry = forced.advance(forced.start(states, {"forcing": forcing}))
-    planned = forced.start(states, {"forcing": forcing}).substeps
+    forced, states = solver(interval=0.5, forcing=strong_forcing(1.0)), starts(3.0, 3.0)
+    forcing = torch.stack([strong_forcing(30.0), strong_forcing(1.0)])[:, None]
+    carry = forced.start(states, {"forcing": forcing})
+    planned, carry = carry.substeps, forced.advance(carry)
     assert carry.taken[0] > planned[0]
     assert carry.taken[1] == planned[1]
     for i, after in enumerate(forced.state(carry)):
@@ -71,7 +71,7 @@ def test_the_plan_is_the_longest_step_below_the_bound(order, rms):
     assert steps == 1 or courant(state, steps - 1) > CFL[order]
 
 
-@pytest.mark.parametrize(("order", "tolerance"), [(2, 2e-2), (4, 2e-3)])
+@pytest.mark.parametrize(("order", "tolerance"), [(2, 1e-2), (4, 5e-4)])
 def test_own_steps_agree_with_a_fine_fixed_step(order, tolerance):
     state = starts(10.0)
     reference = solver(dt=INTERVAL / 200)(state)
@@ -93,17 +93,23 @@ def test_two_intervals_are_one_of_twice_the_length(interval):
     assert distance(half.state(carry), whole(state)) < 1e-13
 
 
-@pytest.mark.parametrize(("strength", "rms", "interval"), [(200.0, 20.0, 1.0), (10.0, 0.0, 1.0), (1000.0, 20.0, 1.0)])
+@pytest.mark.parametrize(
+    ("strength", "rms", "interval"),
+    [(30.0, 3.0, 0.5), (10.0, 0.0, 1.0), (60.0, 3.0, 0.5)],
+    ids=["grows", "grows from rest in one step", "overflows"],
+)
 def test_a_trajectory_that_outgrows_its_bound_is_done_again(strength, rms, interval):
-    flow, state = solver(interval=interval, forcing=strong_forcing(strength)), starts(rms)
+    forcing, state = strong_forcing(strength), starts(rms)
+    flow = solver(interval=interval, forcing=forcing)
     carry = flow.start(state)
-    planned, after = carry.substeps[0], flow.advance(carry)
-    assert after.taken[0] > planned
-    assert courant(flow.state(after), after.taken[0], interval) < 1.1 * CFL[4]
-    fine = solver(interval=interval, forcing=strong_forcing(strength), dt=interval / (4 * after.taken[0]))(state)
-    assert distance(flow.state(after), fine) < 1e-2
-    once = solver(interval=interval, forcing=strong_forcing(strength), dt=interval / planned)(state)
+    (planned,), carry = carry.substeps, flow.advance(carry)
+    (taken,) = carry.taken
+    once = solver(interval=interval, forcing=forcing, dt=interval / planned)(state)
+    fine = solver(interval=interval, forcing=forcing, dt=interval / 600)(state)
     assert not distance(once, fine) < 0.1
+    assert taken > planned
+    assert courant(flow.state(carry), taken, interval) < 1.1 * CFL[4]
+    assert distance(flow.state(carry), fine) < 1e-3
 
 
 def test_a_flow_that_needs_too_many_steps_is_refused():

@@ -1,0 +1,246 @@
+"""Whole networks, and the surrogates that they make, commute with their group and with nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from fluidsurrogate import Surrogate, equivariance_error
+from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.scaling import Scaling
+from solvers import D4, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, StateSpec
+
+NAMES = ["C2", "C4", "D1", "D2", "D4"]
+TYPES = {
+    "pseudoscalar to pseudoscalar": ((VORTICITY,), (VORTICITY,)),
+    "scalar and vector to scalar": ((TRACER, VELOCITY), (TRACER,)),
+    "mixed to mixed": ((VORTICITY, VELOCITY, TRACER), (VELOCITY, VORTICITY, TRACER)),
+}
+PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
+N = 16
+
+every_group = pytest.mark.parametrize("name", NAMES)
+every_type = pytest.mark.parametrize("fields", TYPES.values(), ids=TYPES)
+both_precisions = pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["float64", "float32"])
+
+
+@pytest.fixture(autouse=True)
+def _same_weights():
+    torch.manual_seed(0)
+
+
+def acted(fields, values, g):
+    """ρ(g) f(g⁻¹x) by index arithmetic for a stack of fields on a square, x in half cells from the centre."""
+    n, matrix = values.shape[-1], np.array(g.matrix, dtype=float)
+    y, x = np.meshgrid(*2 * [2 * np.arange(n) + 1 - n], indexing="ij")
+    (a, b), (c, d) = g.matrix
+    moved = values.numpy()[..., (b * x + d * y + n - 1) // 2, (a * x + c * y + n - 1) // 2]
+    out, first = [], 0
+    for field in fields:
+        part = moved[:, first : first + field.components]
+        part = np.einsum("ij,bjyx->biyx", matrix, part) if field.order else part
+        out.append(part * np.linalg.det(matrix) if field.parity < 0 else part)
+        first += field.components
+    return torch.from_numpy(np.concatenate(out, axis=1)).to(values)
+
+
+def components(fields):
+    return sum(field.components for field in fields)
+
+
+def noise(fields, dtype=torch.float64, seed=0, batch=2):
+    values = np.random.default_rng(seed).standard_normal((batch, components(fields), N, N))
+    return torch.from_numpy(values).to(dtype)
+
+
+def build(name, fields_in, fields_out, pool="mean", dtype=torch.float64):
+    """A small group CNN with random biases; the plain CNN for the name "cnn"."""
+    options = {"width": 16, "dilations": (1, 2)}
+    if name == "cnn":
+        network = ARCHITECTURES["cnn"](fields_in, fields_out, **options)
+    else:
+        network = ARCHITECTURES["gcnn"](fields_in, fields_out, group=name, pool=pool, **options)
+    for key, weight in network.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.3)
+    return network.to(dtype)
+
+
+def errors(network, fields_in, fields_out, x, group=D4):
+    """‖f(g x) − g f(x)‖ / ‖f(x)‖ for every element but the identity."""
+    with torch.no_grad():
+        y = network(x)
+        return {
+            g: float((network(acted(fields_in, x, g)) - acted(fields_out, y, g)).norm() / y.norm())
+            for g in group.elements[1:]
+        }
+
+
+@both_precisions
+@every_type
+@every_group
+def test_networks_are_equivariant(name, fields, dtype, tolerance):
+    network = build(name, *fields, dtype=dtype)
+    assert max(errors(network, *fields, noise(fields[0], dtype), GROUPS[name]).values()) < tolerance
+
+
+@both_precisions
+@pytest.mark.parametrize("out", [(TRACER,), (VORTICITY,), (VORTICITY, TRACER)], ids=["scalar", "pseudoscalar", "both"])
+@every_group
+def test_networks_that_pool_by_the_maximum_are_equivariant(name, out, dtype, tolerance):
+    network = build(name, (VORTICITY, VELOCITY), out, "max", dtype)
+    x = noise((VORTICITY, VELOCITY), dtype)
+    assert max(errors(network, (VORTICITY, VELOCITY), out, x, GROUPS[name]).values()) < tolerance
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("wrong", [((TRACER,), (VORTICITY,)), ((VORTICITY,), (TRACER,)), ((TRACER,), (TRACER,))])
+def test_the_wrong_parity_breaks_every_mirror_and_no_rotation(wrong, pool):
+    network = build("D4", *wrong, pool)
+    for g, error in errors(network, (VORTICITY,), (VORTICITY,), noise((VORTICITY,))).items():
+        assert error > 1e-2 if g.determinant < 0 else error < 1e-10
+
+
+@every_type
+def test_the_plain_network_keeps_nothing(fields):
+    assert min(errors(build("cnn", *fields), *fields, noise(fields[0])).values()) > 1e-2
+
+
+@every_type
+@pytest.mark.parametrize("name", ["C2", "C4", "D2"])
+def test_a_smaller_group_keeps_no_more_than_itself(name, fields):
+    network = build(name, *fields)
+    for g, error in errors(network, *fields, noise(fields[0])).items():
+        assert error < 1e-10 if g in GROUPS[name].elements else error > 1e-2
+
+
+@pytest.mark.parametrize("name", ["D4", "cnn"])
+def test_networks_commute_with_whole_cells(name):
+    network, x = build(name, (VORTICITY,), (VORTICITY,)), noise((VORTICITY,))
+    with torch.no_grad():
+        y = network(x)
+        for cells in ((1, 0), (0, -3), (5, 7)):
+            assert (network(x.roll(cells, (-2, -1))) - y.roll(cells, (-2, -1))).norm() / y.norm() < 1e-12
+        assert (network(x.roll(1, -1)) - y).norm() / y.norm() > 1e-2
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("name", ["C4", "D4"])
+def test_folding_once_is_the_network(name, pool):
+    network, x = build(name, (VORTICITY,), (VORTICITY,), pool), noise((VORTICITY,))
+    folded = network.fold()
+    with torch.no_grad():
+        assert (folded(folded(x)) - network(network(x))).abs().max() < 1e-13
+    by_fold, directly = (
+        torch.autograd.grad(f(f(x)).square().sum(), network.parameters(), allow_unused=True)
+        for f in (network.fold(), network)
+    )
+    for a, b in zip(by_fold, directly, strict=True):
+        assert (a - b).norm() <= 1e-10 * b.norm() + 1e-12
+
+
+@every_type
+@pytest.mark.parametrize("name", [*NAMES, "cnn"])
+def test_every_weight_has_a_finite_gradient_and_a_use(name, fields):
+    network = build(name, *fields)
+    y = network(noise(fields[0]))
+    (y * noise(fields[1], seed=1)).sum().backward()
+    for key, weight in network.named_parameters():
+        assert weight.grad.isfinite().all(), key
+        if key != "head.bias":
+            assert weight.grad.abs().max() > 1e-6, key
+    # A constant is a field only where every element leaves it alone.
+    group, used, first = GROUPS["C1" if name == "cnn" else name], network.head.bias.grad, 0
+    for field in fields[1]:
+        mean = sum(np.array(g.matrix) if field.order else np.eye(1) for g in group)
+        if field.parity < 0:
+            mean = sum(np.linalg.det(g.matrix) * (np.array(g.matrix) if field.order else np.eye(1)) for g in group)
+        alive = used[first : first + field.components].abs() > 1e-6
+        assert alive.tolist() == (np.abs(mean).sum(0) > 1e-9).tolist(), field.name
+        first += field.components
+
+
+def surrogate(name, spec, dtype):
+    """A surrogate with random weights, whose step changes the state by about a third."""
+    network = build(name, spec.fields + spec.inputs, spec.fields, dtype=dtype)
+    options = {"kind": "cnn"} if name == "cnn" else {"kind": "gcnn", "group": name}
+    section = TypeAdapter(AnyModelSection).validate_python({**options, "width": 16, "dilations": (1, 2)})
+    fields = spec.fields + spec.inputs
+    shift = tuple(0.3 if field.order == 0 and field.parity > 0 else 0.0 for field in fields)
+    scaling = Scaling(shift, tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields), (6, 6))
+    return Surrogate(network, spec, scaling, section, {})
+
+
+def optimise(model, state, inputs, steps=20):
+    """A few steps towards random targets, which no symmetry helps to reach."""
+    optimiser = torch.optim.AdamW(model.network.parameters(), lr=1e-2)
+    target = state + noise(model.spec.fields, state.dtype, seed=9)
+    losses = []
+    for _ in range(steps):
+        loss = (model(state, inputs) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+
+
+SPECS = {
+    "forced vorticity": StateSpec(Grid.square(N), (VORTICITY,), 0.1, (FORCING,)),
+    "velocity and tracer": StateSpec(Grid.square(N), (VELOCITY, TRACER), 0.1),
+}
+
+
+@both_precisions
+@pytest.mark.parametrize("trained", [False, True], ids=["random", "optimised"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("name", ["C4", "D4", "cnn"])
+def test_surrogates_keep_their_group_relative_to_the_change(name, spec, trained, dtype, tolerance):
+    model, group = surrogate(name, spec, dtype), GROUPS["C1" if name == "cnn" else name]
+    state, forcing = noise(spec.fields, dtype), noise((FORCING,), dtype, seed=1)
+    inputs = {"forcing": forcing} if spec.inputs else None
+    if trained:
+        optimise(model, state, inputs)
+    with torch.no_grad():
+        after = model(state, inputs)
+        change = float((after - state).norm())
+        assert change > 0.01 * float(state.norm())
+        measured = equivariance_error(model, state, D4, inputs)
+        for g in D4.elements[1:]:
+            turned = {"forcing": acted((FORCING,), forcing, g)} if spec.inputs else None
+            moved = model(acted(spec.fields, state, g), turned)
+            error = float((moved - acted(spec.fields, after, g)).norm()) / change
+            assert error < tolerance if g in group.elements else error > 1e-2
+            assert abs(measured[g.name] - error) < tolerance
+
+
+def test_a_forcing_that_does_not_turn_breaks_the_symmetry():
+    spec = SPECS["forced vorticity"]
+    model, state, forcing = surrogate("D4", spec, torch.float64), noise((VORTICITY,)), noise((FORCING,), seed=1)
+    with torch.no_grad():
+        after = model(state, {"forcing": forcing})
+        for g in D4.elements[1:]:
+            error = model(acted((VORTICITY,), state, g), {"forcing": forcing}) - acted((VORTICITY,), after, g)
+            assert error.norm() / (after - state).norm() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group": "D3"}, "unknown group 'D3'"),
+        ({"group": "D4", "width": 12}, "width must be a multiple of the 8 elements"),
+        ({"group": "D4", "width": 0}, "width must be a multiple"),
+        ({"lifting_size": 4}, "must be odd"),
+        ({"size": 2}, "must be odd"),
+        ({"pool": "sum"}, "'mean' or 'max'"),
+    ],
+)
+def test_bad_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ARCHITECTURES["gcnn"]((VORTICITY,), (VORTICITY,), **options)
+
+
+def test_a_vector_does_not_leave_by_the_maximum():
+    with pytest.raises(ValueError, match="vector"):
+        ARCHITECTURES["gcnn"]((VORTICITY,), (VELOCITY,), pool="max")

@@ -1,0 +1,248 @@
+"""The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate.cli import main
+from fluidsurrogate.store import locked
+
+MODELS = ("small-d4", "small-cnn")
+FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run through the real command, two models at a time, in a process of its own."""
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp("run")
+    toml = Path(__file__).parents[1] / "miniature.toml"
+    command = [sys.executable, "-m", "fluidsurrogate", "run", str(toml), "--set", "train.workers=2"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return toml, folder / "runs" / "miniature", done
+
+
+def refused(capsys, *argv):
+    """Exit code 2 and what was said; never a traceback."""
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as exit_:
+        code = exit_.code
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert 1 <= len(said.strip().splitlines()) <= 3, said
+    return said
+
+
+def test_every_file_is_there(finished):
+    _, out, done = finished
+    for name in FILES:
+        assert (out / name).exists(), name
+        assert str(name) in done.stdout
+    for model in MODELS:
+        assert {p.name for p in (out / "models" / model).iterdir()} == {"weights.safetensors", "config.json", "curve.csv"}
+    assert not list(out.rglob("*.partial")) + list(out.rglob("*.new"))
+    assert "small-d4" in done.stdout
+    assert "nRMSE" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_forecasts(finished):
+    _, out, _ = finished
+    data, forecasts = fs.open_data(out / "data.zarr"), fs.open_data(out / "forecasts.nc")
+    assert list(forecasts["source"].values) == ["solver", "persistence", *MODELS]
+    assert forecasts["vorticity"].sizes == {"source": 4, "trajectory": 2, "time": 5, "y": 16, "x": 16}
+    truth = data["vorticity"].values[data["split"].values == "test"]
+    assert np.array_equal(forecasts["vorticity"].sel(source="solver"), truth)
+    assert np.array_equal(forecasts["vorticity"].sel(source="persistence")[:, -1], truth[:, 0])
+    loaded = fs.load(out / "models" / "small-d4").forecast(data.isel(trajectory=slice(4, 6)), 4)
+    np.testing.assert_allclose(loaded["vorticity"], forecasts["vorticity"].sel(source="small-d4"), atol=1e-5)
+
+
+def test_scores(finished):
+    _, out, _ = finished
+    scores = fs.open_data(out / "scores.nc")
+    assert float(scores["nrmse"].sel(source="solver").max()) == 0.0
+    assert float(scores["equivariance_error"].sel(source="small-d4")) < 1e-4
+    assert float(scores["equivariance_error"].sel(source="small-cnn")) > 1e-2
+    assert float(scores["equivariance_error"].sel(source="solver")) < 1e-4
+    assert np.isnan(scores["equivariance_error"].sel(source="persistence"))
+    assert int(scores["parameters"].sel(source="small-cnn")) == 8 * 25 + 8 + 8 * 8 * 9 + 8 + 8 + 1
+    assert (scores["seconds_per_step"] > 0).all()
+    assert len((out / "scores.csv").read_text().splitlines()) == 1 + 4 * 5
+    assert json.loads(scores.attrs["experiment"])["name"] == "miniature"
+
+
+def test_pictures_are_pictures(finished):
+    import matplotlib.image
+
+    _, out, _ = finished
+    for name in ("comparison.png", "scores.png"):
+        picture = matplotlib.image.imread(out / name)
+        assert picture.shape[0] > 300
+        assert picture[..., :3].std() > 0.05
+
+
+def test_nothing_is_done_twice(finished, capsys, caplog):
+    toml, out, _ = finished
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        assert main(["run", str(toml), "--out", str(out)]) == 0
+    assert caplog.text.count("is up to date") == 3 + len(MODELS)
+    assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert "small-d4" in capsys.readouterr().out
+
+
+def test_changed_inputs_are_refused_by_the_stage_they_change(finished, capsys):
+    toml, out, _ = finished
+    for stage in ("generate", "train", "rollout", "compare", "run"):
+        said = refused(capsys, stage, toml, "--out", out, "--set", "flow.viscosity=0.5")
+        assert "flow.viscosity was 0.02, is 0.5" in said
+        assert "--force" in said
+    assert "train.steps was 8, is 9" in refused(capsys, "train", toml, "--out", out, "--set", "train.steps=9")
+    assert "train.steps" in refused(capsys, "rollout", toml, "--out", out, "--set", "train.steps=9")
+
+
+def test_force_redoes_the_stage_and_those_after_it(tmp_path, toml):
+    out = tmp_path / "out"
+    changed = ["--out", str(out), "--set", "train.steps=4"]
+    assert main(["run", str(toml), "--out", str(out)]) == 0
+    data = (out / "data.zarr" / "zarr.json").stat().st_mtime_ns
+    assert main(["train", str(toml), *changed, "--force"]) == 0
+    assert (out / "data.zarr" / "zarr.json").stat().st_mtime_ns == data
+    assert main(["compare", str(toml), *changed]) == 0  # refused if forecasts or scores were of the old weights
+    assert len((out / "models" / "small-cnn" / "curve.csv").read_text().splitlines()) == 2
+
+
+def test_forecast_of_ones_own_start(finished, tmp_path, capsys):
+    toml, out, _ = finished
+    start, to = tmp_path / "start.nc", tmp_path / "forecast.nc"
+    fs.open_data(out / "data.zarr").isel(trajectory=[0, 1], time=2)[["vorticity"]].to_netcdf(start)
+    command = ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--start", str(start)]
+    assert main([*command, "--steps", "7", "--to", str(to)]) == 0
+    forecast = fs.open_data(to)
+    assert forecast["vorticity"].sizes == {"trajectory": 2, "time": 8, "y": 16, "x": 16}
+    np.testing.assert_allclose(forecast["time"], 0.5 + 0.25 * np.arange(8))
+    assert "exists already; give --force" in refused(capsys, *command, "--steps", "7", "--to", to)
+    assert "steps must be at least 1" in refused(capsys, *command, "--steps", "0", "--to", tmp_path / "other.nc")
+    assert "missing: --to" in refused(capsys, *command, "--steps", "7")
+    assert "unknown model 'nobody'" in refused(capsys, *command, "--model", "nobody", "--steps", "7", "--to", "x.nc")
+
+
+def test_starts_that_do_not_fit(finished, tmp_path, capsys):
+    toml, out, _ = finished
+    good = fs.open_data(out / "data.zarr").isel(trajectory=[0], time=[0])[["vorticity"]].load()
+    bad = {
+        "grid is 16 x 8": good.isel(x=slice(0, 8)),
+        "no variable 'vorticity'": good.rename(vorticity="temperature"),
+        "NaN": good.where(good["y"] > 1),
+        "no such dataset": None,
+        "neither a Zarr folder nor a NetCDF file": "text",
+    }
+    for number, (said, start) in enumerate(bad.items()):
+        path = tmp_path / f"{number}.nc"
+        if isinstance(start, xr.Dataset):
+            start.to_netcdf(path)
+        elif start is not None:
+            path.write_text(start)
+        message = refused(capsys, "rollout", toml, "--out", out, "--model", "small-d4", "--start", path, "--steps", 2,
+                          "--to", tmp_path / "never.nc")  # fmt: skip
+        assert said in message
+    assert not (tmp_path / "never.nc").exists()
+
+
+def test_stage_without_its_input_says_which_command_makes_it(toml, tmp_path, capsys):
+    for stage, maker in [("train", "generate"), ("rollout", "generate"), ("compare", "rollout")]:
+        assert f"fluidsurrogate {maker} {toml} makes it" in refused(capsys, stage, toml, "--out", tmp_path / "empty")
+    fs.generate(toml, tmp_path / "data")
+    assert f"fluidsurrogate train {toml} makes it" in refused(capsys, "rollout", toml, "--out", tmp_path / "data")
+    own = ["--model", "small-d4", "--start", toml, "--steps", 2, "--to", tmp_path / "x.nc"]
+    assert "train" in refused(capsys, "rollout", toml, "--out", tmp_path / "data", *own)
+
+
+def test_data_of_ones_own(finished, tmp_path, capsys):
+    """`data.path`: Zarr or NetCDF, trained on where it lies."""
+    toml, out, _ = finished
+    copy = tmp_path / "mine.nc"
+    fs.open_data(out / "data.zarr").to_netcdf(copy)
+    mine = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copy}"]
+    assert main(["run", str(toml), *mine]) == 0
+    scores = [fs.open_data(folder / "scores.nc")["nrmse"] for folder in (out, tmp_path / "mine")]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    os.utime(copy, (1, 1))
+    assert "data.content was" in refused(capsys, "train", toml, *mine)
+    assert "no such dataset" in refused(capsys, "run", toml, "--out", tmp_path / "none", "--set", "data.path=none.zarr")
+
+
+def test_command_line_itself(toml, capsys):
+    assert "invalid choice: 'simulate'" in refused(capsys, "simulate", toml)
+    assert "required: EXPERIMENT.toml" in refused(capsys, "run")
+    assert "expected dotted.key=value" in refused(capsys, "run", toml, "--set", "train.steps")
+    assert "No such file" in refused(capsys, "run", "nowhere.toml")
+    assert "unknown key 'grid.m'" in refused(capsys, "run", toml, "--set", "grid.m=3")
+    assert "device" in refused(capsys, "run", toml, "--device", "abacus")
+    assert "dtype" in refused(capsys, "run", toml, "--dtype", "float8")
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"fluidsurrogate {fs.__version__}\n"
+
+
+def test_folder_in_use(toml, tmp_path, capsys):
+    with locked(tmp_path):
+        assert "in use by another run" in refused(capsys, "generate", toml, "--out", tmp_path)
+
+
+def test_folder_that_is_a_file(toml, capsys):
+    assert "File exists" in refused(capsys, "generate", toml, "--out", toml)
+
+
+def test_folder_of_something_else(toml, tmp_path, capsys):
+    (tmp_path / "data.zarr").mkdir()
+    assert "data.zarr" in refused(capsys, "run", toml, "--out", tmp_path)
+    (tmp_path / "models" / "small-d4").mkdir(parents=True)
+    (tmp_path / "data.zarr").rmdir()
+    assert "small-d4 was made from other inputs" in refused(capsys, "run", toml, "--out", tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_full_disk(toml, tmp_path, capsys, monkeypatch):
+    """The chunk that does not fit stops the run in one line; with space again, the same command finishes."""
+    def full(path, value):
+        with open("/dev/full", "w") as file:
+            file.write(json.dumps(value))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["fluidsurrogate.generate"], "write_json", full)
+        assert "No space left on device" in refused(capsys, "generate", toml, "--out", tmp_path)
+    assert not (tmp_path / "data.zarr").exists()
+    assert main(["generate", str(toml), "--out", str(tmp_path)]) == 0
+
+
+def test_ctrl_c(toml, tmp_path):
+    """Exit code 130, and the same command goes on."""
+    command = [sys.executable, "-m", "fluidsurrogate", "generate", str(toml), "--out", str(tmp_path / "out")]
+    command += ["--set", "data.train=60"]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as here: a run goes on with the number it began with
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / "data.zarr.partial" / "progress.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from here" in said
+    assert "Traceback" not in said
+    assert main(command[3:]) == 0
+    assert fs.open_data(tmp_path / "out" / "data.zarr").sizes["trajectory"] == 63
