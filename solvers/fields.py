@@ -32,7 +32,7 @@ class FieldSpec:
         return 2**self.order
 
 
-VORTICITY = FieldSpec("vorticity", 0, -1, "s-1", "vorticity, dv/dx - du/dy")
+VORTICITY = FieldSpec("vorticity", 0, -1, "s-1", "vorticity")
 FORCING = FieldSpec("forcing", 0, -1, "s-2", "curl of the body force")
 TRACER = FieldSpec("tracer", 0, 1, "1", "passive tracer")
 VELOCITY = FieldSpec("velocity", 1, 1, "m s-1", "velocity")

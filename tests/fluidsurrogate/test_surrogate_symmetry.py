@@ -1,0 +1,118 @@
+"""Surrogates commute with their group, relative to what their step changes, before and after training."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from fluidsurrogate import Surrogate, equivariance_error
+from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.scaling import Scaling
+from solvers import D4, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, StateSpec
+
+N = 16
+SPECS = {
+    "forced vorticity": StateSpec(Grid.square(N), (VORTICITY,), 0.1, (FORCING,)),
+    "velocity and tracer": StateSpec(Grid.square(N), (VELOCITY, TRACER), 0.1),
+}
+PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
+
+
+@pytest.fixture(autouse=True)
+def _same_weights():
+    torch.manual_seed(0)
+
+
+def acted(fields, values, g):
+    """ρ(g) f(g⁻¹x) by index arithmetic for a stack of fields on a square, x in half cells from the centre."""
+    n, matrix = values.shape[-1], np.array(g.matrix, dtype=float)
+    y, x = np.meshgrid(*2 * [2 * np.arange(n) + 1 - n], indexing="ij")
+    (a, b), (c, d) = g.matrix
+    moved = values.numpy()[..., (b * x + d * y + n - 1) // 2, (a * x + c * y + n - 1) // 2]
+    out, first = [], 0
+    for field in fields:
+        part = moved[:, first : first + field.components]
+        part = np.einsum("ij,bjyx->biyx", matrix, part) if field.order else part
+        out.append(part * np.linalg.det(matrix) if field.parity < 0 else part)
+        first += field.components
+    return torch.from_numpy(np.concatenate(out, axis=1)).to(values)
+
+
+def noise(fields, dtype=torch.float64, seed=0, batch=2):
+    values = np.random.default_rng(seed).standard_normal((batch, sum(field.components for field in fields), N, N))
+    return torch.from_numpy(values).to(dtype)
+
+
+def surrogate(name, spec, dtype):
+    """A surrogate with random weights and biases."""
+    kind = {"kind": "cnn"} if name == "cnn" else {"kind": "gcnn", "group": name}
+    section = TypeAdapter(AnyModelSection).validate_python({**kind, "width": 16, "dilations": (1, 2)})
+    network, fields = section.build(spec).to(dtype), spec.fields + spec.inputs
+    for key, weight in network.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.3)
+    shift = tuple(0.3 if field.order == 0 and field.parity > 0 else 0.0 for field in fields)
+    scaling = Scaling(shift, tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields), (6, 6))
+    return Surrogate(network, spec, scaling, section, {})
+
+
+def optimise(model, state, inputs, steps=20):
+    """A few steps towards random targets, which no symmetry helps to reach."""
+    optimiser = torch.optim.AdamW(model.network.parameters(), lr=1e-2)
+    target = state + noise(model.spec.fields, state.dtype, seed=9)
+    losses = []
+    for _ in range(steps):
+        loss = (model(state, inputs) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["float64", "float32"])
+@pytest.mark.parametrize("trained", [False, True], ids=["random", "optimised"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("name", ["C4", "D4", "cnn"])
+def test_surrogates_keep_their_group_relative_to_the_change(name, spec, trained, dtype, tolerance):
+    model, group = surrogate(name, spec, dtype), GROUPS["C1" if name == "cnn" else name]
+    state, forcing = noise(spec.fields, dtype), noise((FORCING,), dtype, seed=1)
+    inputs = {"forcing": forcing} if spec.inputs else None
+    if trained:
+        optimise(model, state, inputs)
+    with torch.no_grad():
+        after = model(state, inputs)
+        change = float((after - state).norm())
+        assert change > 0.01 * float(state.norm())
+        measured = equivariance_error(model, state, D4, inputs)
+        for g in D4.elements[1:]:
+            turned = {"forcing": acted((FORCING,), forcing, g)} if spec.inputs else None
+            moved = model(acted(spec.fields, state, g), turned)
+            error = float((moved - acted(spec.fields, after, g)).norm()) / change
+            assert error < tolerance if g in group.elements else error > 1e-2
+            assert abs(measured[g.name] - error) < tolerance
+
+
+def test_a_forcing_that_does_not_turn_breaks_the_symmetry():
+    spec = SPECS["forced vorticity"]
+    model, state, forcing = surrogate("D4", spec, torch.float64), noise((VORTICITY,)), noise((FORCING,), seed=1)
+    with torch.no_grad():
+        after = model(state, {"forcing": forcing})
+        for g in D4.elements[1:]:
+            error = model(acted((VORTICITY,), state, g), {"forcing": forcing}) - acted((VORTICITY,), after, g)
+            assert error.norm() / (after - state).norm() > 1e-2
+
+
+def test_the_error_is_relative_to_the_change_and_nothing_else():
+    """A step that adds little, wrong throughout, is as wrong as one that adds much."""
+    spec = SPECS["velocity and tracer"]
+    model, state = surrogate("cnn", spec, torch.float64), noise(spec.fields)
+    before = equivariance_error(model, state, D4)
+    small = Surrogate(model.network, spec, replace(SCALING_OF_MODEL, change=(5e-4, 5e-4)), model.section, {})
+    with torch.no_grad():
+        assert (small(state) - state).norm() / state.norm() < 2e-3
+    after = equivariance_error(small, state, D4)
+    assert min(before.values()) > 0.1
+    np.testing.assert_allclose(list(after.values()), list(before.values()), rtol=1e-8)
