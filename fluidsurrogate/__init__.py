@@ -15,10 +15,10 @@ from fluidsurrogate.api import generate, train
 from fluidsurrogate.compare import compare
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import open_data
+from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.rollout import Persistence, rollout
 from fluidsurrogate.surrogate import Surrogate, load
-from fluidsurrogate.symmetry import equivariance_error
 
 __version__ = version("fluidsurrogate")
 

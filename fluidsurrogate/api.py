@@ -12,9 +12,9 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generate import generate_in_memory
 from fluidsurrogate.parallel import run_jobs
 from fluidsurrogate.pipeline import Pipeline
-from fluidsurrogate.store import locked, versions
+from fluidsurrogate.store import locked
 from fluidsurrogate.surrogate import Surrogate
-from fluidsurrogate.training import train_model
+from fluidsurrogate.training import model_inputs, train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
@@ -49,7 +49,8 @@ def train(
     trained: dict[str, Surrogate] = {}
 
     def work(name: str, report) -> None:
-        trained[name] = train_model(experiment, name, dataset, report=report, about={"versions": versions()})
+        inputs = model_inputs(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
+        trained[name] = train_model(experiment, name, dataset, inputs, report=report)
 
     chosen = {name: (name,) for name in models or experiment.models}
     run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
@@ -16,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import ARCHITECTURES, Network
 from solvers import FLOWS, GROUPS, Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
 
@@ -172,9 +172,9 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _check(self):
         try:
-            torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"device: unknown device {self.device!r}; try cpu, cuda or mps") from None
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError):
+            raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps") from None
         try:
             solver = self.build_solver(device="cpu")
             self.build_flow().starts(solver.grid, [0])
@@ -223,7 +223,7 @@ class Experiment(Section):
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             return cls.model_validate_json(json.dumps(tree, default=str))
         except ValidationError as error:
-            lines = _explain(cls, error.errors())
+            lines = explain(cls, error.errors(), _tagged_section)
             raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
     @classmethod
@@ -281,53 +281,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
     tree[last] = value
 
 
-def _explain(root: type[BaseModel], faults: Sequence[Any]) -> list[str]:
-    """A line for each key that is wrong, with the nearest valid key for an unknown one."""
-    lines: dict[str, str] = {}
-    for fault in faults:
-        # A union puts its branch into the path (flow.decaying.viscosity, grid.n.int): not a key of the file.
-        location, section = [str(part) for part in fault["loc"]], root
-        tag_at = {"flow": 1, "models": 2}.get(location[0] if location else "", len(location))
-        if len(location) > tag_at:
-            section = _section_named(location[0], location.pop(tag_at)) or root
-        elif len(location) > 1:
-            annotation = root.model_fields[location[0]].annotation
-            section = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else root
-        branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
-        if branch is not None:
-            location = location[:branch]
-        key = ".".join(location)
-        lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
-    return list(lines.values())
-
-
-_PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
-
-
-def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
-    message = fault["msg"].removeprefix("Value error, ")
-    match fault["type"]:
-        case "extra_forbidden":
-            known = sorted(section.model_fields)
-            near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"
-        case "missing":
-            return f"{key} is missing"
-        case "union_tag_invalid":
-            context = fault["ctx"]
-            what = "flow" if key == "flow" else "model"
-            return f"{key}.kind: unknown {what} {context['tag']!r}; one of {context['expected_tags']}"
-        case "union_tag_not_found":
-            return f"{key}.kind is missing"
-        case "value_error":
-            return f"{key}: {message}" if key else message
-        case _ if is_pair:
-            return f"{key}: must be one finite number or a pair [y, x] (got {fault['input']!r})"
-        case _:
-            return f"{key}: {message[0].lower()}{message[1:]} (got {fault['input']!r})"
-
-
-def _section_named(table: str, kind: str) -> type[BaseModel] | None:
+def _tagged_section(table: str, kind: str) -> type[Section] | None:
     base = FlowSection if table == "flow" else ModelSection
     return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.rollout import rollout
 from fluidsurrogate.seeds import derive_seed
-from fluidsurrogate.store import begin, publish, read_json, versions, write_json
+from fluidsurrogate.store import begin, publish, read_json, stamp, write_json
 from solvers import NavierStokes2D
 
 SPLITS = ("train", "valid", "test")
@@ -47,6 +46,12 @@ def blocks(experiment: Experiment) -> list[Block]:
     return plan
 
 
+def data_inputs(experiment: Experiment) -> dict[str, Any]:
+    """The parts of an experiment that generated data depend on."""
+    tree = experiment.tree()
+    return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
+
+
 def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     """All trajectories as one Dataset."""
     solver, parts, inner = experiment.build_solver(), [], math.inf
@@ -57,16 +62,16 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
             inner = min(inner, step)
             progress.update(block.count)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    return dataset.assign_attrs(provenance(experiment, solver, inner))
+    return dataset.assign_attrs(provenance(experiment, solver, inner, data_inputs(experiment)))
 
 
-def generate_to_zarr(experiment: Experiment, path: Path, inputs: Mapping[str, Any], force: bool) -> None:
+def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     """Fill `path` block by block, beside its name; what an interrupted run left with the same inputs goes on.
 
     A block counts as done when it is in `progress.json`, which is replaced after its chunks are written; a block that
     was cut short is computed again to the same bits. Memory holds one block.
     """
-    solver = experiment.build_solver()
+    solver, inputs = experiment.build_solver(), data_inputs(experiment)
     here = {"device": str(solver.device), "threads": torch.get_num_threads()}
     folder = begin(path, {**inputs, "machine": here}, force)
     store = folder / "result"
@@ -85,7 +90,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, inputs: Mapping[str, An
             done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
             write_json(folder / "progress.json", done)
             progress.update(plan[i].count)
-    attributes = provenance(experiment, solver, done["inner_step"]) | {"inputs": json.dumps(inputs)}
+    attributes = provenance(experiment, solver, done["inner_step"], inputs)
     xr.Dataset(attrs=xr.open_zarr(store, chunks=None, consolidated=False).attrs | attributes).to_zarr(
         store, mode="a", consolidated=False
     )
@@ -142,7 +147,9 @@ def trajectory_coordinates(experiment: Experiment, plan: list[Block]) -> dict[st
     }
 
 
-def provenance(experiment: Experiment, solver: NavierStokes2D, inner_step: float) -> dict[str, Any]:
+def provenance(
+    experiment: Experiment, solver: NavierStokes2D, inner_step: float, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
     """Attributes that say what ran: read off the solver object, not off the configuration."""
     return {
         "source": "fluidsurrogate classical solver",
@@ -159,10 +166,7 @@ def provenance(experiment: Experiment, solver: NavierStokes2D, inner_step: float
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
         "threads": torch.get_num_threads(),
-        "seed": experiment.seed,
-        "experiment": json.dumps(experiment.tree()),
-        "versions": json.dumps(versions()),
-    }
+    } | stamp(experiment.tree(), inputs)
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:

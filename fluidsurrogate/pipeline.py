@@ -20,15 +20,15 @@ import xarray as xr
 from fluidsurrogate.compare import compare, summary, to_csv
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states
+from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.generate import generate_to_zarr, split_of
+from fluidsurrogate.generate import data_inputs, generate_to_zarr, split_of
 from fluidsurrogate.parallel import available_workers, run_jobs
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.rollout import Persistence, rollout, seconds_per_step
-from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, versions, write_text
+from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, write_text
 from fluidsurrogate.surrogate import CONFIG, Surrogate, load
-from fluidsurrogate.symmetry import equivariance_error
-from fluidsurrogate.training import train_model
+from fluidsurrogate.training import model_inputs, train_model
 from solvers import Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
@@ -51,27 +51,14 @@ class Pipeline:
     @cached_property
     def data_inputs(self) -> Inputs:
         """What the data depend on; for a user's dataset, which files they are."""
-        tree = self.experiment.tree()
-        if self.experiment.data.path:
-            return {
-                "path": self.experiment.data.path,
-                "content": _file_fingerprint(self.data_path),
-                "data": tree["data"],
-            }
-        return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
+        if not self.experiment.data.path:
+            return data_inputs(self.experiment)
+        content = {"path": self.experiment.data.path, "content": _file_fingerprint(self.data_path)}
+        return content | {"data": self.experiment.tree()["data"]}
 
     def model_inputs(self, name: str) -> Inputs:
-        """What a model depends on: not on the test set, nor on how many are trained at a time."""
-        tree, data = self.experiment.tree(), dict(self.data_inputs)
-        data["data"] = {key: value for key, value in data["data"].items() if key != "test"}
-        train = {key: value for key, value in tree["train"].items() if key not in ("workers", "checkpoint_every")}
-        return {
-            "seed": tree["seed"],
-            "dtype": tree["dtype"],
-            "data": data,
-            "model": tree["models"][name],
-            "train": train,
-        }
+        """What a model depends on."""
+        return model_inputs(self.experiment, name, self.data_inputs)
 
     @property
     def forecast_inputs(self) -> Inputs:
@@ -96,7 +83,7 @@ class Pipeline:
             open_data(self.data_path)
         elif not _is_there(self.data_path, _inputs_of_dataset, self.data_inputs, force):
             log.info(f"generate: {self.data_path}")
-            generate_to_zarr(self.experiment, self.data_path, self.data_inputs, force)
+            generate_to_zarr(self.experiment, self.data_path, force)
 
     def train(self, force: bool = False) -> None:
         """models/NAME/ for every model, several at a time."""
@@ -174,12 +161,7 @@ class Pipeline:
             refuse_changes(path, inputs_of(path) or {}, inputs)
 
     def _stamped(self, dataset: xr.Dataset, inputs: Inputs) -> xr.Dataset:
-        return dataset.assign_attrs(
-            experiment=json.dumps(self.experiment.tree()),
-            inputs=json.dumps(inputs),
-            versions=json.dumps(versions()),
-            seed=self.experiment.seed,
-        )
+        return dataset.assign_attrs(stamp(self.experiment.tree(), inputs))
 
 
 STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
@@ -241,8 +223,7 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    about = {"inputs": inputs, "versions": versions()}
-    surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), folder, report, about)
+    surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), inputs, folder, report)
     surrogate.save(folder / "result")
     shutil.copy(folder / "curve.csv", folder / "result" / "curve.csv")
     publish(Path(path))
@@ -265,7 +246,8 @@ def _inputs_of_dataset(path: Path) -> Inputs | None:
 
 
 def _inputs_of_model(path: Path) -> Inputs | None:
-    return ((read_json(path / CONFIG) or {}).get("about") or {}).get("inputs")
+    text = ((read_json(path / CONFIG) or {}).get("about") or {}).get("inputs")
+    return None if text is None else json.loads(text)
 
 
 def _file_fingerprint(path: Path) -> str:

@@ -128,9 +128,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """A short name for a set of inputs: equal inputs, equal name."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+def stamp(experiment: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What every result says of itself: the full experiment, the parts of it that the result depends on and their
+    hash, the seed and the versions; JSON in strings, as file formats take it."""
+    text = json.dumps(inputs)
+    return {
+        "experiment": json.dumps(experiment),
+        "inputs": text,
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "seed": experiment["seed"],
+        "versions": json.dumps(versions()),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     P keeps the modes that the training data's changes hold, and takes out the mean over the box, which is so conserved.
 
-    `section` is the model's part of the experiment, `about` whatever its maker recorded (experiment, versions, inputs).
+    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
         return to_dataset(
             self.spec, rolled, start_time=begin, coordinates=coordinates, inputs=inputs,
-            attributes={"source": "fluidsurrogate surrogate", "model": str(self.about.get("name", ""))},
+            attributes={"source": "fluidsurrogate surrogate", **{f"model_{k}": v for k, v in self.about.items()}},
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:

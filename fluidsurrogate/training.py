@@ -26,7 +26,7 @@ from fluidsurrogate.generate import split_of
 from fluidsurrogate.rollout import rollout
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.seeds import derive_seed
-from fluidsurrogate.store import replacing, write_text
+from fluidsurrogate.store import replacing, stamp, write_text
 from fluidsurrogate.surrogate import Surrogate
 from solvers import GROUPS, act, act_on_fields
 
@@ -65,7 +65,14 @@ class Trainer:
     drawn before, and a run that is resumed is bit-identical.
     """
 
-    def __init__(self, experiment: Experiment, name: str, train: Trajectories, valid: Trajectories) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        train: Trajectories,
+        valid: Trajectories,
+        inputs: Mapping[str, Any],
+    ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.train, self.valid = train, valid
         section = experiment.models[name]
@@ -82,7 +89,7 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(self.options, step))
         self.network, self.optimiser, self.schedule = self.accelerator.prepare(network, optimiser, schedule)
         scaling = Scaling.fit(self.spec, train.states, train.inputs)
-        about = {"name": name, "experiment": experiment.tree()}
+        about = {"name": name, **stamp(experiment.tree(), inputs)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
         self.change = scaling.to_tensors(self.spec, train.states)[2].to(self.accelerator.device)
         self.step = 0
@@ -241,16 +248,24 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def model_inputs(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time."""
+    tree = experiment.tree()
+    if "data" in data:
+        data = {**data, "data": {key: value for key, value in data["data"].items() if key != "test"}}
+    train = {key: value for key, value in tree["train"].items() if key not in ("workers", "checkpoint_every")}
+    return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": tree["models"][name], "train": train}
+
+
 def train_model(
     experiment: Experiment,
     name: str,
     dataset: xr.Dataset,
+    inputs: Mapping[str, Any],
     folder: Path | None = None,
     report: Report | None = None,
-    about: Mapping[str, Any] | None = None,
 ) -> Surrogate:
-    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there."""
+    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there. `inputs`
+    are recorded in the model as what it depends on."""
     train, valid = (Trajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
-    trainer = Trainer(experiment, name, train, valid)
-    trainer.surrogate.about = {**trainer.surrogate.about, **(about or {})}
-    return trainer.run(folder, report)
+    return Trainer(experiment, name, train, valid, inputs).run(folder, report)

@@ -37,9 +37,9 @@ class Integrator(ABC):
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         """u(t) → u(t + Δt); N(u) is passed in since the caller has mostly looked at it already."""
 
-    def to(self, dtype: torch.dtype) -> Integrator:
-        """The same scheme with its coefficients in the working precision."""
-        return type(self)([c.to(dtype) for c in self.coefficients])
+    def to(self, device: torch.device, dtype: torch.dtype) -> Integrator:
+        """The same scheme with its coefficients where and as precise as the state is."""
+        return type(self)([c.to(device, dtype) for c in self.coefficients])
 
     @classmethod
     def stack(cls, integrators: Sequence[Integrator]) -> Integrator:
@@ -103,7 +103,7 @@ INTEGRATORS: dict[int, type[Integrator]] = {scheme.order: scheme for scheme in (
 
 def _contour(z: Tensor, points: int = 32) -> Tensor:
     """z + exp(iθ) on the upper half of the unit circle; real z makes the lower half its mirror image."""
-    theta = math.pi * (torch.arange(points, dtype=torch.float64, device=z.device) + 0.5) / points
+    theta = math.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
     return z[..., None] + torch.exp(1j * theta)
 
 

@@ -54,32 +54,32 @@ class Grid:
         """True where a quarter turn maps the grid onto itself: equal cells and equal sides."""
         return self.n[0] == self.n[1] and math.isclose(self.length[0], self.length[1], rel_tol=1e-12)
 
-    def coordinates(self, dtype: torch.dtype = torch.float64, device: torch.device | None = None):
-        """Cell centres y (ny,) and x (nx,)."""
-        return tuple(
-            (torch.arange(n, dtype=dtype, device=device) + 0.5) * step
-            for n, step in zip(self.n, self.spacing, strict=True)
-        )
+    # All of these are float64 on the CPU: made once, and moved by whoever keeps them.
 
-    def wavenumbers(self, device: torch.device | None = None) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
+    def coordinates(self) -> tuple[Float[Tensor, " y"], Float[Tensor, " x"]]:
+        """Cell centres y (ny,) and x (nx,)."""
+        (ny, nx), (dy, dx) = self.n, self.spacing
+        return (torch.arange(ny, dtype=torch.float64) + 0.5) * dy, (torch.arange(nx, dtype=torch.float64) + 0.5) * dx
+
+    def wavenumbers(self) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
         """Angular wavenumbers (ky, kx) of `torch.fft.rfft2`, float64, broadcastable to (ny, nx // 2 + 1)."""
         (ny, nx), (dy, dx) = self.n, self.spacing
-        ky = 2 * math.pi * torch.fft.fftfreq(ny, dy, dtype=torch.float64, device=device)
-        kx = 2 * math.pi * torch.fft.rfftfreq(nx, dx, dtype=torch.float64, device=device)
+        ky = 2 * math.pi * torch.fft.fftfreq(ny, dy, dtype=torch.float64)
+        kx = 2 * math.pi * torch.fft.rfftfreq(nx, dx, dtype=torch.float64)
         return ky[:, None], kx[None, :]
 
-    def odd_wavenumbers(self, device: torch.device | None = None):
+    def odd_wavenumbers(self) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
         """As `wavenumbers`, the Nyquist entries zero: what an odd derivative of a real field multiplies by."""
-        ky, kx = self.wavenumbers(device)
+        ky, kx = self.wavenumbers()
         ky, kx = ky.clone(), kx.clone()
         ky[self.n[0] // 2], kx[:, self.n[1] // 2] = 0, 0
         return ky, kx
 
-    def retained(self, device: torch.device | None = None) -> Bool[Tensor, "ny kx"]:
+    def retained(self) -> Bool[Tensor, "ny kx"]:
         """The two-thirds rule: modes with |m| ≤ (n − 1) // 3 on each axis, whose products alias onto none of them."""
         (ny, nx) = self.n
-        my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64, device=device).abs()[:, None]
-        mx = torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64, device=device)[None, :]
+        my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64).abs()[:, None]
+        mx = torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64)[None, :]
         return (my <= (ny - 1) // 3) & (mx <= (nx - 1) // 3)
 
 
@@ -98,7 +98,7 @@ def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> 
     out = coefficients.new_zeros(shape)
     out[..., : my + 1, : mx + 1] = coefficients[..., : my + 1, : mx + 1]
     out[..., -my:, : mx + 1] = coefficients[..., -my:, : mx + 1]
-    out = out * _centre_phase(target, source, field.device).to(out.dtype)
+    out = out * _centre_phase(target, source).to(out)
     return torch.fft.irfft2(out, s=target.n) * (math.prod(target.n) / math.prod(source.n))
 
 
@@ -115,13 +115,13 @@ def sample_modes(coefficients: Tensor, grid: Grid) -> Float[Tensor, "batch y x"]
     out = coefficients.new_zeros(batch, grid.n[0], grid.n[1] // 2 + 1)
     out[:, : my + 1, : mx + 1] = coefficients[:, my:]
     out[:, grid.n[0] - my :, : mx + 1] = coefficients[:, :my]
-    ky, kx = grid.wavenumbers(coefficients.device)
-    phase = torch.exp(0.5j * (ky * grid.spacing[0] + kx * grid.spacing[1])).to(coefficients.dtype)
+    ky, kx = grid.wavenumbers()
+    phase = torch.exp(0.5j * (ky * grid.spacing[0] + kx * grid.spacing[1])).to(coefficients)
     return torch.fft.irfft2(out * phase, s=grid.n, norm="forward")
 
 
-def _centre_phase(target: Grid, source: Grid, device: torch.device) -> Tensor:
-    ky, kx = target.wavenumbers(device)
+def _centre_phase(target: Grid, source: Grid) -> Tensor:
+    ky, kx = target.wavenumbers()
     shift_y, shift_x = (0.5 * (a - b) for a, b in zip(target.spacing, source.spacing, strict=True))
     return torch.exp(1j * (ky * shift_y + kx * shift_x))
 

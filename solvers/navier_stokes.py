@@ -18,6 +18,7 @@ from solvers.stepper import Inputs, State, Stepper
 
 Spectrum = Complex[Tensor, "batch 1 ky kx"]
 MAX_SUBSTEPS = 100_000
+MAX_HALVINGS = 8
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,11 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         if self.forcing is not None and tuple(self.forcing.shape) != grid.n:
             raise ValueError(f"forcing must be {grid.n}; got {tuple(self.forcing.shape)}")
 
-        ky, kx = grid.wavenumbers(self.device)
-        k2 = ky**2 + kx**2
-        self._linear = -self.viscosity * k2 - self.drag
-        keep = grid.retained(self.device)
-        real = torch.stack([-kx * ky, kx**2 - ky**2]) * keep
-        self._advection = real.to(dtype)
-        self._velocity = (_velocity_symbol(grid, self.device) * keep).to(_complex(dtype))
+        ky, kx = grid.wavenumbers()
+        keep = grid.retained()
+        self._linear = -self.viscosity * (ky**2 + kx**2) - self.drag
+        self._advection = (torch.stack([-kx * ky, kx**2 - ky**2]) * keep).to(self.device, dtype)
+        self._velocity = (_velocity_symbol(grid) * keep).to(self.device, _complex(dtype))
         self._integrators: dict[tuple[int, ...], Integrator] = {}
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SpectralCarry:
@@ -114,20 +113,20 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             return SpectralCarry(vorticity, carry.forcing, carry.substeps, carry.substeps)
         vorticity, substeps = carry.vorticity, carry.substeps
         pending = [True] * len(substeps)
-        while True:
-            attempt, rate = self._integrate(carry.vorticity, carry.forcing, substeps, watch=True)
+        for _ in range(1 + MAX_HALVINGS):
+            taken = substeps
+            attempt, rate = self._integrate(carry.vorticity, carry.forcing, taken, watch=True)
             if all(pending):
                 vorticity = attempt
             else:
                 again = torch.tensor(pending, device=self.device)[:, None, None, None]
                 vorticity = torch.where(again, attempt, vorticity)
             seen, final = torch.stack([rate, self._rate(vorticity)]).tolist()
-            # The steps were planned for the bound at the start; a growth of a tenth within the interval is harmless.
-            limit = [1.1 * self.scheme.cfl * m / self.spec.interval for m in substeps]
-            pending = [s > bound for s, bound in zip(seen, limit, strict=True)]
+            pending = [not self._kept_bound(m, rates) for m, *rates in zip(taken, seen, final, strict=True)]
             if not any(pending):
-                return SpectralCarry(vorticity, carry.forcing, self._substeps(final), substeps)
-            substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(substeps, pending, strict=True))
+                break
+            substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(taken, pending, strict=True))
+        return SpectralCarry(vorticity, carry.forcing, self._substeps(final), taken)
 
     def state(self, carry: SpectralCarry) -> State:
         """ω (batch, 1, y, x)."""
@@ -174,9 +173,15 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         return (self.fixed_substeps,) * len(w) if self.fixed_substeps else self._substeps(self._rate(w).tolist())
 
     def _substeps(self, rates: Sequence[float]) -> tuple[int, ...]:
-        """Inner steps for one interval at the given advection rates; a rate that is not finite gets one."""
-        wanted = (r * self.spec.interval / self.scheme.cfl if math.isfinite(r) else 1 for r in rates)
-        return tuple(_bounded(max(1, math.ceil(w))) for w in wanted)
+        """Inner steps for one interval at the given advection rates; none where a rate is not finite, nor the state."""
+        wanted = (r * self.spec.interval / self.scheme.cfl if math.isfinite(r) else None for r in rates)
+        return tuple(0 if w is None else _bounded(max(1, math.ceil(w))) for w in wanted)
+
+    def _kept_bound(self, substeps: int, rates: Sequence[float]) -> bool:
+        """Whether the advection rates that were met allow the steps that were taken: planned for the rate at the start,
+        a growth of a tenth within the interval is harmless. A step so long that it overflowed is too long as well."""
+        limit = 1.1 * self.scheme.cfl * substeps / self.spec.interval
+        return substeps == 0 or all(rate <= limit for rate in rates)
 
     def _integrator(self, substeps: tuple[int, ...]) -> Integrator:
         """The scheme for one number of inner steps a trajectory; equal numbers share one set of coefficients."""
@@ -185,7 +190,8 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             if len(key) == 1:
                 # Kept for good: an interval has few numbers of steps, and each costs a contour integral.
                 linear = self._linear[None, None]
-                scheme = self.scheme.from_linear(linear, self.spec.interval / key[0]).to(self.dtype)
+                scheme = self.scheme.from_linear(linear, self.spec.interval / max(key[0], 1))
+                scheme = scheme.to(self.device, self.dtype)
             else:
                 for old in [k for k in self._integrators if len(k) > 1]:
                     del self._integrators[old]
@@ -196,16 +202,16 @@ class NavierStokes2D(Stepper[SpectralCarry]):
 
 def velocity(vorticity: Float[Tensor, "batch 1 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
     """u = (∂ψ/∂y, −∂ψ/∂x) with ψ̂ = ω̂/k²: components x, y; the mean flow is zero."""
-    symbol = _velocity_symbol(grid, vorticity.device).to(_complex(vorticity.dtype))
+    symbol = _velocity_symbol(grid).to(vorticity.device, _complex(vorticity.dtype))
     return torch.fft.irfft2(symbol * torch.fft.rfft2(vorticity), s=grid.n)
 
 
-def _velocity_symbol(grid: Grid, device: torch.device) -> Complex[Tensor, "2 ky kx"]:
+def _velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
     """û = i ky ω̂/k², v̂ = −i kx ω̂/k²."""
-    ky, kx = grid.wavenumbers(device)
+    ky, kx = grid.wavenumbers()
     k2 = ky**2 + kx**2
     k2[0, 0] = 1.0
-    ky, kx = grid.odd_wavenumbers(device)
+    ky, kx = grid.odd_wavenumbers()
     return 1j * torch.stack(torch.broadcast_tensors(ky, -kx)) / k2
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, Kernel, LiftingConv2d
-from fluidsurrogate.nn.network import Field, Network, architecture
+from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
 from solvers import C1, GROUPS, FieldSpec, Group
 
 
@@ -43,11 +43,11 @@ class GCNN(Network):
         self.head = GroupConv2d(group, channels, sum(field.components for field in fields_out), 1)
         self.pool = GroupPool2d(group, fields_out, pool)
 
-    def fold(self) -> Callable[[Field], Field]:
+    def fold(self) -> Callable[[Field], FieldOut]:
         kernels = [layer.kernel() for layer in (self.lift, *self.blocks, self.head)]
         return partial(self._apply_kernels, kernels)
 
-    def _apply_kernels(self, kernels: list[Kernel], x: Field) -> Field:
+    def _apply_kernels(self, kernels: list[Kernel], x: Field) -> FieldOut:
         lift, *blocks, head = kernels
         h = F.gelu(self.lift(x, lift))
         for block, kernel in zip(self.blocks, blocks, strict=True):

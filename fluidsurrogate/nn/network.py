@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from solvers import Group
 
 Field = Float[Tensor, "batch component y x"]
+FieldOut = Float[Tensor, "batch component_out y x"]
 ARCHITECTURES: dict[str, Callable[..., Network]] = {}
 
 
@@ -20,11 +21,11 @@ class Network(nn.Module, ABC):
     group: Group
 
     @abstractmethod
-    def fold(self) -> Callable[[Field], Field]:
+    def fold(self) -> Callable[[Field], FieldOut]:
         """The network with its kernels expanded, once, for as many applications as the weights stay the same.
         Differentiable with respect to the weights."""
 
-    def forward(self, x: Field) -> Field:
+    def forward(self, x: Field) -> FieldOut:
         return self.fold()(x)
 
 

@@ -51,7 +51,8 @@ def test_every_file_is_there(finished):
         assert (out / name).exists(), name
         assert str(name) in done.stdout
     for model in MODELS:
-        assert {p.name for p in (out / "models" / model).iterdir()} == {"weights.safetensors", "config.json", "curve.csv"}
+        names = {path.name for path in (out / "models" / model).iterdir()}
+        assert names == {"weights.safetensors", "config.json", "curve.csv"}
     assert not list(out.rglob("*.partial")) + list(out.rglob("*.new"))
     assert "small-d4" in done.stdout
     assert "nRMSE" in done.stdout
@@ -219,6 +220,7 @@ def test_folder_of_something_else(toml, tmp_path, capsys):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_full_disk(toml, tmp_path, capsys, monkeypatch):
     """The chunk that does not fit stops the run in one line; with space again, the same command finishes."""
+
     def full(path, value):
         with open("/dev/full", "w") as file:
             file.write(json.dumps(value))

@@ -57,7 +57,7 @@ def test_frozen(experiment):
         ("solver.order=3", "solver.order: input should be 2 or 4"),
         ("flow.wavenumber=9", "too coarse for modes"),
         ("dtype=float16", "dtype: input should be 'float32' or 'float64'"),
-        ("device=abacus", "unknown device 'abacus'"),
+        ("device=abacus", "device 'abacus' is not to be had here"),
         ("name=../up", "name: string should match pattern"),
         ("seed=-1", "seed: input should be greater than or equal to 0"),
         ("train.steps", "--set train.steps: expected dotted.key=value"),

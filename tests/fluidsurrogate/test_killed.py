@@ -78,12 +78,12 @@ def test_checkpoint_is_used(toml, tmp_path):
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
-    train_model(experiment, "small-cnn", data, tmp_path)
+    train_model(experiment, "small-cnn", data, {}, tmp_path)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     tensors["best.head.bias"] += 1
     save_file(tensors, tmp_path / CHECKPOINT, header)
-    changed = train_model(experiment, "small-cnn", data, tmp_path)
+    changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
     assert changed.network.head.bias.item() > 0.9
 
 

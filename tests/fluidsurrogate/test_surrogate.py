@@ -10,7 +10,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.symmetry import equivariance_error
+from fluidsurrogate.equivariance import equivariance_error
 from solvers import D4
 
 

@@ -110,9 +110,21 @@ def test_the_error_is_relative_to_the_change_and_nothing_else():
     spec = SPECS["velocity and tracer"]
     model, state = surrogate("cnn", spec, torch.float64), noise(spec.fields)
     before = equivariance_error(model, state, D4)
-    small = Surrogate(model.network, spec, replace(SCALING_OF_MODEL, change=(5e-4, 5e-4)), model.section, {})
+    small = Surrogate(model.network, spec, replace(model.scaling, change=(5e-4, 5e-4)), model.section, {})
     with torch.no_grad():
         assert (small(state) - state).norm() / state.norm() < 2e-3
     after = equivariance_error(small, state, D4)
     assert min(before.values()) > 0.1
     np.testing.assert_allclose(list(after.values()), list(before.values()), rtol=1e-8)
+
+
+@pytest.mark.parametrize(("fault", "elements"), [("shift", "mirrors"), ("band", "swaps")])
+def test_a_scaling_that_forgets_the_types_breaks_the_symmetry(fault, elements):
+    """A shifted pseudoscalar does not change its sign; a band that is longer in x does not turn."""
+    spec = StateSpec(Grid.square(N), (VORTICITY,), 0.1)
+    model, state = surrogate("D4", spec, torch.float64), noise((VORTICITY,))
+    wrong = replace(model.scaling, **{"shift": (0.5,)} if fault == "shift" else {"band": (2, 6)})
+    errors = equivariance_error(Surrogate(model.network, spec, wrong, model.section, {}), state, D4)
+    for g in D4.elements[1:]:
+        broken = g.determinant < 0 if elements == "mirrors" else g.swaps_axes
+        assert errors[g.name] > 1e-2 if broken else errors[g.name] < 1e-10

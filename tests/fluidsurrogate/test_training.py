@@ -24,7 +24,7 @@ def test_overfits_a_tiny_set(toml):
     )  # fmt: skip
     losses: list[float] = []
     train, valid = (Trajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
-    trainer = Trainer(experiment, "small-d4", train, valid)
+    trainer = Trainer(experiment, "small-d4", train, valid, {})
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 100
 
@@ -71,7 +71,7 @@ def test_band_is_the_solvers(experiment, data):
 
 def test_every_window_once_an_epoch(experiment, data):
     train = Trajectories.from_dataset(data, "train", experiment)
-    trainer = Trainer(experiment, "small-cnn", train, train)
+    trainer = Trainer(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
         which, first = trainer._draw(1)
@@ -83,7 +83,7 @@ def test_every_window_once_an_epoch(experiment, data):
 def test_augmentation_moves_state_and_inputs_together(toml):
     experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
     train = Trajectories.from_dataset(fs.generate(experiment), "train", experiment)
-    trainer = Trainer(experiment, "small-cnn", train, train)
+    trainer = Trainer(experiment, "small-cnn", train, train, {})
     moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
              for trainer.step in range(40)}  # fmt: skip
     assert len(moved) == 4  # C2 keeps the forcing, so D4 makes four of it
@@ -97,16 +97,16 @@ def test_warm_up_and_cosine(experiment):
 
 
 def test_same_seed_same_weights_whatever_else_is_drawn(experiment, data):
-    first = train_model(experiment, "small-d4", data).network.state_dict()
+    first = train_model(experiment, "small-d4", data, {}).network.state_dict()
     torch.randn(7)
-    second = train_model(experiment, "small-d4", data).network.state_dict()
+    second = train_model(experiment, "small-d4", data, {}).network.state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_global_random_state_is_left_alone(experiment, data):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    train_model(experiment, "small-d4", data)
+    train_model(experiment, "small-d4", data, {})
     assert torch.equal(before, torch.get_rng_state())
 
 

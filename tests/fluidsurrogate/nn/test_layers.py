@@ -105,7 +105,9 @@ def test_group_convolution_is_equivariant(group, size, dilation, dtype, toleranc
     f = noise(2, 2, len(group), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
-        assert distance(apply(layer, acted_on_feature(group, f, a), dtype), acted_on_feature(group, after, a)) < tolerance
+        assert (
+            distance(apply(layer, acted_on_feature(group, f, a), dtype), acted_on_feature(group, after, a)) < tolerance
+        )
 
 
 @both_precisions

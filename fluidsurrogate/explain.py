@@ -1,0 +1,61 @@
+"""What pydantic finds wrong with an experiment, in the words of the file that its user wrote."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+_PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
+
+
+def explain(
+    root: type[BaseModel], faults: Sequence[Any], tagged: Callable[[str, str], type[BaseModel] | None]
+) -> list[str]:
+    """A line for each key that is wrong, with the nearest valid key for an unknown one.
+
+    `faults` are pydantic's; `tagged(table, kind)` is the section that a `kind` chooses in a table of the tree.
+    """
+    lines: dict[str, str] = {}
+    for fault in faults:
+        # A union puts its branch into the path (flow.decaying.viscosity, grid.n.int): not a key of the file.
+        location, section = [str(part) for part in fault["loc"]], root
+        tag_at = {"flow": 1, "models": 2}.get(location[0] if location else "", len(location))
+        if len(location) > tag_at:
+            section = tagged(location[0], location.pop(tag_at)) or root
+        elif len(location) > 1:
+            annotation = root.model_fields[location[0]].annotation
+            section = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else root
+        branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
+        if branch is not None:
+            location = location[:branch]
+        key = ".".join(location)
+        lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
+    return list(lines.values())
+
+
+def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    match fault["type"]:
+        case "extra_forbidden":
+            known = sorted(section.model_fields)
+            near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"
+        case "missing":
+            return f"{key} is missing"
+        case "union_tag_invalid":
+            context = fault["ctx"]
+            what = "flow" if key == "flow" else "model"
+            return f"{key}.kind: unknown {what} {context['tag']!r}; one of {context['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.kind is missing"
+        case "value_error":
+            return f"{key}: {message}" if key else message
+        case _ if is_pair:
+            return f"{key}: must be one finite number or a pair [y, x] (got {fault['input']!r})"
+        case _:
+            return f"{key}: {message[0].lower()}{message[1:]} (got {fault['input']!r})"
