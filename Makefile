@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -100,25 +100,6 @@ def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tup
     return dims, array, attrs | {"tensor_order": field.order, "parity": field.parity}
 
 
-def spec_of(dataset: xr.Dataset) -> StateSpec:
-    """Grid, fields and interval of a dataset (trajectory, time, y, x), read off its coordinates and attributes.
-
-    Variables without a `time` dimension are inputs. The type of a field comes from its attributes `tensor_order` and
-    `parity`, or from its name where that is known. UsageError where the coordinates are not those of cell centres.
-    """
-    grid = grid_of(dataset)
-    fields = {str(name): _field_of(str(name), v) for name, v in dataset.data_vars.items() if {"y", "x"} <= set(v.dims)}
-    state = tuple(field for name, field in fields.items() if "time" in dataset[name].dims)
-    inputs = tuple(field for name, field in fields.items() if "time" not in dataset[name].dims)
-    times = np.atleast_1d(dataset["time"].values) if "time" in dataset.coords else np.zeros(1)
-    if times.dtype.kind not in "fiu":
-        raise UsageError("the time coordinate must be numbers in the units of the flow, not dates")
-    steps = np.diff(times)
-    if len(steps) and not np.allclose(steps, steps[0], rtol=1e-6):
-        raise UsageError("the stored times are not equally spaced")
-    return StateSpec(grid, state, float(steps[0]) if len(steps) else math.nan, inputs)
-
-
 def grid_of(dataset: xr.Dataset) -> Grid:
     """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
     n, length = [], []
