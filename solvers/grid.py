@@ -27,7 +27,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         n, length = self.n, self.length
-        if any(int(m) != m or m < 8 or m % 2 for m in n):
+        if any(not math.isfinite(m) or int(m) != m or m < 8 or m % 2 for m in n):
             raise ValueError(f"n must be even and at least 8 (got {_show(n)})")
         if any(not math.isfinite(side) or side <= 0 for side in length):
             raise ValueError(f"length must be positive and finite (got {_show(length)})")
@@ -106,11 +106,12 @@ def sample_modes(coefficients: Tensor, grid: Grid) -> Float[Tensor, "batch y x"]
     """Evaluate Σ_m a_m exp(i k_m·x) at the cell centres, for any grid that resolves the modes.
 
     `coefficients` (batch, 2M + 1, K + 1), complex: my = −M … M, mx = 0 … K. The modes with mx < 0 are the complex
-    conjugates, those of the column mx = 0 must already be. Raises ValueError where the grid is too coarse.
+    conjugates, those of the column mx = 0 must already be. Raises ValueError where the two-thirds rule of the grid does
+    not retain them all: a solver would let the others decay and not move them.
     """
     batch, rows, columns = coefficients.shape
     my, mx = rows // 2, columns - 1
-    if my >= grid.n[0] // 2 or mx >= grid.n[1] // 2:
+    if my > (grid.n[0] - 1) // 3 or mx > (grid.n[1] - 1) // 3:
         raise ValueError(f"grid of n = {_show(grid.n)} is too coarse for modes up to ({my}, {mx}); take a larger n")
     out = coefficients.new_zeros(batch, grid.n[0], grid.n[1] // 2 + 1)
     out[:, : my + 1, : mx + 1] = coefficients[:, my:]

@@ -18,7 +18,7 @@ from solvers.stepper import Inputs, State, Stepper
 
 Spectrum = Complex[Tensor, "batch 1 ky kx"]
 MAX_SUBSTEPS = 100_000
-MAX_HALVINGS = 8
+MAX_HALVINGS = 12
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
 
     Raises:
         ValueError: for values out of range, a `dt` that does not divide `interval`, or a flow that would need more
-            than 100,000 inner steps an interval.
+            than 100,000 inner steps an interval, or outgrows them. A state that is not finite stays as it is.
     """
 
     equation = "d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f"
@@ -113,7 +113,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             return SpectralCarry(vorticity, carry.forcing, carry.substeps, carry.substeps)
         vorticity, substeps = carry.vorticity, carry.substeps
         pending = [True] * len(substeps)
-        for _ in range(1 + MAX_HALVINGS):
+        for halvings in range(MAX_HALVINGS + 1):
             taken = substeps
             attempt, rate = self._integrate(carry.vorticity, carry.forcing, taken, watch=True)
             if all(pending):
@@ -125,6 +125,11 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             pending = [not self._kept_bound(m, rates) for m, *rates in zip(taken, seen, final, strict=True)]
             if not any(pending):
                 break
+            if halvings == MAX_HALVINGS:
+                raise ValueError(
+                    f"the flow outgrows its inner steps even after {halvings} halvings, to {max(taken)} an interval: "
+                    "shorten the interval, lower the speeds or the forcing"
+                )
             substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(taken, pending, strict=True))
         return SpectralCarry(vorticity, carry.forcing, self._substeps(final), taken)
 
@@ -222,9 +227,9 @@ def _complex(dtype: torch.dtype) -> torch.dtype:
 def _divisions(interval: float, dt: float) -> int:
     if not math.isfinite(dt) or dt <= 0:
         raise ValueError(f"dt must be positive and finite (got {dt})")
-    count = round(interval / dt)
+    count = round(interval / dt) if interval / dt <= MAX_SUBSTEPS else 0
     if count < 1 or not math.isclose(count * dt, interval, rel_tol=1e-9):
-        raise ValueError(f"dt must divide the interval {interval} (got {dt})")
+        raise ValueError(f"dt must divide the interval {interval} into at most {MAX_SUBSTEPS} steps (got {dt})")
     return count
 
 

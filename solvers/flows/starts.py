@@ -29,6 +29,8 @@ def banded_vorticity(
     magnitude = np.hypot(rows * shorter / grid.length[0], columns * shorter / grid.length[1])
     amplitude = np.exp(-((magnitude - wavenumber) ** 2) / (2 * bandwidth**2))
     amplitude[(np.abs(magnitude - wavenumber) > 2 * bandwidth) | (magnitude == 0)] = 0.0
+    if not amplitude.any():
+        raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
     used_rows, used_columns = (np.flatnonzero(amplitude.any(axis)) for axis in (1, 0))
     my, mx = int(abs(rows[used_rows, 0]).max()), int(used_columns.max())
     amplitude = amplitude[rows.shape[0] // 2 - my : rows.shape[0] // 2 + my + 1, : mx + 1]

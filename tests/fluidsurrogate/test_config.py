@@ -53,7 +53,7 @@ def test_frozen(experiment):
         ("train.steps=0", "train.steps: input should be greater than or equal to 1"),
         ("train.learning_rate=-1.0", "train.learning_rate: input should be greater than 0"),
         ("train.unroll=9", "train.unroll = 9 is longer than data.steps = 4"),
-        ("solver.dt=0.1", "dt must divide the interval 0.25 (got 0.1)"),
+        ("solver.dt=0.1", "dt must divide the interval 0.25 into at most 100000 steps (got 0.1)"),
         ("solver.order=3", "solver.order: input should be 2 or 4"),
         ("flow.wavenumber=9", "too coarse for modes"),
         ("dtype=float16", "dtype: input should be 'float32' or 'float64'"),

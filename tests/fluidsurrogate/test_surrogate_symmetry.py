@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from fluidsurrogate import Surrogate, equivariance_error
 from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
 from solvers import D4, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, StateSpec
 
@@ -128,3 +129,29 @@ def test_a_scaling_that_forgets_the_types_breaks_the_symmetry(fault, elements):
     for g in D4.elements[1:]:
         broken = g.determinant < 0 if elements == "mirrors" else g.swaps_axes
         assert errors[g.name] > 1e-2 if broken else errors[g.name] < 1e-10
+
+
+class Squared(Network):
+    """N(z) = 3 z², in place of something learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.three = torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+
+    def fold(self):
+        return lambda z: self.three * z**2
+
+
+def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
+    """x⁺ = x + c · P N((x − shift) / scale), P without the mean and the modes beyond the band."""
+    spec = StateSpec(Grid.square(N), (VELOCITY, TRACER), 0.1)
+    scaling = Scaling((0.0, 0.3), (2.0, 5.0), (0.5, 0.1), (4, 4))
+    state, before = noise(spec.fields), surrogate("cnn", spec, torch.float64)
+    k = np.abs(np.fft.fftfreq(N, 1 / N))
+    kept = (k[:, None] <= 4) & (k <= 4)
+    kept[0, 0] = False
+    z = (state.numpy() - np.array([0, 0, 0.3])[:, None, None]) / np.array([2, 2, 5])[:, None, None]
+    change = np.fft.ifft2(kept * np.fft.fft2(3 * z**2 * np.array([0.5, 0.5, 0.1])[:, None, None])).real
+    with torch.no_grad():
+        after = Surrogate(Squared(), spec, scaling, before.section, {})(state)
+    np.testing.assert_allclose(after, state + change, atol=1e-13)

@@ -66,7 +66,7 @@ def test_starts_have_no_mean_and_are_resolved(kind):
 
 
 @every_flow
-@pytest.mark.parametrize("g", D4, ids=lambda g: g.name)
+@pytest.mark.parametrize("g", D4.elements, ids=lambda g: g.name)
 def test_the_forcing_keeps_the_declared_group_and_no_more(kind, g):
     flow = FLOWS[kind](**COMMON)
     forcing, kept = flow.forcing(GRID), g in flow.group.elements
@@ -148,3 +148,10 @@ def test_a_grid_too_coarse_for_the_flow_is_refused():
         FLOWS["kolmogorov"](viscosity=1e-2, waves=11).forcing(GRID)
     with pytest.raises(ValueError, match="too coarse"):
         FLOWS["decaying"](viscosity=1e-2, wavenumber=15.0).starts(GRID, [0])
+
+
+def test_starts_that_a_grid_does_not_retain_are_refused():
+    with pytest.raises(ValueError, match="too coarse for modes"):
+        FLOWS["decaying"](viscosity=1e-2).starts(Grid.square(16), [0])
+    with pytest.raises(ValueError, match="widen the band"):
+        FLOWS["decaying"](viscosity=1e-2, wavenumber=4.5, bandwidth=0.01).starts(Grid.square(32), [0])

@@ -95,7 +95,7 @@ def test_resample_drops_the_nyquist_modes_of_the_coarser_grid():
 
 
 @pytest.mark.parametrize("n", [16, 48])
-@pytest.mark.parametrize("g", D4, ids=lambda g: g.name)
+@pytest.mark.parametrize("g", D4.elements, ids=lambda g: g.name)
 def test_resample_commutes_with_d4(g, n):
     source, target = Grid.square(32), Grid.square(n)
     field = cosines(source, seed=1)

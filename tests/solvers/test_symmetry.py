@@ -15,7 +15,7 @@ MIRRORS = [g for g in D4 if g.determinant < 0]
 
 every_group = pytest.mark.parametrize("group", GROUPS.values(), ids=lambda group: group.name)
 every_field = pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-every_element = pytest.mark.parametrize("g", D4, ids=lambda g: g.name)
+every_element = pytest.mark.parametrize("g", D4.elements, ids=lambda g: g.name)
 
 
 def matrix(g):

@@ -158,7 +158,7 @@ def test_c4_layers_do_not_commute_with_mirrors():
 @every_type
 @pytest.mark.parametrize("group", [C4, D2, D4], ids=lambda group: group.name)
 def test_lifting_is_the_sum_over_the_lattice(group, fields):
-    """Cohen & Welling 2016 eq. 10 as a correlation: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y), y = (x, y)."""
+    """Cohen & Welling 2016 eq. 10 as a correlation: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y)."""
     n, layer, f = 6, randomised(LiftingConv2d(group, fields, 2, 3)).double(), noise(1, components(fields), 6, 6)
     weight, bias = (p.detach().numpy() for p in (layer.weight, layer.bias))
     expected = np.zeros((1, 2, len(group), n, n)) + bias[:, None, None, None]
