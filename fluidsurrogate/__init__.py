@@ -9,16 +9,19 @@
     scores = fs.compare({"gcnn-d4": forecast}, data)
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from fluidsurrogate.api import generate, train
-from fluidsurrogate.compare import compare
-from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import open_data
-from fluidsurrogate.equivariance import equivariance_error
-from fluidsurrogate.errors import UsageError
-from fluidsurrogate.rollout import Persistence, rollout
-from fluidsurrogate.surrogate import Surrogate, load
+if TYPE_CHECKING:
+    from fluidsurrogate.api import generate, train
+    from fluidsurrogate.comparison import compare
+    from fluidsurrogate.config import Experiment
+    from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.equivariance import equivariance_error
+    from fluidsurrogate.errors import UsageError
+    from fluidsurrogate.forecasting import Persistence, rollout
+    from fluidsurrogate.surrogate import Surrogate, load
 
 __version__ = version("fluidsurrogate")
 
@@ -26,3 +29,24 @@ __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "compare", "equivariance_error", "generate",
     "load", "open_data", "rollout", "train",
 ]  # fmt: skip
+
+_HOME = {
+    "generate": "api",
+    "train": "api",
+    "compare": "comparison",
+    "Experiment": "config",
+    "open_data": "dataset",
+    "equivariance_error": "equivariance",
+    "UsageError": "errors",
+    "Persistence": "forecasting",
+    "rollout": "forecasting",
+    "Surrogate": "surrogate",
+    "load": "surrogate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and xarray take seconds to import: the command line must answer, and take Ctrl-C, before that.
+    if name not in _HOME:
+        raise AttributeError(f"module 'fluidsurrogate' has no attribute {name!r}")
+    return getattr(import_module(f"fluidsurrogate.{_HOME[name]}"), name)

@@ -8,34 +8,36 @@ from pathlib import Path
 import xarray as xr
 
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.generate import generate_in_memory
+from fluidsurrogate.generation import generate_in_memory
 from fluidsurrogate.parallel import run_jobs
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
 from fluidsurrogate.surrogate import Surrogate
-from fluidsurrogate.training import model_inputs, train_model
+from fluidsurrogate.training import model_made_from, train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
     """Trajectories of the experiment's flow from the classical solver, (trajectory, time, y, x).
 
-    With `out`, they are written to out/data.zarr (or found there, made from the same inputs) and opened lazily.
+    Where the experiment names a dataset of the user's (`data.path`), that one. With `out`, they are written to
+    out/data.zarr (or found there, made from the same inputs) and opened lazily.
     Raises UsageError for an experiment that is not valid, or a folder that holds something else.
     """
     experiment = Experiment.of(experiment)
     if out is None:
-        return generate_in_memory(experiment)
+        return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
     pipeline = Pipeline(experiment, Path(out))
     with locked(pipeline.out):
         pipeline.generate(force)
-    return xr.open_zarr(pipeline.data_path, chunks=None, consolidated=False)
+    return open_data(pipeline.data_path)
 
 
 def train(
     experiment: Experiment | str | Path, data: xr.Dataset | None = None, models: Sequence[str] | None = None
 ) -> dict[str, Surrogate]:
-    """Train the experiment's models, one after the other, on a Dataset (default: generated in memory).
+    """Train the experiment's models, one after the other, on a Dataset (default: what `generate` gives).
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
     trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
@@ -45,12 +47,12 @@ def train(
     unknown = set(models or ()) - set(experiment.models)
     if unknown:
         raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
-    dataset = generate_in_memory(experiment) if data is None else data
+    dataset = generate(experiment) if data is None else data
     trained: dict[str, Surrogate] = {}
 
     def work(name: str, report) -> None:
-        inputs = model_inputs(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
-        trained[name] = train_model(experiment, name, dataset, inputs, report=report)
+        made_from = model_made_from(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
+        trained[name] = train_model(experiment, name, dataset, made_from, report=report)
 
     chosen = {name: (name,) for name in models or experiment.models}
     run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+from fluidsurrogate.errors import UsageError
 
 STAGE_HELP = {
     "run": "all the stages below, then a table of scores",
@@ -53,15 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
-    from fluidsurrogate.errors import UsageError  # torch and xarray load in a second or two: after the grammar
-
     try:
         run(arguments)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("fluidsurrogate: interrupted; the same command goes on from here\n")
+        again = "the same command without --force" if arguments.force else "the same command"
+        sys.stderr.write(f"fluidsurrogate: interrupted; {again} goes on from here\n")
         return 130
     return 0
 
@@ -83,7 +85,10 @@ def run(arguments: argparse.Namespace) -> None:
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
-    pipeline = Pipeline(experiment, arguments.out or Path("runs") / experiment.name, arguments.experiment)
+    out = arguments.out or Path("runs") / experiment.name
+    said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
+    said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
+    pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
         return
@@ -95,8 +100,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:
     """True where the options for a user's own start are given, all of them; UsageError where only some are."""
-    from fluidsurrogate.errors import UsageError
-
     given = {f"--{key}": getattr(arguments, key) for key in ("model", "start", "steps", "to")}
     missing = [key for key, value in given.items() if value is None]
     if missing and len(missing) < len(given):
@@ -109,7 +112,6 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's."""
     from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.errors import UsageError
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.surrogate import load
 

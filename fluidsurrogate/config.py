@@ -6,7 +6,8 @@ import inspect
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, final
@@ -22,7 +23,7 @@ from solvers import FLOWS, GROUPS, Flow, Grid, Group, NavierStokes2D, StateSpec,
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class Section(BaseModel):
@@ -122,6 +123,12 @@ class ModelSection(Section):
         """The network for states of this spec, with fresh weights from torch's generator."""
         return ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.options())
 
+    def try_out(self, spec: StateSpec) -> None:
+        """Build the network and apply it once, without memory or arithmetic; ValueError where it does not fit."""
+        with torch.device("meta"):
+            components = spec.components + sum(field.components for field in spec.inputs)
+            self.build(spec)(torch.empty(1, components, *spec.grid.n))
+
     def groups(self) -> dict[str, Group]:
         """The groups that the model claims, by key."""
         named = {"group": getattr(self, "group", None), "augment": self.augment}
@@ -171,22 +178,18 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check(self):
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError):
-            raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps") from None
-        try:
-            solver = self.build_solver(device="cpu")
-            self.build_flow().starts(solver.grid, [0])
-        except ValueError as error:
-            raise ValueError(f"flow on this grid: {error}") from None
+        if not _has_device(self.device):
+            raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
+        with _blaming("flow on this grid"):
+            solver, flow = self.build_solver(device="cpu"), self.build_flow()
+            flow.starts(solver.grid, [0])
+            if flow.spin_up:
+                self.build_solver(interval=flow.spin_up, device="cpu")
         for name, model in self.models.items():
-            try:
+            with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), solver.spec)
-                model.build(solver.spec)
-            except ValueError as error:
-                raise ValueError(f"models.{name}: {error}") from None
-        if self.train.unroll_fraction and self.train.unroll > self.data.steps:
+                model.try_out(solver.spec)
+        if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
             raise ValueError(f"train.unroll = {self.train.unroll} is longer than data.steps = {self.data.steps}")
         return self
 
@@ -263,6 +266,22 @@ class Experiment(Section):
     def spec(self) -> StateSpec:
         """What a stored state is."""
         return self.build_solver(device="cpu").spec
+
+
+def _has_device(name: str) -> bool:
+    try:
+        return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
+    except (RuntimeError, AssertionError):
+        return False
+
+
+@contextmanager
+def _blaming(part: str) -> Iterator[None]:
+    """Turn whatever building a part raises on values that are out of all proportion into a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
+        raise ValueError(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -67,6 +67,11 @@ def to_dataset(
     return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
 
 
+def trajectory_coordinates(dataset: xr.Dataset) -> dict[str, Any]:
+    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added."""
+    return {str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)}
+
+
 def grid_coordinates(grid: Grid) -> dict[str, Any]:
     """The cell centres as coordinates."""
     y, x = (c.numpy() for c in grid.coordinates())
@@ -106,7 +111,7 @@ def grid_of(dataset: xr.Dataset) -> Grid:
     for axis in ("y", "x"):
         if axis not in dataset.coords:
             raise UsageError(f"the dataset has no coordinate {axis!r}")
-        values = np.asarray(dataset[axis].values, dtype=np.float64)
+        values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
         step = float(np.diff(values).mean()) if len(values) > 1 else math.nan
         if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
             raise UsageError(
@@ -124,7 +129,10 @@ def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
     attrs = variable.attrs
     if "tensor_order" in attrs and "parity" in attrs:
         units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))
-        return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
+        try:
+            return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"variable {name!r}: tensor_order and parity: {error}") from None
     if name in KNOWN_FIELDS:
         return KNOWN_FIELDS[name]
     raise UsageError(
@@ -155,9 +163,9 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
     array = variable.transpose(*leading, *(["component"] if field.order else []), "y", "x").values
-    if not np.isfinite(array).all():
-        raise UsageError(f"variable {field.name!r} holds NaN or infinite values")
     values = torch.from_numpy(np.array(array)).to(dtype)
+    if not values.isfinite().all():
+        raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     return values if field.order else values.unsqueeze(len(leading))
 
 
@@ -175,7 +183,17 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
     grid = grid_of(dataset)
     if grid.n != spec.grid.n or not np.allclose(grid.length, spec.grid.length, rtol=1e-4):
         raise UsageError(f"the dataset's grid is {_describe(grid)}; expected {_describe(spec.grid)}")
+    for field in spec.fields + spec.inputs:
+        known = {"trajectory", "time", "y", "x", *(["component"] if field.order else [])}
+        if extra := set(map(str, dataset[field.name].dims)) - known:
+            raise UsageError(
+                f"variable {field.name!r} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}"
+            )
+    if 0 in dataset.sizes.values():
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     times = dataset["time"].values if "time" in dataset.dims else np.zeros(1)
+    if "time" in dataset.coords and dataset["time"].dtype.kind not in "fiu":
+        raise UsageError("the coordinate time must be numbers in the units of the flow, not dates")
     if len(times) > 1 and not np.allclose(np.diff(times), spec.interval, rtol=1e-4):
         raise UsageError(f"the dataset's interval is {times[1] - times[0]:g}; expected {spec.interval:g}")
 

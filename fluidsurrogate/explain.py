@@ -56,6 +56,7 @@ def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> s
         case "value_error":
             return f"{key}: {message}" if key else message
         case _ if is_pair:
-            return f"{key}: must be one finite number or a pair [y, x] (got {fault['input']!r})"
+            number = "whole number" if "int" in map(str, fault["loc"]) else "finite number"
+            return f"{key}: must be one {number} or a pair [y, x] (got {fault['input']!r})"
         case _:
             return f"{key}: {message[0].lower()}{message[1:]} (got {fault['input']!r})"

@@ -47,9 +47,9 @@ def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         f = f.where(_is_finite(f), 0.0)
-        f = f / abs(f).max(SPACE).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
-        f, t = f - f.mean(SPACE), t - t.mean(SPACE)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+        f = f / abs(f).max(over).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
+        f, t = f - f.mean(SPACE), t - t.mean(SPACE)
         norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
         values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
     mean = sum(values[1:], values[0]) / len(values)
@@ -113,15 +113,17 @@ def _shells(vorticity: xr.DataArray, power: int) -> xr.DataArray:
     magnitude = np.hypot(ky, kx)
     fundamental = 2 * np.pi / max(length_y, length_x)
     shell = np.rint(magnitude / fundamental).astype(int)
-    # A real field's half spectrum holds each pair ±kx once, except the columns kx = 0 and Nyquist.
+    # A real field's half spectrum holds each pair ±kx once, except the columns kx = 0 and, for even nx, Nyquist.
     weight = np.full(nx // 2 + 1, 2.0)
-    weight[[0, -1]] = 1.0
-    membership = np.zeros((shell.max() + 1, shell.size))
-    membership[shell.ravel(), np.arange(shell.size)] = 1.0
+    weight[0] = 1.0
+    if nx % 2 == 0:
+        weight[-1] = 1.0
+    order = np.argsort(shell, axis=None, kind="stable")
+    begins = np.searchsorted(shell.ravel()[order], np.arange(shell.max() + 1))
     with np.errstate(all="ignore"):  # |k| = 0; and a forecast that blew up has a spectrum that is not finite
         factor = np.where(magnitude > 0, magnitude**power, 0.0) * weight / 2
         modes = np.abs(np.fft.rfft2(values.values) / (ny * nx)) ** 2 * factor
-        sums = modes.reshape(*modes.shape[:-2], -1) @ membership.T
+        sums = np.add.reduceat(modes.reshape(*modes.shape[:-2], -1)[..., order], begins, axis=-1)
     dims = (*values.dims[:-2], "wavenumber")
     numbers = xr.Variable("wavenumber", np.round(np.arange(1, shell.max() + 1) * fundamental, 12),
                           {"long_name": "wavenumber", "units": "m-1"})  # fmt: skip

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import parent_process
 from typing import Any
 
@@ -39,9 +41,12 @@ class _Reporter:
     """Turns "steps done so far" of one job into progress of all."""
 
     def __init__(self, progress: Progress, name: str) -> None:
-        self.progress, self.name, self.done = progress, name, 0
+        self.progress, self.name, self.done = progress, name, -1
 
     def __call__(self, done: int, note: str) -> None:
+        if self.done < 0:
+            self.done = done - 1
+            self.progress.skip(self.done)  # what an interrupted run had done says nothing of the rate
         self.progress.update(done - self.done, f"{self.name}: {note}" if note else "")
         self.done = done
 
@@ -57,7 +62,8 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
             while waiting and len(running) < workers:
                 name, job = waiting.pop(0)
                 running[name] = context.Process(target=_child, args=(work, name, job, messages), name=name)
-                running[name].start()
+                with _deaf_to_ctrl_c():
+                    running[name].start()
             message = _next_message(messages, running)
             if message is None:
                 continue
@@ -84,15 +90,26 @@ def _failure(name: str, kind: str, value: Any) -> Exception:
 
 def _next_message(messages: Any, running: dict[str, Any]) -> tuple[str, str, Any] | None:
     """What a child says within a second; UsageError where one died without a word (killed, out of memory)."""
+    for name, process in running.items():
+        if process.exitcode not in (None, 0):
+            raise UsageError(f"{label_of(name)} died (exit {process.exitcode}); the same command goes on from here")
     try:
         return messages.get(timeout=1.0)
     except queue.Empty:
-        dead = [name for name, process in running.items() if process.exitcode is not None]
-    if dead and messages.empty():
-        raise UsageError(
-            f"{label_of(dead[0])} died (exit {running[dead[0]].exitcode}); the same command goes on from here"
-        )
-    return None
+        return None
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started in here inherit that they ignore Ctrl-C: it reaches the parent, which ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def label_of(name: str) -> str:
@@ -101,8 +118,6 @@ def label_of(name: str) -> str:
 
 
 def _child(work: Work, name: str, job: Job, messages: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
-
     def report(done: int, note: str) -> None:
         parent = parent_process()
         if parent is None or not parent.is_alive():
@@ -114,7 +129,7 @@ def _child(work: Work, name: str, job: Job, messages: Any) -> None:
     except UsageError as error:
         messages.put((name, "usage", str(error)))
     except OSError as error:
-        messages.put((name, "os", (error.errno, error.strerror, error.filename)))
+        messages.put((name, "os", (error.errno, error.strerror or str(error), error.filename)))
     except Exception:
         messages.put((name, "error", traceback.format_exc()))
     else:

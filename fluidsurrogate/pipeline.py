@@ -17,22 +17,22 @@ from typing import Any, final
 import torch
 import xarray as xr
 
-from fluidsurrogate.compare import compare, summary, to_csv
+from fluidsurrogate.comparison import compare, summary, to_csv
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states
+from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.generate import data_inputs, generate_to_zarr, split_of
+from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
+from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
 from fluidsurrogate.parallel import available_workers, run_jobs
 from fluidsurrogate.plots import draw_comparison, draw_scores
-from fluidsurrogate.rollout import Persistence, rollout, seconds_per_step
-from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, write_text
+from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
 from fluidsurrogate.surrogate import CONFIG, Surrogate, load
-from fluidsurrogate.training import model_inputs, train_model
+from fluidsurrogate.training import model_made_from, train_model
 from solvers import Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
-Inputs = dict[str, Any]
+MadeFrom = dict[str, Any]  # the parts of an experiment that a result depends on
 
 
 @final
@@ -49,26 +49,34 @@ class Pipeline:
     # -- what each result depends on
 
     @cached_property
-    def data_inputs(self) -> Inputs:
+    def data_made_from(self) -> MadeFrom:
         """What the data depend on; for a user's dataset, which files they are."""
         if not self.experiment.data.path:
-            return data_inputs(self.experiment)
+            return data_made_from(self.experiment)
         content = {"path": self.experiment.data.path, "content": _file_fingerprint(self.data_path)}
-        return content | {"data": self.experiment.tree()["data"]}
+        return content | data_made_from(self.experiment)
 
-    def model_inputs(self, name: str) -> Inputs:
+    def model_made_from(self, name: str) -> MadeFrom:
         """What a model depends on."""
-        return model_inputs(self.experiment, name, self.data_inputs)
+        return model_made_from(self.experiment, name, self.data_made_from)
 
     @property
-    def forecast_inputs(self) -> Inputs:
+    def forecasts_made_from(self) -> MadeFrom:
         """What the forecasts depend on."""
-        return {"data": self.data_inputs, "models": {name: self.model_inputs(name) for name in self.experiment.models}}
+        return {
+            "data": self.data_made_from,
+            "models": {name: self.model_made_from(name) for name in self.experiment.models},
+        }
 
     @property
-    def score_inputs(self) -> Inputs:
+    def scores_made_from(self) -> MadeFrom:
         """What the scores depend on."""
-        return {"forecasts": self.forecast_inputs, "compare": self.experiment.tree()["compare"]}
+        return {"forecasts": self.forecasts_made_from, "compare": self.experiment.tree()["compare"]}
+
+    @property
+    def score_files(self) -> list[Path]:
+        """What `compare` makes beside scores.nc."""
+        return [self.out / name for name in ("scores.csv", "comparison.png", "scores.png")]
 
     def model_path(self, name: str) -> Path:
         """The folder of a model."""
@@ -81,45 +89,46 @@ class Pipeline:
         if self.experiment.data.path:
             log.info(f"generate: using {self.data_path}")
             open_data(self.data_path)
-        elif not _is_there(self.data_path, _inputs_of_dataset, self.data_inputs, force):
+        elif not _is_there(self.data_path, _dataset_made_from, self.data_made_from, force):
             log.info(f"generate: {self.data_path}")
             generate_to_zarr(self.experiment, self.data_path, force)
 
     def train(self, force: bool = False) -> None:
         """models/NAME/ for every model, several at a time."""
-        self._require(self.data_path, _inputs_of_dataset, self.data_inputs, "generate")
-        inputs = {name: self.model_inputs(name) for name in self.experiment.models}
-        todo = [name for name in inputs if not _is_there(self.model_path(name), _inputs_of_model, inputs[name], force)]
+        self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
+        parts = {name: self.model_made_from(name) for name in self.experiment.models}
+        todo = [name for name in parts if not _is_there(self.model_path(name), _model_made_from, parts[name], force)]
         if not todo:
             return
         options = self.experiment.train
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
         for name in todo:
-            begin(self.model_path(name), inputs[name], force)
+            begin(self.model_path(name), parts[name], force)
         tree = self.experiment.tree()
-        jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), inputs[name]) for name in todo}
+        jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name]) for name in todo}
         run_jobs(_train_job, jobs, available_workers(options.workers, options.threads), options.steps, "train")
 
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs."""
-        self._require(self.data_path, _inputs_of_dataset, self.data_inputs, "generate")
+        self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
         for name in self.experiment.models:
-            self._require(self.model_path(name), _inputs_of_model, self.model_inputs(name), "train")
-        if _is_there(self.forecasts_path, _inputs_of_dataset, self.forecast_inputs, force):
+            self._require(self.model_path(name), _model_made_from, self.model_made_from(name), "train")
+        if _is_there(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, force):
             return
         log.info(f"rollout: {self.forecasts_path}")
         models = {name: load(self.model_path(name), self.experiment.device) for name in self.experiment.models}
         truth = split_of(open_data(self.data_path), "test", self.experiment).load()
-        forecasts = forecast_all(self.experiment, models, truth)
-        write_netcdf(self._stamped(forecasts, self.forecast_inputs), self.forecasts_path)
+        try:
+            forecasts = forecast_all(self.experiment, models, truth)
+        except ValueError as error:  # the solver, on data that are not its own
+            raise UsageError(f"the solver cannot run these data: {error}") from None
+        write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
 
     def compare(self, force: bool = False) -> None:
         """scores.nc, scores.csv and the two figures."""
-        self._require(self.forecasts_path, _inputs_of_dataset, self.forecast_inputs, "rollout")
-        others = [self.out / name for name in ("scores.csv", "comparison.png", "scores.png")]
-        if all(path.exists() for path in others) and _is_there(
-            self.scores_path, _inputs_of_dataset, self.score_inputs, force
-        ):
+        self._require(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, "rollout")
+        there = _is_there(self.scores_path, _dataset_made_from, self.scores_made_from, force)
+        if there and all(path.exists() for path in self.score_files):
             return
         log.info(f"compare: {self.scores_path}")
         with open_data(self.forecasts_path) as forecasts:
@@ -129,18 +138,14 @@ class Pipeline:
                 draw_comparison(forecasts, beside)
         with replacing(self.out / "scores.png") as beside:
             draw_scores(scores, beside)
-        write_netcdf(self._stamped(scores, self.score_inputs), self.scores_path)
+        write_netcdf(self._stamped(scores, self.scores_made_from), self.scores_path)
 
     def run(self, stage: str, force: bool = False) -> None:
         """One stage; or all, for `run`. With `force`, also those after it whose results are there and so are stale."""
         first = 0 if stage == "run" else list(STAGES).index(stage)
-        exists = {
-            "train": (self.out / "models").exists(),
-            "rollout": self.forecasts_path.exists(),
-            "compare": self.scores_path.exists(),
-        }
+        results = {"train": self.out / "models", "rollout": self.forecasts_path, "compare": self.scores_path}
         for number, (name, function) in enumerate(STAGES.items()):
-            if number == first or (number > first and (stage == "run" or (force and exists.get(name, False)))):
+            if number == first or (number > first and (stage == "run" or (force and results[name].exists()))):
                 function(self, force)
 
     def report(self) -> str:
@@ -148,20 +153,22 @@ class Pipeline:
         with open_data(self.scores_path) as scores:
             table = summary(scores).to_string()
         files = [self.data_path, *map(self.model_path, self.experiment.models), self.forecasts_path, self.scores_path]
-        files += [self.out / name for name in ("scores.csv", "comparison.png", "scores.png")]
+        files += self.score_files
         return table + "\n\n" + "\n".join(map(str, files))
 
-    def _require(self, path: Path, inputs_of: Callable[[Path], Inputs | None], inputs: Inputs, stage: str) -> None:
+    def _require(
+        self, path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, stage: str
+    ) -> None:
         """UsageError where an earlier stage's result is missing, or was made from other inputs."""
         if not path.exists():
             if self.experiment.data.path and path == self.data_path:
                 raise UsageError(f"{path}: no such dataset (data.path)")
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage} {self.command} makes it")
         if not (self.experiment.data.path and path == self.data_path):
-            refuse_changes(path, inputs_of(path) or {}, inputs)
+            refuse_changes(path, made_from_of(path) or {}, made_from)
 
-    def _stamped(self, dataset: xr.Dataset, inputs: Inputs) -> xr.Dataset:
-        return dataset.assign_attrs(stamp(self.experiment.tree(), inputs))
+    def _stamped(self, dataset: xr.Dataset, made_from: MadeFrom) -> xr.Dataset:
+        return dataset.assign_attrs(stamp(self.experiment.tree(), made_from))
 
 
 STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
@@ -181,17 +188,20 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     solver = experiment.build_solver()
     steppers: dict[str, Stepper] = {"solver": solver, "persistence": Persistence(spec), **models}
     group, parts = point_group(spec.grid), []
-    coordinates = {str(name): c.variable for name, c in truth.coords.items() if c.dims == ("trajectory",)}
     for name, stepper in steppers.items():
         with torch.no_grad():
             rolled = states if name == "solver" else rollout(stepper, states[:, 0], states.shape[1] - 1, inputs)
         start_time = float(truth["time"].values[0])
-        part = to_dataset(spec, rolled, start_time=start_time, coordinates=coordinates)
+        part = to_dataset(spec, rolled, start_time=start_time, coordinates=trajectory_coordinates(truth))
         errors = equivariance_error(stepper, states[:, 0], group, inputs)
         part["equivariance_error"] = ("element", list(errors.values()), {
             "long_name": "|f(gx) - g f(x)| / |f(x) - x|, not defined for persistence", "units": "1"})  # fmt: skip
         part["parameters"] = ((), stepper.parameters if isinstance(stepper, Surrogate) else 0, {"units": "1"})
-        parts.append(part.assign_coords(element=list(errors)))
+        parts.append(
+            part.assign_coords(
+                element=("element", list(errors), {"long_name": "element of the point group", "units": "1"})
+            )
+        )
     source = xr.Variable("source", list(steppers), {"long_name": "source of the forecast"})
     forecasts = xr.concat(parts, source, coords="minimal", compat="override", combine_attrs="override")
     seconds = seconds_per_step(steppers, states[:, 0], inputs)
@@ -219,34 +229,34 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _train_job(
-    tree: Mapping[str, Any], name: str, data: str, path: str, inputs: Inputs, report: Callable[[int, str], None]
+    tree: Mapping[str, Any], name: str, data: str, path: str, made_from: MadeFrom, report: Callable[[int, str], None]
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), inputs, folder, report)
+    surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
     surrogate.save(folder / "result")
     shutil.copy(folder / "curve.csv", folder / "result" / "curve.csv")
     publish(Path(path))
 
 
-def _is_there(path: Path, inputs_of: Callable[[Path], Inputs | None], inputs: Inputs, force: bool) -> bool:
+def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:
     """True where `path` was made from these inputs and is not to be made again; UsageError where from others."""
     if force or not path.exists():
         return False
-    refuse_changes(path, inputs_of(path) or {}, inputs)
-    shutil.rmtree(partial(path), ignore_errors=True)
+    refuse_changes(path, made_from_of(path) or {}, made_from)
+    tidy(path)
     log.info(f"{path} is up to date")
     return True
 
 
-def _inputs_of_dataset(path: Path) -> Inputs | None:
+def _dataset_made_from(path: Path) -> MadeFrom | None:
     with open_data(path) as dataset:
-        text = dataset.attrs.get("inputs")
+        text = dataset.attrs.get("made_from")
     return None if text is None else json.loads(text)
 
 
-def _inputs_of_model(path: Path) -> Inputs | None:
-    text = ((read_json(path / CONFIG) or {}).get("about") or {}).get("inputs")
+def _model_made_from(path: Path) -> MadeFrom | None:
+    text = ((read_json(path / CONFIG) or {}).get("about") or {}).get("made_from")
     return None if text is None else json.loads(text)
 
 

@@ -37,6 +37,13 @@ class Progress:
             rate = done / elapsed
             log.info(f"  {self.label} {self.n}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left  {note}")
 
+    def skip(self, n: int) -> None:
+        """`n` units were done before this run began."""
+        self.n, self.initial = self.n + n, self.initial + n
+        if self.bar is not None:
+            self.bar.initial = self.initial
+            self.bar.n = self.n
+
     def __enter__(self) -> Progress:
         return self
 

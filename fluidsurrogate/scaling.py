@@ -36,12 +36,11 @@ class Scaling:
         shift = [float(values[f.name].double().mean()) if f.order == 0 and f.parity > 0 else 0.0 for f in fields]
         scale = [_rms(values[f.name] - s) for f, s in zip(fields, shift, strict=True)]
         change = [_rms(part[:, 1:] - part[:, :-1]) for part in parts]
-        return cls(tuple(shift), tuple(scale), tuple(change), _band(spec.grid, states[:, 1:] - states[:, :-1]))
+        return cls(tuple(shift), tuple(scale), tuple(change), _band(spec.grid, states))
 
     def keep(self, grid: Grid, like: Tensor) -> Float[Tensor, "ny kx"]:
         """1 for the modes in the band, 0 for those beyond it and for the mean, which a step conserves."""
-        my = torch.fft.fftfreq(grid.n[0], 1 / grid.n[0]).abs()[:, None]
-        mx = torch.fft.rfftfreq(grid.n[1], 1 / grid.n[1])[None, :]
+        my, mx = grid.modes()
         keep = (my <= self.band[0]) & (mx <= self.band[1])
         keep[0, 0] = False
         return keep.to(like)
@@ -56,12 +55,16 @@ class Scaling:
         )
 
 
-def _band(grid: Grid, changes: States) -> tuple[int, int]:
-    """The largest mode numbers on each axis whose power is more than rounding noise; equal on a square, as D4 needs."""
-    power = torch.fft.rfft2(changes.double()).abs().square().sum((0, 1, 2))
-    held = power > 1e-11 * power.max()
-    my = int((held.any(1).nonzero().squeeze(1) + grid.n[0] // 2).remainder(grid.n[0]).sub(grid.n[0] // 2).abs().max())
-    mx = int(held.any(0).nonzero().max())
+def _band(grid: Grid, states: States) -> tuple[int, int]:
+    """The largest mode numbers on each axis that change by more than rounding; equal on a square, as D4 needs.
+
+    Rounding noise of the transforms is spread over all modes alike, in proportion to the state, not to its change.
+    """
+    change = torch.fft.rfft2((states[:, 1:] - states[:, :-1]).double()).abs().square().mean((0, 1, 2))
+    noise = torch.fft.rfft2(states.double()).abs().square().mean() * torch.finfo(states.dtype).eps ** 2
+    held = change > torch.maximum(1e-11 * change.max(), 100 * noise)
+    modes = [torch.where(held, m, 0).max() for m in grid.modes()] if held.any() else [n // 2 for n in grid.n]
+    my, mx = (int(m) for m in modes)
     return (max(my, mx), max(my, mx)) if grid.is_square else (my, mx)
 
 

@@ -1,7 +1,7 @@
 """What happens on disk: locks, and files and folders that are whole or not there.
 
 Everything is written beside its final name and renamed. A folder is made in NAME.partial/result, and
-NAME.partial/inputs.json says what from, so that only the same run goes on with it.
+NAME.partial/made_from.json says what from, so that only the same run goes on with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fluidsurrogate.errors import UsageError
+
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 @contextmanager
@@ -45,9 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
     OSError "No space left on device" where that is the reason, whatever the writing library calls it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.with_name(f".{path.name}.new")
     try:
         yield beside
+        os.chmod(beside, 0o666 & ~UMASK)  # some libraries write files that nobody else may read
         os.replace(beside, path)
     except Exception as error:
         if shutil.disk_usage(path.parent).free < 64 * 1024:
@@ -73,28 +79,42 @@ def partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def begin(path: Path, inputs: Mapping[str, Any], force: bool) -> Path:
-    """The folder to fill, then to `publish` as `path`: new, or as an interrupted run with the same inputs left it."""
+def begin(path: Path, made_from: Mapping[str, Any], force: bool) -> Path:
+    """The folder to fill, then to `publish` as `path`: as an interrupted run left it where that was making the same
+    with the same versions, else new. UsageError where it holds work on something else, unless `force` drops that."""
     folder = partial(path)
-    started = read_json(folder / "inputs.json")
-    if started is not None and not force:
-        refuse_changes(folder, started, inputs)
-    elif folder.exists():
-        shutil.rmtree(folder)
+    made_from = {**made_from, "versions": versions()}
+    started = read_json(folder / "made_from.json")
+    if started != made_from:
+        has_work = started is not None and any(entry.name != "made_from.json" for entry in folder.iterdir())
+        if has_work and not force:
+            refuse_changes(folder, started, made_from)
+        discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "inputs.json", inputs)
+    write_json(folder / "made_from.json", made_from)
     return folder
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder; its label first, so that what a kill leaves of it is never taken for work to go on with."""
+    (folder / "made_from.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(path: Path) -> None:
+    """Delete what a kill may have left beside a finished result."""
+    discard(partial(path))
+    discard(path.with_name(path.name + ".old"))
 
 
 def publish(path: Path) -> None:
     """Give the finished `result` in the partial folder its name, in place of what had it."""
-    folder, old = partial(path), path.with_name(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = path.with_name(path.name + ".old")
+    discard(old)
     if path.exists():
         os.replace(path, old)
-    os.replace(folder / "result", path)
-    shutil.rmtree(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    os.replace(partial(path) / "result", path)
+    tidy(path)
 
 
 def read_json(path: Path) -> Any:
@@ -107,9 +127,9 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is not valid JSON") from None
 
 
-def refuse_changes(path: Path, made_from: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+def refuse_changes(path: Path, made_from: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """UsageError that names what differs, where a result was made from other inputs."""
-    old, new = flatten(made_from), flatten(inputs)
+    old, new = flatten(made_from), flatten(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if keys:
         shown = [f"{key} was {_brief(old.get(key))}, is {_brief(new.get(key))}" for key in keys[:3]]
@@ -128,13 +148,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def stamp(experiment: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def stamp(experiment: Mapping[str, Any], made_from: Mapping[str, Any]) -> dict[str, Any]:
     """What every result says of itself: the full experiment, the parts of it that the result depends on and their
     hash, the seed and the versions; JSON in strings, as file formats take it."""
-    text = json.dumps(inputs)
+    text = json.dumps(made_from)
     return {
         "experiment": json.dumps(experiment),
-        "inputs": text,
+        "made_from": text,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
         "seed": experiment["seed"],
         "versions": json.dumps(versions()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,15 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluidsurrogate.config import AnyModelSection, ModelSection
-from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states
+from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Network
-from fluidsurrogate.rollout import rollout
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import read_json, replacing, write_json
 from solvers import FieldSpec, Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
+log = logging.getLogger("fluidsurrogate")
 FORMAT = 1
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -95,12 +97,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         inputs = to_inputs(first, self.spec, self._scale.dtype)
         with torch.no_grad():
             rolled = rollout(self, states.to(self._scale.device), steps, inputs)
-        coordinates = {
-            str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)
-        }  # the trajectory's own number, its split and its seed among them
+        if not rolled.isfinite().all():
+            log.warning(f"{self.about.get('name', 'the model')}: the forecast turned non-finite")
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
         return to_dataset(
-            self.spec, rolled, start_time=begin, coordinates=coordinates, inputs=inputs,
+            self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
             attributes={"source": "fluidsurrogate surrogate", **{f"model_{k}": v for k, v in self.about.items()}},
         )  # fmt: skip
 
@@ -152,7 +153,8 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
         section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
         if config["dtype"] not in ("float32", "float64"):
             raise ValueError(f"unknown dtype {config['dtype']!r}")
-        network = section.build(spec).to(device, getattr(torch, config["dtype"]))
+        network = section.build(spec).to(device, getattr(torch, config["dtype"])).eval()
+        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -163,7 +165,7 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
-    return Surrogate(network.eval(), spec, scaling, section, config["about"])
+    return surrogate
 
 
 def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:

@@ -22,8 +22,8 @@ from torch import Tensor
 from fluidsurrogate.config import Experiment, TrainSection
 from fluidsurrogate.dataset import States, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.generate import split_of
-from fluidsurrogate.rollout import rollout
+from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.generation import split_of
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.seeds import derive_seed
 from fluidsurrogate.store import replacing, stamp, write_text
@@ -71,25 +71,28 @@ class Trainer:
         name: str,
         train: Trajectories,
         valid: Trajectories,
-        inputs: Mapping[str, Any],
+        made_from: Mapping[str, Any],
     ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.train, self.valid = train, valid
         section = experiment.models[name]
         self.augmentations = GROUPS[section.augment].elements if section.augment else ()
-        if train.states.shape[1] <= self.options.unroll:
+        if self.options.unroll_fraction and train.states.shape[1] <= self.options.unroll:
             raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "weights"))
             network = section.build(self.spec).to(experiment.torch_dtype)
-        self.accelerator = Accelerator(cpu=experiment.device == "cpu")
+        device = torch.device(experiment.device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
+        self.accelerator = Accelerator(cpu=device.type == "cpu")
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(self.options, step))
         self.network, self.optimiser, self.schedule = self.accelerator.prepare(network, optimiser, schedule)
         scaling = Scaling.fit(self.spec, train.states, train.inputs)
-        about = {"name": name, **stamp(experiment.tree(), inputs)}
+        about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
         self.change = scaling.to_tensors(self.spec, train.states)[2].to(self.accelerator.device)
         self.step = 0
@@ -101,17 +104,18 @@ class Trainer:
         options = self.options
         if folder is not None and (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
-        with _threads(options.threads):
-            while self.step < options.steps:
-                loss = self._train_step()
-                self.step += 1
-                last = self.step == options.steps
-                if last or self.step % options.valid_every == 0:
-                    self._validate(float(loss))
-                if folder is not None and (last or self.step % options.checkpoint_every == 0):
-                    self._save(folder)
-                if report is not None:
-                    report(self.step, self.note())
+        while self.step < options.steps:
+            loss = self._train_step()
+            self.step += 1
+            last = self.step == options.steps
+            if last or self.step % options.valid_every == 0:
+                self._validate(float(loss))
+            if report is not None:
+                report(self.step, self.note())  # before anything is written: a process whose parent died ends here
+            if folder is not None and (last or self.step % options.checkpoint_every == 0):
+                self._save(folder)
+        if folder is not None:
+            write_text(folder / CURVE, curve_csv(self.curve))
         self.network.load_state_dict(self.best)
         self.network.eval()
         return self.surrogate
@@ -196,7 +200,6 @@ class Trainer:
         }
         with replacing(folder / CHECKPOINT) as beside:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, beside, {"state": json.dumps(header)})
-        write_text(folder / CURVE, curve_csv(self.curve))
 
     def _restore(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
@@ -248,7 +251,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def model_inputs(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time."""
     tree = experiment.tree()
     if "data" in data:
@@ -261,11 +264,12 @@ def train_model(
     experiment: Experiment,
     name: str,
     dataset: xr.Dataset,
-    inputs: Mapping[str, Any],
+    made_from: Mapping[str, Any],
     folder: Path | None = None,
     report: Report | None = None,
 ) -> Surrogate:
-    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there. `inputs`
-    are recorded in the model as what it depends on."""
+    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
+    `made_from` is recorded in the model as what it depends on."""
     train, valid = (Trajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
-    return Trainer(experiment, name, train, valid, inputs).run(folder, report)
+    with _threads(experiment.train.threads):
+        return Trainer(experiment, name, train, valid, made_from).run(folder, report)

@@ -7,6 +7,7 @@ doi:10.1137/S1064827502410633 (eq. 2.4–2.5 and section 3).
 
 from __future__ import annotations
 
+import cmath
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -56,9 +57,7 @@ class ETDRK2(Integrator):
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK2:
-        z = _contour(linear * dt)
-        phi1 = _mean(torch.expm1(z) / z)
-        phi2 = _mean((torch.exp(z) - 1 - z) / z**2)
+        phi1, phi2 = _contour_means(linear * dt, lambda z, e: [(e - 1) / z, (e - 1 - z) / z**2])
         return cls([torch.exp(linear * dt), dt * phi1, dt * phi2])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
@@ -75,18 +74,16 @@ class ETDRK4(Integrator):
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK4:
-        z = _contour(linear * dt)
-        e = torch.exp(z)
-        return cls(
-            [
-                torch.exp(linear * dt),
-                torch.exp(linear * dt / 2),
-                dt * _mean((torch.exp(z / 2) - 1) / z),
-                dt * _mean((-4 - z + e * (4 - 3 * z + z**2)) / z**3),
-                dt * _mean(2 * (2 + z + e * (z - 2)) / z**3),
-                dt * _mean((-4 - 3 * z - z**2 + e * (4 - z)) / z**3),
-            ]
+        averaged = _contour_means(
+            linear * dt,
+            lambda z, e: [
+                (torch.exp(z / 2) - 1) / z,
+                (-4 - z + e * (4 - 3 * z + z**2)) / z**3,
+                2 * (2 + z + e * (z - 2)) / z**3,
+                (-4 - 3 * z - z**2 + e * (4 - z)) / z**3,
+            ],
         )
+        return cls([torch.exp(linear * dt), torch.exp(linear * dt / 2), *(dt * mean for mean in averaged)])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         decay, half, q, f1, f2, f3 = self.coefficients
@@ -101,11 +98,14 @@ class ETDRK4(Integrator):
 INTEGRATORS: dict[int, type[Integrator]] = {scheme.order: scheme for scheme in (ETDRK2, ETDRK4)}
 
 
-def _contour(z: Tensor, points: int = 32) -> Tensor:
-    """z + exp(iθ) on the upper half of the unit circle; real z makes the lower half its mirror image."""
-    theta = math.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    return z[..., None] + torch.exp(1j * theta)
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(dim=-1).real
+def _contour_means(
+    z: Tensor, functions: Callable[[Tensor, Tensor], list[Tensor]], points: int = 32
+) -> tuple[Tensor, ...]:
+    """Means of functions of (z, e^z), real on the real axis, over the unit circle around each real z: over its upper
+    half, since the lower is its mirror image. Point by point, so that memory is that of a few arrays of z's shape."""
+    sums: list[Tensor] = []
+    for i in range(points):
+        around = z + cmath.exp(1j * math.pi * (i + 0.5) / points)
+        values = [value.real / points for value in functions(around, torch.exp(around))]
+        sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
+    return tuple(sums)

@@ -19,7 +19,7 @@ from torch import Tensor
 class Grid:
     """A periodic rectangle with `n` cells and side `length`, each as (y, x).
 
-    Every n is even and at least 8. Raises ValueError otherwise, and for a length that is not positive and finite.
+    Every n is even, at least 8 and at most 65536. Raises ValueError otherwise, and for a length that is not positive and finite.
     """
 
     n: tuple[int, int]
@@ -29,6 +29,8 @@ class Grid:
         n, length = self.n, self.length
         if any(not math.isfinite(m) or int(m) != m or m < 8 or m % 2 for m in n):
             raise ValueError(f"n must be even and at least 8 (got {_show(n)})")
+        if max(n) > 65536:
+            raise ValueError(f"n must be at most 65536 (got {_show(n)})")
         if any(not math.isfinite(side) or side <= 0 for side in length):
             raise ValueError(f"length must be positive and finite (got {_show(length)})")
         object.__setattr__(self, "n", (int(n[0]), int(n[1])))
@@ -75,12 +77,16 @@ class Grid:
         ky[self.n[0] // 2], kx[:, self.n[1] // 2] = 0, 0
         return ky, kx
 
+    def modes(self) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
+        """Mode numbers |my| and |mx| of `torch.fft.rfft2`: whole waves across the box."""
+        (ny, nx) = self.n
+        my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64).abs().round()
+        return my[:, None], torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64).round()[None, :]
+
     def retained(self) -> Bool[Tensor, "ny kx"]:
         """The two-thirds rule: modes with |m| ≤ (n − 1) // 3 on each axis, whose products alias onto none of them."""
-        (ny, nx) = self.n
-        my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64).abs()[:, None]
-        mx = torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64)[None, :]
-        return (my <= (ny - 1) // 3) & (mx <= (nx - 1) // 3)
+        my, mx = self.modes()
+        return (my <= (self.n[0] - 1) // 3) & (mx <= (self.n[1] - 1) // 3)
 
 
 def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> Float[Tensor, "*batch y2 x2"]:

@@ -47,6 +47,8 @@ def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
     """`conv2d` with circular padding that keeps the size."""
     weight, bias = kernel
     pad = dilation * (weight.shape[-1] // 2)
+    if pad > min(x.shape[-2:]):
+        raise ValueError(f"a kernel that reaches {pad} cells does not fit a grid of {tuple(x.shape[-2:])}")
     if pad:
         x = F.pad(x, (pad, pad, pad, pad), mode="circular")
     return F.conv2d(x, weight, bias, dilation=dilation)
@@ -97,6 +99,7 @@ class GroupConv2d(nn.Module):
     def __init__(self, group: Group, channels_in: int, channels: int, size: int = 3, dilation: int = 1) -> None:
         super().__init__()
         _check_odd(size)
+        _check_dilation(dilation)
         self.group, self.dilation = group, dilation
         order = len(group)
         self.weight = nn.Parameter(torch.empty(channels, channels_in, order, size, size))
@@ -154,3 +157,8 @@ class GroupPool2d(nn.Module):
 def _check_odd(size: int) -> None:
     if size < 1 or size % 2 == 0:
         raise ValueError(f"kernel size must be odd, so that it has a centre (got {size})")
+
+
+def _check_dilation(dilation: int) -> None:
+    if dilation < 1:
+        raise ValueError(f"dilation must be at least 1 (got {dilation})")

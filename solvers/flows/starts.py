@@ -25,6 +25,8 @@ def banded_vorticity(
     shorter = min(grid.length)
     reach = wavenumber + 2 * bandwidth
     my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
+    if any(math.floor(reach * side / shorter) > (n - 1) // 3 for n, side in zip(grid.n, grid.length, strict=True)):
+        raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
     rows, columns = np.arange(-my, my + 1)[:, None], np.arange(mx + 1)[None, :]
     magnitude = np.hypot(rows * shorter / grid.length[0], columns * shorter / grid.length[1])
     amplitude = np.exp(-((magnitude - wavenumber) ** 2) / (2 * bandwidth**2))

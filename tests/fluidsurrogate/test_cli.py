@@ -165,9 +165,12 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
 
 def test_stage_without_its_input_says_which_command_makes_it(toml, tmp_path, capsys):
     for stage, maker in [("train", "generate"), ("rollout", "generate"), ("compare", "rollout")]:
-        assert f"fluidsurrogate {maker} {toml} makes it" in refused(capsys, stage, toml, "--out", tmp_path / "empty")
+        command = f"fluidsurrogate {maker} {toml} --set seed=3 --out {tmp_path / 'empty'} makes it"
+        assert command in refused(capsys, stage, toml, "--set", "seed=3", "--out", tmp_path / "empty")
     fs.generate(toml, tmp_path / "data")
-    assert f"fluidsurrogate train {toml} makes it" in refused(capsys, "rollout", toml, "--out", tmp_path / "data")
+    assert f"fluidsurrogate train {toml} --out {tmp_path / 'data'} makes it" in refused(
+        capsys, "rollout", toml, "--out", tmp_path / "data"
+    )
     own = ["--model", "small-d4", "--start", toml, "--steps", 2, "--to", tmp_path / "x.nc"]
     assert "train" in refused(capsys, "rollout", toml, "--out", tmp_path / "data", *own)
 
@@ -226,7 +229,7 @@ def test_full_disk(toml, tmp_path, capsys, monkeypatch):
             file.write(json.dumps(value))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["fluidsurrogate.generate"], "write_json", full)
+        patch.setattr(sys.modules["fluidsurrogate.generation"], "write_json", full)
         assert "No space left on device" in refused(capsys, "generate", toml, "--out", tmp_path)
     assert not (tmp_path / "data.zarr").exists()
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 0

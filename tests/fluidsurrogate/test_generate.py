@@ -8,7 +8,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.generate import split_of
+from fluidsurrogate.generation import split_of
 from fluidsurrogate.seeds import derive_seed
 
 

@@ -99,3 +99,36 @@ def test_partial_from_other_inputs_is_refused(toml, tmp_path):
     with pytest.raises(UsageError, match=r"data.train was 40, is 3"):
         run_stage(toml, [], tmp_path, "generate")
     assert not (tmp_path / "data.zarr").exists()
+
+
+def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_path):
+    """The label goes first: chunks that are gone beside progress that is still there would be published as NaN."""
+    from fluidsurrogate.store import discard
+
+    run_stage(toml, [], tmp_path, "generate")
+    folder = tmp_path / "data.zarr.partial"
+    folder.mkdir()
+    (folder / "made_from.json").write_text("{}")
+    unlinked = []
+    original = Path.unlink
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Path, "unlink", lambda self, missing_ok=False: (unlinked.append(self.name), original(self, missing_ok))
+        )
+        patch.setattr("shutil.rmtree", lambda *a, **k: unlinked.append("rest"))
+        discard(folder)
+    assert unlinked == ["made_from.json", "rest"]
+
+
+def test_force_goes_on_where_it_was_killed(toml, tmp_path):
+    """The same work by the same versions is not done twice, forced or not; other work is dropped only by force."""
+    from fluidsurrogate.store import begin, partial
+
+    path = tmp_path / "thing"
+    (begin(path, {"a": 1}, force=False) / "work").touch()
+    assert (begin(path, {"a": 1}, force=True) / "work").exists()
+    with pytest.raises(UsageError, match="a was 1, is 2"):
+        begin(path, {"a": 2}, force=False)
+    assert not (begin(path, {"a": 2}, force=True) / "work").exists()
+    begin(path, {"a": 3}, force=False)  # nothing was done yet: nothing to refuse
+    assert [entry.name for entry in partial(path).iterdir()] == ["made_from.json"]

@@ -9,7 +9,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.compare import summary, to_csv
+from fluidsurrogate.comparison import summary, to_csv
 from fluidsurrogate.dataset import grid_coordinates
 from fluidsurrogate.metrics import METRICS, correlation_time
 from solvers import Grid, velocity
@@ -121,12 +121,32 @@ def test_huge_forecast_does_not_overflow():
     [(lambda d: d.isel(time=slice(0, 2)), "2 along time, the truth 3"),
      (lambda d: d.isel(trajectory=[0]), "1 along trajectory, the truth 2"),
      (lambda d: d.assign_coords(time=d["time"] + 1), "its time differs"),
+     (lambda d: d.isel(trajectory=[1, 0]), "its trajectory differs"),
+     (lambda d: d.rename(vorticity="omega"), "no variable 'vorticity'"),
+     (lambda d: d.isel(time=[0]), "one time only"),
      (lambda d: d.isel(x=0), "no dimension 'x'")],
 )  # fmt: skip
 def test_forecasts_that_do_not_fit(spoil, said):
     truth = dataset(noise(2, 3, 8, 8))
     with pytest.raises(UsageError, match=said):
         fs.compare({"f": spoil(truth)}, truth)
+
+
+def test_a_vector_correlates_with_itself():
+    """Components of very different size are one field."""
+    truth = dataset(noise(2, 2, 8, 8))
+    both = xr.concat([truth["vorticity"], 10 * truth["vorticity"] + 1], xr.Variable("component", ["x", "y"]))
+    velocity = truth.assign(velocity=both)
+    np.testing.assert_allclose(METRICS["correlation"](velocity, velocity), 1.0)
+
+
+def test_spectra_on_odd_grids():
+    truth = dataset(noise(1, 2, 8, 8)).isel(x=slice(0, 7))
+    np.testing.assert_allclose(
+        METRICS["enstrophy_spectrum"](truth, truth).sum("wavenumber"),
+        0.5 * truth["vorticity"].var(("y", "x")),
+        rtol=1e-12,
+    )
 
 
 def test_no_forecasts():
@@ -138,4 +158,6 @@ def test_csv_has_a_row_a_source_and_time():
     truth = dataset(noise(2, 3, 8, 8))
     lines = to_csv(fs.compare({"a": truth, "b": truth}, truth)).splitlines()
     assert lines[0].startswith("source,time,nrmse,nrmse_spread,correlation")
+    assert "correlation_time_median," in lines[0]
+    assert "energy_spectrum_1," in lines[0]
     assert len(lines) == 1 + 2 * 3

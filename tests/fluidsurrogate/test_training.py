@@ -62,9 +62,12 @@ def test_scaling_obeys_the_types():
     assert Scaling.fit(spec, turned, {}).scale == pytest.approx(scaling.scale, rel=1e-6)
 
 
-def test_band_is_the_solvers(experiment, data):
+def test_band_is_the_solvers(toml, experiment, data):
     train = Trajectories.from_dataset(data, "train", experiment)
     assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)  # (16 - 1) // 3
+    short = Experiment.read(toml, ["data.interval=0.002"])  # a change so small that rounding is not far below it
+    train = Trajectories.from_dataset(fs.generate(short), "train", short)
+    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)
     noisy = train.states + torch.randn(train.states.shape)
     assert Scaling.fit(experiment.spec, noisy, {}).band == (8, 8)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.metrics import METRICS, correlation_time
+from fluidsurrogate.metrics import METRICS, correlation_time, fields
 
 log = logging.getLogger("fluidsurrogate")
 
@@ -23,13 +23,16 @@ def compare(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_
     trajectories, and `NAME_spread`, the standard deviation over trajectories. By source: `nrmse_first_step`,
     `nrmse_mean` over the times after the start; by source and trajectory: `correlation_time` and
     `correlation_time_censored`, true where the correlation never fell below the threshold, so that the time is a lower
-    bound. A forecast that turns non-finite scores nRMSE = inf and correlation 0 from there, with a warning.
+    bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and correlation 0 from there,
+    with a warning.
 
     Raises UsageError where a forecast has not the truth's trajectories, times or grid.
     """
     if not forecasts:
         raise UsageError("nothing to compare: no forecasts were given")
-    truth = _with_dims(truth)
+    truth = _with_dims(truth, "the truth")
+    if "vorticity" not in fields(truth):
+        raise UsageError("cannot compare: the truth has no variable 'vorticity'")
     scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold)
               for name, forecast in forecasts.items()]  # fmt: skip
     scores = xr.concat(scored, xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"}))
@@ -50,26 +53,31 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float)
     error = variables["nrmse"].isel(time=slice(1, None))
     variables["nrmse_first_step"] = error.isel(time=0, drop=True)
     variables["nrmse_mean"] = error.mean("time", skipna=False, keep_attrs=True)
-    variables["correlation_time"], variables["correlation_time_censored"] = correlation_time(
-        by_trajectory["correlation"], threshold
-    )
+    times, censored = correlation_time(by_trajectory["correlation"], threshold)
+    variables["correlation_time"], variables["correlation_time_censored"] = times, censored
+    variables["correlation_time_median"] = times.median("trajectory", keep_attrs=True)
+    variables["correlation_time_median_censored"] = censored.mean("trajectory", keep_attrs=True) >= 0.5
     return xr.Dataset(variables).drop_vars(["split", "seed"], errors="ignore")
 
 
-def _with_dims(dataset: xr.Dataset) -> xr.Dataset:
+def _with_dims(dataset: xr.Dataset, name: str) -> xr.Dataset:
     for dim in ("time", "y", "x"):
-        if dim not in dataset.dims:
-            raise UsageError(f"cannot compare: the dataset has no dimension {dim!r}")
+        if dim not in dataset.dims or dim not in dataset.coords:
+            raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
+    if dataset.sizes["time"] < 2:
+        raise UsageError(f"cannot compare: {name} has one time only, the start")
     return dataset if "trajectory" in dataset.dims else dataset.expand_dims("trajectory")
 
 
 def _aligned(name: str, forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
-    forecast = _with_dims(forecast)
+    forecast = _with_dims(forecast, repr(name))
+    if missing := [field for field in fields(truth) if field not in forecast]:
+        raise UsageError(f"cannot compare {name!r}: it has no variable {missing[0]!r}")
     for dim in ("trajectory", "time", "y", "x"):
         here, there = forecast.sizes[dim], truth.sizes[dim]
         if here != there:
             raise UsageError(f"cannot compare {name!r}: it has {here} along {dim}, the truth {there}")
-        if dim in forecast.coords and dim in truth.coords and dim != "trajectory":
+        if dim in forecast.coords and dim in truth.coords:
             a, b = forecast[dim].values.astype(np.float64), truth[dim].values.astype(np.float64)
             if not np.allclose(a, b, rtol=1e-5, atol=1e-6):
                 raise UsageError(f"cannot compare {name!r}: its {dim} differs from the truth's")
@@ -81,9 +89,7 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
     rows = {}
     for source in scores["source"].values:
         one = scores.sel(source=source)
-        times = np.sort(one["correlation_time"].values)
-        median = float(np.median(times))
-        censored = float(one["correlation_time_censored"].mean()) >= 0.5
+        median, censored = float(one["correlation_time_median"]), bool(one["correlation_time_median_censored"])
         row = {
             "nRMSE step 1": f"{float(one['nrmse_first_step']):.4f}",
             "mean": f"{float(one['nrmse_mean']):.4f}",
@@ -105,7 +111,14 @@ def _number(value: float, form: str) -> str:
 
 
 def to_csv(scores: xr.Dataset) -> str:
-    """Everything that depends on source and time, or on source alone, in long form."""
-    names = [str(n) for n, v in scores.data_vars.items() if set(v.dims) <= {"source", "time"}]
-    table = scores[names].to_dataframe(dim_order=["source", "time"]).reset_index()
-    return table.to_csv(index=False, float_format="%.8g")
+    """A row a source and time: whatever depends on both, spectra as a column a wavenumber, or on the source alone."""
+    flat = scores.drop_vars([name for name, v in scores.data_vars.items() if {"trajectory", "element"} & set(v.dims)])
+    spectra = {str(name): v for name, v in flat.data_vars.items() if "wavenumber" in v.dims}
+    columns = {
+        f"{name}_{k:g}": values.sel(wavenumber=k, drop=True)
+        for name, values in spectra.items()
+        for k in values["wavenumber"].values
+        if not name.endswith("_spread")
+    }
+    flat = flat.drop_dims(["wavenumber", "trajectory", "element"], errors="ignore").assign(columns)
+    return flat.to_dataframe(dim_order=["source", "time"]).reset_index().to_csv(index=False, float_format="%.8g")

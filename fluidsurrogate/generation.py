@@ -15,10 +15,10 @@ import xarray as xr
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import empty_like_blocks, to_dataset
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.progress import Progress
-from fluidsurrogate.rollout import rollout
 from fluidsurrogate.seeds import derive_seed
-from fluidsurrogate.store import begin, publish, read_json, stamp, write_json
+from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
 from solvers import NavierStokes2D
 
 SPLITS = ("train", "valid", "test")
@@ -46,7 +46,7 @@ def blocks(experiment: Experiment) -> list[Block]:
     return plan
 
 
-def data_inputs(experiment: Experiment) -> dict[str, Any]:
+def data_made_from(experiment: Experiment) -> dict[str, Any]:
     """The parts of an experiment that generated data depend on."""
     tree = experiment.tree()
     return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
@@ -62,7 +62,7 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
             inner = min(inner, step)
             progress.update(block.count)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    return dataset.assign_attrs(provenance(experiment, solver, inner, data_inputs(experiment)))
+    return dataset.assign_attrs(provenance(experiment, solver, inner, data_made_from(experiment)))
 
 
 def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
@@ -71,18 +71,22 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     A block counts as done when it is in `progress.json`, which is replaced after its chunks are written; a block that
     was cut short is computed again to the same bits. Memory holds one block.
     """
-    solver, inputs = experiment.build_solver(), data_inputs(experiment)
+    solver, made_from = experiment.build_solver(), data_made_from(experiment)
     here = {"device": str(solver.device), "threads": torch.get_num_threads()}
-    folder = begin(path, {**inputs, "machine": here}, force)
+    folder = begin(path, {**made_from, "machine": here}, force)
     store = folder / "result"
     done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
     plan = blocks(experiment)
     total, finished = plan[-1].offset + plan[-1].count, sum(b.count for b in plan[: done["blocks"]])
     with Progress(total, "generate", "trajectories", finished) as progress:
         for i in range(done["blocks"], len(plan)):
-            part, inner = compute(experiment, solver, plan[i])
+            try:
+                part, inner = compute(experiment, solver, plan[i])
+            except UsageError:
+                discard(folder)  # what these parameters cannot finish must not stand in the way of others
+                raise
             if i == 0:
-                template = empty_like_blocks(part, trajectory_coordinates(experiment, plan))
+                template = empty_like_blocks(part, block_coordinates(experiment, plan))
                 template.to_zarr(store, mode="w", compute=False, consolidated=False)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
@@ -90,7 +94,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
             write_json(folder / "progress.json", done)
             progress.update(plan[i].count)
-    attributes = provenance(experiment, solver, done["inner_step"], inputs)
+    attributes = provenance(experiment, solver, done["inner_step"], made_from)
     xr.Dataset(attrs=xr.open_zarr(store, chunks=None, consolidated=False).attrs | attributes).to_zarr(
         store, mode="a", consolidated=False
     )
@@ -128,13 +132,13 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
         solver.spec,
         states[: block.count],
         inputs=inputs,
-        coordinates=trajectory_coordinates(experiment, [block]),
+        coordinates=block_coordinates(experiment, [block]),
         attributes={"title": f"{flow.kind} flow"},
     )
     return part, solver.spec.interval / max(max(t[: block.count]) for t in taken)
 
 
-def trajectory_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, Any]:
+def block_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, Any]:
     """Number, split and seed of every trajectory in `plan`, as coordinates along `trajectory`."""
     splits = [b.split for b in plan for _ in range(b.count)]
     numbers = [b.first + i for b in plan for i in range(b.count)]
@@ -148,7 +152,7 @@ def trajectory_coordinates(experiment: Experiment, plan: list[Block]) -> dict[st
 
 
 def provenance(
-    experiment: Experiment, solver: NavierStokes2D, inner_step: float, inputs: Mapping[str, Any]
+    experiment: Experiment, solver: NavierStokes2D, inner_step: float, made_from: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Attributes that say what ran: read off the solver object, not off the configuration."""
     return {
@@ -166,18 +170,24 @@ def provenance(
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
         "threads": torch.get_num_threads(),
-    } | stamp(experiment.tree(), inputs)
+    } | stamp(experiment.tree(), made_from)
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:
     """The trajectories of one split: by the coordinate `split`, or, where a user's dataset has none, the first
-    `data.train`, the next `data.valid` and the next `data.test`."""
+    `data.train`, the next `data.valid` and the next `data.test`. UsageError where they are not there."""
+    if "trajectory" not in dataset.dims:
+        raise UsageError("the dataset has no dimension 'trajectory'")
     if "split" in dataset.coords:
-        chosen = dataset.isel(trajectory=np.flatnonzero(np.asarray(dataset["split"].values, dtype=object) == split))
-    else:
-        sizes = [getattr(experiment.data, name) for name in SPLITS]
-        begin_at = sum(sizes[: SPLITS.index(split)])
-        chosen = dataset.isel(trajectory=slice(begin_at, begin_at + sizes[SPLITS.index(split)]))
-    if not chosen.sizes["trajectory"]:
-        raise UsageError(f"the dataset has no trajectories for the split {split!r}")
-    return chosen
+        chosen = np.flatnonzero(np.asarray(dataset["split"].values, dtype=object) == split)
+        if not len(chosen):
+            raise UsageError(f"the dataset has no trajectories for the split {split!r}")
+        return dataset.isel(trajectory=chosen)
+    sizes = [getattr(experiment.data, name) for name in SPLITS]
+    if dataset.sizes["trajectory"] < sum(sizes):
+        raise UsageError(
+            f"the dataset has {dataset.sizes['trajectory']} trajectories and no coordinate 'split'; "
+            f"data.train + data.valid + data.test are {sum(sizes)}"
+        )
+    first = sum(sizes[: SPLITS.index(split)])
+    return dataset.isel(trajectory=slice(first, first + sizes[SPLITS.index(split)]))
