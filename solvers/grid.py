@@ -19,7 +19,7 @@ from torch import Tensor
 class Grid:
     """A periodic rectangle with `n` cells and side `length`, each as (y, x).
 
-    Every n is even, at least 8 and at most 65536. Raises ValueError otherwise, and for a length that is not positive and finite.
+    Every n is even, at least 8 and at most 65536, every length positive and finite. Raises ValueError otherwise.
     """
 
     n: tuple[int, int]
