@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,9 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         if axis not in dataset.coords:
             raise UsageError(f"the dataset has no coordinate {axis!r}")
         values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
-        step = float(np.diff(values).mean()) if len(values) > 1 else math.nan
+        if len(values) < 2:
+            raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
+        step = float(np.diff(values).mean())
         if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
             raise UsageError(
                 f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
