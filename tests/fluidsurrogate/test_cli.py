@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -240,7 +241,8 @@ def test_ctrl_c(toml, tmp_path):
     command = [sys.executable, "-m", "fluidsurrogate", "generate", str(toml), "--out", str(tmp_path / "out")]
     command += ["--set", "data.train=60"]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as here: a run goes on with the number it began with
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test run in the background is deaf to Ctrl-C
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread, preexec_fn=listen)
     deadline = time.monotonic() + 60
     while not (tmp_path / "out" / "data.zarr.partial" / "progress.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
