@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from typing import final
@@ -22,7 +23,9 @@ class Progress:
         self.began = self.said = time.monotonic()
         self.bar = None
         if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
-            self.bar = tqdm(total=total, desc=label, unit=unit, initial=done, dynamic_ncols=True)
+            # A terminal that does not know its width says 0, on which tqdm would draw nothing.
+            width = shutil.get_terminal_size((80, 24)).columns
+            self.bar = tqdm(total=total, desc=label, unit=f" {unit}", initial=done, ncols=width)
 
     def update(self, n: int, note: str = "") -> None:
         """`n` more units are done."""
