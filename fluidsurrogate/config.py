@@ -64,6 +64,7 @@ class DataSection(Section):
     steps: Count
     interval: Positive
     block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
+    threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
     path: str | None = None
 
 

@@ -17,7 +17,7 @@ from fluidsurrogate.dataset import empty_like_blocks, to_dataset
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.progress import Progress
-from fluidsurrogate.seeds import derive_seed
+from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
 from solvers import NavierStokes2D
 
@@ -72,8 +72,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     was cut short is computed again to the same bits. Memory holds one block.
     """
     solver, made_from = experiment.build_solver(), data_made_from(experiment)
-    here = {"device": str(solver.device), "threads": torch.get_num_threads()}
-    folder = begin(path, {**made_from, "machine": here}, force)
+    folder = begin(path, {**made_from, "device": str(solver.device)}, force)
     store = folder / "result"
     done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
     plan = blocks(experiment)
@@ -110,7 +109,7 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
     numbers = range(block.first, block.first + experiment.data.block)
     seeds = [derive_seed(experiment.seed, block.split, i) for i in numbers]
     flow, taken = experiment.build_flow(), []
-    with torch.no_grad():
+    with torch.no_grad(), fixed_threads(experiment.data.threads):
         try:
             state = flow.starts(solver.grid, seeds).to(solver.device, solver.dtype)
             if flow.spin_up:
@@ -169,7 +168,7 @@ def provenance(
         "dealiasing": "two-thirds",
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
-        "threads": torch.get_num_threads(),
+        "threads": experiment.data.threads,
     } | stamp(experiment.tree(), made_from)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +23,8 @@ from fluidsurrogate.dataset import States, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.generation import split_of
+from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.seeds import derive_seed
 from fluidsurrogate.store import replacing, stamp, write_text
 from fluidsurrogate.surrogate import Surrogate
 from solvers import GROUPS, act, act_on_fields
@@ -240,17 +239,6 @@ def _permutation(seed: int, unroll: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "order", unroll, epoch)).permutation(count)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """A fixed number of threads for the duration: it is part of what fixes the last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time."""
     tree = experiment.tree()
@@ -271,5 +259,5 @@ def train_model(
     """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
     `made_from` is recorded in the model as what it depends on."""
     train, valid = (Trajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
-    with _threads(experiment.train.threads):
+    with fixed_threads(experiment.train.threads):
         return Trainer(experiment, name, train, valid, made_from).run(folder, report)

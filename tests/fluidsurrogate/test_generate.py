@@ -9,7 +9,7 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.generation import split_of
-from fluidsurrogate.seeds import derive_seed
+from fluidsurrogate.reproducible import derive_seed
 
 
 def test_other_splits_do_not_matter(toml):
