@@ -9,10 +9,10 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.flows.base import Flow, flow, require_positive
-from solvers.flows.starts import banded_vorticity
+from solvers.flows.base import Flow, flow, require_one_of, require_positive
+from solvers.flows.starts import SHAPES, banded_vorticity, shaped_vorticity
 from solvers.grid import Grid
-from solvers.symmetry import D4
+from solvers.symmetry import D4, Group
 
 
 @flow("decaying")
@@ -26,21 +26,29 @@ class Decaying(Flow):
     `rms` 3, ν = 6e-3 on 32², 1e-3 on 128².
 
     Attributes:
+        start: `random`, or a closed form of `solvers.flows.starts`, shifted at random by the seed: `taylor_green`,
+            `double_shear_layer`, `vortex_merger`, `lamb_chaplygin` (then `wavenumber` and `bandwidth` do not matter).
         wavenumber: centre of the band, in waves across the shorter side of the box.
         bandwidth: standard deviation of the band; modes beyond two of them are zero.
         rms: root mean square of the start's vorticity [1/time].
     """
 
+    start: str = "random"
     wavenumber: float = 4.0
     bandwidth: float = 1.0
     rms: float = 3.0
     spin_up: float = 1.0
 
-    group = D4
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(wavenumber=self.wavenumber, bandwidth=self.bandwidth, rms=self.rms)
+        require_one_of("start", self.start, ("random", *SHAPES))
+
+    @property
+    def group(self) -> Group:
+        return D4
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+        if self.start in SHAPES:
+            return shaped_vorticity(SHAPES[self.start], grid, seeds, self.rms)
         return banded_vorticity(grid, seeds, self.wavenumber, self.bandwidth, self.rms)

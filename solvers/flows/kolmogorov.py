@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.flows.base import Flow, flow, require_positive
+from solvers.flows.base import Flow, flow, is_whole, require_positive, shifts
 from solvers.flows.starts import banded_vorticity
 from solvers.grid import Grid
-from solvers.symmetry import C2
+from solvers.symmetry import C2, Group
 
 
 @flow("kolmogorov")
@@ -41,14 +41,20 @@ class Kolmogorov(Flow):
     drag: float = 0.1
     spin_up: float = 5.0
 
-    group = C2
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(amplitude=self.amplitude, waves=self.waves, wavenumber=self.wavenumber, rms=self.rms)
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
         return banded_vorticity(grid, seeds, self.wavenumber, 1.0, self.rms)
+
+    @property
+    def group(self) -> Group:
+        return C2
+
+    def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
+        rows, _ = shifts(grid)
+        return is_whole(rows * self.waves).expand(grid.n)
 
     def forcing(self, grid: Grid) -> Float[Tensor, "y x"]:
         if self.waves > (grid.n[0] - 1) // 3:

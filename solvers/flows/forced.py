@@ -1,0 +1,87 @@
+"""The two forced flows that neural operators are compared on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from solvers.flows.base import Flow, flow, is_whole, require_one_of, require_positive, shifts
+from solvers.flows.starts import gaussian_modes, mode_numbers
+from solvers.grid import Grid, sample_modes
+from solvers.symmetry import C1, C4, Group
+
+
+def diagonal(y: Tensor, x: Tensor) -> Tensor:
+    """sin 2π(x + y) + cos 2π(x + y)."""
+    return torch.sin(2 * math.pi * (x + y)) + torch.cos(2 * math.pi * (x + y))
+
+
+def cells(y: Tensor, x: Tensor) -> Tensor:
+    """cos 4πx + cos 4πy."""
+    return torch.cos(4 * math.pi * x) + torch.cos(4 * math.pi * y)
+
+
+PATTERNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"diagonal": diagonal, "cells": cells}
+FIELDS = ("published", "paper")
+
+
+@flow("forced")
+@final
+@dataclass(frozen=True, kw_only=True)
+class Forced(Flow):
+    """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on the unit square, from a Gaussian random field.
+
+    `diagonal`: f = A (sin 2π(x + y) + cos 2π(x + y)) (Li et al. 2021, arXiv:2010.08895). Point group C1: a vorticity
+    forcing is a pseudoscalar. Translations: those with a whole x + y.
+    `cells`: f = A (cos 4πx + cos 4πy) (Helwig et al. 2023, arXiv:2306.05697). Point group C4; its mirrors only together
+    with a shift by (¼, ¼). Translations: half boxes.
+
+    The start is N(0, 7^{3/2} (−Δ + 49)^{−5/2}). The generator that was published with the data has the amplitude
+    √2 · 7^{3/2} in place of 7^{3/4}: an RMS of 0.262, not 0.043. `field` says which.
+    Good values: box 1, A = 0.1, ν = 1e-3, 1e-4, 1e-5, 64² and more.
+
+    Attributes:
+        pattern: `diagonal` or `cells`.
+        amplitude: A [1/time²].
+        field: `published` or `paper`.
+        modes: largest mode number of the start on each axis; the rest of its variance, 1e-4 beyond 10, is left out.
+    """
+
+    pattern: str = "diagonal"
+    amplitude: float = 0.1
+    field: str = "published"
+    modes: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(amplitude=self.amplitude, modes=self.modes)
+        require_one_of("pattern", self.pattern, tuple(PATTERNS))
+        require_one_of("field", self.field, FIELDS)
+
+    @property
+    def group(self) -> Group:
+        return C4 if self.pattern == "cells" else C1
+
+    def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
+        rows, columns = shifts(grid)
+        if self.pattern == "cells":
+            return is_whole(2 * rows) & is_whole(2 * columns)
+        return is_whole(rows + columns)
+
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+        rows, columns = mode_numbers(self.modes, self.modes)
+        k2 = (2 * math.pi * rows / grid.length[0]) ** 2 + (2 * math.pi * columns / grid.length[1]) ** 2
+        scale = math.sqrt(2) * 7**1.5 if self.field == "published" else 7**0.75
+        amplitude = scale * (k2 + 49) ** -1.25 / math.sqrt(2)
+        amplitude[self.modes, 0] = 0.0
+        return sample_modes(torch.from_numpy(gaussian_modes(amplitude, seeds)), grid)[:, None]
+
+    def forcing(self, grid: Grid) -> Float[Tensor, "y x"]:
+        y, x = (c / side for c, side in zip(grid.coordinates(), grid.length, strict=True))
+        return self.amplitude * PATTERNS[self.pattern](y[:, None], x[None, :])

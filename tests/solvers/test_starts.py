@@ -1,0 +1,100 @@
+"""Closed-form starts: each is what its formula says, and does what it is known for."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from solvers import FLOWS, Grid, resample
+from solvers.flows.starts import SHAPES, shaped_vorticity
+
+
+def still(shape, grid, rms=1.0):
+    """The start without its random shift."""
+    y, x = grid.coordinates()
+    values = shape(grid, y[:, None], x[None, :]) + torch.zeros(grid.n, dtype=torch.float64)
+    values = values - values.mean()
+    return values * rms / values.square().mean().sqrt()
+
+
+def aligned(start, reference):
+    """The largest circular correlation of two fields over all shifts by whole cells."""
+    a, b = (torch.fft.rfft2(f / f.norm()) for f in (start, reference))
+    return float(torch.fft.irfft2(a * b.conj(), s=start.shape).max())
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_start_is_its_formula_shifted(name):
+    grid = Grid.square(128)
+    starts = FLOWS["decaying"](viscosity=1e-3, start=name, rms=2.5).starts(grid, [1, 2])
+    assert starts.square().mean((1, 2, 3)).sqrt().numpy() == pytest.approx(2.5, rel=1e-12)
+    for start in starts[:, 0]:
+        assert aligned(start, still(SHAPES[name], grid)) > 0.99
+    assert float((starts[0] - starts[1]).norm() / starts[0].norm()) > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_start_is_the_same_function_on_every_grid(name):
+    """In the modes that both grids retain; the finer grid holds more of them."""
+    coarse, fine = Grid.square(32), Grid.square(96)
+    a, b = (shaped_vorticity(SHAPES[name], grid, [3], 1.0) for grid in (coarse, fine))
+    b = resample(b, fine, coarse)
+    a, b = (torch.fft.rfft2(f) * coarse.retained() for f in (a, b))
+    scale = float((a * b.conj()).sum().real / a.abs().square().sum())  # each has RMS 1 on its own grid
+    assert float((b - scale * a).norm() / b.norm()) < 1e-12
+    assert 0.5 < scale <= 1.0 + 1e-12
+
+
+def test_taylor_green_decays_and_stays():
+    grid = Grid.square(32)
+    flow = FLOWS["decaying"](viscosity=0.05, start="taylor_green")
+    start = flow.starts(grid, [0])
+    after = flow.solver(grid, interval=1.0, dtype=torch.float64)(start)
+    torch.testing.assert_close(after, start * math.exp(-0.1), rtol=0, atol=1e-12)
+
+
+def centroid_x(vorticity, grid):
+    """Of ω², on the circle."""
+    angle = torch.exp(2j * math.pi * grid.coordinates()[1] / grid.length[1])
+    return float(torch.angle((vorticity[0, 0].square().sum(0) * angle).sum())) / (2 * math.pi)
+
+
+def test_lamb_chaplygin_moves_along_x_with_its_own_speed():
+    """A small dipole in a large box, whose images slow it by little."""
+    grid = Grid.square(128, 1.0)
+    start = FLOWS["decaying"](viscosity=1e-6, start="lamb_chaplygin", rms=1.0).starts(grid, [4])
+    flow = FLOWS["decaying"](viscosity=1e-6).solver(grid, interval=0.5, dtype=torch.float64)
+    # ω = −2 U b J₁(br) sin θ / J₀(ba): U from the enstrophy, ∫ω² = 4 U² b² / J₀² · π ∫₀ᵃ J₁² r dr = 2π U² (ba)²
+    mean_square = float(start.square().mean())
+    speed = math.sqrt(mean_square / (2 * math.pi)) / 3.8317059702075125
+    moved = (centroid_x(flow(start), grid) - centroid_x(start, grid)) % 1.0
+    assert moved == pytest.approx(0.5 * speed, rel=0.05)
+
+
+def test_like_signed_vortices_turn_about_each_other():
+    """Counter-clockwise for positive ones: after a while the pair lies across where it lay."""
+    grid = Grid.square(64)
+    flow = FLOWS["decaying"](viscosity=1e-4, start="vortex_merger", rms=3.0)
+    start = flow.starts(grid, [0])
+    states = [start]
+    solver = flow.solver(grid, interval=0.25, dtype=torch.float64)
+    for _ in range(8):
+        states.append(solver(states[-1]))
+
+    def tilt(state):
+        weight = (state[0, 0] - state.min()).double()
+        weight = weight / weight.sum()
+        y, x = grid.coordinates()
+        turn = [torch.exp(2j * math.pi * c / side) for c, side in zip((y, x), grid.length, strict=True)]
+        middle = [float(torch.angle((weight.sum(1 - i) * t).sum())) for i, t in enumerate(turn)]
+        dy, dx = ((torch.angle(t * np.exp(-1j * m))) for t, m in zip(turn, middle, strict=True))
+        return float((weight * dy[:, None] * dx[None, :]).sum())
+
+    assert abs(tilt(states[0])) < 1e-6
+    assert tilt(states[1]) > 1e-5  # the right one has gone up, the left one down
+
+
+def test_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="unknown start 'storm'; one of random, taylor_green"):
+        FLOWS["decaying"](viscosity=1e-3, start="storm")
