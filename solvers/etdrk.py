@@ -62,8 +62,8 @@ class ETDRK2(Integrator):
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         decay, first, second = self.coefficients
-        a = decay * u + first * tendency_at_u
-        return a + second * (tendency(a) - tendency_at_u)
+        a = torch.addcmul(decay * u, first, tendency_at_u)
+        return torch.addcmul(a, second, tendency(a) - tendency_at_u)
 
 
 @final
@@ -88,11 +88,12 @@ class ETDRK4(Integrator):
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         decay, half, q, f1, f2, f3 = self.coefficients
         half_u = half * u
-        a = half_u + q * tendency_at_u
+        a = torch.addcmul(half_u, q, tendency_at_u)
         at_a = tendency(a)
-        at_b = tendency(half_u + q * at_a)
-        at_c = tendency(half * a + q * (2 * at_b - tendency_at_u))
-        return decay * u + f1 * tendency_at_u + f2 * (at_a + at_b) + f3 * at_c
+        at_b = tendency(torch.addcmul(half_u, q, at_a))
+        at_c = tendency(torch.addcmul(half * a, q, torch.sub(2 * at_b, tendency_at_u)))
+        u = torch.addcmul(decay * u, f1, tendency_at_u)
+        return torch.addcmul(torch.addcmul(u, f2, at_a + at_b), f3, at_c)
 
 
 INTEGRATORS: dict[int, type[Integrator]] = {scheme.order: scheme for scheme in (ETDRK2, ETDRK4)}

@@ -16,18 +16,23 @@ from solvers.fields import FORCING, VORTICITY, StateSpec
 from solvers.grid import Grid
 from solvers.stepper import Inputs, State, Stepper
 
-Spectrum = Complex[Tensor, "batch 1 ky kx"]
+Spectrum = Complex[Tensor, "batch 1 ky kx"]  # the columns kx ≥ 0 that hold retained modes
+Beyond = Complex[Tensor, "batch 1 ky beyond"]
 MAX_SUBSTEPS = 100_000
 MAX_HALVINGS = 12
+CACHE_CELLS = 2**17
 
 
 @dataclass(frozen=True)
 class SpectralCarry:
-    """Between two intervals: ω̂, f̂ (None where unforced), and the numbers of inner steps that each trajectory takes in
-    the interval to come and took in the one behind it."""
+    """Between two intervals: ω̂ and f̂ (None where unforced) in the columns of the half spectrum that hold retained
+    modes; the columns beyond them, which only decay and are driven; and the numbers of inner steps that each trajectory
+    takes in the interval to come and took in the one behind it."""
 
     vorticity: Spectrum
     forcing: Tensor | None
+    beyond: Beyond
+    drive: Tensor | None
     substeps: tuple[int, ...]
     taken: tuple[int, ...] = ()
 
@@ -90,10 +95,19 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             raise ValueError(f"forcing must be {grid.n}; got {tuple(self.forcing.shape)}")
 
         ky, kx = grid.wavenumbers()
-        keep = grid.retained()
-        self._linear = -self.viscosity * (ky**2 + kx**2) - self.drag
-        self._advection = (torch.stack([-kx * ky, kx**2 - ky**2]) * keep).to(self.device, dtype)
-        self._velocity = (_velocity_symbol(grid) * keep).to(self.device, _complex(dtype))
+        linear = -self.viscosity * (ky**2 + kx**2) - self.drag
+        # A third of the columns hold no retained mode: nothing is transformed or multiplied there within an interval.
+        self._columns = (grid.n[1] - 1) // 3 + 1
+        low, beyond, keep = slice(self._columns), slice(self._columns, None), grid.retained()
+        self._complex = torch.complex128 if dtype == torch.float64 else torch.complex64
+        self._linear = linear[:, low]
+        advection = torch.stack([-kx * ky, kx**2 - ky**2]) * keep
+        self._advection = advection[..., low].to(self.device, self._complex)
+        self._velocity = (_velocity_symbol(grid) * keep)[..., low].to(self.device, self._complex)
+        rate = linear[:, beyond]
+        self._decay_beyond = torch.exp(rate * interval).to(self.device, self._complex)
+        driven = torch.where(rate == 0, interval, torch.expm1(rate * interval) / rate.where(rate != 0, 1.0))
+        self._drive_beyond = driven.to(self.device, self._complex)
         self._integrators: dict[tuple[int, ...], Integrator] = {}
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SpectralCarry:
@@ -102,15 +116,20 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         if self.forcing is not None and "forcing" not in given:
             given["forcing"] = self.forcing.expand(len(state), 1, *self.grid.n)
         self.spec.check(state, given)
-        vorticity = torch.fft.rfft2(state.to(self.device, self.dtype))
-        forcing = torch.fft.rfft2(given["forcing"].to(self.device, self.dtype)) if self.spec.inputs else None
-        return SpectralCarry(vorticity, forcing, self._plan(vorticity))
+        vorticity, beyond = self._split(torch.fft.rfft2(state.to(self.device, self.dtype)))
+        forcing = drive = None
+        if self.spec.inputs:
+            forcing, drive = self._split(torch.fft.rfft2(given["forcing"].to(self.device, self.dtype)))
+            drive = self._drive_beyond * drive
+        return SpectralCarry(vorticity, forcing, beyond, drive, self._plan(vorticity))
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
         """One stored interval; with `dt=None` the host reads the device once."""
+        beyond = self._decay_beyond * carry.beyond
+        beyond = beyond if carry.drive is None else beyond + carry.drive
         if self.fixed_substeps:
             vorticity, _ = self._integrate(carry.vorticity, carry.forcing, carry.substeps, watch=False)
-            return SpectralCarry(vorticity, carry.forcing, carry.substeps, carry.substeps)
+            return SpectralCarry(vorticity, carry.forcing, beyond, carry.drive, carry.substeps, carry.substeps)
         vorticity, substeps = carry.vorticity, carry.substeps
         pending = [True] * len(substeps)
         for halvings in range(MAX_HALVINGS + 1):
@@ -131,14 +150,31 @@ class NavierStokes2D(Stepper[SpectralCarry]):
                     "shorten the interval, lower the speeds or the forcing"
                 )
             substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(taken, pending, strict=True))
-        return SpectralCarry(vorticity, carry.forcing, self._substeps(final), taken)
+        return SpectralCarry(vorticity, carry.forcing, beyond, carry.drive, self._substeps(final), taken)
 
     def state(self, carry: SpectralCarry) -> State:
         """ω (batch, 1, y, x)."""
-        return torch.fft.irfft2(carry.vorticity, s=self.grid.n)
+        return torch.fft.irfft2(torch.cat([carry.vorticity, carry.beyond], dim=-1), s=self.grid.n)
+
+    def _split(self, spectrum: Complex[Tensor, "batch 1 ky half"]) -> tuple[Spectrum, Beyond]:
+        return spectrum[..., : self._columns], spectrum[..., self._columns :]
 
     def _integrate(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
-        """The interval in substeps[b] inner steps; with `watch` also the largest |u|/Δx + |v|/Δy that was met."""
+        """The interval in substeps[b] inner steps; with `watch` also the largest |u|/Δx + |v|/Δy that was met.
+
+        On a CPU a few trajectories at a time, so many that their fields stay in the cache.
+        """
+        size = max(1, CACHE_CELLS // math.prod(self.grid.n)) if self.device.type == "cpu" else len(w)
+        if len(w) <= size:
+            return self._integrate_together(w, forcing, substeps, watch)
+        cuts = [slice(i, i + size) for i in range(0, len(w), size)]
+        parts = [
+            self._integrate_together(w[cut], None if forcing is None else forcing[cut], substeps[cut], watch)
+            for cut in cuts
+        ]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    def _integrate_together(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
         integrator = self._integrator(substeps)
         uneven = min(substeps) < max(substeps)
         rate = torch.zeros(len(substeps), dtype=self.dtype, device=self.device)
@@ -158,12 +194,15 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         return w, rate
 
     def _velocities(self, w: Spectrum) -> Float[Tensor, "batch 2 y x"]:
-        return torch.fft.irfft2(self._velocity * w, s=self.grid.n)
+        # Along y only where there is something; along x `irfft` fills the missing columns with zeros.
+        return torch.fft.irfft(torch.fft.ifft(self._velocity * w, dim=-2), n=self.grid.n[1])
 
     def _tendency(self, uv: Float[Tensor, "batch 2 y x"], forcing: Tensor | None) -> Spectrum:
         u, v = uv.unbind(1)
-        products = torch.fft.rfft2(torch.stack([(u + v) * (u - v), u * v], dim=1))
-        advection = (self._advection * products).sum(1, keepdim=True)
+        products = torch.stack([(u + v) * (u - v), u * v], dim=1)
+        products = torch.fft.fft(torch.fft.rfft(products)[..., : self._columns], dim=-2)
+        first, second = self._advection
+        advection = torch.addcmul(first * products[:, :1], second, products[:, 1:])
         return advection if forcing is None else advection + forcing
 
     def _rate_of(self, uv: Float[Tensor, "batch 2 y x"]) -> Float[Tensor, " batch"]:
@@ -196,7 +235,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
                 # Kept for good: an interval has few numbers of steps, and each costs a contour integral.
                 linear = self._linear[None, None]
                 scheme = self.scheme.from_linear(linear, self.spec.interval / max(key[0], 1))
-                scheme = scheme.to(self.device, self.dtype)
+                scheme = scheme.to(self.device, self._complex)
             else:
                 for old in [k for k in self._integrators if len(k) > 1]:
                     del self._integrators[old]
@@ -207,8 +246,8 @@ class NavierStokes2D(Stepper[SpectralCarry]):
 
 def velocity(vorticity: Float[Tensor, "batch 1 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
     """u = (∂ψ/∂y, −∂ψ/∂x) with ψ̂ = ω̂/k²: components x, y; the mean flow is zero."""
-    symbol = _velocity_symbol(grid).to(vorticity.device, _complex(vorticity.dtype))
-    return torch.fft.irfft2(symbol * torch.fft.rfft2(vorticity), s=grid.n)
+    spectrum = torch.fft.rfft2(vorticity)
+    return torch.fft.irfft2(_velocity_symbol(grid).to(spectrum) * spectrum, s=grid.n)
 
 
 def _velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
@@ -218,10 +257,6 @@ def _velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
     k2[0, 0] = 1.0
     ky, kx = grid.odd_wavenumbers()
     return 1j * torch.stack(torch.broadcast_tensors(ky, -kx)) / k2
-
-
-def _complex(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex128 if dtype == torch.float64 else torch.complex64
 
 
 def _divisions(interval: float, dt: float) -> int:
