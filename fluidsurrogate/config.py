@@ -71,7 +71,7 @@ class DataSection(Section):
 class TrainSection(Section):
     """Optimisation: AdamW with warm-up and cosine decay; the last `unroll_fraction` of the steps on `unroll` steps."""
 
-    steps: Count
+    steps: Count = 1000
     batch: Count = 16
     learning_rate: Positive = 3e-3
     warmup: Annotated[int, Field(ge=0)] = 50
@@ -174,7 +174,7 @@ class Experiment(Section):
     solver: SolverSection = SolverSection()
     data: DataSection
     models: dict[Name, AnyModelSection] = {}
-    train: TrainSection
+    train: TrainSection = TrainSection()
     compare: CompareSection = CompareSection()
 
     @model_validator(mode="after")

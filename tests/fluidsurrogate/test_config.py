@@ -116,7 +116,7 @@ def test_missing_keys(tmp_path):
     path = tmp_path / "short.toml"
     path.write_text('name = "x"\n[grid]\nn = 16\n')
     message = refusal(path)
-    assert all(f"{key} is missing" in message for key in ("flow", "data", "train"))
+    assert all(f"{key} is missing" in message for key in ("flow", "data"))
 
 
 def test_group_is_checked_against_the_flow(toml):
