@@ -8,6 +8,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, final
@@ -33,19 +34,26 @@ class Section(BaseModel):
 
 
 class GridSection(Section):
-    """`n` cells and side `length`, one number or [y, x]."""
+    """`n` cells and side `length`, one number or [y, x]; `store` cells in what is stored and learnt, if not `n`."""
 
     n: int | tuple[int, int]
     length: float | tuple[float, float] = 2 * math.pi
+    store: int | tuple[int, int] | None = None
 
     @model_validator(mode="after")
     def _check(self):
-        self.build()
+        fine, stored = self.build(), self.build_stored()
+        if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or stored.is_square != fine.is_square:
+            raise ValueError(f"store must be no finer than n and of its shape (got {self.store})")
         return self
 
     def build(self) -> Grid:
-        """The grid."""
+        """The solver's grid."""
         return Grid.rectangle(self.n, self.length)
+
+    def build_stored(self) -> Grid:
+        """The grid of the stored states."""
+        return Grid.rectangle(self.store or self.n, self.length)
 
 
 class SolverSection(Section):
@@ -188,8 +196,8 @@ class Experiment(Section):
                 self.build_solver(interval=flow.spin_up, device="cpu")
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
-                self._check_groups(model.groups(), solver.spec)
-                model.try_out(solver.spec)
+                self._check_groups(model.groups(), self.spec)
+                model.try_out(self.spec)
         if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
             raise ValueError(f"train.unroll = {self.train.unroll} is longer than data.steps = {self.data.steps}")
         return self
@@ -197,7 +205,7 @@ class Experiment(Section):
     def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:
         """A model's group must be one of the flow's, or of the grid's alone where what breaks the flow's symmetry is
         an input, which turns with the state."""
-        flow, grid = self.build_flow(), self.build_grid()
+        flow, grid = self.build_flow(), self.grid.build()
         for key, group in groups.items():
             if not point_group(grid).contains(group):
                 raise ValueError(f"{key} {group.name!r} is no symmetry of this rectangle; take C1, C2, D1 or D2")
@@ -244,18 +252,14 @@ class Experiment(Section):
         """The working precision."""
         return getattr(torch, self.dtype)
 
-    def build_grid(self) -> Grid:
-        """The grid."""
-        return self.grid.build()
-
     def build_flow(self) -> Flow:
         """The flow."""
         return self.flow.build()
 
     def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
-        """The classical solver on this grid; `interval` other than the stored one for the spin-up."""
+        """The classical solver; `interval` other than the stored one for the spin-up."""
         return self.build_flow().solver(
-            self.build_grid(),
+            self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
@@ -266,7 +270,7 @@ class Experiment(Section):
     @cached_property
     def spec(self) -> StateSpec:
         """What a stored state is."""
-        return self.build_solver(device="cpu").spec
+        return replace(self.build_solver(device="cpu").spec, grid=self.grid.build_stored())
 
 
 def _has_device(name: str) -> bool:

@@ -19,7 +19,7 @@ from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
-from solvers import NavierStokes2D
+from solvers import NavierStokes2D, resample
 
 SPLITS = ("train", "valid", "test")
 
@@ -124,12 +124,13 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
             f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    inputs = {}
+    stored, inputs = experiment.spec.grid, {}
     if solver.forcing is not None:
-        inputs["forcing"] = solver.forcing.expand(block.count, 1, *solver.grid.n)
+        forcing = resample(solver.forcing, solver.grid, stored)
+        inputs["forcing"] = forcing.expand(block.count, 1, *stored.n)
     part = to_dataset(
-        solver.spec,
-        states[: block.count],
+        experiment.spec,
+        resample(states[: block.count], solver.grid, stored),
         inputs=inputs,
         coordinates=block_coordinates(experiment, [block]),
         attributes={"title": f"{flow.kind} flow"},
@@ -166,6 +167,8 @@ def provenance(
         "inner_step": inner_step,
         "inner_step_rule": "fixed" if solver.fixed_substeps else f"CFL <= {solver.scheme.cfl}",
         "dealiasing": "two-thirds",
+        "solver_ny": solver.grid.n[0],
+        "solver_nx": solver.grid.n[1],
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
         "threads": experiment.data.threads,

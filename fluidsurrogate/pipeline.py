@@ -29,7 +29,7 @@ from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
 from fluidsurrogate.surrogate import CONFIG, Surrogate, load
 from fluidsurrogate.training import model_made_from, train_model
-from solvers import Stepper, point_group
+from solvers import Resampled, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
 MadeFrom = dict[str, Any]  # the parts of an experiment that a result depends on
@@ -185,7 +185,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
-    solver = experiment.build_solver()
+    solver = Resampled(experiment.build_solver(), spec.grid)
     steppers: dict[str, Stepper] = {"solver": solver, "persistence": Persistence(spec), **models}
     group, parts = point_group(spec.grid), []
     for name, stepper in steppers.items():

@@ -8,11 +8,12 @@ from solvers.fields import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, Stat
 from solvers.flows import FLOWS, Flow
 from solvers.grid import Grid, resample
 from solvers.navier_stokes import NavierStokes2D, velocity
+from solvers.resampled import Resampled
 from solvers.stepper import Stepper
 from solvers.symmetry import C1, C2, C4, D1, D2, D4, GROUPS, Element, Group, act, act_on_fields, point_group
 
 __all__ = [
     "C1", "C2", "C4", "D1", "D2", "D4", "FLOWS", "FORCING", "GROUPS", "TRACER", "VELOCITY", "VORTICITY",
-    "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "StateSpec", "Stepper",
+    "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "StateSpec", "Stepper",
     "act", "act_on_fields", "point_group", "resample", "velocity",
 ]  # fmt: skip

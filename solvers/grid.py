@@ -96,6 +96,8 @@ def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> 
     two grids lie at different places; the Nyquist modes of the coarser grid are dropped. Striding instead would alias,
     and omitting the shift would displace the field. Raises ValueError where the boxes differ.
     """
+    if source == target:
+        return field
     if not all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(source.length, target.length, strict=True)):
         raise ValueError(f"resample keeps the box: {source.length} is not {target.length}")
     coefficients = torch.fft.rfft2(field)

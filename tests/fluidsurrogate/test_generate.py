@@ -126,3 +126,29 @@ def test_no_dataset(tmp_path, make):
 def test_zarr_is_plain_zarr(experiment, tmp_path):
     fs.generate(experiment, tmp_path)
     assert xr.open_zarr(tmp_path / "data.zarr", consolidated=False)["vorticity"].mean().compute().notnull()
+
+
+def test_a_coarser_store_is_the_same_function(toml):
+    """Stored on fewer cells: the band-limited field at their centres; striding, the control, is something else."""
+    double = ["dtype=float64", "flow.kind=kolmogorov", "flow.waves=2"]
+    fine = fs.generate(Experiment.read(toml, [*double, "grid.n=32"]))
+    coarse = fs.generate(Experiment.read(toml, [*double, "grid.n=32", "grid.store=16"]))
+    assert coarse["vorticity"].sizes == {"trajectory": 6, "time": 5, "y": 16, "x": 16}
+    assert (coarse.attrs["solver_ny"], coarse.attrs["solver_nx"]) == (32, 32)
+    np.testing.assert_allclose(coarse["x"], (np.arange(16) + 0.5) * 2 * np.pi / 16)
+    modes = np.fft.fft2(fine["vorticity"].values) / 32**2
+    k = np.fft.fftfreq(32, 1 / 32)
+    held = (np.abs(k)[:, None] < 8) & (np.abs(k)[None, :] < 8)
+    basis = np.exp(1j * np.outer(coarse["x"].values - fine["x"].values[0], k))
+    expected = np.einsum("ya,xb,...ab->...yx", basis, basis, modes * held).real
+    np.testing.assert_allclose(coarse["vorticity"], expected, atol=1e-12)
+    np.testing.assert_allclose(coarse["forcing"][0, :, 0], -2 * np.cos(2 * coarse["y"]), atol=1e-12)
+    assert float(abs(fine["vorticity"].values[..., ::2, ::2] - expected).max()) > 1e-2
+
+
+def test_models_learn_what_is_stored(toml):
+    experiment = Experiment.read(toml, ["grid.n=32", "grid.store=16", "train.steps=4"])
+    data = fs.generate(experiment)
+    model = fs.train(experiment, data, ["small-d4"])["small-d4"]
+    assert model.spec.grid.n == (16, 16)
+    assert model.forecast(data, 2)["vorticity"].sizes["x"] == 16
