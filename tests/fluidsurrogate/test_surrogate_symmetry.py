@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from reference import acted, noise
 
 from fluidsurrogate import Surrogate, equivariance_error
 from fluidsurrogate.config import AnyModelSection
@@ -26,26 +27,6 @@ def _same_weights():
     torch.manual_seed(0)
 
 
-def acted(fields, values, g):
-    """ρ(g) f(g⁻¹x) by index arithmetic for a stack of fields on a square, x in half cells from the centre."""
-    n, matrix = values.shape[-1], np.array(g.matrix, dtype=float)
-    y, x = np.meshgrid(*2 * [2 * np.arange(n) + 1 - n], indexing="ij")
-    (a, b), (c, d) = g.matrix
-    moved = values.numpy()[..., (b * x + d * y + n - 1) // 2, (a * x + c * y + n - 1) // 2]
-    out, first = [], 0
-    for field in fields:
-        part = moved[:, first : first + field.components]
-        part = np.einsum("ij,bjyx->biyx", matrix, part) if field.order else part
-        out.append(part * np.linalg.det(matrix) if field.parity < 0 else part)
-        first += field.components
-    return torch.from_numpy(np.concatenate(out, axis=1)).to(values)
-
-
-def noise(fields, dtype=torch.float64, seed=0, batch=2):
-    values = np.random.default_rng(seed).standard_normal((batch, sum(field.components for field in fields), N, N))
-    return torch.from_numpy(values).to(dtype)
-
-
 def surrogate(name, spec, dtype):
     """A surrogate with random weights and biases."""
     kind = {"kind": "cnn"} if name == "cnn" else {"kind": "gcnn", "group": name}
@@ -62,7 +43,7 @@ def surrogate(name, spec, dtype):
 def optimise(model, state, inputs, steps=20):
     """A few steps towards random targets, which no symmetry helps to reach."""
     optimiser = torch.optim.AdamW(model.network.parameters(), lr=1e-2)
-    target = state + noise(model.spec.fields, state.dtype, seed=9)
+    target = state + noise(model.spec.fields, N, state.dtype, seed=9)
     losses = []
     for _ in range(steps):
         loss = (model(state, inputs) - target).square().mean()
@@ -79,7 +60,7 @@ def optimise(model, state, inputs, steps=20):
 @pytest.mark.parametrize("name", ["C4", "D4", "cnn"])
 def test_surrogates_keep_their_group_relative_to_the_change(name, spec, trained, dtype, tolerance):
     model, group = surrogate(name, spec, dtype), GROUPS["C1" if name == "cnn" else name]
-    state, forcing = noise(spec.fields, dtype), noise((FORCING,), dtype, seed=1)
+    state, forcing = noise(spec.fields, N, dtype), noise((FORCING,), N, dtype, seed=1)
     inputs = {"forcing": forcing} if spec.inputs else None
     if trained:
         optimise(model, state, inputs)
@@ -98,7 +79,7 @@ def test_surrogates_keep_their_group_relative_to_the_change(name, spec, trained,
 
 def test_a_forcing_that_does_not_turn_breaks_the_symmetry():
     spec = SPECS["forced vorticity"]
-    model, state, forcing = surrogate("D4", spec, torch.float64), noise((VORTICITY,)), noise((FORCING,), seed=1)
+    model, state, forcing = surrogate("D4", spec, torch.float64), noise((VORTICITY,), N), noise((FORCING,), N, seed=1)
     with torch.no_grad():
         after = model(state, {"forcing": forcing})
         for g in D4.elements[1:]:
@@ -109,7 +90,7 @@ def test_a_forcing_that_does_not_turn_breaks_the_symmetry():
 def test_the_error_is_relative_to_the_change_and_nothing_else():
     """A step that adds little, wrong throughout, is as wrong as one that adds much."""
     spec = SPECS["velocity and tracer"]
-    model, state = surrogate("cnn", spec, torch.float64), noise(spec.fields)
+    model, state = surrogate("cnn", spec, torch.float64), noise(spec.fields, N)
     before = equivariance_error(model, state, D4)
     small = Surrogate(model.network, spec, replace(model.scaling, change=(5e-4, 5e-4)), model.section, {})
     with torch.no_grad():
@@ -123,7 +104,7 @@ def test_the_error_is_relative_to_the_change_and_nothing_else():
 def test_a_scaling_that_forgets_the_types_breaks_the_symmetry(fault, elements):
     """A shifted pseudoscalar does not change its sign; a band that is longer in x does not turn."""
     spec = StateSpec(Grid.square(N), (VORTICITY,), 0.1)
-    model, state = surrogate("D4", spec, torch.float64), noise((VORTICITY,))
+    model, state = surrogate("D4", spec, torch.float64), noise((VORTICITY,), N)
     wrong = replace(model.scaling, **{"shift": (0.5,)} if fault == "shift" else {"band": (2, 6)})
     errors = equivariance_error(Surrogate(model.network, spec, wrong, model.section, {}), state, D4)
     for g in D4.elements[1:]:
@@ -146,7 +127,7 @@ def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
     """x⁺ = x + c · P N((x − shift) / scale), P without the mean and the modes beyond the band."""
     spec = StateSpec(Grid.square(N), (VELOCITY, TRACER), 0.1)
     scaling = Scaling((0.0, 0.3), (2.0, 5.0), (0.5, 0.1), (4, 4))
-    state, before = noise(spec.fields), surrogate("cnn", spec, torch.float64)
+    state, before = noise(spec.fields, N), surrogate("cnn", spec, torch.float64)
     k = np.abs(np.fft.fftfreq(N, 1 / N))
     kept = (k[:, None] <= 4) & (k <= 4)
     kept[0, 0] = False

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from reference import acted, noise
 
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import D4, GROUPS, TRACER, VELOCITY, VORTICITY
@@ -26,28 +27,8 @@ def _same_weights():
     torch.manual_seed(0)
 
 
-def acted(fields, values, g):
-    """ρ(g) f(g⁻¹x) by index arithmetic for a stack of fields on a square, x in half cells from the centre."""
-    n, matrix = values.shape[-1], np.array(g.matrix, dtype=float)
-    y, x = np.meshgrid(*2 * [2 * np.arange(n) + 1 - n], indexing="ij")
-    (a, b), (c, d) = g.matrix
-    moved = values.numpy()[..., (b * x + d * y + n - 1) // 2, (a * x + c * y + n - 1) // 2]
-    out, first = [], 0
-    for field in fields:
-        part = moved[:, first : first + field.components]
-        part = np.einsum("ij,bjyx->biyx", matrix, part) if field.order else part
-        out.append(part * np.linalg.det(matrix) if field.parity < 0 else part)
-        first += field.components
-    return torch.from_numpy(np.concatenate(out, axis=1)).to(values)
-
-
 def components(fields):
     return sum(field.components for field in fields)
-
-
-def noise(fields, dtype=torch.float64, seed=0, batch=2):
-    values = np.random.default_rng(seed).standard_normal((batch, components(fields), N, N))
-    return torch.from_numpy(values).to(dtype)
 
 
 def build(name, fields_in, fields_out, pool="mean", dtype=torch.float64):
@@ -78,7 +59,7 @@ def errors(network, fields_in, fields_out, x, group=D4):
 @every_group
 def test_networks_are_equivariant(name, fields, dtype, tolerance):
     network = build(name, *fields, dtype=dtype)
-    assert max(errors(network, *fields, noise(fields[0], dtype), GROUPS[name]).values()) < tolerance
+    assert max(errors(network, *fields, noise(fields[0], N, dtype), GROUPS[name]).values()) < tolerance
 
 
 @both_precisions
@@ -86,7 +67,7 @@ def test_networks_are_equivariant(name, fields, dtype, tolerance):
 @every_group
 def test_networks_that_pool_by_the_maximum_are_equivariant(name, out, dtype, tolerance):
     network = build(name, (VORTICITY, VELOCITY), out, "max", dtype)
-    x = noise((VORTICITY, VELOCITY), dtype)
+    x = noise((VORTICITY, VELOCITY), N, dtype)
     assert max(errors(network, (VORTICITY, VELOCITY), out, x, GROUPS[name]).values()) < tolerance
 
 
@@ -94,26 +75,26 @@ def test_networks_that_pool_by_the_maximum_are_equivariant(name, out, dtype, tol
 @pytest.mark.parametrize("wrong", [((TRACER,), (VORTICITY,)), ((VORTICITY,), (TRACER,)), ((TRACER,), (TRACER,))])
 def test_the_wrong_parity_breaks_every_mirror_and_no_rotation(wrong, pool):
     network = build("D4", *wrong, pool)
-    for g, error in errors(network, (VORTICITY,), (VORTICITY,), noise((VORTICITY,))).items():
+    for g, error in errors(network, (VORTICITY,), (VORTICITY,), noise((VORTICITY,), N)).items():
         assert error > 1e-2 if g.determinant < 0 else error < 1e-10
 
 
 @every_type
 def test_the_plain_network_keeps_nothing(fields):
-    assert min(errors(build("cnn", *fields), *fields, noise(fields[0])).values()) > 1e-2
+    assert min(errors(build("cnn", *fields), *fields, noise(fields[0], N)).values()) > 1e-2
 
 
 @every_type
 @pytest.mark.parametrize("name", ["C2", "C4", "D2"])
 def test_a_smaller_group_keeps_no_more_than_itself(name, fields):
     network = build(name, *fields)
-    for g, error in errors(network, *fields, noise(fields[0])).items():
+    for g, error in errors(network, *fields, noise(fields[0], N)).items():
         assert error < 1e-10 if g in GROUPS[name].elements else error > 1e-2
 
 
 @pytest.mark.parametrize("name", ["D4", "cnn"])
 def test_networks_commute_with_whole_cells(name):
-    network, x = build(name, (VORTICITY,), (VORTICITY,)), noise((VORTICITY,))
+    network, x = build(name, (VORTICITY,), (VORTICITY,)), noise((VORTICITY,), N)
     with torch.no_grad():
         y = network(x)
         for cells in ((1, 0), (0, -3), (5, 7)):
@@ -124,7 +105,7 @@ def test_networks_commute_with_whole_cells(name):
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @pytest.mark.parametrize("name", ["C4", "D4"])
 def test_folding_once_is_the_network(name, pool):
-    network, x = build(name, (VORTICITY,), (VORTICITY,), pool), noise((VORTICITY,))
+    network, x = build(name, (VORTICITY,), (VORTICITY,), pool), noise((VORTICITY,), N)
     folded = network.fold()
     with torch.no_grad():
         assert (folded(folded(x)) - network(network(x))).abs().max() < 1e-13
@@ -140,7 +121,7 @@ def test_folding_once_is_the_network(name, pool):
 @pytest.mark.parametrize("name", [*NAMES, "cnn"])
 def test_every_weight_has_a_finite_gradient_and_a_use(name, fields):
     network = build(name, *fields)
-    (network(noise(fields[0])) * noise(fields[1], seed=1)).sum().backward()
+    (network(noise(fields[0], N)) * noise(fields[1], N, seed=1)).sum().backward()
     for key, weight in network.named_parameters():
         assert weight.grad.isfinite().all(), key
         assert key == "head.bias" or weight.grad.abs().max() > 1e-6, key
