@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,21 @@ def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tup
     dims = (*leading, *(["component"] if field.order else []), "y", "x")
     attrs = {"long_name": field.long_name or field.name, "units": field.units}
     return dims, array, attrs | {"tensor_order": field.order, "parity": field.parity}
+
+
+def derive(
+    dataset: xr.Dataset, name: str, function: Callable[[Tensor, Grid], Tensor], field: FieldSpec
+) -> xr.DataArray:
+    """A new field from the scalar `name`, by a function of (batch, 1, y, x) and the grid, over all other dims alike."""
+    source = dataset[name].transpose(..., "y", "x")
+    values = torch.from_numpy(np.array(source.values))
+    leading = values.shape[:-2]
+    made = function(values.reshape(-1, 1, *values.shape[-2:]), grid_of(dataset)).reshape(
+        *leading, -1, *values.shape[-2:]
+    )
+    dims, array, attrs = _variable(field, made, tuple(map(str, source.dims[:-2])))
+    coords = dict(source.coords) | ({"component": ["x", "y"]} if field.order else {})
+    return xr.DataArray(array, coords, dims, field.name, attrs)
 
 
 def grid_of(dataset: xr.Dataset) -> Grid:

@@ -4,10 +4,11 @@
 Nothing here reads files, knows xarray, or learns.
 """
 
+from solvers.diagnostics import velocity
 from solvers.fields import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, StateSpec
 from solvers.flows import FLOWS, Flow
 from solvers.grid import Grid, resample
-from solvers.navier_stokes import NavierStokes2D, velocity
+from solvers.navier_stokes import NavierStokes2D
 from solvers.resampled import Resampled
 from solvers.stepper import Stepper
 from solvers.symmetry import C1, C2, C4, D1, D2, D4, GROUPS, Element, Group, act, act_on_fields, point_group

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from solvers.diagnostics import velocity_symbol
 from solvers.etdrk import INTEGRATORS, Integrator
 from solvers.fields import FORCING, VORTICITY, StateSpec
 from solvers.grid import Grid
@@ -103,7 +104,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self._linear = linear[:, low]
         advection = torch.stack([-kx * ky, kx**2 - ky**2]) * keep
         self._advection = advection[..., low].to(self.device, self._complex)
-        self._velocity = (_velocity_symbol(grid) * keep)[..., low].to(self.device, self._complex)
+        self._velocity = (velocity_symbol(grid) * keep)[..., low].to(self.device, self._complex)
         rate = linear[:, beyond]
         self._decay_beyond = torch.exp(rate * interval).to(self.device, self._complex)
         driven = torch.where(rate == 0, interval, torch.expm1(rate * interval) / rate.where(rate != 0, 1.0))
@@ -242,21 +243,6 @@ class NavierStokes2D(Stepper[SpectralCarry]):
                 scheme = self.scheme.stack([self._integrator((m,)) for m in key])
             self._integrators[key] = scheme
         return self._integrators[key]
-
-
-def velocity(vorticity: Float[Tensor, "batch 1 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
-    """u = (∂ψ/∂y, −∂ψ/∂x) with ψ̂ = ω̂/k²: components x, y; the mean flow is zero."""
-    spectrum = torch.fft.rfft2(vorticity)
-    return torch.fft.irfft2(_velocity_symbol(grid).to(spectrum) * spectrum, s=grid.n)
-
-
-def _velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
-    """û = i ky ω̂/k², v̂ = −i kx ω̂/k²."""
-    ky, kx = grid.wavenumbers()
-    k2 = ky**2 + kx**2
-    k2[0, 0] = 1.0
-    ky, kx = grid.odd_wavenumbers()
-    return 1j * torch.stack(torch.broadcast_tensors(ky, -kx)) / k2
 
 
 def _divisions(interval: float, dt: float) -> int:
