@@ -1,4 +1,5 @@
-# make demo: simulate, learn, forecast, compare.   make test: every test.   make check: format, lint, types.
+# make demo: simulate, learn, forecast, compare.   make test: every test but those of minutes: make slow.
+# make check: format, lint, types.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
