@@ -1,19 +1,15 @@
-# make demo: simulate, learn, forecast, compare.   make test: every test but those of minutes: make slow.
-# make check: format, lint, types.
+# make demo: simulate, learn, forecast, compare.   make test: every test.   make check: format, lint, types.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow check install clean
+.PHONY: demo test check install clean
 
 demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
-
-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .

@@ -37,7 +37,6 @@ def test_kolmogorov_flow_turns_unstable_where_theory_says(alpha, critical):
     assert growth_rate(0.999 * critical, alpha) < 0 < growth_rate(1.001 * critical, alpha)
 
 
-@pytest.mark.slow
 @PUBLISHED
 def test_the_onset_by_bisection(alpha, critical):
     """Without the published value to begin from."""
