@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import queue
@@ -20,8 +19,6 @@ from fluidsurrogate.progress import Progress
 Job = tuple[Any, ...]
 # A job gets its arguments and a function to report (steps done, note) with.
 Work = Callable[..., None]
-
-log = logging.getLogger("fluidsurrogate")
 
 
 def run_jobs(work: Work, jobs: dict[str, Job], workers: int, total: int, label: str) -> None:

@@ -27,10 +27,10 @@ os.umask(UMASK)
 
 
 @contextmanager
-def locked(folder: Path, timeout: float = 0) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep every other run out of `folder` for the duration; the lock dies with its process."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=timeout)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -37,9 +37,8 @@ def test_observe_sees_every_carry(experiment, trained):
     assert taken == [3, 3, 3, 3]
 
 
+@pytest.mark.parametrize("stepper", ["solver", "surrogate"], indirect=True)  # persistence takes anything
 def test_wrong_shapes_are_refused(stepper):
-    if isinstance(stepper, fs.Persistence):
-        pytest.skip("persistence takes anything")
     with pytest.raises(ValueError, match="state must be"):
         fs.rollout(stepper, torch.zeros(1, 1, 8, 8), 1)
     with pytest.raises(ValueError, match="unknown input 'forcing'"):
