@@ -5,16 +5,33 @@ Nothing here reads files, knows xarray, or learns.
 """
 
 from solvers.diagnostics import velocity
-from solvers.fields import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, StateSpec
-from solvers.flows import FLOWS, Flow
+from solvers.equation import Scalar
+from solvers.fields import (
+    DIFFUSIVITY,
+    DRAG,
+    FORCING,
+    GRAVITY,
+    MEAN_GRADIENT,
+    MEAN_VELOCITY,
+    TEMPERATURE,
+    TRACER,
+    VELOCITY,
+    VISCOSITY,
+    VORTICITY,
+    FieldSpec,
+    StateSpec,
+)  # fmt: skip
+from solvers.flows import FLOWS, Flow, Tracer
 from solvers.grid import Grid, resample
 from solvers.navier_stokes import NavierStokes2D
 from solvers.resampled import Resampled
 from solvers.stepper import Stepper
+from solvers.stirring import Stirring
 from solvers.symmetry import C1, C2, C4, D1, D2, D4, GROUPS, Element, Group, act, act_on_fields, point_group
 
 __all__ = [
-    "C1", "C2", "C4", "D1", "D2", "D4", "FLOWS", "FORCING", "GROUPS", "TRACER", "VELOCITY", "VORTICITY",
-    "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "StateSpec", "Stepper",
-    "act", "act_on_fields", "point_group", "resample", "velocity",
+    "C1", "C2", "C4", "D1", "D2", "D4", "DIFFUSIVITY", "DRAG", "FLOWS", "FORCING", "GRAVITY", "GROUPS", "MEAN_GRADIENT",
+    "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY", "Element", "FieldSpec", "Flow",
+    "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec", "Stepper", "Stirring", "Tracer", "act",
+    "act_on_fields", "point_group", "resample", "velocity",
 ]  # fmt: skip

@@ -1,13 +1,12 @@
 """Exponential time differencing Runge–Kutta for du/dt = L u + N(u), L diagonal and real.
 
-The coefficients are averages over a circle in the complex plane, which avoids the cancellation of their closed forms
-near L Δt = 0. Sources: Cox & Matthews 2002, doi:10.1006/jcph.2002.6995 (eq. 22 and 26–29); Kassam & Trefethen 2005,
-doi:10.1137/S1064827502410633 (eq. 2.4–2.5 and section 3).
+The coefficients are combinations of φ_j(z) = Σ_m z^m / (m + j)!, z = L Δt, whose closed forms cancel near z = 0: there
+the series is summed instead. Sources: Cox & Matthews 2002, doi:10.1006/jcph.2002.6995 (eq. 22 and 26–29); Kassam &
+Trefethen 2005, doi:10.1137/S1064827502410633 (eq. 2.4–2.5 and section 3).
 """
 
 from __future__ import annotations
 
-import cmath
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ class Integrator(ABC):
     @classmethod
     @abstractmethod
     def from_linear(cls, linear: Tensor, dt: float) -> Integrator:
-        """Coefficients for L = `linear` (float64) and the inner step `dt`, in float64."""
+        """Coefficients for L = `linear` (float64) and the inner step `dt`, in float64; differentiable."""
 
     @abstractmethod
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
@@ -57,8 +56,10 @@ class ETDRK2(Integrator):
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK2:
-        phi1, phi2 = _contour_means(linear * dt, lambda z, e: [(e - 1) / z, (e - 1 - z) / z**2])
-        return cls([torch.exp(linear * dt), dt * phi1, dt * phi2])
+        z = linear * dt
+        phi1 = _stable(z, [1], lambda z, e: (e - 1) / z)
+        phi2 = _stable(z, [0, 1], lambda z, e: (e - 1 - z) / z**2)
+        return cls([torch.exp(z), dt * phi1, dt * phi2])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         decay, first, second = self.coefficients
@@ -74,16 +75,12 @@ class ETDRK4(Integrator):
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK4:
-        averaged = _contour_means(
-            linear * dt,
-            lambda z, e: [
-                (torch.exp(z / 2) - 1) / z,
-                (-4 - z + e * (4 - 3 * z + z**2)) / z**3,
-                2 * (2 + z + e * (z - 2)) / z**3,
-                (-4 - 3 * z - z**2 + e * (4 - z)) / z**3,
-            ],
-        )
-        return cls([torch.exp(linear * dt), torch.exp(linear * dt / 2), *(dt * mean for mean in averaged)])
+        z = linear * dt
+        q = 0.5 * _stable(z / 2, [1], lambda z, e: (e - 1) / z)
+        f1 = _stable(z, [1, -3, 4], lambda z, e: (-4 - z + e * (4 - 3 * z + z**2)) / z**3)
+        f2 = _stable(z, [0, 2, -4], lambda z, e: 2 * (2 + z + e * (z - 2)) / z**3)
+        f3 = _stable(z, [0, -1, 4], lambda z, e: (-4 - 3 * z - z**2 + e * (4 - z)) / z**3)
+        return cls([torch.exp(z), torch.exp(z / 2), *(dt * f for f in (q, f1, f2, f3))])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
         decay, half, q, f1, f2, f3 = self.coefficients
@@ -99,14 +96,13 @@ class ETDRK4(Integrator):
 INTEGRATORS: dict[int, type[Integrator]] = {scheme.order: scheme for scheme in (ETDRK2, ETDRK4)}
 
 
-def _contour_means(
-    z: Tensor, functions: Callable[[Tensor, Tensor], list[Tensor]], points: int = 32
-) -> tuple[Tensor, ...]:
-    """Means of functions of (z, e^z), real on the real axis, over the unit circle around each real z: over its upper
-    half, since the lower is its mirror image. Point by point, so that memory is that of a few arrays of z's shape."""
-    sums: list[Tensor] = []
-    for i in range(points):
-        around = z + cmath.exp(1j * math.pi * (i + 0.5) / points)
-        values = [value.real / points for value in functions(around, torch.exp(around))]
-        sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
-    return tuple(sums)
+def _stable(z: Tensor, weights: Sequence[float], closed: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Σ_j weights_j φ_j(z), j = 1, 2, …: by its closed form, a function of (z, e^z), where |z| ≥ 1, else by its
+    series."""
+    series = [sum(w / math.factorial(m + j) for j, w in enumerate(weights, 1)) for m in range(19)]
+    small = z.abs() < 1
+    near, far = torch.where(small, z, 0.0), torch.where(small, 1.0, z)  # neither branch spoils the other's gradient
+    total = torch.full_like(z, series[-1])
+    for coefficient in series[-2::-1]:
+        total = total * near + coefficient
+    return torch.where(small, total, closed(far, torch.exp(far)))

@@ -83,10 +83,16 @@ class Grid:
         my = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64).abs().round()
         return my[:, None], torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64).round()[None, :]
 
-    def retained(self) -> Bool[Tensor, "ny kx"]:
-        """The two-thirds rule: modes with |m| ≤ (n − 1) // 3 on each axis, whose products alias onto none of them."""
+    @property
+    def most_modes(self) -> tuple[int, int]:
+        """The two-thirds rule: with |m| ≤ (n − 1) // 3 on each axis, products alias onto none of these modes."""
+        return (self.n[0] - 1) // 3, (self.n[1] - 1) // 3
+
+    def retained(self, modes: tuple[int, int] | None = None) -> Bool[Tensor, "ny kx"]:
+        """Which modes have |my| and |mx| of at most `modes`; by default all that the two-thirds rule allows."""
         my, mx = self.modes()
-        return (my <= (self.n[0] - 1) // 3) & (mx <= (self.n[1] - 1) // 3)
+        most_y, most_x = modes or self.most_modes
+        return (my <= most_y) & (mx <= most_x)
 
 
 def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> Float[Tensor, "*batch y2 x2"]:
@@ -111,22 +117,26 @@ def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> 
 
 
 def sample_modes(coefficients: Tensor, grid: Grid) -> Float[Tensor, "batch y x"]:
-    """Evaluate Σ_m a_m exp(i k_m·x) at the cell centres, for any grid that resolves the modes.
+    """Evaluate Σ_m a_m exp(i k_m·x) at the cell centres, for any grid that resolves the modes: see `place_modes`."""
+    return torch.fft.irfft2(place_modes(coefficients, grid), s=grid.n, norm="forward")
+
+
+def place_modes(coefficients: Tensor, grid: Grid) -> Tensor:
+    """The half spectrum (batch, ny, nx // 2 + 1), normalised "forward", of Σ_m a_m exp(i k_m·x) at the cell centres.
 
     `coefficients` (batch, 2M + 1, K + 1), complex: my = −M … M, mx = 0 … K. The modes with mx < 0 are the complex
     conjugates, those of the column mx = 0 must already be. Raises ValueError where the two-thirds rule of the grid does
-    not retain them all: a solver would let the others decay and not move them.
+    not retain them all: a solver would drop the others.
     """
     batch, rows, columns = coefficients.shape
     my, mx = rows // 2, columns - 1
-    if my > (grid.n[0] - 1) // 3 or mx > (grid.n[1] - 1) // 3:
+    if my > grid.most_modes[0] or mx > grid.most_modes[1]:
         raise ValueError(f"grid of n = {_show(grid.n)} is too coarse for modes up to ({my}, {mx}); take a larger n")
     out = coefficients.new_zeros(batch, grid.n[0], grid.n[1] // 2 + 1)
     out[:, : my + 1, : mx + 1] = coefficients[:, my:]
     out[:, grid.n[0] - my :, : mx + 1] = coefficients[:, :my]
     ky, kx = grid.wavenumbers()
-    phase = torch.exp(0.5j * (ky * grid.spacing[0] + kx * grid.spacing[1])).to(coefficients)
-    return torch.fft.irfft2(out * phase, s=grid.n, norm="forward")
+    return out * torch.exp(0.5j * (ky * grid.spacing[0] + kx * grid.spacing[1])).to(coefficients)
 
 
 def _centre_phase(target: Grid, source: Grid) -> Tensor:

@@ -1,61 +1,76 @@
-"""The incompressible Navier–Stokes equations in two dimensions, pseudo-spectral, in vorticity form."""
+"""The incompressible Navier–Stokes equations in two dimensions, pseudo-spectral, in vorticity form: a Stepper."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from solvers.diagnostics import velocity_symbol
+from solvers import fields as known
+from solvers.equation import Equation, Pair, Scalar, Spectrum, Terms
 from solvers.etdrk import INTEGRATORS, Integrator
-from solvers.fields import FORCING, VORTICITY, StateSpec
+from solvers.fields import VORTICITY, StateSpec
 from solvers.grid import Grid
 from solvers.stepper import Inputs, State, Stepper
+from solvers.stirring import Stirring
 
-Spectrum = Complex[Tensor, "batch 1 ky kx"]  # the columns kx ≥ 0 that hold retained modes
-Beyond = Complex[Tensor, "batch 1 ky beyond"]
 MAX_SUBSTEPS = 100_000
 MAX_HALVINGS = 12
 CACHE_CELLS = 2**17
+PARAMETERS = {f.name: f for f in (known.VISCOSITY, known.DRAG, known.DIFFUSIVITY)}
+TERMS = {f.name: f for f in (known.FORCING, known.GRAVITY, known.MEAN_GRADIENT, known.MEAN_VELOCITY)}
 
 
 @dataclass(frozen=True)
 class SpectralCarry:
-    """Between two intervals: ω̂ and f̂ (None where unforced) in the columns of the half spectrum that hold retained
-    modes; the columns beyond them, which only decay and are driven; and the numbers of inner steps that each trajectory
-    takes in the interval to come and took in the one behind it."""
+    """Between two intervals: the spectrum of the state in the columns that hold retained modes, what each trajectory's
+    equation is made of, the intervals done, the seeds of its noise; the inner steps that each trajectory takes between
+    two kicks in the interval to come, and took in the one behind it, where `injected` (batch, 2) is the energy and
+    enstrophy that the kicks fed."""
 
-    vorticity: Spectrum
-    forcing: Tensor | None
-    beyond: Beyond
-    drive: Tensor | None
+    spectrum: Spectrum
+    terms: Terms
     substeps: tuple[int, ...]
     taken: tuple[int, ...] = ()
+    clock: int = 0
+    seeds: tuple[int, ...] = ()
+    injected: Tensor | None = None
+    coefficients: dict[tuple[int, int], Integrator] = field(default_factory=dict)
 
 
 @final
 class NavierStokes2D(Stepper[SpectralCarry]):
-    """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on a periodic rectangle, with ω = ∂v/∂x − ∂u/∂y, ∇²ψ = −ω, u = (∂ψ/∂y, −∂ψ/∂x).
+    """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on a periodic rectangle, and what `solvers.equation` adds to it.
 
-    Advection is the four-transform flux form −u·∇ω = ∂x∂y(u² − v²) − (∂xx − ∂yy)(uv), dealiased by the two-thirds
-    rule; ν and μ are exact through ETDRK (see `solvers.etdrk`). Called on a state (batch, 1, y, x) it gives the state
-    one `interval` later. Differentiable with respect to state and forcing.
+    Linear decay is exact through ETDRK (see `solvers.etdrk`). Called on a state (batch, component, y, x), vorticity
+    and then the scalar if there is one, it gives the state one `interval` later. Modes beyond the retained ones are
+    dropped. Differentiable with respect to state and inputs.
 
     Args:
         viscosity: ν ≥ 0 [length²/time].
         interval: time between two stored states.
-        dt: the inner time step, which must divide `interval`; None: for each trajectory the longest that divides it
-            and keeps Δt · max(|u|/Δx + |v|/Δy) below the scheme's bound, looked at once an interval. A trajectory
-            that outgrows its bound within the interval is done again from the interval's start with halved steps, so
-            none depends on its neighbours in the batch.
+        dt: the inner time step, which must divide `interval` (or the time between two kicks); None: for each trajectory
+            the longest that divides it and keeps Δt · max(|u|/Δx + |v|/Δy) below the scheme's bound, looked at once an
+            interval. The trajectories that outgrow their bound within the interval, and only they, are done again from
+            the interval's start with halved steps, so none depends on its neighbours in the batch.
         drag: μ ≥ 0 [1/time].
         forcing: f, a pseudoscalar (y, x), the default of the input `forcing`; None: unforced.
+        scalar: what is carried beside the vorticity, with its diffusivity, mean gradient and gravity.
+        mean_velocity: U as (x, y); None: 0.
+        stirring: random forcing; the seeds come with `start`.
+        plates: the box is a layer between free-slip plates at y = 0 and half its height, and its mirror image: all
+            fields are kept odd about the plates.
+        varying: which of viscosity, drag and diffusivity are inputs, one value a trajectory, the given ones their
+            defaults. Forcing, gravity, mean gradient and mean velocity are inputs wherever they are given.
+        modes: retained mode numbers (my, mx); None: all that the two-thirds rule allows.
         order: 4 (ETDRK4) or 2 (ETDRK2).
+        checkpoint_every: with gradients, keep only every so many inner steps in memory and compute the others again.
 
     Raises:
         ValueError: for values out of range, a `dt` that does not divide `interval`, or a flow that would need more
@@ -73,11 +88,19 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         dt: float | None = None,
         drag: float = 0.0,
         forcing: Float[Tensor, "y x"] | None = None,
+        scalar: Scalar | None = None,
+        mean_velocity: Pair | None = None,
+        stirring: Stirring | None = None,
+        plates: bool = False,
+        varying: Sequence[str] = (),
+        modes: tuple[int, int] | None = None,
         order: int = 4,
+        checkpoint_every: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
-        for name, value in (("viscosity", viscosity), ("drag", drag)):
+        numbers = {"viscosity": viscosity, "drag": drag} | ({"diffusivity": scalar.diffusivity} if scalar else {})
+        for name, value in numbers.items():
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} must be finite and at least 0 (got {value})")
         if not math.isfinite(interval) or interval <= 0:
@@ -86,163 +109,226 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             raise ValueError(f"order must be one of {sorted(INTEGRATORS)} (got {order})")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be float32 or float64 (got {dtype})")
-        self.fixed_substeps = None if dt is None else _divisions(interval, dt)
-        self.grid, self.viscosity, self.drag = grid, float(viscosity), float(drag)
+        if forcing is not None and tuple(forcing.shape) != grid.n:
+            raise ValueError(f"forcing must be {grid.n}; got {tuple(forcing.shape)}")
+        if modes is not None and not all(1 <= m <= most for m, most in zip(modes, grid.most_modes, strict=True)):
+            raise ValueError(f"modes must be from 1 to {grid.most_modes} on this grid (got {modes})")
+        if unknown := [name for name in varying if name not in numbers]:
+            raise ValueError(f"varying: {unknown[0]!r} is none of {', '.join(numbers)}")
+        if checkpoint_every is not None and checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 (got {checkpoint_every})")
+        self.grid, self.viscosity, self.drag, self.scalar = grid, float(viscosity), float(drag), scalar
         self.dt, self.dtype, self.device = dt, dtype, torch.device(device or "cpu")
-        self.scheme = INTEGRATORS[order]
-        self.spec = StateSpec(grid, (VORTICITY,), float(interval), (FORCING,) if forcing is not None else ())
-        self.forcing = None if forcing is None else forcing.to(self.device, dtype)
-        if self.forcing is not None and tuple(self.forcing.shape) != grid.n:
-            raise ValueError(f"forcing must be {grid.n}; got {tuple(self.forcing.shape)}")
+        self.scheme, self.stirring, self.checkpoint_every = INTEGRATORS[order], stirring, checkpoint_every
+        self.slots = stirring.slots(interval) if stirring else 1
+        self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
+        self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
+        defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
+        self._defaults = {
+            name: value.to(self.device, dtype if name == "forcing" else torch.float64)
+            for name, value in defaults.items()
+        }
+        state = (VORTICITY,) if scalar is None else (VORTICITY, scalar.field)
+        inputs = [f for name, f in TERMS.items() if name in self._defaults]
+        inputs += [f for name, f in PARAMETERS.items() if name in varying]
+        fields = tuple(replace(f, wall=-1) if plates else f for f in state)
+        self.spec = StateSpec(grid, fields, float(interval), tuple(inputs))
+        self._coefficients: dict[tuple[int, int], Integrator] = {}
 
-        ky, kx = grid.wavenumbers()
-        linear = -self.viscosity * (ky**2 + kx**2) - self.drag
-        # A third of the columns hold no retained mode: nothing is transformed or multiplied there within an interval.
-        self._columns = (grid.n[1] - 1) // 3 + 1
-        low, beyond, keep = slice(self._columns), slice(self._columns, None), grid.retained()
-        self._complex = torch.complex128 if dtype == torch.float64 else torch.complex64
-        self._linear = linear[:, low]
-        advection = torch.stack([-kx * ky, kx**2 - ky**2]) * keep
-        self._advection = advection[..., low].to(self.device, self._complex)
-        self._velocity = (velocity_symbol(grid) * keep)[..., low].to(self.device, self._complex)
-        rate = linear[:, beyond]
-        self._decay_beyond = torch.exp(rate * interval).to(self.device, self._complex)
-        driven = torch.where(rate == 0, interval, torch.expm1(rate * interval) / rate.where(rate != 0, 1.0))
-        self._drive_beyond = driven.to(self.device, self._complex)
-        self._integrators: dict[tuple[int, ...], Integrator] = {}
+    @property
+    def forcing(self) -> Float[Tensor, "y x"] | None:
+        """f as given; None where unforced."""
+        return self._defaults["forcing"][0, 0] if "forcing" in self._defaults else None
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SpectralCarry:
-        """Transform `state` once; `inputs["forcing"]` (batch, 1, y, x) replaces the solver's own forcing."""
-        given = dict(inputs or {})
-        if self.forcing is not None and "forcing" not in given:
-            given["forcing"] = self.forcing.expand(len(state), 1, *self.grid.n)
-        self.spec.check(state, given)
-        vorticity, beyond = self._split(torch.fft.rfft2(state.to(self.device, self.dtype)))
-        forcing = drive = None
-        if self.spec.inputs:
-            forcing, drive = self._split(torch.fft.rfft2(given["forcing"].to(self.device, self.dtype)))
-            drive = self._drive_beyond * drive
-        return SpectralCarry(vorticity, forcing, beyond, drive, self._plan(vorticity))
+        """Transform `state` once. `inputs` replace the solver's own values by one a trajectory; `seeds` are those of
+        the stirring, 0, 1, 2, … where none are given."""
+        given, batch = dict(inputs or {}), len(state)
+        own = {f.name: self._defaults[f.name].expand(batch, -1, *f.extent(self.grid)) for f in self.spec.inputs}
+        self.spec.check(state, own | given)
+        for name in PARAMETERS.keys() & given.keys():
+            if not bool((given[name] >= 0).all()):
+                raise ValueError(f"input {name!r} must be at least 0 for every trajectory")
+        double = {name: v.to(self.device, torch.float64) for name, v in given.items() if name != "forcing"}
+        terms = self._equation.terms(**{**self._defaults, **given, **double})
+        if seeds is not None and len(seeds) != batch:
+            raise ValueError(f"seeds must be one a trajectory, {batch} (got {len(seeds)})")
+        spectrum = self._bounded_by_plates(self._equation.spectrum(state))
+        seeds = tuple(range(batch) if seeds is None else seeds) if self.stirring else ()
+        carry = SpectralCarry(spectrum, terms, (), seeds=seeds)
+        if len(terms.linear) == 1 and not terms.linear.requires_grad:
+            carry = replace(carry, coefficients=self._coefficients)  # the same for every rollout
+        return replace(carry, substeps=self._plan(carry))
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
         """One stored interval; with `dt=None` the host reads the device once."""
-        beyond = self._decay_beyond * carry.beyond
-        beyond = beyond if carry.drive is None else beyond + carry.drive
+        batch = len(carry.spectrum)
+        kicks = self._kicks(carry)
         if self.fixed_substeps:
-            vorticity, _ = self._integrate(carry.vorticity, carry.forcing, carry.substeps, watch=False)
-            return SpectralCarry(vorticity, carry.forcing, beyond, carry.drive, carry.substeps, carry.substeps)
-        vorticity, substeps = carry.vorticity, carry.substeps
-        pending = [True] * len(substeps)
+            everyone = range(batch)
+            spectrum, _, injected = self._integrate(carry, everyone, carry.substeps, kicks, watch=False)
+            spectrum = self._bounded_by_plates(spectrum)
+            return replace(carry, spectrum=spectrum, taken=carry.substeps, clock=carry.clock + 1, injected=injected)
+        spectrum, injected, substeps = carry.spectrum, carry.spectrum.real.new_zeros(batch, 2).double(), carry.substeps
+        pending, rates = list(range(batch)), [0.0] * batch
         for halvings in range(MAX_HALVINGS + 1):
-            taken = substeps
-            attempt, rate = self._integrate(carry.vorticity, carry.forcing, taken, watch=True)
-            if all(pending):
-                vorticity = attempt
-            else:
-                again = torch.tensor(pending, device=self.device)[:, None, None, None]
-                vorticity = torch.where(again, attempt, vorticity)
-            seen, final = torch.stack([rate, self._rate(vorticity)]).tolist()
-            pending = [not self._kept_bound(m, rates) for m, *rates in zip(taken, seen, final, strict=True)]
-            if not any(pending):
+            attempt, met, fed = self._integrate(carry, pending, substeps, kicks, watch=True)
+            attempt = self._bounded_by_plates(attempt)
+            which = torch.tensor(pending, device=self.device)
+            spectrum = attempt if len(pending) == batch else spectrum.index_copy(0, which, attempt)
+            injected = fed if len(pending) == batch else injected.index_copy(0, which, fed)
+            seen, final = torch.stack([met, self._rate(attempt, carry.terms.of(which))]).tolist()
+            for trajectory, rate in zip(pending, final, strict=True):
+                rates[trajectory] = rate
+            kept = [self._kept_bound(substeps[i], both) for i, *both in zip(pending, seen, final, strict=True)]
+            pending = [i for i, good in zip(pending, kept, strict=True) if not good]
+            if not pending:
                 break
             if halvings == MAX_HALVINGS:
                 raise ValueError(
-                    f"the flow outgrows its inner steps even after {halvings} halvings, to {max(taken)} an interval: "
-                    "shorten the interval, lower the speeds or the forcing"
+                    f"the flow outgrows its inner steps even after {halvings} halvings, to {max(substeps)} an "
+                    "interval: shorten the interval, lower the speeds or the forcing"
                 )
-            substeps = tuple(_bounded(2 * m if p else m) for m, p in zip(taken, pending, strict=True))
-        return SpectralCarry(vorticity, carry.forcing, beyond, carry.drive, self._substeps(final), taken)
+            substeps = tuple(_bounded(2 * m if i in pending else m) for i, m in enumerate(substeps))
+        return replace(carry, spectrum=spectrum, substeps=self._substeps(rates), taken=substeps,
+                       clock=carry.clock + 1, injected=injected)  # fmt: skip
 
     def state(self, carry: SpectralCarry) -> State:
-        """ω (batch, 1, y, x)."""
-        return torch.fft.irfft2(torch.cat([carry.vorticity, carry.beyond], dim=-1), s=self.grid.n)
+        """ω, and θ where there is one: (batch, component, y, x)."""
+        return self._equation.field(carry.spectrum)
 
-    def _split(self, spectrum: Complex[Tensor, "batch 1 ky half"]) -> tuple[Spectrum, Beyond]:
-        return spectrum[..., : self._columns], spectrum[..., self._columns :]
+    def _bounded_by_plates(self, spectrum: Spectrum) -> Spectrum:
+        return self._equation.odd(spectrum) if self.spec.fields[0].wall else spectrum
 
-    def _integrate(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
-        """The interval in substeps[b] inner steps; with `watch` also the largest |u|/Δx + |v|/Δy that was met.
+    def _kicks(self, carry: SpectralCarry) -> Tensor | None:
+        if self.stirring is None:
+            return None
+        kicks = self.stirring.kicks(self.grid, carry.seeds, carry.clock, self.spec.interval)
+        return kicks[..., : self._equation.columns].to(self.device, self._equation.complex, non_blocking=True)
+
+    # -- the inner steps
+
+    def _integrate(
+        self, carry: SpectralCarry, which: Sequence[int], substeps: Sequence[int], kicks: Tensor | None, watch: bool
+    ) -> tuple[Spectrum, Tensor, Tensor]:
+        """The interval of the trajectories `which`, substeps[b] inner steps between two kicks; with `watch` also the
+        largest |u|/Δx + |v|/Δy that was met; and what the kicks fed.
 
         On a CPU a few trajectories at a time, so many that their fields stay in the cache.
         """
-        size = max(1, CACHE_CELLS // math.prod(self.grid.n)) if self.device.type == "cpu" else len(w)
-        if len(w) <= size:
-            return self._integrate_together(w, forcing, substeps, watch)
-        cuts = [slice(i, i + size) for i in range(0, len(w), size)]
-        parts = [
-            self._integrate_together(w[cut], None if forcing is None else forcing[cut], substeps[cut], watch)
-            for cut in cuts
-        ]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        size = max(1, CACHE_CELLS // math.prod(self.grid.n)) if self.device.type == "cpu" else len(which)
+        parts = []
+        for first in range(0, len(which), size):
+            some = list(which[first : first + size])
+            every = len(some) == len(carry.spectrum)
+            index = slice(None) if every else torch.tensor(some, device=self.device)
+            integrator = self._integrator(carry, some, [substeps[i] for i in some])
+            parts.append(
+                self._integrate_together(
+                    carry.spectrum[index], carry.terms if every else carry.terms.of(index), integrator,
+                    [substeps[i] for i in some], None if kicks is None else kicks[index], watch,
+                )
+            )  # fmt: skip
+        if len(parts) == 1:
+            return parts[0]
+        spectrum, rate, injected = (torch.cat(column) for column in zip(*parts, strict=True))
+        return spectrum, rate, injected
 
-    def _integrate_together(self, w: Spectrum, forcing: Tensor | None, substeps: tuple[int, ...], watch: bool):
-        integrator = self._integrator(substeps)
-        uneven = min(substeps) < max(substeps)
-        rate = torch.zeros(len(substeps), dtype=self.dtype, device=self.device)
+    def _integrate_together(
+        self, w: Spectrum, terms: Terms, integrator: Integrator, substeps: list[int], kicks: Tensor | None, watch: bool
+    ) -> tuple[Spectrum, Tensor, Tensor]:
+        rate = torch.zeros(len(w), dtype=self.dtype, device=self.device)
+        injected = torch.zeros(len(w), 2, dtype=torch.float64, device=self.device)
+        most, uneven = max(substeps), min(substeps) < max(substeps)
+        counts = torch.tensor(substeps, device=self.device)[:, None, None, None] if uneven else None
 
-        def tendency(w: Tensor) -> Tensor:
-            return self._tendency(self._velocities(w), forcing)
+        def steps(w: Spectrum, rate: Tensor, first: int, last: int) -> tuple[Spectrum, Tensor]:
+            for i in range(first, last):
+                uvs = self._equation.fields(w, terms)
+                if watch:
+                    rate = torch.maximum(rate, self._equation.rate(uvs, terms))
+                after = integrator.step(
+                    w,
+                    self._equation.explicit(w, uvs, terms),
+                    lambda a: self._equation.explicit(a, self._equation.fields(a, terms), terms),
+                )
+                w = after if counts is None else torch.where(counts > i, after, w)
+            return w, rate
 
-        for i in range(max(substeps)):
-            uv = self._velocities(w)
-            if watch:
-                rate = torch.maximum(rate, self._rate_of(uv))
-            following = integrator.step(w, self._tendency(uv, forcing), tendency)
-            if uneven:
-                active = torch.tensor([i < m for m in substeps], device=self.device)[:, None, None, None]
-                following = torch.where(active, following, w)
-            w = following
-        return w, rate
+        chunk = self.checkpoint_every if self.checkpoint_every and torch.is_grad_enabled() else most
+        for slot in range(self.slots):
+            for first in range(0, most, max(chunk, 1)):
+                last = min(first + chunk, most)
+                if chunk < most:
+                    w, rate = checkpoint(steps, w, rate, first, last, use_reentrant=False)
+                else:
+                    w, rate = steps(w, rate, first, last)
+            if kicks is not None:
+                kicked = torch.cat([w[:, :1] + kicks[:, slot, None], w[:, 1:]], dim=1)
+                injected = injected + self._equation.quadratic(kicked + w, kicked - w)
+                w = kicked
+        return w, rate, injected
 
-    def _velocities(self, w: Spectrum) -> Float[Tensor, "batch 2 y x"]:
-        # Along y only where there is something; along x `irfft` fills the missing columns with zeros.
-        return torch.fft.irfft(torch.fft.ifft(self._velocity * w, dim=-2), n=self.grid.n[1])
+    # -- how many of them
 
-    def _tendency(self, uv: Float[Tensor, "batch 2 y x"], forcing: Tensor | None) -> Spectrum:
-        u, v = uv.unbind(1)
-        products = torch.stack([(u + v) * (u - v), u * v], dim=1)
-        products = torch.fft.fft(torch.fft.rfft(products)[..., : self._columns], dim=-2)
-        first, second = self._advection
-        advection = torch.addcmul(first * products[:, :1], second, products[:, 1:])
-        return advection if forcing is None else advection + forcing
+    def _rate(self, w: Spectrum, terms: Terms) -> Float[Tensor, " batch"]:
+        w = w.detach()
+        return self._equation.rate(self._equation.fields(w, terms), terms)
 
-    def _rate_of(self, uv: Float[Tensor, "batch 2 y x"]) -> Float[Tensor, " batch"]:
-        dy, dx = self.grid.spacing
-        speed = uv.detach().abs()
-        return (speed[:, 0] / dx + speed[:, 1] / dy).amax((-2, -1))
-
-    def _rate(self, w: Spectrum) -> Float[Tensor, " batch"]:
-        return self._rate_of(self._velocities(w.detach()))
-
-    def _plan(self, w: Spectrum) -> tuple[int, ...]:
-        return (self.fixed_substeps,) * len(w) if self.fixed_substeps else self._substeps(self._rate(w).tolist())
+    def _plan(self, carry: SpectralCarry) -> tuple[int, ...]:
+        batch = len(carry.spectrum)
+        if self.fixed_substeps:
+            return (self.fixed_substeps,) * batch
+        return self._substeps(self._rate(carry.spectrum, carry.terms).tolist())
 
     def _substeps(self, rates: Sequence[float]) -> tuple[int, ...]:
-        """Inner steps for one interval at the given advection rates; none where a rate is not finite, nor the state."""
-        wanted = (r * self.spec.interval / self.scheme.cfl if math.isfinite(r) else None for r in rates)
+        """Inner steps between two kicks at the given advection rates; none where a rate is not finite, nor the
+        state."""
+        wanted = (r * self.spec.interval / self.slots / self.scheme.cfl if math.isfinite(r) else None for r in rates)
         return tuple(0 if w is None else _bounded(max(1, math.ceil(w))) for w in wanted)
 
     def _kept_bound(self, substeps: int, rates: Sequence[float]) -> bool:
         """Whether the advection rates that were met allow the steps that were taken: planned for the rate at the start,
         a growth of a tenth within the interval is harmless. A step so long that it overflowed is too long as well."""
-        limit = 1.1 * self.scheme.cfl * substeps / self.spec.interval
+        limit = 1.1 * self.scheme.cfl * substeps * self.slots / self.spec.interval
         return substeps == 0 or all(rate <= limit for rate in rates)
 
-    def _integrator(self, substeps: tuple[int, ...]) -> Integrator:
-        """The scheme for one number of inner steps a trajectory; equal numbers share one set of coefficients."""
-        key = (substeps[0],) if min(substeps) == max(substeps) else substeps
-        if key not in self._integrators:
-            if len(key) == 1:
-                # Kept for good: an interval has few numbers of steps, and each costs a contour integral.
-                linear = self._linear[None, None]
-                scheme = self.scheme.from_linear(linear, self.spec.interval / max(key[0], 1))
-                scheme = scheme.to(self.device, self._complex)
-            else:
-                for old in [k for k in self._integrators if len(k) > 1]:
-                    del self._integrators[old]
-                scheme = self.scheme.stack([self._integrator((m,)) for m in key])
-            self._integrators[key] = scheme
-        return self._integrators[key]
+    def _integrator(self, carry: SpectralCarry, which: Sequence[int], substeps: Sequence[int]) -> Integrator:
+        """The scheme for these trajectories; equal numbers of steps share one set of coefficients where decay rates
+        do."""
+        shared = len(carry.terms.linear) == 1
+        keys = [(0 if shared else i, m) for i, m in zip(which, substeps, strict=True)]
+        if len(set(keys)) == 1:
+            return self._coefficients_of(carry, keys[0])
+        return self.scheme.stack([self._coefficients_of(carry, key) for key in keys])
+
+    def _coefficients_of(self, carry: SpectralCarry, key: tuple[int, int]) -> Integrator:
+        if key in carry.coefficients:
+            return carry.coefficients[key]
+        trajectory, substeps = key
+        step = self.spec.interval / self.slots / max(substeps, 1)
+        linear = carry.terms.linear[trajectory : trajectory + 1]
+        made = self.scheme.from_linear(linear, step).to(self.device, self._equation.complex)
+        if not linear.requires_grad:
+            carry.coefficients[key] = made
+        return made
+
+
+def inputs_for_one(
+    numbers: Mapping[str, float],
+    forcing: Float[Tensor, "y x"] | None = None,
+    scalar: Scalar | None = None,
+    mean_velocity: Pair | None = None,
+) -> dict[str, Tensor]:
+    """Every term that there is as a solver's input for one trajectory: (1, component, 1, 1), the forcing (1, 1, y, x);
+    float64 on the CPU."""
+    vectors = {"mean_velocity": mean_velocity}
+    if scalar is not None:
+        vectors |= {"mean_gradient": scalar.mean_gradient, "gravity": scalar.gravity}
+    values = {name: [value] for name, value in numbers.items()}
+    values |= {name: list(vector) for name, vector in vectors.items() if vector is not None}
+    tensors = {name: torch.tensor(v, dtype=torch.float64)[None, :, None, None] for name, v in values.items()}
+    return tensors if forcing is None else tensors | {"forcing": forcing.double()[None, None]}
 
 
 def _divisions(interval: float, dt: float) -> int:

@@ -25,7 +25,8 @@ class Resampled(Stepper[Carry]):
         """Begin at a state on this stepper's grid."""
         self.spec.check(state, inputs)
         here, there = self.spec.grid, self.stepper.spec.grid
-        moved = None if inputs is None else {name: resample(value, here, there) for name, value in inputs.items()}
+        uniform = {field.name for field in self.spec.inputs if field.uniform}
+        moved = {k: v if k in uniform else resample(v, here, there) for k, v in (inputs or {}).items()}
         return self.stepper.start(resample(state, here, there), moved, seeds)
 
     def advance(self, carry: Carry) -> Carry:

@@ -106,6 +106,16 @@ def point_group(grid: Grid) -> Group:
     return D4 if grid.is_square else D2
 
 
+def stabiliser(group: Group, vectors: Sequence[tuple[float, float]]) -> Group:
+    """The subgroup whose elements leave these vectors (x, y) as they are; named as in `GROUPS` where it is one."""
+    kept = tuple(
+        g for g in group if all(a * x + b * y == x and c * x + d * y == y
+                                for (a, b), (c, d) in [g.matrix] for x, y in vectors)
+    )  # fmt: skip
+    found = [known for known in GROUPS.values() if set(known.elements) == set(kept)]
+    return found[0] if found else Group(" and ".join(g.name for g in kept), kept)
+
+
 def move(array: Float[Tensor, "*batch y x"], g: Element) -> Float[Tensor, "*batch y2 x2"]:
     """f(x) → f(g⁻¹ x), positions only, about the middle of the last two axes."""
     (a, b), (c, d) = g.matrix

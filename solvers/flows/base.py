@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from solvers.equation import Pair, Scalar
 from solvers.grid import Grid
-from solvers.navier_stokes import NavierStokes2D
-from solvers.symmetry import Group
+from solvers.navier_stokes import NavierStokes2D, inputs_for_one
+from solvers.stirring import Stirring
+from solvers.symmetry import Group, stabiliser
 
 FLOWS: dict[str, type[Flow]] = {}
 
@@ -32,40 +34,81 @@ def flow(kind: str) -> Callable[[type[Flow]], type[Flow]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(ABC):
-    """Parameters, starts, forcing and symmetries of a flow.
+    """Parameters, starts, terms and symmetries of a flow.
 
     Attributes:
         viscosity: ν > 0 [length²/time].
         drag: μ ≥ 0 [1/time].
+        mean_velocity: U, a uniform velocity (x, y) that carries everything along.
         spin_up: time that the solver runs before the first stored state, so that the start is a real flow.
     """
 
     viscosity: float
     drag: float = 0.0
+    mean_velocity: Pair = (0.0, 0.0)
     spin_up: float = 0.0
 
     kind: ClassVar[str]
+    plates: ClassVar[bool] = False  # a layer between two plates and its mirror image: see `FieldSpec.wall`
 
     def __post_init__(self) -> None:
         require_positive(viscosity=self.viscosity)
         require_non_negative(drag=self.drag, spin_up=self.spin_up)
+        require_finite(mean_velocity=self.mean_velocity)
 
     @abstractmethod
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch component y x"]:
         """One start a seed, float64, the same function of space on every grid that resolves it."""
 
     @property
-    @abstractmethod
     def group(self) -> Group:
-        """The point group about the centre of a square box that flow and forcing keep."""
+        """The point group about the centre of a square box that the flow keeps, its forcing, gravity and whatever else
+        is an input staying as they are: `symmetry`, less what moves one of the flow's vectors."""
+        scalar = self.scalar
+        vectors = [self.mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
+        return stabiliser(self.symmetry, [v for v in vectors if v is not None])
+
+    @property
+    @abstractmethod
+    def symmetry(self) -> Group:
+        """The point group of the equation's other terms: the forcing, the plates; of a stirred flow, in the mean."""
 
     def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
-        """Which shifts by (i, j) whole cells along (y, x) flow and forcing keep: all, unless overridden."""
+        """Which shifts by (i, j) whole cells along (y, x) the flow keeps: all, unless overridden."""
         return torch.ones(grid.n, dtype=torch.bool)
+
+    def galilean(self, grid: Grid) -> tuple[bool, bool]:
+        """Whether a uniform velocity along x, along y, only carries the solution along: where all shifts are kept."""
+        kept = self.translations(grid)
+        return bool(kept[0].all()), bool(kept[:, 0].all())
 
     def forcing(self, grid: Grid) -> Float[Tensor, "y x"] | None:
         """The curl of the body force at the cell centres, float64; None: unforced."""
         return None
+
+    def stirring(self, grid: Grid) -> Stirring | None:
+        """Random forcing; None: none."""
+        return None
+
+    @property
+    def scalar(self) -> Scalar | None:
+        """What the flow carries beside its vorticity; None: nothing."""
+        return None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The solver's numbers by name, any of which may differ from trajectory to trajectory."""
+        scalar = self.scalar
+        own = {"viscosity": self.viscosity, "drag": self.drag}
+        return own if scalar is None else own | {"diffusivity": scalar.diffusivity}
+
+    def inputs(self, grid: Grid) -> dict[str, Tensor]:
+        """Every term as the solver's input for one trajectory, float64: see `solvers.navier_stokes.inputs_for_one`."""
+        return inputs_for_one(self.numbers, self.forcing(grid), self.scalar, self._mean_velocity)
+
+    @property
+    def _mean_velocity(self) -> Pair | None:
+        return self.mean_velocity if any(self.mean_velocity) else None
 
     def solver(
         self,
@@ -74,6 +117,7 @@ class Flow(ABC):
         interval: float,
         dt: float | None = None,
         order: int = 4,
+        varying: Sequence[str] = (),
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> NavierStokes2D:
@@ -85,6 +129,11 @@ class Flow(ABC):
             dt=dt,
             drag=self.drag,
             forcing=self.forcing(grid),
+            scalar=self.scalar,
+            mean_velocity=self._mean_velocity,
+            stirring=self.stirring(grid),
+            plates=self.plates,
+            varying=varying,
             order=order,
             dtype=dtype,
             device=device,
@@ -114,6 +163,13 @@ def require_non_negative(**values: float) -> None:
     for name, value in values.items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} must be finite and at least 0 (got {value})")
+
+
+def require_finite(**values: float | Pair) -> None:
+    """Raise ValueError for the first number or vector that is not finite."""
+    for name, value in values.items():
+        if not all(math.isfinite(v) for v in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{name} must be finite (got {value})")
 
 
 def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:

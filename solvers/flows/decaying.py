@@ -9,8 +9,9 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.flows.base import Flow, flow, require_one_of, require_positive
-from solvers.flows.starts import SHAPES, banded_vorticity, shaped_vorticity
+from solvers.flows.base import flow, require_one_of, require_positive
+from solvers.flows.starts import SHAPES, banded_field, shaped_field
+from solvers.flows.tracer import Carrier
 from solvers.grid import Grid
 from solvers.symmetry import D4, Group
 
@@ -18,7 +19,7 @@ from solvers.symmetry import D4, Group
 @flow("decaying")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Decaying(Flow):
+class Decaying(Carrier):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω from a random start in a band of wavenumbers (McWilliams 1984,
     doi:10.1017/S0022112084001750): like-signed vortices merge, energy moves to large scales, enstrophy decays.
 
@@ -45,10 +46,10 @@ class Decaying(Flow):
         require_one_of("start", self.start, ("random", *SHAPES))
 
     @property
-    def group(self) -> Group:
+    def symmetry(self) -> Group:
         return D4
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
         if self.start in SHAPES:
-            return shaped_vorticity(SHAPES[self.start], grid, seeds, self.rms)
-        return banded_vorticity(grid, seeds, self.wavenumber, self.bandwidth, self.rms)
+            return shaped_field(SHAPES[self.start], grid, seeds, self.rms)
+        return banded_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms)

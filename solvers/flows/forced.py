@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.flows.base import Flow, flow, is_whole, require_one_of, require_positive, shifts
-from solvers.flows.starts import gaussian_modes, mode_numbers
+from solvers.flows.base import flow, is_whole, require_one_of, require_positive, shifts
+from solvers.flows.tracer import Carrier
 from solvers.grid import Grid, sample_modes
+from solvers.modes import gaussian_modes, mode_numbers
 from solvers.symmetry import C1, C4, Group
 
 
@@ -34,7 +35,7 @@ FIELDS = ("published", "paper")
 @flow("forced")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Forced(Flow):
+class Forced(Carrier):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on the unit square, from a Gaussian random field.
 
     `diagonal`: f = A (sin 2π(x + y) + cos 2π(x + y)) (Li et al. 2021, arXiv:2010.08895). Point group C1: a vorticity
@@ -65,7 +66,7 @@ class Forced(Flow):
         require_one_of("field", self.field, FIELDS)
 
     @property
-    def group(self) -> Group:
+    def symmetry(self) -> Group:
         return C4 if self.pattern == "cells" else C1
 
     def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
@@ -74,7 +75,7 @@ class Forced(Flow):
             return is_whole(2 * rows) & is_whole(2 * columns)
         return is_whole(rows + columns)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
         rows, columns = mode_numbers(self.modes, self.modes)
         k2 = (2 * math.pi * rows / grid.length[0]) ** 2 + (2 * math.pi * columns / grid.length[1]) ** 2
         scale = math.sqrt(2) * 7**1.5 if self.field == "published" else 7**0.75

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.flows.base import Flow, flow, is_whole, require_positive, shifts
-from solvers.flows.starts import banded_vorticity
+from solvers.flows.base import flow, is_whole, require_positive, shifts
+from solvers.flows.starts import banded_field
+from solvers.flows.tracer import Carrier
 from solvers.grid import Grid
 from solvers.symmetry import C2, Group
 
@@ -20,7 +21,7 @@ from solvers.symmetry import C2, Group
 @flow("kolmogorov")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Kolmogorov(Flow):
+class Kolmogorov(Carrier):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω − A k cos(k y), the body force being A sin(k y) in x (Meshalkin & Sinai 1961,
     doi:10.1016/0021-8928(62)90149-1).
 
@@ -45,11 +46,11 @@ class Kolmogorov(Flow):
         super().__post_init__()
         require_positive(amplitude=self.amplitude, waves=self.waves, wavenumber=self.wavenumber, rms=self.rms)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
-        return banded_vorticity(grid, seeds, self.wavenumber, 1.0, self.rms)
+    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+        return banded_field(grid, seeds, self.wavenumber, 1.0, self.rms)
 
     @property
-    def group(self) -> Group:
+    def symmetry(self) -> Group:
         return C2
 
     def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
@@ -57,7 +58,7 @@ class Kolmogorov(Flow):
         return is_whole(rows * self.waves).expand(grid.n)
 
     def forcing(self, grid: Grid) -> Float[Tensor, "y x"]:
-        if self.waves > (grid.n[0] - 1) // 3:
+        if self.waves > grid.most_modes[0]:
             raise ValueError(f"grid.n = {grid.n[0]} is too coarse for {self.waves} waves of forcing; take a larger n")
         y, x = grid.coordinates()
         k = 2 * math.pi * self.waves / grid.length[0]

@@ -11,23 +11,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.grid import Grid, sample_modes
+from solvers.modes import Seed, gaussian_modes, mode_numbers, root_mean_square
 
 FINE = 512  # cells on which a closed form is expanded in Fourier modes
 
 
-def banded_vorticity(
-    grid: Grid, seeds: Sequence[int], wavenumber: float, bandwidth: float, rms: float
+def banded_field(
+    grid: Grid, seeds: Sequence[Seed], wavenumber: float, bandwidth: float, rms: float
 ) -> Float[Tensor, "batch 1 y x"]:
-    """Gaussian random vorticity in a band, with the given root mean square, statistically isotropic.
+    """A Gaussian random field in a band, with the given root mean square, statistically isotropic.
 
-    ω(x) = Σ_k a_k exp(i k·x), a_k complex normal with amplitude exp(−(|k| − k₀)² / 2b²), zero outside |k| − k₀ within
+    f(x) = Σ_k a_k exp(i k·x), a_k complex normal with amplitude exp(−(|k| − k₀)² / 2b²), zero outside |k| − k₀ within
     ± 2b and at k = 0; |k|, k₀ and b in waves across the shorter side of the box. The draw depends on the seed and the
     shape of the box only. Raises ValueError where the grid does not retain the band.
     """
     shorter = min(grid.length)
     reach = wavenumber + 2 * bandwidth
     my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
-    if any(math.floor(reach * side / shorter) > (n - 1) // 3 for n, side in zip(grid.n, grid.length, strict=True)):
+    if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.most_modes, grid.length, strict=True)):
         raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
     rows, columns = mode_numbers(my, mx)
     magnitude = np.hypot(rows * shorter / grid.length[0], columns * shorter / grid.length[1])
@@ -42,45 +43,23 @@ def banded_vorticity(
     return sample_modes(torch.from_numpy(fields * (rms / root_mean_square(fields))), grid)[:, None]
 
 
-def gaussian_modes(amplitude: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
-    """Complex normal coefficients of a real field, (seed, 2 my + 1, mx + 1), E|a_k|² = 2 amplitude² of k."""
-    my = amplitude.shape[0] // 2
-    fields = []
-    for seed in seeds:
-        normal = np.random.Generator(np.random.PCG64(seed)).standard_normal((2, *amplitude.shape))
-        a = amplitude * (normal[0] + 1j * normal[1])
-        a[:my, 0] = np.conj(a[:my:-1, 0])  # the column mx = 0 holds both k and −k
-        fields.append(a)
-    return np.stack(fields)
-
-
-def root_mean_square(modes: np.ndarray) -> np.ndarray:
-    """Of the real field with these coefficients, (seed, 1, 1): Parseval, the modes mx < 0 being conjugates."""
-    power = np.abs(modes) ** 2
-    return np.sqrt(power[..., 0].sum(-1) + 2 * power[..., 1:].sum((-2, -1)))[:, None, None]
-
-
-def mode_numbers(my: int, mx: int) -> tuple[np.ndarray, np.ndarray]:
-    """(−my … my) as a column and (0 … mx) as a row: the layout of `sample_modes`."""
-    return np.arange(-my, my + 1)[:, None], np.arange(mx + 1)[None, :]
-
-
-def shaped_vorticity(
-    shape: Callable[[Grid, Tensor, Tensor], Tensor], grid: Grid, seeds: Sequence[int], rms: float
+def shaped_field(
+    shape: Callable[[Grid, Tensor, Tensor], Tensor], grid: Grid, seeds: Sequence[int], rms: float | None = None
 ) -> Float[Tensor, "batch 1 y x"]:
-    """A closed form ω(y, x), its mean taken out, scaled to the given root mean square and shifted by a random vector
-    drawn from the seed; expanded in the modes that the grid retains, by a transform on 512 × 512 cells."""
+    """A closed form f(y, x), its mean taken out, scaled to the given root mean square (None: as it is) and shifted by a
+    random vector drawn from the seed; in the modes that the grid retains, by a transform on 512 × 512 cells."""
     fine = Grid((FINE, FINE), grid.length)
     y, x = fine.coordinates()
     spectrum = torch.fft.rfft2(shape(fine, y[:, None], x[None, :]), norm="forward")
-    my, mx = ((n - 1) // 3 for n in grid.n)
+    my, mx = (min(most, FINE // 3) for most in grid.most_modes)
     rows, columns = (torch.from_numpy(m).double() for m in mode_numbers(my, mx))
     modes = torch.cat([spectrum[-my:], spectrum[: my + 1]])[:, : mx + 1]
     modes = modes * torch.exp(-1j * math.pi * (rows + columns) / FINE)  # back from cell centres
     modes[my, 0] = 0
     shifts = [np.random.Generator(np.random.PCG64(seed)).random(2) for seed in seeds]
     moved = torch.stack([modes * torch.exp(-2j * math.pi * (rows * s[0] + columns * s[1])) for s in shifts])
-    return sample_modes(moved * torch.from_numpy(rms / root_mean_square(moved.numpy())), grid)[:, None]
+    scale = 1.0 if rms is None else torch.from_numpy(rms / root_mean_square(moved.numpy()))
+    return sample_modes(moved * scale, grid)[:, None]
 
 
 def taylor_green(grid: Grid, y: Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from solvers import D4, FLOWS, FORCING, Grid, act, resample
-from solvers.flows.starts import banded_vorticity
+from solvers.flows.starts import banded_field
 
 GRID = Grid.square(32)
 COMMON = {"viscosity": 1e-2}
@@ -103,7 +103,7 @@ def test_decaying_starts_have_the_asked_energy_in_the_asked_band(wavenumber, ban
 
 
 def test_the_band_is_gaussian_and_isotropic():
-    starts = banded_vorticity(GRID, range(400), 4.0, 1.0, 1.0)[:, 0].numpy()
+    starts = banded_field(GRID, range(400), 4.0, 1.0, 1.0)[:, 0].numpy()
     power = (np.abs(np.fft.fft2(starts)) ** 2).mean(0)
     radius = wavenumbers(32)
     inside = (np.abs(radius - 4.0) <= 2.0) & (radius > 0)
@@ -116,7 +116,7 @@ def test_the_band_is_gaussian_and_isotropic():
 
 def test_a_rectangle_counts_waves_across_its_shorter_side():
     grid = Grid((32, 64), (1.0, 2.0))
-    start = banded_vorticity(grid, [0], 5.0, 0.5, 2.0)[0, 0].numpy()
+    start = banded_field(grid, [0], 5.0, 0.5, 2.0)[0, 0].numpy()
     k = np.hypot(np.fft.fftfreq(32, 1 / 32)[:, None], np.fft.fftfreq(64, 1 / 64)[None, :] / 2)
     power = np.abs(np.fft.fft2(start)) ** 2
     assert power[np.abs(k - 5.0) > 1.0].max() < 1e-26 * power.max()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from solvers import FLOWS, Grid, resample
-from solvers.flows.starts import SHAPES, shaped_vorticity
+from solvers.flows.starts import SHAPES, shaped_field
 
 
 def still(shape, grid, rms=1.0):
@@ -38,7 +38,7 @@ def test_start_is_its_formula_shifted(name):
 def test_start_is_the_same_function_on_every_grid(name):
     """In the modes that both grids retain; the finer grid holds more of them."""
     coarse, fine = Grid.square(32), Grid.square(96)
-    a, b = (shaped_vorticity(SHAPES[name], grid, [3], 1.0) for grid in (coarse, fine))
+    a, b = (shaped_field(SHAPES[name], grid, [3], 1.0) for grid in (coarse, fine))
     b = resample(b, fine, coarse)
     a, b = (torch.fft.rfft2(f) * coarse.retained() for f in (a, b))
     scale = float((a * b.conj()).sum().real / a.abs().square().sum())  # each has RMS 1 on its own grid

@@ -1,0 +1,83 @@
+"""Shear layers that roll up and mix a tracer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers.equation import Scalar
+from solvers.fields import TRACER
+from solvers.flows.base import Flow, flow, require_positive
+from solvers.flows.starts import shaped_field
+from solvers.grid import Grid
+from solvers.symmetry import D4, Group
+
+
+@flow("shear")
+@final
+@dataclass(frozen=True, kw_only=True)
+class Shear(Flow):
+    """∂ω/∂t + u·∇ω = ν∇²ω and ∂θ/∂t + u·∇θ = κ∇²θ from layers that flow against each other at unit relative speed, the
+    tracer in every other one: as the `shear_flow` of The Well (Ohana et al. 2024, arXiv:2412.00568), after Dedalus
+    (Burns et al. 2020, doi:10.1103/PhysRevResearch.2.023068). ν = 1/Re, κ = ν/Sc.
+
+    Point group D4 and every translation: the layers are in the start alone. Good values: a box 1 wide and 2 high on
+    256 × 512 cells, Re from 1e4 to 5e5, Sc from 0.1 to 10, stored every 0.1.
+
+    Attributes:
+        reynolds: Re, of unit speed and length.
+        schmidt: Sc = ν/κ.
+        layers: interfaces across the height of the box; even, since every other one turns back.
+        waves: blobs along each interface, waves of the nudge that it rolls up on.
+        width: thickness of an interface [length].
+        nudge: largest cross-flow speed at the start.
+    """
+
+    viscosity: float = field(init=False)
+    reynolds: float = 1e4
+    schmidt: float = 1.0
+    layers: int = 2
+    waves: int = 2
+    width: float = 0.1
+    nudge: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_positive(reynolds=self.reynolds, schmidt=self.schmidt, layers=self.layers, waves=self.waves,
+                         width=self.width, nudge=self.nudge)  # fmt: skip
+        if self.layers % 2:
+            raise ValueError(f"layers must be even (got {self.layers})")
+        object.__setattr__(self, "viscosity", 1 / self.reynolds)
+        super().__post_init__()
+
+    @property
+    def symmetry(self) -> Group:
+        return D4
+
+    @property
+    def scalar(self) -> Scalar:
+        return Scalar(TRACER, self.viscosity / self.schmidt)
+
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
+        return torch.cat([shaped_field(shape, grid, seeds) for shape in (self._vorticity, self._tracer)], dim=1)
+
+    def _profile(self, grid: Grid, y: Tensor) -> tuple[Tensor, Tensor]:
+        """s, which passes zero at each interface with slope ± 1 / width and is periodic, and its derivative."""
+        k = math.pi * self.layers / grid.length[0]
+        phase = k * y - 0.5 * math.pi
+        return torch.sin(phase) / (k * self.width), torch.cos(phase) / self.width
+
+    def _vorticity(self, grid: Grid, y: Tensor, x: Tensor) -> Tensor:
+        """ω = ∂v/∂x − ∂u/∂y with u = ½ tanh s and v = nudge · sin(kx) exp(−s²)."""
+        s, slope = self._profile(grid, y)
+        k = 2 * math.pi * self.waves / grid.length[1]
+        return self.nudge * k * torch.cos(k * x) * torch.exp(-(s**2)) - 0.5 * slope / torch.cosh(s) ** 2
+
+    def _tracer(self, grid: Grid, y: Tensor, x: Tensor) -> Tensor:
+        """θ = ½ tanh s, as u: 1 higher inside every other layer."""
+        return 0.5 * torch.tanh(self._profile(grid, y)[0]) + torch.zeros_like(x)
