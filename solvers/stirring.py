@@ -13,6 +13,8 @@ from torch import Tensor
 from solvers.grid import Grid, place_modes
 from solvers.modes import gaussian_modes, mode_numbers
 
+KICKS = 2  # what a seed's kicks are drawn under: numpy reads (seed, 0, 0) as seed, under which starts are drawn
+
 
 @final
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Stirring:
         """The kicks of interval number `clock` as spectra of `rfft2`, (batch, slots, ky, kx), complex128 on the CPU: a
         function of space, seed and clock alone."""
         slots = self.slots(interval)
-        drawn = gaussian_modes(self.amplitude, [(seed, clock, slot) for seed in seeds for slot in range(slots)])
+        numbers = [(seed, KICKS, clock, slot) for seed in seeds for slot in range(slots)]
+        drawn = gaussian_modes(self.amplitude, numbers)
         scale = np.sqrt(interval / slots / 2) * (grid.n[0] * grid.n[1])
         return place_modes(torch.from_numpy(scale * drawn), grid).unflatten(0, (len(seeds), slots))
 
