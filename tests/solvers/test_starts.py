@@ -1,13 +1,14 @@
 """Closed-form starts: each is what its formula says, and does what it is known for."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from solvers import FLOWS, Grid, resample
-from solvers.flows.starts import SHAPES, shaped_field
+from solvers import FLOWS, Grid, NavierStokes2D, resample
+from solvers.flows.starts import SHAPES, lamb_chaplygin, shaped_field
 
 
 def still(shape, grid, rms=1.0):
@@ -70,6 +71,21 @@ def test_lamb_chaplygin_moves_along_x_with_its_own_speed():
     speed = math.sqrt(mean_square / (2 * math.pi)) / 3.8317059702075125
     moved = (centroid_x(flow(start), grid) - centroid_x(start, grid)) % 1.0
     assert moved == pytest.approx(0.5 * speed, rel=0.05)
+
+
+def test_lamb_chaplygin_has_its_own_speed_in_an_endless_box():
+    """The images in a periodic box slow the dipole by a share that goes as (radius / box)²: extrapolated to none."""
+    grid, radii, speeds = Grid.square(256, 1.0), np.array([0.05, 0.07, 0.1]), []
+    for radius in radii:
+        start = shaped_field(partial(lamb_chaplygin, radius=radius), grid, [4], 1.0)
+        own = 1 / math.sqrt(2 * math.pi) / 3.8317059702075125  # U of mean ω² = 1: as above
+        solver = NavierStokes2D(grid, viscosity=0.0, interval=radius / own, dtype=torch.float64)
+        moved = (centroid_x(solver(start), grid) - centroid_x(start, grid)) % 1.0
+        speeds.append(moved / radius)
+    slowing, endless = np.polyfit(radii**2, speeds, 1)
+    assert endless == pytest.approx(1.0, rel=3e-3)
+    assert slowing < -2
+    assert speeds[-1] < 0.98  # the control: as it is, 3 % slow
 
 
 def test_like_signed_vortices_turn_about_each_other():
