@@ -6,6 +6,7 @@ an array (..., y, x), y growing with its index, is an exact transposition and fl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,9 +108,10 @@ def point_group(grid: Grid) -> Group:
 
 
 def stabiliser(group: Group, vectors: Sequence[tuple[float, float]]) -> Group:
-    """The subgroup whose elements leave these vectors (x, y) as they are; named as in `GROUPS` where it is one."""
+    """The subgroup whose elements leave these vectors (x, y) as they are, up to rounding; named as in `GROUPS` where it
+    is one."""
     kept = tuple(
-        g for g in group if all(a * x + b * y == x and c * x + d * y == y
+        g for g in group if all(math.hypot(a * x + b * y - x, c * x + d * y - y) <= 1e-12 * math.hypot(x, y)
                                 for (a, b), (c, d) in [g.matrix] for x, y in vectors)
     )  # fmt: skip
     found = [known for known in GROUPS.values() if set(known.elements) == set(kept)]
