@@ -55,6 +55,8 @@ class RayleighBenard(Flow):
                          bandwidth=self.bandwidth)  # fmt: skip
         object.__setattr__(self, "viscosity", math.sqrt(self.prandtl / self.rayleigh))
         super().__post_init__()
+        if self.mean_velocity[1]:
+            raise ValueError(f"mean_velocity must be along the plates, [x, 0] (got {list(self.mean_velocity)})")
 
     @property
     def symmetry(self) -> Group:

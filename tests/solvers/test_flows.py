@@ -48,6 +48,7 @@ BAD = [
     ("convection", "warmth", (-1.0, *ODD)),
     ("rayleigh_benard", "rayleigh", (0.0, *ODD)),
     ("rayleigh_benard", "prandtl", (-1.0, *ODD)),
+    ("rayleigh_benard", "mean_velocity", ((0.0, 1.0), (math.nan, 0.0))),
     ("rayleigh_benard", "noise", (0.0, *ODD)),
     ("rayleigh_benard", "wavenumber", (0.0, *ODD)),
     ("rayleigh_benard", "bandwidth", (-1.0, *ODD)),
