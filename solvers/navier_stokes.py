@@ -124,6 +124,9 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
         defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
+        for name, value in defaults.items():
+            if name != "forcing" and not bool(value.isfinite().all()):
+                raise ValueError(f"{name} must be finite (got {value.flatten().tolist()})")
         self._defaults = {
             name: value.to(self.device, dtype if name == "forcing" else torch.float64)
             for name, value in defaults.items()
@@ -146,8 +149,10 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         given, batch = dict(inputs or {}), len(state)
         own = {f.name: self._defaults[f.name].expand(batch, -1, *f.extent(self.grid)) for f in self.spec.inputs}
         self.spec.check(state, own | given)
-        for name in PARAMETERS.keys() & given.keys():
-            if not bool((given[name] >= 0).all()):
+        for name in (f.name for f in self.spec.inputs if f.uniform and f.name in given):
+            if not bool(given[name].isfinite().all()):
+                raise ValueError(f"input {name!r} must be finite for every trajectory")
+            if name in PARAMETERS and not bool((given[name] >= 0).all()):
                 raise ValueError(f"input {name!r} must be at least 0 for every trajectory")
         double = {name: v.to(self.device, torch.float64) for name, v in given.items() if name != "forcing"}
         terms = self._equation.terms(**{**self._defaults, **given, **double})
