@@ -111,6 +111,22 @@ def test_internal_waves_have_their_frequency(tilt):
             assert float((theta - size * math.cos(along * time) * np.cos(phase)).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize(("order", "tolerance"), [(2, 0.35), (4, 0.02)])
+def test_own_steps_follow_internal_waves_where_nothing_moves_yet(order, tolerance):
+    """No speed says how long a step may be, buoyancy does, for each trajectory by its own N."""
+    gravity, time = torch.tensor([1.0, 400.0], dtype=torch.float64), 1.0
+    inputs = {"gravity": torch.stack([torch.zeros(2, dtype=torch.float64), -gravity], dim=1)[..., None, None]}
+    start = state(0.0, 1e-4 * np.cos(X)).expand(2, -1, -1, -1)
+    scalar = Scalar(gravity=(0.0, -1.0), mean_gradient=(0.0, 1.0))
+    exact = start[:, 1] * torch.cos(gravity.sqrt() * time)[:, None, None]
+    flow = solver(scalar, viscosity=0.0, interval=time, order=order)
+    carry = flow.advance(flow.start(start, inputs))
+    assert distance(flow.state(carry)[:, 1], exact) < tolerance
+    assert carry.taken[1] > 10 * carry.taken[0]
+    few = solver(scalar, viscosity=0.0, interval=time, dt=time / carry.taken[0], order=order)
+    assert not distance(few.state(few.advance(few.start(start, inputs)))[:, 1], exact) < 1.0
+
+
 @pytest.mark.parametrize("tilt", [0.0, math.pi / 2, math.pi, -math.pi / 2])
 def test_a_warm_blob_goes_where_gravity_does_not_point(tilt):
     flow, grid = FLOWS["convection"](viscosity=0.01, diffusivity=0.01, tilt=tilt, blobs=1), Grid.square(40)

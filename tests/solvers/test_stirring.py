@@ -75,6 +75,21 @@ def test_a_trajectory_does_not_depend_on_the_batch():
         assert distance(alone.injected, carry.injected[i : i + 1]) < 1e-10
 
 
+def test_kicks_that_outgrow_their_steps_are_done_again_with_the_same_noise():
+    """One trajectory of three, from rest; what it and its neighbours meet is what fixed steps meet."""
+    flow = solver(replace(FLOW, rate=20.0))
+    starts = FLOW.starts(GRID, [0, 1, 2]) * torch.tensor([20.0, 0.0, 20.0], dtype=torch.float64)[:, None, None, None]
+    carry = flow.start(starts, seeds=[5, 6, 7])
+    planned, carry = carry.substeps, flow.advance(carry)
+    assert carry.taken[1] > planned[1]
+    assert (carry.taken[0], carry.taken[2]) == (planned[0], planned[2])
+    for i, seed in enumerate((5, 6, 7)):
+        fixed = solver(replace(FLOW, rate=20.0), dt=INTERVAL / 2 / carry.taken[i])
+        same = fixed.advance(fixed.start(starts[i : i + 1], seeds=[seed]))
+        assert distance(fixed.state(same)[0], flow.state(carry)[i]) < 1e-11
+        assert distance(same.injected[0], carry.injected[i]) < 1e-11
+
+
 def test_the_clock_says_which_noise_comes():
     flow, still = solver(), torch.zeros(1, 1, *GRID.n, dtype=torch.float64)
     first = flow.start(still, seeds=[8])
@@ -185,6 +200,25 @@ def test_order_of_accuracy_on_a_fixed_path(order):
     reference = after(64, 4)
     coarse, fine = (distance(after(steps, order), reference) for steps in (4, 8))
     assert abs(np.log2(coarse / fine) - order) < 0.2
+
+
+def test_shorter_renewal_converges_at_first_order():
+    """On one path of the noise: longer slots gather what shorter ones would have kicked. ω at the end, strongly."""
+    calm = NavierStokes2D(GRID, viscosity=FLOW.viscosity, drag=FLOW.drag, interval=0.0125, dt=0.0125,
+                          dtype=torch.float64)  # fmt: skip
+    path = fields(replace(FLOW, renewal=0.0125).stirring(GRID).kicks(GRID, range(4), 0, 0.8), GRID)
+
+    def end(gathered):
+        state = FLOW.starts(GRID, range(4))
+        for first in range(0, 64, gathered):
+            for _ in range(gathered):
+                state = calm(state)
+            state = state + path[:, first : first + gathered].sum(1, keepdim=True)
+        return state
+
+    exact = 2 * end(1) - end(2)  # the first order of the error cancels
+    coarse, fine = (distance(end(gathered), exact) for gathered in (16, 8))
+    assert 0.7 < np.log2(coarse / fine) < 1.3
 
 
 def test_energy_settles_where_drag_and_viscosity_take_what_is_fed():
