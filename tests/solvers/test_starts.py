@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import FLOWS, Grid, NavierStokes2D, resample
+from solvers import FLOWS, Grid, NavierStokes2D, resample, velocity
 from solvers.flows.starts import SHAPES, lamb_chaplygin, shaped_field
 
 
@@ -23,6 +23,12 @@ def aligned(start, reference):
     """The largest circular correlation of two fields over all shifts by whole cells."""
     a, b = (torch.fft.rfft2(f / f.norm()) for f in (start, reference))
     return float(torch.fft.irfft2(a * b.conj(), s=start.shape).max())
+
+
+def unlike(start, reference):
+    """How much the sizes of the two fields' modes differ, which no shift changes."""
+    a, b = (torch.fft.rfft2(f).abs() for f in (start, reference))
+    return float((a - b).norm() / b.norm())
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
@@ -109,6 +115,48 @@ def test_like_signed_vortices_turn_about_each_other():
 
     assert abs(tilt(states[0])) < 1e-6
     assert tilt(states[1]) > 1e-5  # the right one has gone up, the left one down
+
+
+def test_shear_starts_as_layers_with_the_tracer_in_every_other_one():
+    """Its mean over x: u = θ = ½ tanh s, s = sin(ky − π/2) / (k · width), less the mean; the nudge has its waves."""
+    grid = Grid((128, 64), (2.0, 1.0))
+    flow = FLOWS["shear"](width=0.15, layers=4, waves=3, nudge=0.2)
+    start, y = flow.starts(grid, [5]), grid.coordinates()[0]
+    k = math.pi * 4 / 2.0
+    layers = (0.5 * torch.tanh(torch.sin(k * y - math.pi / 2) / (k * 0.15)))[:, None].expand(grid.n)
+    u, v = velocity(start[:, :1], grid)[0]
+    along, theta = (f.mean(1, keepdim=True).expand(grid.n) for f in (u, start[0, 1]))
+    assert float((along - theta).norm() / theta.norm()) < 1e-6
+    assert aligned(theta, layers) > 0.999  # by whole cells
+    assert unlike(theta, layers) < 1e-5
+    across = torch.fft.rfft(v, dim=1).abs().amax(0)
+    assert across.argmax() == 3
+    assert across[torch.arange(33) != 3].max() < 1e-12 * across[3]
+    assert 0.05 < float(v.abs().max()) < 0.2  # what of it is free of divergence
+
+
+def test_convection_starts_with_gaussian_blobs_at_rest():
+    """θ = warmth · exp(−r²/radius²), less its mean; radius as a share of the shorter side."""
+    grid = Grid((64, 96), (2.0, 3.0))
+    one, four = (FLOWS["convection"](viscosity=1e-2, diffusivity=1e-2, warmth=1.5, blobs=n) for n in (1, 4))
+    vorticity, theta = one.starts(grid, [3])[0]
+    y, x = grid.coordinates()
+    blob = 1.5 * torch.exp(-((x[None, :] - 1.5) ** 2 + (y[:, None] - 1.0) ** 2) / 0.2**2)
+    blob = blob - blob.mean()
+    assert not vorticity.any()
+    assert aligned(theta, blob) > 0.99  # by whole cells
+    assert unlike(theta, blob) < 1e-5
+    total = four.starts(grid, [3])[0, 1]
+    assert float((total.square().mean() / theta.square().mean()).sqrt()) > 1.5
+    assert float(total.mean()) == pytest.approx(0.0, abs=1e-14)
+
+
+def test_rayleigh_benard_starts_with_noise_of_its_size_at_rest():
+    grid = Grid((32, 64), (2.0, 4.0))
+    vorticity, theta = FLOWS["rayleigh_benard"](noise=0.03).starts(grid, [0, 1]).unbind(1)
+    assert not vorticity.any()
+    assert theta.square().mean((1, 2)).sqrt().tolist() == pytest.approx([0.03, 0.03], rel=1e-12)
+    assert float((theta + theta.flip(1)).abs().max()) < 1e-15
 
 
 def test_unknown_start_is_refused():
