@@ -124,12 +124,12 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
         defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
-        for name, value in defaults.items():
-            if name != "forcing" and not bool(value.isfinite().all()):
-                raise ValueError(f"{name} must be finite (got {value.flatten().tolist()})")
+        for name, default in defaults.items():
+            if name != "forcing" and not bool(default.isfinite().all()):
+                raise ValueError(f"{name} must be finite (got {default.flatten().tolist()})")
         self._defaults = {
-            name: value.to(self.device, dtype if name == "forcing" else torch.float64)
-            for name, value in defaults.items()
+            name: default.to(self.device, dtype if name == "forcing" else torch.float64)
+            for name, default in defaults.items()
         }
         state = (VORTICITY,) if scalar is None else (VORTICITY, scalar.field)
         inputs = [f for name, f in TERMS.items() if name in self._defaults]

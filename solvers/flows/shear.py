@@ -36,7 +36,8 @@ class Shear(Flow):
         layers: interfaces across the height of the box; even, since every other one turns back.
         waves: blobs along each interface, waves of the nudge that it rolls up on.
         width: thickness of an interface [length].
-        nudge: largest cross-flow speed at the start.
+        nudge: largest cross-flow speed A of v = A sin(kx) exp(−s²), whose curl the start has. v alone is not free of
+            divergence: the flow's own is smaller, 0.62 A by default.
     """
 
     viscosity: float = field(init=False)
