@@ -8,10 +8,10 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import is_dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, final, get_args, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import ARCHITECTURES, Network
+from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
 from solvers import FLOWS, GROUPS, Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
 
 Count = Annotated[int, Field(ge=1)]
@@ -99,23 +101,76 @@ class CompareSection(Section):
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
 
+class PartSection(Section):
+    """A table within a flow's, such as `[flow.tracer]`; one subclass a dataclass, which it builds."""
+
+    builds: ClassVar[Callable[..., Any]]
+
+
 class FlowSection(Section):
-    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass."""
+    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass. Each number may be a list or a
+    range: then it differs from trajectory to trajectory."""
 
     kind: str
 
     def build(self) -> Flow:
-        """The flow."""
-        return FLOWS[self.kind](**self.options())
+        """The flow that stands for all trajectories, with the middle of what varies; where a term, a stratification
+        say, may be zero in some, one that has it."""
+        flows = [self._build(lambda parameter, name: middle(parameter)), *self.extremes()]
+        return max(flows, key=lambda flow: len(flow.vectors))
 
-    def options(self) -> dict[str, Any]:
-        """What the flow's constructor takes."""
-        return self.model_dump(exclude={"kind"})
+    def for_trajectory(self, number: int, seed: int) -> Flow:
+        """The flow of one trajectory: `number` in its split, with its seed."""
+        return self._build(lambda parameter, name: value_for(parameter, name, number, seed))
+
+    def extremes(self) -> list[Flow]:
+        """A flow for each value of a list and each end of a range, the other parameters in their middle."""
+        return [
+            self._build(partial(_replaced, key, value))
+            for key, varying in self.varying().items()
+            for value in extremes(varying)
+        ]
+
+    def varying(self) -> dict[str, list[float] | Range]:
+        """What differs from trajectory to trajectory, by dotted name."""
+        found: dict[str, list[float] | Range] = {}
+
+        def note(parameter: Any, name: str) -> Any:
+            if is_varying(parameter):
+                found[name] = parameter
+            return middle(parameter)
+
+        self._build(note)
+        return found
+
+    def _build(self, choose: Callable[[Any, str], Any]) -> Flow:
+        return FLOWS[self.kind](**_chosen(self, choose))
 
     @model_validator(mode="after")
     def _check(self):
-        self.build()
+        flow = self.build()
+        for other in self.extremes():
+            if other.spin_up != flow.spin_up:
+                raise ValueError("spin_up must be one number, the same for every trajectory")
         return self
+
+
+def _replaced(key: str, value: float, parameter: Any, name: str) -> Any:
+    return value if name == key else middle(parameter)
+
+
+def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
+    """Keyword arguments for what a section describes, each chosen from its parameter and its dotted name."""
+    chosen = {}
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, PartSection):
+            value = type(value).builds(**_chosen(value, choose, f"{prefix}{key}."))
+        elif key != "kind":
+            value = choose(value, prefix + key)
+        chosen[key] = value
+    chosen.pop("kind", None)
+    return chosen
 
 
 class ModelSection(Section):
@@ -151,14 +206,24 @@ def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
     """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
     made = []
     for kind, build in registry.items():
-        keys: dict[str, Any] = {
-            p.name: (p.annotation, ... if p.default is p.empty else p.default)
-            for p in inspect.signature(build, eval_str=True).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        }
-        keys["kind"] = (Literal[kind], kind)  # type: ignore[valid-type]
+        keys = _keys(build, may_vary=base is FlowSection) | {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
         made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, **keys))
     return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
+
+
+def _keys(build: Callable, may_vary: bool) -> dict[str, Any]:
+    """The keyword-only arguments of a function or dataclass as a section's keys."""
+    keys: dict[str, Any] = {}
+    types = get_type_hints(build, include_extras=True)  # a flow inherits annotations that its own module cannot name
+    for p in inspect.signature(build).parameters.values():
+        if p.kind is p.KEYWORD_ONLY:
+            annotation = Varying if may_vary and types[p.name] is float else types[p.name]
+            parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
+            if parts:
+                part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], may_vary))
+                part.builds, annotation = parts[0], part | None if p.default is None else part
+            keys[p.name] = (annotation, ... if p.default is p.empty else p.default)
+    return keys
 
 
 if TYPE_CHECKING:
@@ -191,9 +256,12 @@ class Experiment(Section):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
-            flow.starts(solver.grid, [0])
+            for one in (flow, *self.flow.extremes()):
+                one.starts(solver.grid, [0])
+                if one.stirring(solver.grid) != flow.stirring(solver.grid):
+                    raise ValueError("what stirs the flow must be the same for every trajectory")
             if flow.spin_up:
-                self.build_solver(interval=flow.spin_up, device="cpu")
+                self.build_spin_up(device="cpu")
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
@@ -207,8 +275,9 @@ class Experiment(Section):
         an input, which turns with the state."""
         flow, grid = self.build_flow(), self.grid.build()
         for key, group in groups.items():
-            if not point_group(grid).contains(group):
-                raise ValueError(f"{key} {group.name!r} is no symmetry of this rectangle; take C1, C2, D1 or D2")
+            if not point_group(grid, spec.fields).contains(group):
+                shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
+                raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take C1, C2, D1 or D2")
             if not spec.inputs and not flow.group.contains(group):
                 raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({flow.group.name})")
 
@@ -253,19 +322,36 @@ class Experiment(Section):
         return getattr(torch, self.dtype)
 
     def build_flow(self) -> Flow:
-        """The flow."""
+        """The flow; where its parameters vary, the one that stands for all."""
         return self.flow.build()
 
+    def trajectory_seed(self, split: str, number: int) -> int:
+        """What fixes everything random about a trajectory."""
+        return derive_seed(self.seed, split, number)
+
+    def flows(self, split: str, numbers: Sequence[int]) -> list[Flow]:
+        """The flow of each trajectory."""
+        return [self.flow.for_trajectory(i, self.trajectory_seed(split, i)) for i in numbers]
+
     def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
-        """The classical solver; `interval` other than the stored one for the spin-up."""
-        return self.build_flow().solver(
+        """The classical solver; `interval` other than the stored one for the spin-up. What varies is an input."""
+        flow = self.build_flow()
+        numbers = [other.numbers for other in self.flow.extremes()]
+        return flow.solver(
             self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
+            varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
             dtype=self.torch_dtype,
             device=device or self.device,
         )
+
+    def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
+        """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
+        spin_up = self.build_flow().spin_up
+        count = math.ceil(spin_up / self.data.interval - 1e-9)
+        return self.build_solver(spin_up / count, device), count
 
     @cached_property
     def spec(self) -> StateSpec:

@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
-from solvers import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
+from solvers import KNOWN_FIELDS, FieldSpec, Grid, StateSpec
 
-KNOWN_FIELDS = {field.name: field for field in (VORTICITY, FORCING, TRACER, VELOCITY)}
 States = Float[Tensor, "trajectory time component y x"]
 
 
@@ -45,7 +44,8 @@ def to_dataset(
 ) -> xr.Dataset:
     """States (trajectory, time, component, y, x) as one variable a field, with units and types in the attributes.
 
-    `coordinates` are further ones along `trajectory`; `inputs` (trajectory, component, y, x) become variables too.
+    `coordinates` are further ones along `trajectory`; `inputs` (trajectory, component, y, x) become variables too,
+    uniform ones (trajectory, component, 1, 1) without y and x.
     """
     variables = {}
     for field, part in zip(spec.fields, states.split([f.components for f in spec.fields], dim=2), strict=True):
@@ -97,11 +97,18 @@ def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.D
 
 def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tuple:
     array = values.detach().cpu().numpy()
+    if field.uniform:
+        array = array[..., 0, 0]
     if field.order == 0:
         array = array.squeeze(len(leading))
-    dims = (*leading, *(["component"] if field.order else []), "y", "x")
-    attrs = {"long_name": field.long_name or field.name, "units": field.units}
-    return dims, array, attrs | {"tensor_order": field.order, "parity": field.parity}
+    attrs: dict[str, Any] = {"long_name": field.long_name or field.name, "units": field.units}
+    attrs |= {"tensor_order": field.order, "parity": field.parity}
+    return (*leading, *_own_dims(field)), array, attrs | ({"wall_parity": field.wall} if field.wall else {})
+
+
+def _own_dims(field: FieldSpec) -> list[str]:
+    """The dims of one value of a field."""
+    return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
 
 
 def derive(
@@ -178,11 +185,12 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
         variable = variable.expand_dims({"trajectory": dataset.sizes.get("trajectory", 1)})
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
-    array = variable.transpose(*leading, *(["component"] if field.order else []), "y", "x").values
+    array = variable.transpose(*leading, *_own_dims(field)).values
     values = torch.from_numpy(np.array(array)).to(dtype)
     if not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
-    return values if field.order else values.unsqueeze(len(leading))
+    values = values if field.order else values.unsqueeze(len(leading))
+    return values[..., None, None] if field.uniform else values
 
 
 def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
@@ -200,7 +208,7 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
     if grid.n != spec.grid.n or not np.allclose(grid.length, spec.grid.length, rtol=1e-4):
         raise UsageError(f"the dataset's grid is {_describe(grid)}; expected {_describe(spec.grid)}")
     for field in spec.fields + spec.inputs:
-        known = {"trajectory", "time", "y", "x", *(["component"] if field.order else [])}
+        known = {"trajectory", *_own_dims(field)} | ({"time"} if field in spec.fields else set())
         if extra := set(map(str, dataset[field.name].dims)) - known:
             raise UsageError(
                 f"variable {field.name!r} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}"

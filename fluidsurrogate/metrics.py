@@ -35,7 +35,8 @@ def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        values.append((((f - t) ** 2).mean(over, skipna=False) / (t**2).mean(over)) ** 0.5)
+        error, size = ((f - t) ** 2).mean(over, skipna=False), (t**2).mean(over)
+        values.append((error / size.where((size > 0) | (error != 0), 1.0)) ** 0.5)  # nothing missed of nothing: 0
     mean = sum(values[1:], values[0]) / len(values)
     return _named(mean.where(_is_finite(mean), math.inf), "normalised root mean square error", "1")
 

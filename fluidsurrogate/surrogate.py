@@ -62,7 +62,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.spec.check(state, inputs)
         given = None
         if self.spec.inputs:
-            stacked = torch.cat([(inputs or {})[field.name].to(self._scale) for field in self.spec.inputs], dim=1)
+            whole = (len(state), -1, *self.spec.grid.n)  # a uniform input is the same at every point
+            parts = [(inputs or {})[field.name].to(self._scale).expand(whole) for field in self.spec.inputs]
+            stacked = torch.cat(parts, dim=1)
             given = (stacked - self._shift[self.spec.components :]) / self._scale[self.spec.components :]
         return SurrogateCarry(state.to(self._scale), given, self.network.fold())
 

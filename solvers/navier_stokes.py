@@ -77,8 +77,6 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             than 100,000 inner steps an interval, or outgrows them. A state that is not finite stays as it is.
     """
 
-    equation = "d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f"
-
     def __init__(
         self,
         grid: Grid,
@@ -134,6 +132,14 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         fields = tuple(replace(f, wall=-1) if plates else f for f in state)
         self.spec = StateSpec(grid, fields, float(interval), tuple(inputs))
         self._coefficients: dict[tuple[int, int], Integrator] = {}
+
+    @property
+    def equation(self) -> str:
+        """What is solved, in ASCII."""
+        buoyancy = " - curl(g theta)" if "gravity" in self._defaults else ""
+        gradient = " - u.G" if "mean_gradient" in self._defaults else ""
+        scalar = f"; d(theta)/dt + u.grad(theta) = kappa laplacian(theta){gradient}" if self.scalar else ""
+        return f"d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f{buoyancy}{scalar}"
 
     @property
     def forcing(self) -> Float[Tensor, "y x"] | None:

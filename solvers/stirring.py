@@ -15,7 +15,7 @@ from solvers.modes import gaussian_modes, mode_numbers
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stirring:
     """dω = Σ_k σ_k dW_k exp(i k·x): kicks √τ σ_k N(0, 1), τ apart, one at the end of every slot of length τ.
 
@@ -28,6 +28,11 @@ class Stirring:
 
     amplitude: np.ndarray
     renewal: float
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stirring):
+            return NotImplemented
+        return self.renewal == other.renewal and np.array_equal(self.amplitude, other.amplitude)
 
     def slots(self, interval: float) -> int:
         """Kicks an interval."""

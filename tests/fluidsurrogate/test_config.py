@@ -47,7 +47,7 @@ def test_frozen(experiment):
         ("data.steps=1.5", "data.steps: input should be a valid integer"),
         ("data.interval=0", "data.interval: input should be greater than 0"),
         ("data.interval=true", "data.interval: input should be a valid number"),
-        ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'decaying', "),
+        ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'convection', 'decaying', "),
         ("models.small-cnn.kind=transformer", "models.small-cnn.kind: unknown model 'transformer'; one of"),
         ("models.small-d4.group=D5", "models.small-d4: unknown group 'D5'; one of C1, C2, C4"),
         ("models.small-cnn.augment=D5", "models.small-cnn: unknown augment 'D5'; one of C1, C2, C4"),
