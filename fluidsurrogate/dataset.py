@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
 from solvers import KNOWN_FIELDS, FieldSpec, Grid, StateSpec
+from solvers.spectra import shell_wavenumbers
 
+STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
 
@@ -126,16 +129,59 @@ def derive(
     return xr.DataArray(array, coords, dims, field.name, attrs)
 
 
+def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.DataArray) -> xr.DataArray:
+    """A number or a spectrum for each vorticity field, over all other dims alike, in double precision.
+
+    `function` takes the vorticity (batch, 1, y, x), the sides of the box (y, x) and each of the `inputs`, with the same
+    batch: (batch,), or (batch, 1, y, x) where it has the dims y and x. It gives (batch,), or (batch, shell) in the
+    shells of `solvers.spectra`.
+    """
+    length = sides_of(dataset)
+    given = xr.broadcast(dataset["vorticity"], *inputs, exclude=("y", "x"))
+    leading = [dim for dim in given[0].dims if dim not in ("y", "x")]
+    # A view of each, whatever it was broadcast from; only a stretch of the batch is ever copied, to bound memory.
+    arrays = [g.transpose(*leading, *(a for a in ("y", "x") if a in g.dims)).values[None] for g in given]
+    shape, n = arrays[0].shape[:-2], arrays[0].shape[-2:]
+    count, stretch = math.prod(shape), max(1, STRETCH_CELLS // math.prod(n))
+    if not count:
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
+    parts = []
+    for start in range(0, count, stretch):
+        at = np.unravel_index(np.arange(start, min(start + stretch, count)), shape)
+        tensors = [torch.from_numpy(a[at].astype(np.float64, copy=False)) for a in arrays]
+        vorticity, *rest = (t.unsqueeze(1) if t.ndim == 3 else t for t in tensors)
+        parts.append(function(vorticity, length, *rest))
+    made = torch.cat(parts).reshape((*shape[1:], *parts[0].shape[1:])).numpy()
+    coords = {name: c for name, c in given[0].coords.items() if not {"y", "x"} & set(c.dims)}
+    if made.ndim == len(leading):
+        return xr.DataArray(made, coords, leading)
+    attrs = {"long_name": "wavenumber", "units": "m-1"}
+    wavenumbers = ("wavenumber", np.round(shell_wavenumbers(n, length).numpy(), 12), attrs)
+    return xr.DataArray(made, coords | {"wavenumber": wavenumbers}, [*leading, "wavenumber"])
+
+
+def sides_of(dataset: xr.Dataset) -> tuple[float, float]:
+    """The sides (y, x) of the periodic box behind the coordinates: cells times their mean spacing, wherever the first
+    lies."""
+    (y, dy), (x, dx) = _axis(dataset, "y"), _axis(dataset, "x")
+    return dy * len(y), dx * len(x)
+
+
+def _axis(dataset: xr.Dataset, axis: str) -> tuple[np.ndarray, float]:
+    """The coordinate and its mean spacing."""
+    if axis not in dataset.coords:
+        raise UsageError(f"the dataset has no coordinate {axis!r}")
+    values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
+    if len(values) < 2:
+        raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
+    return values, float(np.diff(values).mean())
+
+
 def grid_of(dataset: xr.Dataset) -> Grid:
     """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
     n, length = [], []
     for axis in ("y", "x"):
-        if axis not in dataset.coords:
-            raise UsageError(f"the dataset has no coordinate {axis!r}")
-        values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
-        if len(values) < 2:
-            raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
-        step = float(np.diff(values).mean())
+        values, step = _axis(dataset, axis)
         if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
             raise UsageError(
                 f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"

@@ -146,14 +146,12 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
 
 def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:
     """What the solver's step depends on, one value a trajectory; a vector that a flow lacks is zero."""
-    own = [flow.inputs(solver.grid) for flow in flows]
-    return {
-        field.name: torch.cat([
-            inputs.get(field.name, torch.zeros(1, field.components, *field.extent(solver.grid), dtype=torch.float64))
-            for inputs in own
-        ])
-        for field in solver.spec.inputs
-    }  # fmt: skip
+    own, stacked = [flow.inputs(solver.grid) for flow in flows], {}
+    for field in solver.spec.inputs:
+        none = torch.zeros(1, field.components, *field.extent(solver.grid), dtype=torch.float64)
+        values = torch.cat([inputs.get(field.name, none) for inputs in own])
+        stacked[field.name] = values if field.uniform else values.to(solver.dtype)
+    return stacked
 
 
 def spin_up(experiment: Experiment, state: Tensor, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> Tensor:

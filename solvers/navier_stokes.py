@@ -136,10 +136,12 @@ class NavierStokes2D(Stepper[SpectralCarry]):
     @property
     def equation(self) -> str:
         """What is solved, in ASCII."""
+        forcing = " + f" if "forcing" in self._defaults else ""
+        stirring = " + white noise" if self.stirring else ""
         buoyancy = " - curl(g theta)" if "gravity" in self._defaults else ""
         gradient = " - u.G" if "mean_gradient" in self._defaults else ""
         scalar = f"; d(theta)/dt + u.grad(theta) = kappa laplacian(theta){gradient}" if self.scalar else ""
-        return f"d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f{buoyancy}{scalar}"
+        return f"d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega{forcing}{stirring}{buoyancy}{scalar}"
 
     @property
     def forcing(self) -> Float[Tensor, "y x"] | None:
