@@ -60,6 +60,8 @@ def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> s
             near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"
+        case "model_type":
+            return f"{key} must be a table (got {fault['input']!r})"
         case "missing":
             return f"{key} is missing"
         case "union_tag_invalid":
