@@ -18,6 +18,7 @@ from fluidsurrogate.errors import UsageError
 from solvers import KNOWN_FIELDS, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
+COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
@@ -64,7 +65,7 @@ def to_dataset(
         **(coordinates or {}),
     }
     if any(field.order for field in (*spec.fields, *spec.inputs)):
-        coords["component"] = ("component", ["x", "y"], {"long_name": "component of a vector"})
+        coords["component"] = ("component", COMPONENTS, {"long_name": "component of a vector"})
     attrs = {"Conventions": "CF-1.11", "length_y": spec.grid.length[0], "length_x": spec.grid.length[1]}
     return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
 
@@ -125,7 +126,7 @@ def derive(
         *leading, -1, *values.shape[-2:]
     )
     dims, array, attrs = _variable(field, made, tuple(map(str, source.dims[:-2])))
-    coords = dict(source.coords) | ({"component": ["x", "y"]} if field.order else {})
+    coords = dict(source.coords) | ({"component": COMPONENTS} if field.order else {})
     return xr.DataArray(array, coords, dims, field.name, attrs)
 
 
