@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fluidsurrogate.config import AnyModelSection, ModelSection
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.sections import AnyModelSection, ModelSection
 from fluidsurrogate.store import read_json, replacing, write_json
 from solvers import FieldSpec, Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State

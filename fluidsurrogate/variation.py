@@ -6,15 +6,14 @@ import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.section import Section
 
 
-class Range(BaseModel):
+class Range(Section):
     """Drawn for each trajectory between `low` and `high`, evenly in the value or in its logarithm."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     low: float
     high: float
