@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, final
+from typing import Annotated, Any, Literal, final
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
-from fluidsurrogate.nn import ARCHITECTURES, Network
-from solvers import FLOWS, GROUPS, Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
+from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.section import Section
+from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
+from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Section(BaseModel):
-    """A part of the tree: frozen, strict in its types, closed to unknown keys, finite in its numbers."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class GridSection(Section):
@@ -99,76 +94,6 @@ class CompareSection(Section):
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
 
-class FlowSection(Section):
-    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass."""
-
-    kind: str
-
-    def build(self) -> Flow:
-        """The flow."""
-        return FLOWS[self.kind](**self.options())
-
-    def options(self) -> dict[str, Any]:
-        """What the flow's constructor takes."""
-        return self.model_dump(exclude={"kind"})
-
-    @model_validator(mode="after")
-    def _check(self):
-        self.build()
-        return self
-
-
-class ModelSection(Section):
-    """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
-
-    kind: str
-    augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
-
-    def options(self) -> dict[str, Any]:
-        """What the architecture's builder takes."""
-        return self.model_dump(exclude={"kind", "augment"})
-
-    def build(self, spec: StateSpec) -> Network:
-        """The network for states of this spec, with fresh weights from torch's generator."""
-        return ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.options())
-
-    def try_out(self, spec: StateSpec) -> None:
-        """Build the network and apply it once, without memory or arithmetic; ValueError where it does not fit."""
-        with torch.device("meta"):
-            components = spec.components + sum(field.components for field in spec.inputs)
-            self.build(spec)(torch.empty(1, components, *spec.grid.n))
-
-    def groups(self) -> dict[str, Group]:
-        """The groups that the model claims, by key."""
-        named = {"group": getattr(self, "group", None), "augment": self.augment}
-        for key, name in named.items():
-            if name is not None and name not in GROUPS:
-                raise ValueError(f"unknown {key} {name!r}; one of {', '.join(GROUPS)}")
-        return {key: GROUPS[name] for key, name in named.items() if name is not None}
-
-
-def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
-    """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
-    made = []
-    for kind, build in registry.items():
-        keys: dict[str, Any] = {
-            p.name: (p.annotation, ... if p.default is p.empty else p.default)
-            for p in inspect.signature(build, eval_str=True).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        }
-        keys["kind"] = (Literal[kind], kind)  # type: ignore[valid-type]
-        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, **keys))
-    return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
-
-
-if TYPE_CHECKING:
-    AnyFlowSection = FlowSection
-    AnyModelSection = ModelSection
-else:
-    AnyFlowSection = _sections(FLOWS, FlowSection)
-    AnyModelSection = _sections(ARCHITECTURES, ModelSection)
-
-
 @final
 class Experiment(Section):
     """The whole experiment. `Experiment.read(path)` reads a TOML file; `build_*` make what the parts describe."""
@@ -181,7 +106,7 @@ class Experiment(Section):
     flow: AnyFlowSection
     solver: SolverSection = SolverSection()
     data: DataSection
-    models: dict[Name, AnyModelSection] = {}
+    models: dict[Name, AnyModelSection] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
     compare: CompareSection = CompareSection()
 
@@ -191,9 +116,12 @@ class Experiment(Section):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
-            flow.starts(solver.grid, [0])
+            for one in (flow, *self.flow.extremes()):
+                one.starts(solver.grid, [0])
+                if one.stirring(solver.grid) != flow.stirring(solver.grid):
+                    raise ValueError("what stirs the flow must be the same for every trajectory")
             if flow.spin_up:
-                self.build_solver(interval=flow.spin_up, device="cpu")
+                self.build_spin_up(device="cpu")
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
@@ -207,8 +135,9 @@ class Experiment(Section):
         an input, which turns with the state."""
         flow, grid = self.build_flow(), self.grid.build()
         for key, group in groups.items():
-            if not point_group(grid).contains(group):
-                raise ValueError(f"{key} {group.name!r} is no symmetry of this rectangle; take C1, C2, D1 or D2")
+            if not point_group(grid, spec.fields).contains(group):
+                shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
+                raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take C1, C2, D1 or D2")
             if not spec.inputs and not flow.group.contains(group):
                 raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({flow.group.name})")
 
@@ -235,7 +164,7 @@ class Experiment(Section):
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             return cls.model_validate_json(json.dumps(tree, default=str))
         except ValidationError as error:
-            lines = explain(cls, error.errors(), _tagged_section)
+            lines = explain(cls, error.errors(), tagged_section)
             raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
     @classmethod
@@ -253,19 +182,36 @@ class Experiment(Section):
         return getattr(torch, self.dtype)
 
     def build_flow(self) -> Flow:
-        """The flow."""
+        """The flow; where its parameters vary, the one that stands for all."""
         return self.flow.build()
 
+    def trajectory_seed(self, split: str, number: int) -> int:
+        """What fixes everything random about a trajectory."""
+        return derive_seed(self.seed, split, number)
+
+    def flows(self, split: str, numbers: Sequence[int]) -> list[Flow]:
+        """The flow of each trajectory."""
+        return [self.flow.for_trajectory(i, self.trajectory_seed(split, i)) for i in numbers]
+
     def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
-        """The classical solver; `interval` other than the stored one for the spin-up."""
-        return self.build_flow().solver(
+        """The classical solver; `interval` other than the stored one for the spin-up. What varies is an input."""
+        flow = self.build_flow()
+        numbers = [other.numbers for other in self.flow.extremes()]
+        return flow.solver(
             self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
+            varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
             dtype=self.torch_dtype,
             device=device or self.device,
         )
+
+    def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
+        """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
+        spin_up = self.build_flow().spin_up
+        count = math.ceil(spin_up / self.data.interval - 1e-9)
+        return self.build_solver(spin_up / count, device), count
 
     @cached_property
     def spec(self) -> StateSpec:
@@ -303,8 +249,3 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise UsageError(f"--set {override}: {parent!r} is a value, not a table")
     tree[last] = value
-
-
-def _tagged_section(table: str, kind: str) -> type[Section] | None:
-    base = FlowSection if table == "flow" else ModelSection
-    return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
-from solvers import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
+from solvers import KNOWN_FIELDS, FieldSpec, Grid, StateSpec
+from solvers.spectra import shell_wavenumbers
 
-KNOWN_FIELDS = {field.name: field for field in (VORTICITY, FORCING, TRACER, VELOCITY)}
+COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
+STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
 
@@ -45,7 +48,8 @@ def to_dataset(
 ) -> xr.Dataset:
     """States (trajectory, time, component, y, x) as one variable a field, with units and types in the attributes.
 
-    `coordinates` are further ones along `trajectory`; `inputs` (trajectory, component, y, x) become variables too.
+    `coordinates` are further ones along `trajectory`; `inputs` (trajectory, component, y, x) become variables too,
+    uniform ones (trajectory, component, 1, 1) without y and x.
     """
     variables = {}
     for field, part in zip(spec.fields, states.split([f.components for f in spec.fields], dim=2), strict=True):
@@ -61,7 +65,7 @@ def to_dataset(
         **(coordinates or {}),
     }
     if any(field.order for field in (*spec.fields, *spec.inputs)):
-        coords["component"] = ("component", ["x", "y"], {"long_name": "component of a vector"})
+        coords["component"] = ("component", COMPONENTS, {"long_name": "component of a vector"})
     attrs = {"Conventions": "CF-1.11", "length_y": spec.grid.length[0], "length_x": spec.grid.length[1]}
     return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
 
@@ -97,11 +101,18 @@ def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.D
 
 def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tuple:
     array = values.detach().cpu().numpy()
+    if field.uniform:
+        array = array[..., 0, 0]
     if field.order == 0:
         array = array.squeeze(len(leading))
-    dims = (*leading, *(["component"] if field.order else []), "y", "x")
-    attrs = {"long_name": field.long_name or field.name, "units": field.units}
-    return dims, array, attrs | {"tensor_order": field.order, "parity": field.parity}
+    attrs: dict[str, Any] = {"long_name": field.long_name or field.name, "units": field.units}
+    attrs |= {"tensor_order": field.order, "parity": field.parity}
+    return (*leading, *_own_dims(field)), array, attrs | ({"wall_parity": field.wall} if field.wall else {})
+
+
+def _own_dims(field: FieldSpec) -> list[str]:
+    """The dims of one value of a field."""
+    return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
 
 
 def derive(
@@ -115,20 +126,63 @@ def derive(
         *leading, -1, *values.shape[-2:]
     )
     dims, array, attrs = _variable(field, made, tuple(map(str, source.dims[:-2])))
-    coords = dict(source.coords) | ({"component": ["x", "y"]} if field.order else {})
+    coords = dict(source.coords) | ({"component": COMPONENTS} if field.order else {})
     return xr.DataArray(array, coords, dims, field.name, attrs)
+
+
+def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.DataArray) -> xr.DataArray:
+    """A number or a spectrum for each vorticity field, over all other dims alike, in double precision.
+
+    `function` takes the vorticity (batch, 1, y, x), the sides of the box (y, x) and each of the `inputs`, with the same
+    batch: (batch,), or (batch, 1, y, x) where it has the dims y and x. It gives (batch,), or (batch, shell) in the
+    shells of `solvers.spectra`.
+    """
+    length = sides_of(dataset)
+    given = xr.broadcast(dataset["vorticity"], *inputs, exclude=("y", "x"))
+    leading = [dim for dim in given[0].dims if dim not in ("y", "x")]
+    # A view of each, whatever it was broadcast from; only a stretch of the batch is ever copied, to bound memory.
+    arrays = [g.transpose(*leading, *(a for a in ("y", "x") if a in g.dims)).values[None] for g in given]
+    shape, n = arrays[0].shape[:-2], arrays[0].shape[-2:]
+    count, stretch = math.prod(shape), max(1, STRETCH_CELLS // math.prod(n))
+    if not count:
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
+    parts = []
+    for start in range(0, count, stretch):
+        at = np.unravel_index(np.arange(start, min(start + stretch, count)), shape)
+        tensors = [torch.from_numpy(a[at].astype(np.float64, copy=False)) for a in arrays]
+        vorticity, *rest = (t.unsqueeze(1) if t.ndim == 3 else t for t in tensors)
+        parts.append(function(vorticity, length, *rest))
+    made = torch.cat(parts).reshape((*shape[1:], *parts[0].shape[1:])).numpy()
+    coords = {name: c for name, c in given[0].coords.items() if not {"y", "x"} & set(c.dims)}
+    if made.ndim == len(leading):
+        return xr.DataArray(made, coords, leading)
+    attrs = {"long_name": "wavenumber", "units": "m-1"}
+    wavenumbers = ("wavenumber", np.round(shell_wavenumbers(n, length).numpy(), 12), attrs)
+    return xr.DataArray(made, coords | {"wavenumber": wavenumbers}, [*leading, "wavenumber"])
+
+
+def sides_of(dataset: xr.Dataset) -> tuple[float, float]:
+    """The sides (y, x) of the periodic box behind the coordinates: cells times their mean spacing, wherever the first
+    lies."""
+    (y, dy), (x, dx) = _axis(dataset, "y"), _axis(dataset, "x")
+    return dy * len(y), dx * len(x)
+
+
+def _axis(dataset: xr.Dataset, axis: str) -> tuple[np.ndarray, float]:
+    """The coordinate and its mean spacing."""
+    if axis not in dataset.coords:
+        raise UsageError(f"the dataset has no coordinate {axis!r}")
+    values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
+    if len(values) < 2:
+        raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
+    return values, float(np.diff(values).mean())
 
 
 def grid_of(dataset: xr.Dataset) -> Grid:
     """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
     n, length = [], []
     for axis in ("y", "x"):
-        if axis not in dataset.coords:
-            raise UsageError(f"the dataset has no coordinate {axis!r}")
-        values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
-        if len(values) < 2:
-            raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
-        step = float(np.diff(values).mean())
+        values, step = _axis(dataset, axis)
         if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
             raise UsageError(
                 f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
@@ -178,11 +232,12 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
         variable = variable.expand_dims({"trajectory": dataset.sizes.get("trajectory", 1)})
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
-    array = variable.transpose(*leading, *(["component"] if field.order else []), "y", "x").values
+    array = variable.transpose(*leading, *_own_dims(field)).values
     values = torch.from_numpy(np.array(array)).to(dtype)
     if not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
-    return values if field.order else values.unsqueeze(len(leading))
+    values = values if field.order else values.unsqueeze(len(leading))
+    return values[..., None, None] if field.uniform else values
 
 
 def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
@@ -200,7 +255,7 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
     if grid.n != spec.grid.n or not np.allclose(grid.length, spec.grid.length, rtol=1e-4):
         raise UsageError(f"the dataset's grid is {_describe(grid)}; expected {_describe(spec.grid)}")
     for field in spec.fields + spec.inputs:
-        known = {"trajectory", "time", "y", "x", *(["component"] if field.order else [])}
+        known = {"trajectory", *_own_dims(field)} | ({"time"} if field in spec.fields else set())
         if extra := set(map(str, dataset[field.name].dims)) - known:
             raise UsageError(
                 f"variable {field.name!r} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}"

@@ -1,17 +1,25 @@
-"""Fields that follow from the vorticity, as xarray: `add(dataset, "velocity", "pressure")`."""
+"""What follows from the vorticity, as xarray: `add(dataset, "velocity", "energy_flux")`.
+
+Fields (velocity, pressure, ...) have the dims of the vorticity; spectra have `wavenumber` for `y`, `x`; everything else
+is one number a trajectory and time. Definitions, equations and sources: `solvers.diagnostics`, `solvers.spectra` and
+`solvers.turbulence`. Spectra, numbers and budgets are computed in double precision, on any periodic box.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.dataset import derive
+from fluidsurrogate.dataset import derive, summarise
 from fluidsurrogate.errors import UsageError
-from solvers import VELOCITY, FieldSpec, Grid, diagnostics
+from solvers import VELOCITY, FieldSpec, Grid, diagnostics, spectra, turbulence
 
-DIAGNOSTICS: dict[str, tuple[Callable[[Tensor, Grid], Tensor], FieldSpec]] = {
+FIELDS: dict[str, tuple[Callable[[Tensor, Grid], Tensor], FieldSpec]] = {
     "velocity": (diagnostics.velocity, VELOCITY),
     "stream_function": (
         diagnostics.stream_function,
@@ -23,15 +31,143 @@ DIAGNOSTICS: dict[str, tuple[Callable[[Tensor, Grid], Tensor], FieldSpec]] = {
 }
 
 
-def add(dataset: xr.Dataset, *names: str) -> xr.Dataset:
-    """The dataset with these fields beside its `vorticity`, over all its dims; all that there are if none is named.
+@final
+@dataclass(frozen=True)
+class Summary:
+    """A number or spectrum for each field: a function of the vorticity, the sides of the box, and the viscosity, drag
+    or forcing if it `needs` one."""
 
-    Definitions: `solvers.diagnostics`. Raises UsageError for an unknown name, or a dataset without vorticity on cell
-    centres.
+    function: Callable[..., Tensor]
+    long_name: str
+    units: str
+    needs: str | None = None
+
+
+def _energy_dissipation(vorticity: Tensor, length: spectra.Sides, viscosity: Tensor) -> Tensor:
+    return turbulence.energy_budget(vorticity, length, viscosity).dissipation
+
+
+def _energy_drag(vorticity: Tensor, length: spectra.Sides, drag: Tensor) -> Tensor:
+    return turbulence.energy_budget(vorticity, length, 0.0, drag).drag
+
+
+def _energy_injection(vorticity: Tensor, length: spectra.Sides, forcing: Tensor | None = None) -> Tensor:
+    return turbulence.energy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+
+
+def _enstrophy_dissipation(vorticity: Tensor, length: spectra.Sides, viscosity: Tensor) -> Tensor:
+    return turbulence.enstrophy_budget(vorticity, length, viscosity).dissipation
+
+
+def _enstrophy_drag(vorticity: Tensor, length: spectra.Sides, drag: Tensor) -> Tensor:
+    return turbulence.enstrophy_budget(vorticity, length, 0.0, drag).drag
+
+
+def _enstrophy_injection(vorticity: Tensor, length: spectra.Sides, forcing: Tensor | None = None) -> Tensor:
+    return turbulence.enstrophy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+
+
+def _enstrophy(vorticity: Tensor, length: spectra.Sides) -> Tensor:
+    return spectra.enstrophy(vorticity)
+
+
+SUMMARIES = {
+    "kinetic_energy": Summary(spectra.kinetic_energy, "kinetic energy", "m2 s-2"),
+    "enstrophy": Summary(_enstrophy, "enstrophy", "s-2"),
+    "palinstrophy": Summary(spectra.palinstrophy, "palinstrophy", "m-2 s-2"),
+    "energy_spectrum": Summary(spectra.energy_spectrum, "kinetic energy spectrum", "m2 s-2"),
+    "enstrophy_spectrum": Summary(spectra.enstrophy_spectrum, "enstrophy spectrum", "s-2"),
+    "energy_transfer": Summary(spectra.energy_transfer, "transfer of energy into the shell by advection", "m2 s-3"),
+    "enstrophy_transfer": Summary(spectra.enstrophy_transfer, "transfer of enstrophy into the shell by advection",
+                                  "s-3"),
+    "energy_flux": Summary(spectra.energy_flux, "flux of energy to larger wavenumbers", "m2 s-3"),
+    "enstrophy_flux": Summary(spectra.enstrophy_flux, "flux of enstrophy to larger wavenumbers", "s-3"),
+    "rms_velocity": Summary(turbulence.rms_velocity, "root mean square velocity", "m s-1"),
+    "integral_scale": Summary(turbulence.integral_scale, "integral scale, 2 sum(E/k) / sum(E)", "m"),
+    "taylor_microscale": Summary(turbulence.taylor_microscale, "Taylor microscale, sqrt(E/Z)", "m"),
+    "turnover_time": Summary(turbulence.turnover_time, "eddy turnover time", "s"),
+    "reynolds_number": Summary(turbulence.reynolds_number, "Reynolds number", "1", "viscosity"),
+    "dissipation_wavenumber": Summary(turbulence.dissipation_wavenumber, "wavenumber of enstrophy dissipation", "m-1",
+                                      "viscosity"),
+    "energy_dissipation": Summary(_energy_dissipation, "dissipation of energy by viscosity", "m2 s-3", "viscosity"),
+    "energy_drag": Summary(_energy_drag, "loss of energy to drag", "m2 s-3", "drag"),
+    "energy_injection": Summary(_energy_injection, "injection of energy by forcing", "m2 s-3", "forcing"),
+    "enstrophy_dissipation": Summary(_enstrophy_dissipation, "dissipation of enstrophy by viscosity", "s-3",
+                                     "viscosity"),
+    "enstrophy_drag": Summary(_enstrophy_drag, "loss of enstrophy to drag", "s-3", "drag"),
+    "enstrophy_injection": Summary(_enstrophy_injection, "injection of enstrophy by forcing", "s-3", "forcing"),
+}  # fmt: skip
+DIAGNOSTICS = (*FIELDS, *SUMMARIES)
+
+
+def add(dataset: xr.Dataset, *names: str) -> xr.Dataset:
+    """The dataset with these diagnostics beside its `vorticity`; if none is named, with all of `DIAGNOSTICS` but those
+    whose viscosity, drag or forcing the dataset lacks. `compute` says what each takes and raises."""
+    return dataset.assign({name: compute(dataset, name) for name in names or _available(dataset)})
+
+
+def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """One of `DIAGNOSTICS`, over all the dims of the dataset's `vorticity`, with long_name and units.
+
+    `viscosity` and `drag` are the variable or coordinate of that name, a number or one a trajectory, or else the
+    attribute; the forcing is the variable `forcing`, none without.
+
+    Raises UsageError for an unknown name; a dataset without vorticity, or one without the viscosity, drag or forcing
+    that is needed; and, for fields, cells that are not centred on (i + ½) Δ.
     """
-    for name in names:
-        if name not in DIAGNOSTICS:
-            raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
+    if name not in DIAGNOSTICS:
+        raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
     if "vorticity" not in dataset:
         raise UsageError("the dataset has no variable 'vorticity'")
-    return dataset.assign({name: derive(dataset, "vorticity", *DIAGNOSTICS[name]) for name in names or DIAGNOSTICS})
+    if name in FIELDS:
+        return derive(dataset, "vorticity", *FIELDS[name])
+    summary = SUMMARIES[name]
+    array = summarise(dataset, summary.function, *_inputs(dataset, summary.needs)).rename(name)
+    array.attrs = {"long_name": summary.long_name, "units": summary.units}
+    return array
+
+
+def _available(dataset: xr.Dataset) -> list[str]:
+    """The diagnostics of which the dataset has what they need."""
+    has = {need: need in dataset.variables or need in dataset.attrs for need in ("viscosity", "drag")}
+    has["forcing"] = "forcing" in dataset or not _says_forced(dataset)
+    return [*FIELDS, *(name for name, summary in SUMMARIES.items() if summary.needs is None or has[summary.needs])]
+
+
+def _inputs(dataset: xr.Dataset, need: str | None) -> list[xr.DataArray]:
+    if need is None:
+        return []
+    return _forcing(dataset) if need == "forcing" else [_coefficient(dataset, need)]
+
+
+def _coefficient(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """ν or μ: a number, or one a trajectory."""
+    value = dataset[name] if name in dataset.variables else dataset.attrs.get(name)
+    if value is None:
+        raise UsageError(f"the dataset has neither a variable nor an attribute {name!r}")
+    try:
+        array = xr.DataArray(value).astype(float)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be a number or one a trajectory (got {value!r})") from None
+    if not set(array.dims) <= {"trajectory"}:
+        raise UsageError(
+            f"{name} must be a number or one a trajectory; it has the dims {', '.join(map(str, array.dims))}"
+        )
+    if not bool(((array >= 0) & (array < math.inf)).all()):
+        raise UsageError(f"{name} must be finite and at least 0 (got {array.values})")
+    return array
+
+
+def _forcing(dataset: xr.Dataset) -> list[xr.DataArray]:
+    """f, or nothing where the flow is unforced."""
+    if "forcing" in dataset:
+        if not {"y", "x"} <= set(dataset["forcing"].dims):
+            raise UsageError("the variable 'forcing' must have the dims y and x")
+        return [dataset["forcing"]]
+    if _says_forced(dataset):
+        raise UsageError("the dataset's attribute 'forcing' says that it is forced, and it has no variable 'forcing'")
+    return []
+
+
+def _says_forced(dataset: xr.Dataset) -> bool:
+    return dataset.attrs.get("forcing", "none") != "none"

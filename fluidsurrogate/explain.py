@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+from fluidsurrogate.variation import FORMS
 
 _PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
 
@@ -21,20 +22,34 @@ def explain(
     """
     lines: dict[str, str] = {}
     for fault in faults:
-        # A union puts its branch into the path (flow.decaying.viscosity, grid.n.int): not a key of the file.
+        # A union puts its branch into the path (flow.decaying.viscosity.value, grid.n.int): not a key of the file.
         location, section = [str(part) for part in fault["loc"]], root
         tag_at = {"flow": 1, "models": 2}.get(location[0] if location else "", len(location))
+        begin = 0
         if len(location) > tag_at:
-            section = tagged(location[0], location.pop(tag_at)) or root
-        elif len(location) > 1:
-            annotation = root.model_fields[location[0]].annotation
-            section = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else root
+            section, begin = tagged(location[0], location.pop(tag_at)) or root, tag_at
         branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
         if branch is not None:
             location = location[:branch]
+        location = [part for i, part in enumerate(location) if i <= begin or part not in FORMS]
+        for part in location[begin:-1]:
+            section = _table(section, part) or section
         key = ".".join(location)
         lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
     return list(lines.values())
+
+
+def _table(section: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The section that a key of another one holds; None where it holds none."""
+    field = section.model_fields.get(key)
+    return None if field is None else next(_models(field.annotation), None)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
@@ -45,6 +60,8 @@ def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> s
             near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"
+        case "model_type":
+            return f"{key} must be a table (got {fault['input']!r})"
         case "missing":
             return f"{key} is missing"
         case "union_tag_invalid":

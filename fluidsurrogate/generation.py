@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import empty_like_blocks, to_dataset
@@ -19,7 +20,9 @@ from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
-from solvers import NavierStokes2D, resample
+from fluidsurrogate.variation import value_for
+from solvers import Flow, NavierStokes2D, resample
+from solvers.navier_stokes import SpectralCarry
 
 SPLITS = ("train", "valid", "test")
 
@@ -107,14 +110,16 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
     its batch, and so no trajectory depends on which others were asked for.
     """
     numbers = range(block.first, block.first + experiment.data.block)
-    seeds = [derive_seed(experiment.seed, block.split, i) for i in numbers]
-    flow, taken = experiment.build_flow(), []
+    seeds = [experiment.trajectory_seed(block.split, i) for i in numbers]
+    flows = experiment.flows(block.split, numbers)
+    carries: list[SpectralCarry] = []
     with torch.no_grad(), fixed_threads(experiment.data.threads):
         try:
-            state = flow.starts(solver.grid, seeds).to(solver.device, solver.dtype)
-            if flow.spin_up:
-                state = experiment.build_solver(interval=flow.spin_up)(state)
-            states = rollout(solver, state, experiment.data.steps, observe=lambda carry: taken.append(carry.taken))
+            starts = [flow.starts(solver.grid, [seed]) for flow, seed in zip(flows, seeds, strict=True)]
+            state = torch.cat(starts).to(solver.device, solver.dtype)
+            inputs = stack_inputs(flows, solver)
+            state = spin_up(experiment, state, inputs, seeds)
+            states = rollout(solver, state, experiment.data.steps, inputs, seeds, carries.append)
         except ValueError as error:
             raise UsageError(f"the solver cannot run this flow: {error}") from None
     finite = states[: block.count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
@@ -124,42 +129,82 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
             f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    stored, inputs = experiment.spec.grid, {}
-    if solver.forcing is not None:
-        forcing = resample(solver.forcing, solver.grid, stored)
-        inputs["forcing"] = forcing.expand(block.count, 1, *stored.n)
+    stored, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
+    kept = {name: value[: block.count] for name, value in inputs.items()}
     part = to_dataset(
         experiment.spec,
         resample(states[: block.count], solver.grid, stored),
-        inputs=inputs,
+        inputs={name: v if name in uniform else resample(v, solver.grid, stored) for name, v in kept.items()},
         coordinates=block_coordinates(experiment, [block]),
-        attributes={"title": f"{flow.kind} flow"},
+        attributes={"title": f"{flows[0].kind} flow"},
     )
-    return part, solver.spec.interval / max(max(t[: block.count]) for t in taken)
+    if solver.stirring is not None:
+        part = part.assign(injected([carry.injected[: block.count] for carry in carries if carry.injected is not None]))
+    taken = max(max(carry.taken[: block.count]) for carry in carries)
+    return part, solver.spec.interval / solver.slots / taken
+
+
+def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:
+    """What the solver's step depends on, one value a trajectory; a vector that a flow lacks is zero."""
+    own, stacked = [flow.inputs(solver.grid) for flow in flows], {}
+    for field in solver.spec.inputs:
+        none = torch.zeros(1, field.components, *field.extent(solver.grid), dtype=torch.float64)
+        values = torch.cat([inputs.get(field.name, none) for inputs in own])
+        stacked[field.name] = values if field.uniform else values.to(solver.dtype)
+    return stacked
+
+
+def spin_up(experiment: Experiment, state: Tensor, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> Tensor:
+    """The state after the flow's spin-up."""
+    if not experiment.build_flow().spin_up:
+        return state
+    solver, intervals = experiment.build_spin_up()
+    carry = solver.start(state, inputs, [derive_seed(seed, "spin-up") for seed in seeds])
+    for _ in range(intervals):
+        carry = solver.advance(carry)
+    return solver.state(carry)
+
+
+def injected(amounts: Sequence[Tensor]) -> dict[str, Any]:
+    """What the stirring fed in the interval behind each time, as variables (trajectory, time); 0 at the start."""
+    fed = np.stack([np.zeros(tuple(amounts[0].shape)), *(amount.cpu().numpy() for amount in amounts)], axis=1)
+    return {
+        f"injected_{name}": (("trajectory", "time"), fed[..., i], {"long_name": f"{name} fed by the stirring",
+                                                                   "units": units})
+        for i, (name, units) in enumerate((("energy", "m2 s-2"), ("enstrophy", "s-2")))
+    }  # fmt: skip
 
 
 def block_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, Any]:
     """Number, split and seed of every trajectory in `plan`, as coordinates along `trajectory`."""
     splits = [b.split for b in plan for _ in range(b.count)]
     numbers = [b.first + i for b in plan for i in range(b.count)]
-    seeds = [derive_seed(experiment.seed, split, i) for split, i in zip(splits, numbers, strict=True)]
+    seeds = [experiment.trajectory_seed(split, i) for split, i in zip(splits, numbers, strict=True)]
     index = np.concatenate([b.offset + np.arange(b.count) for b in plan])
+    known = {field.name for field in experiment.spec.inputs}
+    varying = {}
+    for name, parameter in experiment.flow.varying().items():
+        if name.rpartition(".")[2] not in known:
+            values = [value_for(parameter, name, *at) for at in zip(numbers, seeds, strict=True)]
+            about = {"long_name": f"parameter {name} of the flow"}
+            varying[name.replace(".", "_")] = ("trajectory", np.array(values), about)
     return {
         "trajectory": ("trajectory", index, {"long_name": "trajectory", "units": "1"}),
         "split": ("trajectory", np.array(splits, dtype=object), {"long_name": "part of the dataset"}),
         "seed": ("trajectory", np.array(seeds), {"long_name": "seed of the start", "units": "1"}),
-    }
+    } | varying
 
 
 def provenance(
     experiment: Experiment, solver: NavierStokes2D, inner_step: float, made_from: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Attributes that say what ran: read off the solver object, not off the configuration."""
+    inputs = {field.name for field in solver.spec.inputs}
+    numbers = {name: v for name, v in experiment.build_flow().numbers.items() if name not in inputs}
     return {
         "source": "fluidsurrogate classical solver",
         "equation": solver.equation,
-        "viscosity": solver.viscosity,
-        "drag": solver.drag,
+        **numbers,
         "forcing": "none" if solver.forcing is None else "variable 'forcing'",
         "scheme": solver.scheme.name,
         "order": solver.scheme.order,

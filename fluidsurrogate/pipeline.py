@@ -187,7 +187,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
     solver = Resampled(experiment.build_solver(), spec.grid)
     steppers: dict[str, Stepper] = {"solver": solver, "persistence": Persistence(spec), **models}
-    group, parts = point_group(spec.grid), []
+    group, parts = point_group(spec.grid, spec.fields), []
     for name, stepper in steppers.items():
         with torch.no_grad():
             rolled = states if name == "solver" else rollout(stepper, states[:, 0], states.shape[1] - 1, inputs)

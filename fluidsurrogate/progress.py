@@ -53,3 +53,6 @@ class Progress:
     def __exit__(self, *exc: object) -> None:
         if self.bar is not None:
             self.bar.close()
+        done, elapsed = self.n - self.initial, time.monotonic() - self.began
+        if done and exc[0] is None:
+            log.info(f"  {self.label}: {done} {self.unit} in {elapsed:.1f} s, {done / elapsed:.3g}/s")

@@ -60,9 +60,10 @@ def _band(grid: Grid, states: States) -> tuple[int, int]:
 
     Rounding noise of the transforms is spread over all modes alike, in proportion to the state, not to its change.
     """
-    change = torch.fft.rfft2((states[:, 1:] - states[:, :-1]).double()).abs().square().mean((0, 1, 2))
-    noise = torch.fft.rfft2(states.double()).abs().square().mean() * torch.finfo(states.dtype).eps ** 2
-    held = change > torch.maximum(1e-11 * change.max(), 100 * noise)
+    change = torch.fft.rfft2((states[:, 1:] - states[:, :-1]).double()).abs().square().mean((0, 1))
+    noise = torch.fft.rfft2(states.double()).abs().square().mean((0, 1, 3, 4)) * torch.finfo(states.dtype).eps ** 2
+    floor = torch.maximum(1e-11 * change.amax((1, 2)), 100 * noise)
+    held = (change > floor[:, None, None]).any(0)
     modes = [torch.where(held, m, 0).max() for m in grid.modes()] if held.any() else [n // 2 for n in grid.n]
     my, mx = (int(m) for m in modes)
     return (max(my, mx), max(my, mx)) if grid.is_square else (my, mx)

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fluidsurrogate.config import AnyModelSection, ModelSection
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.sections import AnyModelSection, ModelSection
 from fluidsurrogate.store import read_json, replacing, write_json
 from solvers import FieldSpec, Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
@@ -62,7 +62,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.spec.check(state, inputs)
         given = None
         if self.spec.inputs:
-            stacked = torch.cat([(inputs or {})[field.name].to(self._scale) for field in self.spec.inputs], dim=1)
+            whole = (len(state), -1, *self.spec.grid.n)  # a uniform input is the same at every point
+            parts = [(inputs or {})[field.name].to(self._scale).expand(whole) for field in self.spec.inputs]
+            stacked = torch.cat(parts, dim=1)
             given = (stacked - self._shift[self.spec.components :]) / self._scale[self.spec.components :]
         return SurrogateCarry(state.to(self._scale), given, self.network.fold())
 

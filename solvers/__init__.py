@@ -11,6 +11,7 @@ from solvers.fields import (
     DRAG,
     FORCING,
     GRAVITY,
+    KNOWN_FIELDS,
     MEAN_GRADIENT,
     MEAN_VELOCITY,
     TEMPERATURE,
@@ -30,8 +31,8 @@ from solvers.stirring import Stirring
 from solvers.symmetry import C1, C2, C4, D1, D2, D4, GROUPS, Element, Group, act, act_on_fields, point_group
 
 __all__ = [
-    "C1", "C2", "C4", "D1", "D2", "D4", "DIFFUSIVITY", "DRAG", "FLOWS", "FORCING", "GRAVITY", "GROUPS", "MEAN_GRADIENT",
-    "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY", "Element", "FieldSpec", "Flow",
-    "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec", "Stepper", "Stirring", "Tracer", "act",
-    "act_on_fields", "point_group", "resample", "velocity",
+    "C1", "C2", "C4", "D1", "D2", "D4", "DIFFUSIVITY", "DRAG", "FLOWS", "FORCING", "GRAVITY", "GROUPS",
+    "KNOWN_FIELDS", "MEAN_GRADIENT", "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY",
+    "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec",
+    "Stepper", "Stirring", "Tracer", "act", "act_on_fields", "point_group", "resample", "velocity",
 ]  # fmt: skip

@@ -66,21 +66,23 @@ class Equation:
         self, grid: Grid, modes: tuple[int, int], has_scalar: bool, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.grid, self.dtype, self.device = grid, dtype, device
+        # Where numbers in double precision live: Apple's GPUs know none.
+        self.exact = torch.device("cpu") if device.type == "mps" else device
         self.complex = torch.complex128 if dtype == torch.float64 else torch.complex64
         self.components = 2 if has_scalar else 1
         # The other columns hold no retained mode: nothing is transformed or multiplied there.
         self.columns = modes[1] + 1
         keep = grid.retained(modes)[:, : self.columns]
-        ky, kx = (k[..., : self.columns].to(device) for k in grid.wavenumbers())
-        self._ky, self._kx, self._keep = ky, kx, keep.to(device)
-        self.square = ky**2 + kx**2
-        self._advection = self._complex(torch.stack([-kx * ky, kx**2 - ky**2]) * self._keep)
-        flux = 1j * torch.stack(torch.broadcast_tensors(-kx, -ky)) * self._keep
-        self._flux = self._complex(flux)
-        self._velocity = self._complex((velocity_symbol(grid)[..., : self.columns] * keep).to(device))
+        ky, kx = (k[..., : self.columns] for k in grid.wavenumbers())
+        self._advection = self._complex(torch.stack([-kx * ky, kx**2 - ky**2]) * keep)
+        self._flux = self._complex(1j * torch.stack(torch.broadcast_tensors(-kx, -ky)) * keep)
+        self._velocity = self._complex(velocity_symbol(grid)[..., : self.columns] * keep)
+        self._ky, self._kx, self._kept = ky.to(self.exact), kx.to(self.exact), keep.to(self.exact)
+        self.square = self._ky**2 + self._kx**2
+        self._keep = keep.to(device)
 
     def _complex(self, values: Tensor) -> Tensor:
-        return values.to(self.complex)
+        return values.to(self.complex).to(self.device)
 
     # -- between fields and spectra
 
@@ -95,7 +97,7 @@ class Equation:
     def odd(self, spectrum: Spectrum) -> Spectrum:
         """The part that is odd about y = 0, and so about half the height of the box too."""
         ny = self.grid.n[0]
-        turn = torch.exp(2j * math.pi * torch.arange(ny, dtype=torch.float64, device=self.device) / ny)
+        turn = torch.exp(2j * math.pi * torch.arange(ny, dtype=torch.float64, device=self.exact) / ny)
         return 0.5 * (spectrum - self._complex(turn)[:, None] * spectrum.flip(-2).roll(1, -2))
 
     def _synthesise(self, spectrum: Tensor) -> Tensor:
@@ -120,18 +122,18 @@ class Equation:
             linear = torch.cat(_batched(linear, -diffusivity * self.square), dim=1)
         coupling = frequency = None
         if gravity is not None or mean_gradient is not None:
-            zero = torch.zeros(1, 2, 1, 1, dtype=torch.float64, device=self.device)
+            zero = torch.zeros(1, 2, 1, 1, dtype=torch.float64, device=self.exact)
             (gx, gy), (Gx, Gy) = ((zero if v is None else v).split(1, dim=1) for v in (gravity, mean_gradient))
             buoyancy = -1j * (gy * self._kx - gx * self._ky)
             inverse = 1 / self.square.where(self.square > 0, math.inf)
             stirring = -1j * (Gx * self._ky - Gy * self._kx) * inverse
-            coupling = self._complex(torch.cat(_batched(buoyancy, stirring), dim=1) * self._keep)
-            frequency = (torch.hypot(gx, gy) * torch.hypot(Gx, Gy)).sqrt().to(self.dtype)
+            coupling = self._complex(torch.cat(_batched(buoyancy, stirring), dim=1) * self._kept)
+            frequency = (torch.hypot(gx, gy) * torch.hypot(Gx, Gy)).sqrt().to(self.dtype).to(self.device)
         return Terms(
             linear,
             None if forcing is None else self.spectrum(forcing),
             coupling,
-            None if mean_velocity is None else mean_velocity.to(self.dtype),
+            None if mean_velocity is None else mean_velocity.to(self.dtype).to(self.device),
             frequency,
         )
 
@@ -172,7 +174,7 @@ class Equation:
     def quadratic(self, a: Spectrum, b: Spectrum) -> Float[Tensor, "batch 2"]:
         """½⟨ψ_a ω_b⟩ and ½⟨ω_a ω_b⟩ of two vorticity spectra: energy and enstrophy where they are the same."""
         count = torch.where(self._kx > 0, 2.0, 1.0) / (2 * math.prod(self.grid.n) ** 2)
-        density = (a[:, 0].conj() * b[:, 0]).real.double() * count
+        density = (a[:, 0].conj() * b[:, 0]).real.to(self.exact).double() * count
         inverse = 1 / self.square.where(self.square > 0, math.inf)
         return torch.stack([(density * inverse).sum((-2, -1)), density.sum((-2, -1))], dim=1)
 

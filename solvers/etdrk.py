@@ -39,7 +39,7 @@ class Integrator(ABC):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Integrator:
         """The same scheme with its coefficients where and as precise as the state is."""
-        return type(self)([c.to(device, dtype) for c in self.coefficients])
+        return type(self)([c.to(dtype).to(device) for c in self.coefficients])
 
     @classmethod
     def stack(cls, integrators: Sequence[Integrator]) -> Integrator:

@@ -55,6 +55,11 @@ DIFFUSIVITY = FieldSpec("diffusivity", 0, 1, "m2 s-1", "diffusivity of the scala
 GRAVITY = FieldSpec("gravity", 1, 1, "m s-2 K-1", "gravity times thermal expansion", uniform=True)
 MEAN_GRADIENT = FieldSpec("mean_gradient", 1, 1, "m-1", "mean gradient of the scalar", uniform=True)
 MEAN_VELOCITY = FieldSpec("mean_velocity", 1, 1, "m s-1", "mean velocity", uniform=True)
+KNOWN_FIELDS = {
+    field.name: field
+    for field in (VORTICITY, FORCING, TRACER, TEMPERATURE, VELOCITY, VISCOSITY, DRAG, DIFFUSIVITY, GRAVITY,
+                  MEAN_GRADIENT, MEAN_VELOCITY)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Seed = int | tuple[int, ...]
+Seed = int | tuple[int, ...]  # a seed, or one with a key that says what it is for
 
 
 def gaussian_modes(amplitude: np.ndarray, seeds: Sequence[Seed]) -> np.ndarray:
@@ -14,11 +14,18 @@ def gaussian_modes(amplitude: np.ndarray, seeds: Sequence[Seed]) -> np.ndarray:
     my = amplitude.shape[0] // 2
     fields = []
     for seed in seeds:
-        normal = np.random.Generator(np.random.PCG64(seed)).standard_normal((2, *amplitude.shape))
+        normal = generator(seed).standard_normal((2, *amplitude.shape))
         a = amplitude * (normal[0] + 1j * normal[1])
         a[:my, 0] = np.conj(a[:my:-1, 0])  # the column mx = 0 holds both k and −k
         fields.append(a)
     return np.stack(fields)
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """Random numbers of a seed; those of different keys are independent, of none too."""
+    first, *key = seed if isinstance(seed, tuple) else (seed,)
+    # As a key, not as more entropy: numpy takes (5, 0, 0) for 5.
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(first, spawn_key=key)))
 
 
 def root_mean_square(modes: np.ndarray) -> np.ndarray:

@@ -77,8 +77,6 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             than 100,000 inner steps an interval, or outgrows them. A state that is not finite stays as it is.
     """
 
-    equation = "d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega + f"
-
     def __init__(
         self,
         grid: Grid,
@@ -128,7 +126,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             if name != "forcing" and not bool(default.isfinite().all()):
                 raise ValueError(f"{name} must be finite (got {default.flatten().tolist()})")
         self._defaults = {
-            name: default.to(self.device, dtype if name == "forcing" else torch.float64)
+            name: default.to(self.device, dtype) if name == "forcing" else default.to(self._equation.exact)
             for name, default in defaults.items()
         }
         state = (VORTICITY,) if scalar is None else (VORTICITY, scalar.field)
@@ -137,6 +135,16 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         fields = tuple(replace(f, wall=-1) if plates else f for f in state)
         self.spec = StateSpec(grid, fields, float(interval), tuple(inputs))
         self._coefficients: dict[tuple[int, int], Integrator] = {}
+
+    @property
+    def equation(self) -> str:
+        """What is solved, in ASCII."""
+        forcing = " + f" if "forcing" in self._defaults else ""
+        stirring = " + white noise" if self.stirring else ""
+        buoyancy = " - curl(g theta)" if "gravity" in self._defaults else ""
+        gradient = " - u.G" if "mean_gradient" in self._defaults else ""
+        scalar = f"; d(theta)/dt + u.grad(theta) = kappa laplacian(theta){gradient}" if self.scalar else ""
+        return f"d(omega)/dt + u.grad(omega) = nu laplacian(omega) - mu omega{forcing}{stirring}{buoyancy}{scalar}"
 
     @property
     def forcing(self) -> Float[Tensor, "y x"] | None:
@@ -154,7 +162,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
                 raise ValueError(f"input {name!r} must be finite for every trajectory")
             if name in PARAMETERS and not bool((given[name] >= 0).all()):
                 raise ValueError(f"input {name!r} must be at least 0 for every trajectory")
-        double = {name: v.to(self.device, torch.float64) for name, v in given.items() if name != "forcing"}
+        double = {name: v.to(self._equation.exact).double() for name, v in given.items() if name != "forcing"}
         terms = self._equation.terms(**{**self._defaults, **given, **double})
         if seeds is not None and len(seeds) != batch:
             raise ValueError(f"seeds must be one a trajectory, {batch} (got {len(seeds)})")
@@ -170,18 +178,16 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         batch = len(carry.spectrum)
         kicks = self._kicks(carry)
         if self.fixed_substeps:
-            everyone = range(batch)
-            spectrum, _, injected = self._integrate(carry, everyone, carry.substeps, kicks, watch=False)
-            spectrum = self._bounded_by_plates(spectrum)
+            spectrum, _, injected = self._integrate(carry, range(batch), carry.substeps, kicks, watch=False)
             return replace(carry, spectrum=spectrum, taken=carry.substeps, clock=carry.clock + 1, injected=injected)
-        spectrum, injected, substeps = carry.spectrum, carry.spectrum.real.new_zeros(batch, 2).double(), carry.substeps
+        spectrum, substeps = carry.spectrum, carry.substeps
+        injected = torch.zeros(batch, 2, dtype=torch.float64, device=self._equation.exact)
         pending, rates = list(range(batch)), [0.0] * batch
         for halvings in range(MAX_HALVINGS + 1):
             attempt, met, fed = self._integrate(carry, pending, substeps, kicks, watch=True)
-            attempt = self._bounded_by_plates(attempt)
             which = torch.tensor(pending, device=self.device)
             spectrum = attempt if len(pending) == batch else spectrum.index_copy(0, which, attempt)
-            injected = fed if len(pending) == batch else injected.index_copy(0, which, fed)
+            injected = fed if len(pending) == batch else injected.index_copy(0, which.to(fed.device), fed)
             seen, final = torch.stack([met, self._rate(attempt, carry.terms.of(which))]).tolist()
             for trajectory, rate in zip(pending, final, strict=True):
                 rates[trajectory] = rate
@@ -209,7 +215,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         if self.stirring is None:
             return None
         kicks = self.stirring.kicks(self.grid, carry.seeds, carry.clock, self.spec.interval)
-        return kicks[..., : self._equation.columns].to(self.device, self._equation.complex, non_blocking=True)
+        return kicks[..., : self._equation.columns].to(self._equation.complex).to(self.device, non_blocking=True)
 
     # -- the inner steps
 
@@ -243,7 +249,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self, w: Spectrum, terms: Terms, integrator: Integrator, substeps: list[int], kicks: Tensor | None, watch: bool
     ) -> tuple[Spectrum, Tensor, Tensor]:
         rate = torch.zeros(len(w), dtype=self.dtype, device=self.device)
-        injected = torch.zeros(len(w), 2, dtype=torch.float64, device=self.device)
+        injected = torch.zeros(len(w), 2, dtype=torch.float64, device=self._equation.exact)
         most, uneven = max(substeps), min(substeps) < max(substeps)
         counts = torch.tensor(substeps, device=self.device)[:, None, None, None] if uneven else None
 
@@ -257,6 +263,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
                     self._equation.explicit(w, uvs, terms),
                     lambda a: self._equation.explicit(a, self._equation.fields(a, terms), terms),
                 )
+                after = self._bounded_by_plates(after)  # at once: what is even may grow faster than the flow
                 w = after if counts is None else torch.where(counts > i, after, w)
             return w, rate
 

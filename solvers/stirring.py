@@ -13,11 +13,9 @@ from torch import Tensor
 from solvers.grid import Grid, place_modes
 from solvers.modes import gaussian_modes, mode_numbers
 
-KICKS = 2  # what a seed's kicks are drawn under: numpy reads (seed, 0, 0) as seed, under which starts are drawn
-
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stirring:
     """dω = Σ_k σ_k dW_k exp(i k·x): kicks √τ σ_k N(0, 1), τ apart, one at the end of every slot of length τ.
 
@@ -31,6 +29,11 @@ class Stirring:
     amplitude: np.ndarray
     renewal: float
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stirring):
+            return NotImplemented
+        return self.renewal == other.renewal and np.array_equal(self.amplitude, other.amplitude)
+
     def slots(self, interval: float) -> int:
         """Kicks an interval."""
         return max(1, int(np.ceil(interval / self.renewal - 1e-9)))
@@ -39,8 +42,7 @@ class Stirring:
         """The kicks of interval number `clock` as spectra of `rfft2`, (batch, slots, ky, kx), complex128 on the CPU: a
         function of space, seed and clock alone."""
         slots = self.slots(interval)
-        numbers = [(seed, KICKS, clock, slot) for seed in seeds for slot in range(slots)]
-        drawn = gaussian_modes(self.amplitude, numbers)
+        drawn = gaussian_modes(self.amplitude, [(seed, clock, slot) for seed in seeds for slot in range(slots)])
         scale = np.sqrt(interval / slots / 2) * (grid.n[0] * grid.n[1])
         return place_modes(torch.from_numpy(scale * drawn), grid).unflatten(0, (len(seeds), slots))
 

@@ -102,9 +102,10 @@ D4 = Group("D4", (*_ROTATIONS, MIRROR_X, MIRROR_Y, MIRROR_DIAGONAL, MIRROR_ANTID
 GROUPS = {group.name: group for group in (C1, C2, C4, D1, D2, D4)}
 
 
-def point_group(grid: Grid) -> Group:
-    """The largest point group about the centre that maps the grid onto itself: D4 on a square, else D2."""
-    return D4 if grid.is_square else D2
+def point_group(grid: Grid, fields: Sequence[FieldSpec] = ()) -> Group:
+    """The largest point group about the centre that maps the grid, and the plates that bound the fields, onto itself:
+    D4 on a square, D2 on a rectangle or where there are plates."""
+    return D4 if grid.is_square and not any(field.wall for field in fields) else D2
 
 
 def stabiliser(group: Group, vectors: Sequence[tuple[float, float]]) -> Group:

@@ -64,9 +64,14 @@ class Flow(ABC):
     def group(self) -> Group:
         """The point group about the centre of a square box that the flow keeps, its forcing, gravity and whatever else
         is an input staying as they are: `symmetry`, less what moves one of the flow's vectors."""
+        return stabiliser(self.symmetry, self.vectors)
+
+    @property
+    def vectors(self) -> list[Pair]:
+        """The uniform vectors that turn with the state where the flow is to look the same."""
         scalar = self.scalar
-        vectors = [self.mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
-        return stabiliser(self.symmetry, [v for v in vectors if v is not None])
+        vectors = [self._mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
+        return [v for v in vectors if v is not None]
 
     @property
     @abstractmethod

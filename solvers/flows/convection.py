@@ -16,7 +16,7 @@ from solvers.equation import Scalar
 from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, flow, require_finite, require_non_negative, require_positive
 from solvers.grid import Grid, sample_modes
-from solvers.modes import mode_numbers
+from solvers.modes import generator, mode_numbers
 from solvers.symmetry import D4, Group
 
 SMALLEST = 1e-6  # Fourier modes of a blob below this share of its largest are left out
@@ -75,7 +75,7 @@ class Convection(Flow):
         blob[len(rows) // 2, 0] = 0.0
         fields = []
         for seed in seeds:
-            y, x = np.random.Generator(np.random.PCG64(seed)).random((2, self.blobs))[..., None, None]
+            y, x = generator(seed).random((2, self.blobs))[..., None, None]
             fields.append((blob * np.exp(-2j * math.pi * (rows * y + columns * x))).sum(0))
         theta = sample_modes(torch.from_numpy(np.stack(fields)), grid)[:, None]
         return torch.cat([torch.zeros_like(theta), theta], dim=1)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.grid import Grid, sample_modes
-from solvers.modes import Seed, gaussian_modes, mode_numbers, root_mean_square
+from solvers.modes import Seed, gaussian_modes, generator, mode_numbers, root_mean_square
 
 FINE = 512  # cells on which a closed form is expanded in Fourier modes
 
@@ -56,7 +56,7 @@ def shaped_field(
     modes = torch.cat([spectrum[-my:], spectrum[: my + 1]])[:, : mx + 1]
     modes = modes * torch.exp(-1j * math.pi * (rows + columns) / FINE)  # back from cell centres
     modes[my, 0] = 0
-    shifts = [np.random.Generator(np.random.PCG64(seed)).random(2) for seed in seeds]
+    shifts = [generator(seed).random(2) for seed in seeds]
     moved = torch.stack([modes * torch.exp(-2j * math.pi * (rows * s[0] + columns * s[1])) for s in shifts])
     scale = 1.0 if rms is None else torch.from_numpy(rms / root_mean_square(moved.numpy()))
     return sample_modes(moved * scale, grid)[:, None]

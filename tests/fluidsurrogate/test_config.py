@@ -1,5 +1,6 @@
 """An experiment: overrides, defaults, and every bad input refused in a line that says what to do."""
 
+import numpy as np
 import pytest
 
 from fluidsurrogate import Experiment, UsageError
@@ -47,7 +48,7 @@ def test_frozen(experiment):
         ("data.steps=1.5", "data.steps: input should be a valid integer"),
         ("data.interval=0", "data.interval: input should be greater than 0"),
         ("data.interval=true", "data.interval: input should be a valid number"),
-        ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'decaying', "),
+        ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'convection', 'decaying', "),
         ("models.small-cnn.kind=transformer", "models.small-cnn.kind: unknown model 'transformer'; one of"),
         ("models.small-d4.group=D5", "models.small-d4: unknown group 'D5'; one of C1, C2, C4"),
         ("models.small-cnn.augment=D5", "models.small-cnn: unknown augment 'D5'; one of C1, C2, C4"),
@@ -81,10 +82,117 @@ def test_bad_value(toml, override, said):
     assert len(message.splitlines()) == 1
 
 
+STIRRED = ["flow={kind = 'stirred', viscosity = 1e-2, wavenumber = 2, spin_up = 0}"]
+SHEAR = ["flow={kind = 'shear'}"]
+CONVECTION = ["flow={kind = 'convection', viscosity = 1e-2, diffusivity = 1e-2}", "grid.n=40"]
+LAYER = ["flow={kind = 'rayleigh_benard'}", "grid.length=2.0"]
+TRACER = ["flow.tracer={diffusivity = 1e-2, wavenumber = 2}"]
+NO_MODELS = "models={}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["flow.viscosity=[]"], "flow.viscosity: list should have at least 1 item"),
+        (["flow.viscosity=[1e-2, -1e-3]"], "viscosity must be positive and finite (got -0.001)"),
+        (["flow.viscosity=[1e-2, 'thin']"], "flow.viscosity.1: input should be a valid number (got 'thin')"),
+        (["flow.viscosity={low = 1e-2}"], "flow.viscosity.high is missing"),
+        (["flow.viscosity={low = 1e-2, high = 1e-3}"], "flow.viscosity: low must be less than high"),
+        (["flow.viscosity={low = 0.0, high = 1e-3}"], "viscosity must be positive and finite (got 0.0)"),
+        (["flow.viscosity={low = -1.0, high = 1.0, distribution = 'log-uniform'}"], "low must be positive where"),
+        (["flow.viscosity={low = 1e-3, high = inf}"], "flow.viscosity.high: input should be a finite number"),
+        (["flow.viscosity={low = 1e-3, high = 1.0, distribution = 'cauchy'}"],
+         "flow.viscosity.distribution: input should be 'uniform' or 'log-uniform' (got 'cauchy')"),
+        (["flow.rms=[3.0, 0.0]"], "rms must be positive and finite (got 0.0)"),
+        (["flow.wavenumber=[2.0, 9.0]"], "too coarse for modes"),
+        (["flow.spin_up=[0.5, 1.0]"], "spin_up must be one number, the same for every trajectory"),
+        (["flow.mean_velocity=1.0"], "flow.mean_velocity: input should be a valid"),
+        (["flow.mean_velocity=[1.0, inf]"], "finite"),
+        (["flow.mean_velocity=[1.0]"], "flow.mean_velocity"),
+        ([*TRACER, "flow.tracer.diffusivity=-1.0"], "diffusivity must be finite and at least 0 (got -1.0)"),
+        (["flow.tracer.wavenumber=2"], "flow.tracer.diffusivity is missing"),
+        (["flow.tracer=3"], "flow.tracer must be a table (got 3)"),
+        ([*TRACER, "flow.tracer.rms=0.0"], "rms must be positive where there is no mean_gradient"),
+        ([*TRACER, "flow.tracer.bandwidth=0"], "bandwidth must be positive"),
+        ([*TRACER, "flow.tracer.wavenumber=9"], "too coarse for modes"),
+        ([*TRACER, "flow.tracer.mean_gradient=[0.0, nan]"], "finite"),
+        ([*TRACER, "flow.tracer.mean_gradient=1"], "flow.tracer.mean_gradient"),
+        ([*TRACER, "flow.tracer.diffusivity=[1e-2, -1.0]"], "diffusivity must be finite and at least 0 (got -1.0)"),
+        ([*STIRRED, "flow.rate=0"], "rate must be positive and finite (got 0.0)"),
+        ([*STIRRED, "flow.rate=[0.1, 0.2]"], "what stirs the flow must be the same for every trajectory"),
+        ([*STIRRED, "flow.renewal=-1.0"], "renewal must be positive"),
+        ([*STIRRED, "flow.bandwidth=0"], "bandwidth must be positive"),
+        ([*STIRRED, "flow.wavenumber=0.5", "flow.bandwidth=0.1"], "no wavenumbers within"),
+        ([*STIRRED, "flow.wavenumber=7"], "too coarse for modes"),
+        ([*STIRRED, "solver.dt=0.125"], "dt must divide the interval 0.05"),
+        ([*SHEAR, "flow.reynolds=0"], "reynolds must be positive"),
+        ([*SHEAR, "flow.schmidt=-1"], "schmidt must be positive"),
+        ([*SHEAR, "flow.layers=3"], "layers must be even (got 3)"),
+        ([*SHEAR, "flow.layers=2.5"], "flow.layers: input should be a valid integer"),
+        ([*SHEAR, "flow.waves=0"], "waves must be positive"),
+        ([*SHEAR, "flow.width=0"], "width must be positive"),
+        ([*SHEAR, "flow.nudge=0"], "nudge must be positive"),
+        ([*SHEAR, NO_MODELS, "flow.viscosity=1e-3"], "unknown key 'flow.viscosity'"),
+        ([*CONVECTION, "flow.gravity=0"], "gravity must be positive"),
+        ([*CONVECTION, "flow.gravity=[0.0, -1.0]"], "gravity must be positive"),
+        ([*CONVECTION, "flow.diffusivity=-1.0"], "diffusivity must be finite and at least 0"),
+        ([*CONVECTION, "flow.tilt=nan"], "flow.tilt: input should be a finite number"),
+        ([*CONVECTION, "flow.stratification=inf"], "flow.stratification: input should be a finite number"),
+        ([*CONVECTION, "flow.blobs=0"], "blobs must be positive"),
+        ([*CONVECTION, "flow.radius=0"], "radius must be positive"),
+        ([*CONVECTION, "flow.radius=0.01"], "too coarse for modes"),
+        ([*CONVECTION, "flow.warmth=0"], "warmth must be positive"),
+        ([*LAYER, NO_MODELS, "flow.rayleigh=0"], "rayleigh must be positive"),
+        ([*LAYER, NO_MODELS, "flow.prandtl=-1"], "prandtl must be positive"),
+        ([*LAYER, NO_MODELS, "flow.noise=0"], "noise must be positive"),
+        ([*LAYER, NO_MODELS, "grid.length=1.0"], "grid.length must be [2, ...]: the layer and its mirror image"),
+        (LAYER, "models.small-d4: group 'D4' is no symmetry of this box with plates; take C1, C2, D1 or D2"),
+    ],
+)  # fmt: skip
+def test_bad_value_of_a_flow(toml, overrides, said):
+    message = refusal(toml, *overrides)
+    assert said in message
+    assert len(message.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("overrides", [TRACER, STIRRED, [*SHEAR], CONVECTION, [*LAYER, NO_MODELS]])
+def test_the_flows_that_those_are_made_bad_from_are_good(toml, overrides):
+    assert Experiment.read(toml, overrides).build_flow().kind
+
+
+def test_parameters_that_differ_between_trajectories(toml):
+    """Lists in turn, by number; ranges by seed, whatever the other trajectories and parameters are."""
+    tree = ["flow.viscosity=[1e-2, 2e-2, 3e-2]", "flow.rms={low = 1.0, high = 9.0}",
+            "flow.drag={low = 1e-3, high = 1e-1, distribution = 'log-uniform'}"]  # fmt: skip
+    experiment = Experiment.read(toml, tree)
+    flows = experiment.flows("train", range(600))
+    assert [flow.viscosity for flow in flows[:4]] == [1e-2, 2e-2, 3e-2, 1e-2]
+    rms, drag = (np.array([getattr(flow, name) for flow in flows]) for name in ("rms", "drag"))
+    assert stats(rms) == pytest.approx([1.0, 5.0, 9.0], abs=0.4)
+    assert stats(np.log10(drag)) == pytest.approx([-3, -2, -1], abs=0.1)
+    assert abs(np.corrcoef(rms, np.log(drag))[0, 1]) < 0.1
+    assert abs(np.corrcoef(rms, [flow.rms for flow in experiment.flows("test", range(600))])[0, 1]) < 0.1
+    alone = Experiment.read(toml, [tree[1]])
+    assert [flow.rms for flow in alone.flows("train", [7, 3])] == [rms[7], rms[3]]
+    assert [field.name for field in experiment.spec.inputs] == ["viscosity", "drag"]
+    assert [field.name for field in alone.spec.inputs] == []
+    assert Experiment.from_tree(experiment.tree()) == experiment
+
+
+def stats(values):
+    return [values.min(), np.median(values), values.max()]
+
+
+def test_a_stratification_that_is_zero_in_some_is_an_input_of_all(toml):
+    experiment = Experiment.read(toml, [*CONVECTION, "flow.stratification=[0.0, 1.0]"])
+    assert [field.name for field in experiment.spec.inputs] == ["gravity", "mean_gradient"]
+
+
 @pytest.mark.parametrize(
     ("override", "near"),
     [("tran.steps=3", "train"), ("train.step=3", "steps"), ("flow.viscossity=1.0", "viscosity"),
-     ("models.small-d4.grup=C4", "group"), ("grid.lenght=1.0", "length")],
+     ("models.small-d4.grup=C4", "group"), ("grid.lenght=1.0", "length"),
+     ("flow.tracer={difusivity = 1.0}", "diffusivity"), ("flow.viscosity={lo = 1.0, high = 2.0}", "low")],
 )  # fmt: skip
 def test_unknown_key_names_the_nearest(toml, override, near):
     message = refusal(toml, override)

@@ -8,8 +8,10 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.dataset import to_inputs, to_states
 from fluidsurrogate.generation import split_of
 from fluidsurrogate.reproducible import derive_seed
+from solvers import D2, act_on_fields
 
 
 def test_other_splits_do_not_matter(toml):
@@ -152,3 +154,91 @@ def test_models_learn_what_is_stored(toml):
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
     assert model.spec.grid.n == (16, 16)
     assert model.forecast(data, 2)["vorticity"].sizes["x"] == 16
+
+
+def test_parameters_of_each_trajectory_are_stored_and_make_its_data(toml):
+    """A batch of different flows is, trajectory by trajectory, what each gives alone."""
+    varied = ["flow.viscosity=[2e-2, 5e-2]", "flow.rms=[1.0, 4.0, 2.0]", "dtype=float64", "solver.dt=0.05"]
+    data = fs.generate(Experiment.read(toml, varied))
+    assert data["viscosity"].dims == ("trajectory",)
+    assert list(data["viscosity"].values) == [2e-2, 5e-2, 2e-2, 2e-2, 2e-2, 5e-2]  # in turn in each split
+    assert list(data["rms"].values) == [1.0, 4.0, 2.0, 1.0, 1.0, 4.0]
+    assert "viscosity" not in data.attrs
+    assert data.attrs["drag"] == 0.0
+    alone = fs.generate(Experiment.read(toml, ["flow.viscosity=5e-2", "flow.rms=4.0", *varied[2:]]))
+    np.testing.assert_allclose(data["vorticity"][1], alone["vorticity"][1], atol=1e-12)
+    assert float(abs(data["vorticity"][0] - alone["vorticity"].values[0]).max()) > 1e-2
+
+
+FLOWS = {
+    "tracer": ["flow.tracer={diffusivity = [1e-2, 2e-2], wavenumber = 2, mean_gradient = [0.0, 1.0]}"],
+    "moved": ["flow.mean_velocity=[1.0, 0.5]"],
+    "stirred": ["flow={kind = 'stirred', viscosity = 1e-2, wavenumber = 2, spin_up = 0.5}"],
+    "shear": ["flow={kind = 'shear', reynolds = 100, width = 0.5}", "grid.length=[6.0, 3.0]", "grid.n=[32, 16]"],
+    "convection": ["flow={kind = 'convection', viscosity = 1e-2, diffusivity = 1e-2, radius = 0.3, "
+                   "tilt = {low = -0.5, high = 0.5}}"],
+    "rayleigh_benard": ["flow={kind = 'rayleigh_benard', rayleigh = 1e4, wavenumber = 2}", "grid.length=2.0"],
+}  # fmt: skip
+INPUTS = {"tracer": ["mean_gradient", "diffusivity"], "moved": ["mean_velocity"], "stirred": [], "shear": [],
+          "convection": ["gravity"], "rayleigh_benard": ["gravity", "mean_gradient"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_every_flow_is_generated_learnt_and_forecast(toml, tmp_path, kind):
+    """Through Zarr, with typed inputs; the D2 network that learns it is equivariant, inputs turned along."""
+    model = "models={small = {kind = 'gcnn', group = 'D2', width = 8, dilations = [1]}}"
+    experiment = Experiment.read(toml, [*FLOWS[kind], model, "train.steps=2"])
+    data = fs.generate(experiment, tmp_path)
+    assert [field.name for field in experiment.spec.inputs] == INPUTS[kind]
+    for field in experiment.spec.inputs:
+        assert data[field.name].dims == ("trajectory",) + (("component",) if field.order else ())
+        assert data[field.name].attrs["units"] == field.units
+    scalars = [str(name) for name in data.data_vars if name in ("tracer", "temperature")]
+    assert len(scalars) == experiment.spec.components - 1
+    assert all(np.isfinite(data[name]).all() for name in ("vorticity", *scalars))
+    surrogate = fs.train(experiment, data)["small"]
+    states, inputs = to_states(data, experiment.spec), to_inputs(data, experiment.spec)
+    errors = fs.equivariance_error(surrogate, states[:, 0], D2, inputs)
+    assert max(errors.values()) < 1e-4
+    if any(field.order for field in experiment.spec.inputs):
+        change = (surrogate(states[:, 0], inputs) - states[:, 0]).norm()
+        half_turn, fields = D2.elements[1], experiment.spec.fields
+        still = surrogate(act_on_fields(fields, states[:, 0], half_turn), inputs)  # the control: inputs left behind
+        error = still - act_on_fields(fields, surrogate(states[:, 0], inputs), half_turn)
+        assert float(error.norm() / change) > 1e-3
+    forecast = surrogate.forecast(data, 2)
+    scores = fs.compare({"small": forecast}, data.isel(time=slice(0, 3)))
+    assert np.isfinite(scores["nrmse"]).all()
+
+
+def test_the_solver_repeats_its_data_from_what_is_stored(toml):
+    """From the first state and the stored inputs, those of each trajectory."""
+    experiment = Experiment.read(toml, [*FLOWS["convection"], "flow.viscosity=[1e-2, 3e-2]"])
+    data = fs.generate(experiment)
+    states, inputs = to_states(data, experiment.spec), to_inputs(data, experiment.spec)
+    again = fs.rollout(experiment.build_solver(), states[:, 0], 4, inputs)
+    assert float((again - states).abs().max()) < 1e-4 * float(states.abs().max())
+    swapped = {name: value.flip(0) for name, value in inputs.items()}
+    other = fs.rollout(experiment.build_solver(), states[:, 0], 4, swapped)
+    assert float((other - states).abs().max()) > 1e-2 * float(states.abs().max())
+
+
+def test_what_the_stirring_fed_is_stored(toml):
+    """E(t₂) − E(t₁) is what was fed less what was lost, and what is fed has the asked mean."""
+    overrides = [*FLOWS["stirred"], "data.train=40", "data.block=8", "flow.viscosity=1e-9", "flow.drag=1e-9"]
+    data = fs.diagnostics.add(fs.generate(Experiment.read(toml, overrides)), "kinetic_energy")
+    fed = data["injected_energy"]
+    assert fed.dims == ("trajectory", "time")
+    assert (fed.isel(time=0) == 0).all()
+    np.testing.assert_allclose(data["kinetic_energy"].diff("time"), fed[:, 1:], atol=2e-4)
+    assert float(fed[:, 1:].mean()) == pytest.approx(0.1 * 0.25, rel=0.25)
+    assert float(fed[:, 1:].std()) > 1e-3
+
+
+def test_a_plate_s_parity_is_no_parity_of_the_field(toml):
+    data = fs.generate(Experiment.read(toml, [*FLOWS["rayleigh_benard"], "models={}"]))
+    assert (data["temperature"].attrs["parity"], data["temperature"].attrs["wall_parity"]) == (1, -1)
+    assert (data["vorticity"].attrs["parity"], data["vorticity"].attrs["wall_parity"]) == (-1, -1)
+    for name in ("temperature", "vorticity"):
+        mirrored = -data[name].values[..., ::-1, :]
+        np.testing.assert_allclose(data[name], mirrored, atol=1e-5 * float(abs(data[name]).max()))

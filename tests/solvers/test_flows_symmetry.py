@@ -7,7 +7,7 @@ from reference import acted
 
 from solvers import D2, D4, FLOWS, TRACER, point_group
 
-INTERVAL, S = 0.2, 1.7
+INTERVAL, S = 0.2, 2.5
 
 every_flow = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 every_deterministic_flow = pytest.mark.parametrize(
@@ -96,8 +96,11 @@ def test_a_uniform_velocity_carries_the_flow_along_where_it_is_galilean(example,
     after = example.solver(grid, **options)(state)
     carried = example.solver(grid, mean_velocity=velocity, **options)(state)
     (error,) = relative(carried - after.roll(cells, -1 - axis), after, state)
-    assert error < 1e-6 if example.flow.galilean(grid)[axis] else error > 1e-2
-    assert relative(carried - after, after, state) > 0.5
+    if example.flow.galilean(grid)[axis]:
+        assert error < 1e-6
+        assert relative(carried - after, after, state) > 0.5
+    else:
+        assert error > 1e-2
 
 
 @every_flow

@@ -1,0 +1,156 @@
+"""The parts of an experiment whose keys are another's: a flow's its dataclass's, a model's its builder's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_type_hints
+
+import torch
+from pydantic import Field, create_model, model_validator
+
+from fluidsurrogate.nn import ARCHITECTURES, Network
+from fluidsurrogate.section import Section
+from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
+from solvers import FLOWS, GROUPS, Flow, Group, StateSpec
+
+
+class PartSection(Section):
+    """A table within a flow's, such as `[flow.tracer]`; one subclass a dataclass, which it builds."""
+
+    builds: ClassVar[Callable[..., Any]]
+
+
+class FlowSection(Section):
+    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass. Each number may be a list or a
+    range: then it differs from trajectory to trajectory."""
+
+    kind: str
+
+    def build(self) -> Flow:
+        """The flow that stands for all trajectories, with the middle of what varies; where a term, a stratification
+        say, may be zero in some, one that has it."""
+        flows = [self._build(lambda parameter, name: middle(parameter)), *self.extremes()]
+        return max(flows, key=lambda flow: len(flow.vectors))
+
+    def for_trajectory(self, number: int, seed: int) -> Flow:
+        """The flow of one trajectory: `number` in its split, with its seed."""
+        return self._build(lambda parameter, name: value_for(parameter, name, number, seed))
+
+    def extremes(self) -> list[Flow]:
+        """A flow for each value of a list and each end of a range, the other parameters in their middle."""
+        return [
+            self._build(partial(_replaced, key, value))
+            for key, varying in self.varying().items()
+            for value in extremes(varying)
+        ]
+
+    def varying(self) -> dict[str, list[float] | Range]:
+        """What differs from trajectory to trajectory, by dotted name."""
+        found: dict[str, list[float] | Range] = {}
+
+        def note(parameter: Any, name: str) -> Any:
+            if is_varying(parameter):
+                found[name] = parameter
+            return middle(parameter)
+
+        self._build(note)
+        return found
+
+    def _build(self, choose: Callable[[Any, str], Any]) -> Flow:
+        return FLOWS[self.kind](**_chosen(self, choose))
+
+    @model_validator(mode="after")
+    def _check(self):
+        flow = self.build()
+        for other in self.extremes():
+            if other.spin_up != flow.spin_up:
+                raise ValueError("spin_up must be one number, the same for every trajectory")
+        return self
+
+
+def _replaced(key: str, value: float, parameter: Any, name: str) -> Any:
+    return value if name == key else middle(parameter)
+
+
+def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
+    """Keyword arguments for what a section describes, each chosen from its parameter and its dotted name."""
+    chosen = {}
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, PartSection):
+            value = type(value).builds(**_chosen(value, choose, f"{prefix}{key}."))
+        elif key != "kind":
+            value = choose(value, prefix + key)
+        chosen[key] = value
+    chosen.pop("kind", None)
+    return chosen
+
+
+class ModelSection(Section):
+    """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
+
+    kind: str
+    augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
+
+    def options(self) -> dict[str, Any]:
+        """What the architecture's builder takes."""
+        return self.model_dump(exclude={"kind", "augment"})
+
+    def build(self, spec: StateSpec) -> Network:
+        """The network for states of this spec, with fresh weights from torch's generator."""
+        return ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.options())
+
+    def try_out(self, spec: StateSpec) -> None:
+        """Build the network and apply it once, without memory or arithmetic; ValueError where it does not fit."""
+        with torch.device("meta"):
+            components = spec.components + sum(field.components for field in spec.inputs)
+            self.build(spec)(torch.empty(1, components, *spec.grid.n))
+
+    def groups(self) -> dict[str, Group]:
+        """The groups that the model claims, by key."""
+        named = {"group": getattr(self, "group", None), "augment": self.augment}
+        for key, name in named.items():
+            if name is not None and name not in GROUPS:
+                raise ValueError(f"unknown {key} {name!r}; one of {', '.join(GROUPS)}")
+        return {key: GROUPS[name] for key, name in named.items() if name is not None}
+
+
+def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
+    """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
+    made = []
+    for kind, build in registry.items():
+        keys = _keys(build, may_vary=base is FlowSection) | {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
+        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, **keys))
+    return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
+
+
+def _keys(build: Callable, may_vary: bool) -> dict[str, Any]:
+    """The keyword-only arguments of a function or dataclass as a section's keys."""
+    keys: dict[str, Any] = {}
+    types = get_type_hints(build, include_extras=True)  # a flow inherits annotations that its own module cannot name
+    for p in inspect.signature(build).parameters.values():
+        if p.kind is p.KEYWORD_ONLY:
+            annotation = Varying if may_vary and types[p.name] is float else types[p.name]
+            parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
+            if parts:
+                part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], may_vary))
+                part.builds, annotation = parts[0], part | None if p.default is None else part
+            keys[p.name] = (annotation, ... if p.default is p.empty else p.default)
+    return keys
+
+
+if TYPE_CHECKING:
+    AnyFlowSection = FlowSection
+    AnyModelSection = ModelSection
+else:
+    AnyFlowSection = _sections(FLOWS, FlowSection)
+    AnyModelSection = _sections(ARCHITECTURES, ModelSection)
+
+
+def tagged_section(table: str, kind: str) -> type[Section] | None:
+    """The section that a `kind` chooses in the table `flow` or `models`."""
+    base = FlowSection if table == "flow" else ModelSection
+    return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)
