@@ -52,10 +52,12 @@ class GridSection(Section):
 
 
 class SolverSection(Section):
-    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound)."""
+    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
+    the steps (see `solvers.NavierStokes2D`)."""
 
     order: Literal[2, 4] = 4
     dt: Positive | None = None
+    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
 
 
 class DataSection(Section):
@@ -202,6 +204,8 @@ class Experiment(Section):
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
+            # What is looked at on a CPU before a run on another device need not be fast there.
+            kernel=self.solver.kernel if (device or self.device) == self.device else "torch",
             varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
             dtype=self.torch_dtype,
             device=device or self.device,

@@ -75,7 +75,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     was cut short is computed again to the same bits. Memory holds one block.
     """
     solver, made_from = experiment.build_solver(), data_made_from(experiment)
-    folder = begin(path, {**made_from, "device": str(solver.device)}, force)
+    folder = begin(path, {**made_from, "device": str(solver.device), "kernel": solver.kernel}, force)
     store = folder / "result"
     done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
     plan = blocks(experiment)
@@ -216,6 +216,7 @@ def provenance(
         "solver_nx": solver.grid.n[1],
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
+        "kernel": solver.kernel,
         "threads": experiment.data.threads,
     } | stamp(experiment.tree(), made_from)
 

@@ -37,7 +37,7 @@ class Scalar:
     gravity: Pair | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Terms:
     """What differs between trajectories: each (1 or batch, component, ky or 1, kx or 1), None where there is none.
 
@@ -52,7 +52,9 @@ class Terms:
     frequency: Tensor | None = None
 
     def of(self, which: Tensor | slice) -> Terms:
-        """Those of some trajectories."""
+        """Those of some trajectories; itself for all of them."""
+        if isinstance(which, slice) and which == slice(None):
+            return self
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{k: v[which] for k, v in held.items() if v is not None and len(v) > 1})
 
@@ -65,7 +67,7 @@ class Equation:
     def __init__(
         self, grid: Grid, modes: tuple[int, int], has_scalar: bool, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.grid, self.dtype, self.device = grid, dtype, device
+        self.grid, self.modes, self.dtype, self.device = grid, modes, dtype, device
         # Where numbers in double precision live: Apple's GPUs know none.
         self.exact = torch.device("cpu") if device.type == "mps" else device
         self.complex = torch.complex128 if dtype == torch.float64 else torch.complex64

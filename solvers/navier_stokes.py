@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import final
 
 import torch
@@ -16,10 +17,13 @@ from solvers import fields as known
 from solvers.equation import Equation, Pair, Scalar, Spectrum, Terms
 from solvers.etdrk import INTEGRATORS, Integrator
 from solvers.fields import VORTICITY, StateSpec
+from solvers.graphs import Graphed
 from solvers.grid import Grid
+from solvers.native import Native, differentiated, unavailable
 from solvers.stepper import Inputs, State, Stepper
 from solvers.stirring import Stirring
 
+KERNELS = ("auto", "torch", "native", "compile", "graph")
 MAX_SUBSTEPS = 100_000
 MAX_HALVINGS = 12
 CACHE_CELLS = 2**17
@@ -71,6 +75,10 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         modes: retained mode numbers (my, mx); None: all that the two-thirds rule allows.
         order: 4 (ETDRK4) or 2 (ETDRK2).
         checkpoint_every: with gradients, keep only every so many inner steps in memory and compute the others again.
+        kernel: what does the inner steps, all to the same numbers: `torch`, its operations one by one; `native`, C++
+            for a CPU, compiled when it is first needed (`solvers.native`), some 3 to 8 times as fast, and left aside
+            where gradients are wanted; `compile`, through `torch.compile`; `graph`, CUDA graphs, with a fixed `dt`;
+            `auto`, native where that can be had and torch elsewhere.
 
     Raises:
         ValueError: for values out of range, a `dt` that does not divide `interval`, or a flow that would need more
@@ -94,6 +102,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         modes: tuple[int, int] | None = None,
         order: int = 4,
         checkpoint_every: int | None = None,
+        kernel: str = "auto",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
@@ -120,7 +129,12 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.scheme, self.stirring, self.checkpoint_every = INTEGRATORS[order], stirring, checkpoint_every
         self.slots = stirring.slots(interval) if stirring else 1
         self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
+        self._kernel = _checked_kernel(kernel, self.device, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
+        self._fields, self._explicit = self._equation.fields, self._equation.explicit
+        if kernel == "compile":
+            self._fields, self._explicit = torch.compile(self._fields), torch.compile(self._explicit)
+        self._graph: tuple[Terms, Integrator, Graphed] | None = None
         defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
         for name, default in defaults.items():
             if name != "forcing" and not bool(default.isfinite().all()):
@@ -135,6 +149,17 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         fields = tuple(replace(f, wall=-1) if plates else f for f in state)
         self.spec = StateSpec(grid, fields, float(interval), tuple(inputs))
         self._coefficients: dict[tuple[int, int], Integrator] = {}
+
+    @cached_property
+    def kernel(self) -> str:
+        """What does the inner steps where no gradients are wanted; `auto` looks for a compiler when first asked."""
+        if self._kernel != "auto":
+            return self._kernel
+        return "torch" if unavailable(self.device) else "native"
+
+    @cached_property
+    def _native(self) -> Native:
+        return Native(self._equation, self.scheme.order, bool(self.spec.fields[0].wall))
 
     @property
     def equation(self) -> str:
@@ -225,61 +250,82 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         """The interval of the trajectories `which`, substeps[b] inner steps between two kicks; with `watch` also the
         largest |u|/Δx + |v|/Δy that was met; and what the kicks fed.
 
-        On a CPU a few trajectories at a time, so many that their fields stay in the cache.
+        On a CPU torch takes a few trajectories at a time, so many that their fields stay in the cache.
         """
-        size = max(1, CACHE_CELLS // math.prod(self.grid.n)) if self.device.type == "cpu" else len(which)
+        terms, size = carry.terms, len(which)
+        native = self.kernel == "native" and not differentiated(
+            carry.spectrum, terms.linear, terms.forcing, terms.coupling, terms.mean_velocity
+        )
+        if self.device.type == "cpu" and not native:
+            size = max(1, CACHE_CELLS // math.prod(self.grid.n))
         parts = []
         for first in range(0, len(which), size):
             some = list(which[first : first + size])
-            every = len(some) == len(carry.spectrum)
-            index = slice(None) if every else torch.tensor(some, device=self.device)
-            integrator = self._integrator(carry, some, [substeps[i] for i in some])
-            parts.append(
-                self._integrate_together(
-                    carry.spectrum[index], carry.terms if every else carry.terms.of(index), integrator,
-                    [substeps[i] for i in some], None if kicks is None else kicks[index], watch,
-                )
+            index = torch.tensor(some, device=self.device) if len(some) < len(carry.spectrum) else slice(None)
+            counts = [substeps[i] for i in some]
+            schemes = [self._scheme_of(carry, i, m) for i, m in zip(some, counts, strict=True)]
+            own, kicked = terms.of(index), None if kicks is None else kicks[index]
+            steps = partial(self._native.steps, terms=own, schemes=schemes, counts=counts, watch=watch) if native else (
+                partial(self._steps, terms=own, schemes=schemes, counts=counts, watch=watch)
             )  # fmt: skip
+            parts.append(self._between_kicks(carry.spectrum[index], steps, kicked))
         if len(parts) == 1:
             return parts[0]
         spectrum, rate, injected = (torch.cat(column) for column in zip(*parts, strict=True))
         return spectrum, rate, injected
 
-    def _integrate_together(
-        self, w: Spectrum, terms: Terms, integrator: Integrator, substeps: list[int], kicks: Tensor | None, watch: bool
+    def _between_kicks(
+        self, w: Spectrum, steps: Callable[[Spectrum], tuple[Spectrum, Tensor]], kicks: Tensor | None
     ) -> tuple[Spectrum, Tensor, Tensor]:
-        rate = torch.zeros(len(w), dtype=self.dtype, device=self.device)
-        injected = torch.zeros(len(w), 2, dtype=torch.float64, device=self._equation.exact)
-        most, uneven = max(substeps), min(substeps) < max(substeps)
-        counts = torch.tensor(substeps, device=self.device)[:, None, None, None] if uneven else None
-
-        def steps(w: Spectrum, rate: Tensor, first: int, last: int) -> tuple[Spectrum, Tensor]:
-            for i in range(first, last):
-                uvs = self._equation.fields(w, terms)
-                if watch:
-                    rate = torch.maximum(rate, self._equation.rate(uvs, terms))
-                after = integrator.step(
-                    w,
-                    self._equation.explicit(w, uvs, terms),
-                    lambda a: self._equation.explicit(a, self._equation.fields(a, terms), terms),
-                )
-                after = self._bounded_by_plates(after)  # at once: what is even may grow faster than the flow
-                w = after if counts is None else torch.where(counts > i, after, w)
-            return w, rate
-
-        chunk = self.checkpoint_every if self.checkpoint_every and torch.is_grad_enabled() else most
+        """One `steps` a slot, and a kick at its end where there are kicks."""
+        rates, injected = [], torch.zeros(len(w), 2, dtype=torch.float64, device=self._equation.exact)
         for slot in range(self.slots):
-            for first in range(0, most, max(chunk, 1)):
-                last = min(first + chunk, most)
-                if chunk < most:
-                    w, rate = checkpoint(steps, w, rate, first, last, use_reentrant=False)
-                else:
-                    w, rate = steps(w, rate, first, last)
+            w, rate = steps(w)
+            rates.append(rate)
             if kicks is not None:
                 kicked = torch.cat([w[:, :1] + kicks[:, slot, None], w[:, 1:]], dim=1)
                 injected = injected + self._equation.quadratic(kicked + w, kicked - w)
                 w = kicked
-        return w, rate, injected
+        return w, rates[0] if len(rates) == 1 else torch.stack(rates).amax(0), injected
+
+    def _steps(
+        self, w: Spectrum, terms: Terms, schemes: Sequence[Integrator], counts: Sequence[int], watch: bool
+    ) -> tuple[Spectrum, Tensor]:
+        """w after counts[b] steps of schemes[b], and with `watch` the largest |u|/Δx + |v|/Δy met at the beginning of
+        one: by torch's operations."""
+        integrator = schemes[0] if len(set(schemes)) == 1 else self.scheme.stack(schemes)
+        most, uneven = max(counts), min(counts) < max(counts)
+        left = torch.tensor(counts, device=self.device)[:, None, None, None] if uneven else None
+        rate = torch.zeros(len(w), dtype=self.dtype, device=self.device)
+
+        def steps(w: Spectrum, rate: Tensor, first: int, last: int) -> tuple[Spectrum, Tensor]:
+            for i in range(first, last):
+                uvs = self._fields(w, terms)
+                if watch:
+                    rate = torch.maximum(rate, self._equation.rate(uvs, terms))
+                after = integrator.step(
+                    w, self._explicit(w, uvs, terms), lambda a: self._explicit(a, self._fields(a, terms), terms)
+                )
+                after = self._bounded_by_plates(after)  # at once: what is even may grow faster than the flow
+                w = after if left is None else torch.where(left > i, after, w)
+            return w, rate
+
+        if self._kernel == "graph" and not differentiated(w, terms.linear, terms.forcing):
+            return self._replayed(terms, integrator, w, lambda w: steps(w, rate, 0, most)[0]), rate
+        if not self.checkpoint_every or not torch.is_grad_enabled():
+            return steps(w, rate, 0, most)
+        for first in range(0, most, self.checkpoint_every):
+            last = min(first + self.checkpoint_every, most)
+            w, rate = checkpoint(steps, w, rate, first, last, use_reentrant=False)
+        return w, rate
+
+    def _replayed(
+        self, terms: Terms, integrator: Integrator, w: Spectrum, steps: Callable[[Spectrum], Spectrum]
+    ) -> Spectrum:
+        """`steps` as a CUDA graph, recorded again for other terms, another scheme or another batch."""
+        if self._graph is None or self._graph[:2] != (terms, integrator):
+            self._graph = terms, integrator, Graphed(steps, w)
+        return self._graph[2](w)
 
     # -- how many of them
 
@@ -305,21 +351,13 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         limit = 1.1 * self.scheme.cfl * substeps * self.slots / self.spec.interval
         return substeps == 0 or all(rate <= limit for rate in rates)
 
-    def _integrator(self, carry: SpectralCarry, which: Sequence[int], substeps: Sequence[int]) -> Integrator:
-        """The scheme for these trajectories; equal numbers of steps share one set of coefficients where decay rates
-        do."""
-        shared = len(carry.terms.linear) == 1
-        keys = [(0 if shared else i, m) for i, m in zip(which, substeps, strict=True)]
-        if len(set(keys)) == 1:
-            return self._coefficients_of(carry, keys[0])
-        return self.scheme.stack([self._coefficients_of(carry, key) for key in keys])
-
-    def _coefficients_of(self, carry: SpectralCarry, key: tuple[int, int]) -> Integrator:
+    def _scheme_of(self, carry: SpectralCarry, trajectory: int, substeps: int) -> Integrator:
+        """The scheme of one trajectory; all share it where they share decay rates and steps."""
+        key = (trajectory if len(carry.terms.linear) > 1 else 0, substeps)
         if key in carry.coefficients:
             return carry.coefficients[key]
-        trajectory, substeps = key
+        linear = carry.terms.linear[key[0] : key[0] + 1]
         step = self.spec.interval / self.slots / max(substeps, 1)
-        linear = carry.terms.linear[trajectory : trajectory + 1]
         made = self.scheme.from_linear(linear, step).to(self.device, self._equation.complex)
         if not linear.requires_grad:
             carry.coefficients[key] = made
@@ -341,6 +379,20 @@ def inputs_for_one(
     values |= {name: list(vector) for name, vector in vectors.items() if vector is not None}
     tensors = {name: torch.tensor(v, dtype=torch.float64)[None, :, None, None] for name, v in values.items()}
     return tensors if forcing is None else tensors | {"forcing": forcing.double()[None, None]}
+
+
+def _checked_kernel(kernel: str, device: torch.device, dt: float | None) -> str:
+    """The name; ValueError where it is unknown or cannot be had, with the reason."""
+    reason = None
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)} (got {kernel!r})")
+    if kernel == "native" or (kernel == "compile" and device.type == "cpu"):
+        reason = unavailable(device)
+    elif kernel == "graph" and (device.type != "cuda" or dt is None):
+        reason = "it needs a fixed dt on a CUDA device"
+    if reason:
+        raise ValueError(f"kernel {kernel!r} is not to be had: {reason}")
+    return kernel
 
 
 def _divisions(interval: float, dt: float) -> int:

@@ -123,6 +123,7 @@ class Flow(ABC):
         dt: float | None = None,
         order: int = 4,
         varying: Sequence[str] = (),
+        kernel: str = "auto",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> NavierStokes2D:
@@ -140,6 +141,7 @@ class Flow(ABC):
             plates=self.plates,
             varying=varying,
             order=order,
+            kernel=kernel,
             dtype=dtype,
             device=device,
         )

@@ -1,0 +1,119 @@
+"""The inner steps in C++ (`native.cpp`), compiled once for the machine: what a CPU without gradients runs on."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from solvers.equation import Equation, Spectrum, Terms
+from solvers.etdrk import Integrator
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")  # -ffast-math would hide NaN
+
+
+@functools.cache
+def library() -> ctypes.CDLL | str:
+    """The compiled code, kept in the user's cache for this source and this processor; or why there is none."""
+    compiler = os.environ.get("CXX", "g++")
+    try:
+        target = subprocess.run([compiler, "-march=native", "-Q", "--help=target"], capture_output=True, check=True)
+        key = hashlib.sha256(SOURCE.read_bytes() + target.stdout + " ".join(FLAGS).encode()).hexdigest()[:16]
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fluidsurrogate"
+        path = folder / f"native-{key}.so"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = Path(scratch) / path.name
+                subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made)], capture_output=True, check=True)
+                made.replace(path)  # in one piece: several processes may come here at once
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"{compiler} cannot compile it here: {str(error).splitlines()[0]}"
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why the native steps cannot run on a device; None where they can."""
+    if device.type != "cpu":
+        return f"it runs on a CPU, not on {device.type}"
+    found = library()
+    return found if isinstance(found, str) else None
+
+
+def differentiated(*tensors: Tensor | None) -> bool:
+    """Whether autograd, a function transform or a compiler wants to see what happens to one of these."""
+    if torch.autograd.forward_ad._current_level >= 0 or torch.compiler.is_compiling():
+        return True
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+@final
+class Native:
+    """`steps` of an equation by a scheme of the given order, on as many threads as torch has: each trajectory on one of
+    them, whatever its neighbours, so that its bits depend on neither."""
+
+    def __init__(self, equation: Equation, order: int, plates: bool) -> None:
+        grid, modes = equation.grid, equation.modes
+        (ny, nx), columns = grid.n, equation.columns
+        self.dtype, self.components = equation.dtype, equation.components
+        self.rows = torch.cat([torch.arange(modes[0] + 1), torch.arange(ny - modes[0], ny)])  # the retained ky
+        ky, kx = torch.broadcast_tensors(*grid.wavenumbers())
+        z = torch.complex(kx, -ky)[self.rows, :columns]
+        velocity = torch.where(z == 0, 0, 1 / torch.where(z == 0, 1, z)) / (ny * nx)
+        parts = [torch.stack([t.real, t.imag]) for t in (velocity, -0.25j * z**2, -0.5j * z)]
+        self._tables = [t.to(self.dtype).contiguous() for t in (_roots(ny), _roots(nx), *parts)]
+        real, name = (ctypes.c_float, "float") if self.dtype == torch.float32 else (ctypes.c_double, "double")
+        sizes = (ny, nx, len(self.rows), columns, self.components, order, int(plates))
+        self._sizes = (ctypes.c_int * len(sizes))(*sizes)
+        self._per_spacing = (real * 2)(*(1 / h for h in grid.spacing))
+        self._function = getattr(library(), f"integrate_{name}")
+        self._function.restype = None
+        self._packed: WeakKeyDictionary[Integrator, Tensor] = WeakKeyDictionary()
+
+    def steps(
+        self, w: Spectrum, terms: Terms, schemes: Sequence[Integrator], counts: Sequence[int], watch: bool
+    ) -> tuple[Spectrum, Tensor]:
+        """w after counts[b] steps of schemes[b], and with `watch` the largest |u|/Δx + |v|/Δy met at the beginning of
+        one."""
+        w, rate = w.clone(memory_format=torch.contiguous_format), torch.zeros(len(w), dtype=self.dtype)
+        # Kept by name until the call is over: the pointers do not keep them alive.
+        coefficients = [self._coefficients(scheme) for scheme in schemes]
+        given = [None if t is None else t.contiguous() for t in (terms.forcing, terms.coupling, terms.mean_velocity)]
+        self._function(
+            self._sizes, self._per_spacing, _pointers(self._tables), len(w), _pointer(w), _pointers(coefficients),
+            *(None if t is None else _pointers([t[b if len(t) > 1 else 0] for b in range(len(w))]) for t in given),
+            (ctypes.c_int * len(w))(*counts), int(watch), _pointer(rate), torch.get_num_threads(),
+        )  # fmt: skip
+        return w, rate if terms.frequency is None else torch.maximum(rate, 2 * terms.frequency.flatten())
+
+    def _coefficients(self, scheme: Integrator) -> Tensor:
+        if scheme not in self._packed:
+            kept = [c.real[0, :, self.rows] for c in scheme.coefficients]
+            self._packed[scheme] = torch.stack(kept).to(self.dtype).contiguous()
+        return self._packed[scheme]
+
+
+def _roots(n: int) -> Tensor:
+    return torch.view_as_real(torch.exp(-2j * math.pi * torch.arange(n, dtype=torch.float64) / n))
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(tensors))(*(t.data_ptr() for t in tensors))
