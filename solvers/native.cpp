@@ -136,6 +136,10 @@ private:
                 backward(p.ny, p.root_y);
                 store(lane, 0, p.ny, planes[part]);
             }
+        // Rows that only fill the last vector: what is left in them would grow from stage to stage.
+        for (int part = 0; part < p.components; ++part)
+            for (T* plane : {planes[part].re, planes[part].im})
+                std::fill(plane + p.ny * lanes, plane + padded(p.ny) * lanes, T(0));
         V fastest{};
         for (int y = 0; y < p.ny; y += W) {
             rows_to_line(planes[0], y);
@@ -173,10 +177,12 @@ private:
             for (int r = 0; r < p.rows; ++r) {
                 const T *re = planes[part].re + p.row(r) * lanes, *im = planes[part].im + p.row(r) * lanes;
                 const T *ar = (part ? p.flux : p.advection) + r * C, *ai = ar + size;
+                const T even = part ? -1 : 1;  // the factor of G at −k: that of k, or its opposite
                 T *__restrict to_re = out + 2 * part * size + r * C, *__restrict to_im = to_re + size;
                 for (int c = 0; c < C; ++c) {
-                    to_re[c] = ar[c] * (re[c] + re[c + C]) - ai[c] * (im[c] - im[c + C]);
-                    to_im[c] = ar[c] * (im[c] + im[c + C]) + ai[c] * (re[c] - re[c + C]);
+                    const T br = even * re[c + C], bi = even * im[c + C];
+                    to_re[c] = ar[c] * (re[c] + br) - ai[c] * (im[c] - bi);
+                    to_im[c] = ar[c] * (im[c] + bi) + ai[c] * (re[c] - br);
                 }
             }
         }

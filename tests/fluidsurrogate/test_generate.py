@@ -205,7 +205,7 @@ def test_every_flow_is_generated_learnt_and_forecast(toml, tmp_path, kind):
         half_turn, fields = D2.elements[1], experiment.spec.fields
         still = surrogate(act_on_fields(fields, states[:, 0], half_turn), inputs)  # the control: inputs left behind
         error = still - act_on_fields(fields, surrogate(states[:, 0], inputs), half_turn)
-        assert float(error.norm() / change) > 1e-3
+        assert float((error.norm() / change).detach()) > 1e-3
     forecast = surrogate.forecast(data, 2)
     scores = fs.compare({"small": forecast}, data.isel(time=slice(0, 3)))
     assert np.isfinite(scores["nrmse"]).all()

@@ -1,0 +1,152 @@
+"""The inner steps in C++, and through torch.compile and CUDA graphs, give the numbers of torch's operations."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from examples import EXAMPLES
+
+from solvers import FLOWS, Grid, NavierStokes2D
+from solvers import native as module
+
+missing = module.unavailable(torch.device("cpu"))
+needs_compiler = pytest.mark.skipif(missing is not None, reason=str(missing))
+TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-4}
+
+
+def distance(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def run(flow, grid, state, kernel, intervals=3, seeds=None, **options):
+    solver = flow.solver(grid, interval=0.1 * grid.length[0] / 6.28, kernel=kernel, **options)
+    carry = solver.start(state, seeds=seeds)
+    with torch.no_grad():
+        for _ in range(intervals):
+            carry = solver.advance(carry)
+    return solver.state(carry), carry
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_native_steps_are_torch_s(name, order, dtype):
+    """Every flow: forcing, scalar, coupling, mean velocity, kicks and plates, with steps of its own."""
+    example = EXAMPLES[name]
+    grid, options = example.grid(24), {"order": order, "dtype": dtype}
+    state = torch.cat([example.anything(grid, seed, rms) for seed, rms in ((0, 3.0), (1, 0.5))])
+    (ours, carry), (theirs, other) = (run(example.flow, grid, state, k, **options) for k in ("native", "torch"))
+    assert distance(ours, theirs) < TOLERANCES[dtype]
+    assert carry.taken == other.taken
+    assert distance(ours, state) > 1e-3
+    torch.testing.assert_close(carry.injected, other.injected, rtol=1e-3, atol=1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [(8, 10), (34, 66), (48, 80), (100, 60), (56, 22)])
+def test_any_even_grid(n):
+    grid = Grid(n, (1.0, 2.0))
+    flow = FLOWS["decaying"](viscosity=1e-3)
+    state = torch.randn(3, 1, *n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours, theirs = (run(flow, grid, state, k, dtype=torch.float64)[0] for k in ("native", "torch"))
+    assert distance(ours, theirs) < 1e-11
+
+
+@needs_compiler
+def test_bits_depend_on_no_neighbour_and_on_no_number_of_threads():
+    example, grid = EXAMPLES["convection, tilted"], Grid.square(32)
+    state = torch.cat([example.anything(grid, seed, 3.0 / (1 + seed)) for seed in range(5)])
+    solver = example.flow.solver(grid, interval=0.1, kernel="native")
+    carry = solver.start(state)
+    schemes = [solver._scheme_of(carry, i, 4) for i in range(5)]
+    after, _ = solver._native.steps(carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch=True)
+    torch.set_num_threads(3)
+    try:
+        threaded, _ = solver._native.steps(carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch=True)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(threaded, after)
+    assert torch.equal(after[4], carry.spectrum[4])
+    for i in range(4):
+        one = slice(i, i + 1)
+        alone, _ = solver._native.steps(carry.spectrum[one], carry.terms, schemes[one], [4 - i], watch=True)
+        assert torch.equal(alone[0], after[i])
+
+
+@needs_compiler
+def test_gradients_take_torch_s_way():
+    """Native by name too; the same gradient as torch's own, and forward mode."""
+    example, grid = EXAMPLES["kolmogorov"], Grid.square(24)
+    gradients = []
+    for kernel in ("native", "torch"):
+        state = example.anything(grid).requires_grad_()
+        solver = example.flow.solver(grid, interval=0.1, dt=0.02, kernel=kernel, dtype=torch.float64)
+        gradients.append(torch.autograd.grad(solver(state).square().sum(), state)[0])
+    assert distance(*gradients) < 1e-12
+    solver = example.flow.solver(grid, interval=0.1, dt=0.02, kernel="native", dtype=torch.float64)
+    tangent = torch.func.jvp(solver, (example.anything(grid),), (example.anything(grid, 1),))[1]
+    assert float((tangent * 1.0).norm()) > 1.0
+
+
+COMPILED = """
+import torch
+from solvers import FLOWS, Grid
+flow, grid = FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0), Grid.square(16)
+state = flow.starts(grid, [0])
+options = {"interval": 0.1, "dt": 0.05, "dtype": torch.float64}
+one, other = (flow.solver(grid, kernel=kernel, **options)(state) for kernel in ("compile", "torch"))
+print(float((one - other).norm() / other.norm()), float((state - other).norm() / other.norm()))
+"""
+
+
+@needs_compiler
+def test_torch_compile_gives_the_same_numbers():
+    """In a process of its own: the shape checks of the tests are not for compiling."""
+    made = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True)
+    error, change = map(float, made.stdout.split())
+    assert error < 1e-12
+    assert change > 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_gives_the_same_numbers_without_synchronising():
+    example, grid = EXAMPLES["convection, tilted"], Grid.square(64)
+    state = example.anything(grid).cuda()
+    options = {"interval": 0.1, "dt": 0.01, "device": "cuda", "dtype": torch.float64}
+    graph, plain = (example.flow.solver(grid, kernel=k, **options) for k in ("graph", "torch"))
+    assert distance(graph(state), plain(state)) < 1e-11
+    carry = plain.start(state)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        plain.advance(carry)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_without_a_compiler_torch_does_the_steps_and_native_says_why(monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    module.library.cache_clear()
+    try:
+        flow = FLOWS["decaying"](viscosity=1e-2)
+        assert flow.solver(Grid.square(32), interval=0.1).kernel == "torch"
+        with pytest.raises(
+            ValueError, match="kernel 'native' is not to be had: /nowhere/c\\+\\+ cannot compile it here"
+        ):
+            flow.solver(Grid.square(32), interval=0.1, kernel="native")
+    finally:
+        module.library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": "fortran"}, "kernel must be one of auto, torch, native, compile, graph"),
+        ({"kernel": "graph"}, "kernel 'graph' is not to be had: it needs a fixed dt on a CUDA device"),
+        ({"kernel": "native", "device": "meta"}, "it runs on a CPU, not on meta"),
+    ],
+)
+def test_a_kernel_that_cannot_be_had_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, **options)
