@@ -55,7 +55,7 @@ def write(name: str, title: str, rows: list[Row], seconds: float) -> None:
     held = {
         "title": title, "date": str(datetime.date.today()), "seconds": round(seconds, 1),
         "versions": {"python": platform.python_version()} | {p: v for p in PACKAGES if (v := _version(p))},
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(row) | {"passed": None if row.passed is None else bool(row.passed)} for row in rows],
     }  # fmt: skip
     FOLDER.mkdir(exist_ok=True)
     path = path_of(name)

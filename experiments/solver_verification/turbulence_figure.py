@@ -112,7 +112,8 @@ def draw(data: xr.Dataset) -> None:
     image = picture.imshow(data.vorticity, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit,
                            extent=(0, 2 * np.pi, 0, 2 * np.pi), interpolation="antialiased")  # fmt: skip
     picture.set(xticks=(0, np.pi, 2 * np.pi), yticks=(0, np.pi, 2 * np.pi), xticklabels=("0", "π", "2π"),
-                yticklabels=("0", "π", "2π"), title=f"Vorticity on {data.attrs['n']}² cells, steady in the mean")  # fmt: skip
+                yticklabels=("0", "π", "2π"),
+                title=f"Vorticity on {data.attrs['n']}² cells, steady in the mean")  # fmt: skip
     figure.colorbar(image, ax=picture, shrink=0.72, pad=0.02, label="ω")
     k, inside = flux["k"], flux["k"] <= most
     for axis in (spectrum, fluxed):
@@ -127,9 +128,9 @@ def draw(data: xr.Dataset) -> None:
     guide = np.array([near, 90.0])
     anchor = 4.0 * flux["E"][near - 1]
     spectrum.loglog(guide, anchor * (guide / near) ** -3, "k--", lw=1.1)
-    spectrum.text(28, anchor * (28 / near) ** -3 * 1.8, "$k^{-3}$ (theory\nwithout drag)", ha="left")
-    said = f"measured:\n$k^{{{slope:.2f}}}$ over the\nblue range"
-    spectrum.text(2.4, 3e-5, said, color="C0", ha="right", va="top")
+    spectrum.text(40, anchor * (40 / near) ** -3 * 2.0, "$k^{-3}$: theory\nwithout drag", ha="left")
+    said = f"measured: $k^{{{slope:.2f}}}$\nover the blue range"
+    spectrum.text(1.1, 3e-8, said, color="C0", ha="left", va="bottom")
     spectrum.set(title="Energy spectrum E(k), mean over 60 time units", ylabel="E(k)")
     fluxed.axhline(0, color="k", lw=0.7)
     fluxed.plot(k[inside], flux["Pi_Z"][inside], color="C3", lw=1.8)

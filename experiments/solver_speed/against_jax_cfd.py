@@ -1,6 +1,6 @@
 """The classical solver against jax-cfd 0.2.1 (Kochkov et al. 2021, doi:10.1073/pnas.2101784118), float32.
 
-    pip install jax-cfd exponax && python experiments/solver_speed/jax_cfd.py      # writes jax_cfd.md beside itself
+    pip install jax-cfd exponax && python experiments/solver_speed/against_jax_cfd.py      # writes against_jax_cfd.md beside itself
 
 Its spectral vorticity solver with its best scheme, Crank–Nicolson and Runge–Kutta 4, jit and vmap, against ours with
 ETDRK4, on the flow of `run.py`, interleaved: microseconds of one step, and the wall-clock time in which each reaches
@@ -44,7 +44,7 @@ def error_of(result, n: int, reference: torch.Tensor) -> float:
 
 
 def main() -> None:
-    """Measure, print, and write jax_cfd.md."""
+    """Measure, print, and write against_jax_cfd.md."""
     rows, every = [], torch.get_num_threads()
     for n in (64, 128, 256):
         for batch in (1, 16):
@@ -77,7 +77,7 @@ def main() -> None:
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "jax-cfd", "jax"))
     text = (
         f"# Against jax-cfd\n\n{datetime.date.today()}, {every} cores of an x86-64 CPU, {packages}; float32. "
-        f"What is measured, and how: `jax_cfd.py`.\n\n{table(header, rows)}\n"
+        f"What is measured, and how: `against_jax_cfd.py`.\n\n{table(header, rows)}\n"
     )
     print(text)
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
