@@ -1,6 +1,7 @@
 """The classical solver against jax-cfd 0.2.1 (Kochkov et al. 2021, doi:10.1073/pnas.2101784118), float32.
 
-    pip install jax-cfd exponax && python experiments/solver_speed/against_jax_cfd.py      # writes against_jax_cfd.md beside itself
+    pip install jax-cfd exponax
+    python experiments/solver_speed/against_jax_cfd.py      # writes against_jax_cfd.md beside itself
 
 Its spectral vorticity solver with its best scheme, Crank–Nicolson and Runge–Kutta 4, jit and vmap, against ours with
 ETDRK4, on the flow of `run.py`, interleaved: microseconds of one step, and the wall-clock time in which each reaches
@@ -31,15 +32,14 @@ def theirs(n: int, steps: int, state: torch.Tensor):
     step = time_stepping.crank_nicolson_rk4(equation, 1 / steps)
     one = lambda w: jax.lax.fori_loop(0, steps, lambda _, v: step(v), w)  # noqa: E731
     compiled = jax.jit(jax.vmap(one))
-    # Its first axis is x: a transposed field is the mirrored flow, whose vorticity has the opposite sign.
-    spectra = jax.numpy.fft.rfftn(jax.numpy.asarray(-state[:, 0].mT.numpy()), axes=(1, 2))
+    spectra = jax.numpy.fft.rfftn(jax.numpy.asarray(state[:, 0].mT.numpy()), axes=(1, 2))  # its first axis is x
     return lambda: compiled(spectra).block_until_ready()
 
 
 def error_of(result, n: int, reference: torch.Tensor) -> float:
     """Of the first trajectory."""
     if not isinstance(result, torch.Tensor):
-        result = -torch.fft.irfft2(torch.tensor(result.__array__()), s=(n, n)).mT
+        result = torch.fft.irfft2(torch.tensor(result.__array__()), s=(n, n)).mT
     return float((result.reshape(-1, n, n)[0].double() - reference[0, 0]).norm() / reference.norm())
 
 
