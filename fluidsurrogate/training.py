@@ -27,7 +27,7 @@ from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import replacing, stamp, write_text
 from fluidsurrogate.surrogate import Surrogate
-from solvers import GROUPS, act, act_on_fields
+from solvers import act, act_on_fields, group_named
 
 CHECKPOINT, CURVE = "checkpoint.safetensors", "curve.csv"
 Report = Callable[[int, str], None]  # steps done so far, a note
@@ -75,7 +75,7 @@ class Trainer:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.train, self.valid = train, valid
         section = experiment.models[name]
-        self.augmentations = GROUPS[section.augment].elements if section.augment else ()
+        self.augmentations = group_named(section.augment).elements if section.augment else ()
         if self.options.unroll_fraction and train.states.shape[1] <= self.options.unroll:
             raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
         with torch.random.fork_rng(devices=[]):
