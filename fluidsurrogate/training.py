@@ -93,7 +93,6 @@ class Trainer:
         scaling = Scaling.fit(self.spec, train.states, train.inputs)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
-        self.change = scaling.to_tensors(self.spec, train.states)[2].to(self.accelerator.device)
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.best, self.best_score = self._weights(), math.inf
@@ -132,7 +131,7 @@ class Trainer:
         states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
         self.network.train()
         predicted = rollout(self.surrogate, states[:, 0], unroll, inputs)
-        loss = ((predicted[:, 1:] - states[:, 1:]) / self.change).square().mean()
+        loss = ((predicted[:, 1:] - states[:, 1:]) / self.surrogate.step.change).square().mean()
         if not loss.isfinite():
             raise UsageError(
                 f"{self.surrogate.about['name']}: the loss is not finite at step {self.step}: lower train.learning_rate"
