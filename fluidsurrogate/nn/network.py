@@ -74,5 +74,6 @@ def register_plain(kind: str, build: Callable[..., Network], description: str) -
 
     options = {name: p for name, p in options_of(build).items() if name not in ("group", "pool")}
     plain.__doc__, plain.__annotations__ = description, {name: p.annotation for name, p in options.items()}
-    plain.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+    fields = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("fields_in", "fields_out")]
+    plain.__signature__ = inspect.Signature([*fields, *options.values()])  # type: ignore[attr-defined]
     architecture(kind)(plain)

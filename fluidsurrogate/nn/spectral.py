@@ -36,6 +36,8 @@ class SpectralGroupConv2d(Expanding):
         order, size = len(group), 2 * modes + 1
         self.weight = nn.Parameter(torch.empty(channels, channels_in, order, size, size))
         nn.init.normal_(self.weight, std=1 / math.sqrt(channels_in * order))
+        with torch.no_grad():
+            self.weight[..., modes, modes] /= math.sqrt(2)  # ξ = 0 is its own mirror: it has no odd part to share with
         index, _ = signed_gather(group, (order, size, size), lambda k, g: act_on_regular(group, k, g))
         self.register_buffer("index", index, persistent=False)
 
