@@ -20,7 +20,7 @@ from fluidsurrogate.explain import explain
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
-from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
+from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -61,13 +61,15 @@ class SolverSection(Section):
 
 
 class DataSection(Section):
-    """Numbers of trajectories by split, of stored intervals, and the time between them; or a dataset of the user's."""
+    """Numbers of trajectories by split, of stored intervals, and the time between them; `state`, what is stored and
+    learnt of the flow; or a dataset of the user's."""
 
     train: Count
     valid: Count
     test: Count
     steps: Count
     interval: Positive
+    state: Literal["vorticity", "velocity"] = "vorticity"
     block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
     threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
     path: str | None = None
@@ -213,6 +215,11 @@ class Experiment(Section):
             device=device or self.device,
         )
 
+    def build_stepper(self, device: str | None = None) -> Stepper:
+        """The classical solver as a stepper of what is stored, on its own grid."""
+        solver = self.build_solver(device=device)
+        return VelocityForm(solver) if self.data.state == "velocity" else solver
+
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up
@@ -222,7 +229,7 @@ class Experiment(Section):
     @cached_property
     def spec(self) -> StateSpec:
         """What a stored state is."""
-        return replace(self.build_solver(device="cpu").spec, grid=self.grid.build_stored())
+        return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
 
 
 def _has_device(name: str) -> bool:

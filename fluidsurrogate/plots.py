@@ -10,12 +10,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from fluidsurrogate.diagnostics import vorticity
+
 COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
 
 
 def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None:
     """Rows: the truth and each source; left the vorticity, right the error, at a few times, all on one colour scale."""
-    field = forecasts["vorticity"].isel(trajectory=0)
+    field = vorticity(forecasts.isel(trajectory=0))
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
     truth = field.sel(source="solver")

@@ -78,7 +78,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
-        return FoldedStep(copy.deepcopy(self.step), self.network.plain())
+        return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
     def parameters(self) -> int:
