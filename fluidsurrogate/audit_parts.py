@@ -55,7 +55,7 @@ def translations_of(
     """`translation_error` and `translation_claimed` by shift."""
     walls = any(field.wall for field in stepper.spec.fields)
     kept = [s for s in dict.fromkeys(shifts) if not (walls and s[0])]  # plates do not move along y
-    names = [" and ".join(f"{axis} by {cells:g}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
+    names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
     errors = [translation_error(stepper, chosen.states, s, chosen.inputs) for s in kept]
     whole = [claimed and all(float(cells).is_integer() for cells in s) for s in kept]
     return xr.Dataset(

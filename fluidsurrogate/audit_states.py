@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 import xarray as xr
@@ -17,18 +16,13 @@ from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import check_matches, open_data, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import Block, compute, split_of
+from fluidsurrogate.surrogate import Surrogate
 from solvers import Resampled, StateSpec
 from solvers.stepper import State
 
 log = logging.getLogger("fluidsurrogate")
 MOST = 8  # trajectories of a dataset
 MADE, MADE_STEPS = 4, 4  # trajectories made here, and how many intervals long
-
-
-class Known(Protocol):
-    """What says where it comes from, as a surrogate does."""
-
-    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Te
     return Sample(torch.cat(parts), repeated or None, len(parts[0]))
 
 
-def experiment_of(model: Known) -> Experiment:
+def experiment_of(model: Surrogate) -> Experiment:
     """The experiment that a surrogate was trained by; UsageError where it does not say."""
     try:
         tree = json.loads(model.about["experiment"])
@@ -102,7 +96,7 @@ def experiment_of(model: Known) -> Experiment:
         raise UsageError(f"{first}; it was made by another version: give --data a dataset") from None
 
 
-def states_of(model: Known) -> xr.Dataset:
+def states_of(model: Surrogate) -> xr.Dataset:
     """States like those that a surrogate was trained on: the dataset that its experiment names, or a few test
     trajectories of it, made again by the classical solver: seconds on the grids of the examples."""
     experiment = experiment_of(model)
@@ -119,7 +113,7 @@ def states_of(model: Known) -> xr.Dataset:
     return compute(few, few.build_solver(), Block("test", 0, count, 0))[0]
 
 
-def solver_of(model: Known, spec: StateSpec) -> Resampled | None:
+def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:
     """The classical solver behind a surrogate's data, on the surrogate's grid; None where the model does not say, where
     the flow is stirred at random, or where its data were of another kind."""
     try:

@@ -92,7 +92,7 @@ def audit(
             if after.dtype not in TOLERANCES:
                 raise UsageError(f"say the tolerance: there is no usual one for {after.dtype}")
             tolerance = TOLERANCES[after.dtype]
-        moves = bool((after - chosen.states).abs().max() > 0)
+        moves = not torch.equal(after, chosen.states)  # what is not finite is no standstill
         parts = [
             elements(stepper, chosen, claimed),
             translations_of(stepper, chosen, shifts, all_shifts),

@@ -71,7 +71,7 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
     of the box does not feel the periodic copies of the lump. Vectors' components turn as well.
 
     For a step that reaches everywhere, as pressure does, the box itself is not round: the classical solver's own error,
-    some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is the floor. Isotropic diffusion comes out at 1e-7.
+    some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is the floor. Isotropic diffusion comes out below 1e-4.
     """
     spec, grid = stepper.spec, stepper.spec.grid
     whole, within = disc(grid, 0.5), disc(grid, COMPARED)

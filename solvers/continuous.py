@@ -51,7 +51,7 @@ def disc(grid: Grid, radius: float) -> Bool[Tensor, "y x"]:
 
 
 def rotate(
-    fields: Sequence[FieldSpec], state: Fields, grid: Grid, degrees: float, where: Bool[Tensor, "y x"]
+    fields: Sequence[FieldSpec], state: Fields, grid: Grid, degrees: float, where: Bool[Tensor, "ny nx"]
 ) -> Fields:
     """(g f)(x) = R f(R⁻¹ x), R a turn by `degrees` counter-clockwise about the middle, at the cells `where`; else 0.
 
