@@ -73,6 +73,8 @@ def _energy(audit: xr.Dataset) -> Row:
     growth, end = float(audit["energy_growth_step"]), float(audit["energy_change"][-1])
     if reason := audit.attrs.get("energy_reason"):
         return "energy", "", "-", reason
+    if math.isnan(end):
+        return "energy", "", "-", "not finite"
     note = f", grows by up to {growth:.1e} in a step" if growth > 1e-5 else ""
     return "energy", "", _number(float(audit["energy_change_step"])), f"{end:+.1%}{note}"
 

@@ -125,7 +125,7 @@ def _draw_bars(audit: xr.Dataset, axis) -> None:
     seen = errors[np.isfinite(errors) & (errors > 0)]
     left = min(1e-4 * tolerance, 0.1 * seen.min(initial=tolerance))
     colours = np.array([COLOURS[2] if c else COLOURS[3] for c in [*claimed, False]], dtype=object)
-    colours[:-1][claimed & ~(errors[:-1] <= tolerance)] = COLOURS[4]
+    colours[:-1][claimed & (errors[:-1] > tolerance)] = COLOURS[4]
     colours[-1] = COLOURS[1]
     place = np.arange(len(names), dtype=float)
     place[len(audit["element"]) :] += 0.5

@@ -329,7 +329,8 @@ def test_precision_is_the_modules():
 def test_a_model_that_turns_non_finite_does_not_pass():
     audit = fs.audit(Function(lambda x: x / 0 - x / 0), SPEC, states=smooth(), group="D4", steps=2)
     assert audit.attrs["verdict"] == "fail"
-    assert "FAIL" in table(audit)
+    assert "FAIL: claimed" in table(audit)
+    assert "not finite" in table(audit)
 
 
 # -- angles, parity, a moving frame
