@@ -1,4 +1,5 @@
-"""The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name."""
+"""The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name, and
+`fluidsurrogate audit FOLDER`."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ STAGE_HELP = {
     "rollout": "forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
     "compare": "scores.nc, scores.csv, comparison.png, scores.png",
 }
+AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,21 +50,34 @@ def parser() -> Parser:
             own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
             own.add_argument("--steps", type=int, help="stored intervals to forecast")
             own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+    about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
+    audit = stages.add_parser("audit", help=AUDIT_HELP, description=about)
+    audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
+    audit.add_argument(
+        "--data", type=Path, metavar="DATASET", help="states to audit on (default: made by the model's experiment)"
+    )
+    audit.add_argument("--steps", type=int, default=20, help="intervals of the rollout (default: 20)")
+    audit.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="where audit.nc and audit.png go (default: the model's)"
+    )
+    audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command; the exit code: 0 done, 1 a claimed symmetry fails, 2 bad input, 130 interrupted."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
     try:
+        if arguments.stage == "audit":
+            return audit_model(arguments)
         run(arguments)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
     except KeyboardInterrupt:
-        again = "the same command without --force" if arguments.force else "the same command"
+        again = "the same command without --force" if getattr(arguments, "force", False) else "the same command"
         sys.stderr.write(f"fluidsurrogate: interrupted; {again} goes on from here\n")
         return 130
     return 0
@@ -96,6 +111,31 @@ def run(arguments: argparse.Namespace) -> None:
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")
+
+
+def audit_model(arguments: argparse.Namespace) -> int:
+    """Audit a trained model: table, files; the exit code."""
+    from fluidsurrogate.audit_report import table
+    from fluidsurrogate.auditing import audit
+    from fluidsurrogate.config import has_device
+    from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.pipeline import write_netcdf
+    from fluidsurrogate.plots import draw_audit
+    from fluidsurrogate.store import replacing
+    from fluidsurrogate.surrogate import load
+
+    if not has_device(arguments.device):
+        raise UsageError(f"device {arguments.device!r} is not to be had here; try cpu, cuda or mps")
+    model = load(arguments.folder, arguments.device)
+    states = None if arguments.data is None else open_data(arguments.data)
+    result = audit(model, states=states, steps=arguments.steps)
+    result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
+    name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
+    write_netcdf(result, to / "audit.nc")
+    with replacing(to / "audit.png") as beside:
+        draw_audit(result, beside, name)
+    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
+    return 1 if result.attrs["verdict"] == "fail" else 0
 
 
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:

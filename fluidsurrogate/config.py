@@ -116,7 +116,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check(self):
-        if not _has_device(self.device):
+        if not has_device(self.device):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
@@ -232,7 +232,8 @@ class Experiment(Section):
         return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
 
 
-def _has_device(name: str) -> bool:
+def has_device(name: str) -> bool:
+    """True where torch can put a tensor on that device here."""
     try:
         return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
     except (RuntimeError, AssertionError):
