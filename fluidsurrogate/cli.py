@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
+import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,12 +45,16 @@ def parser() -> Parser:
         sub.add_argument("--device", help="cpu, cuda, mps (default: the experiment's)")
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
+        allow = "let models of kind 'module' import and run the Python code that their path names"
+        sub.add_argument("--allow-code", action="store_true", help=allow)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
             own.add_argument("--model", metavar="NAME", help="a model of the experiment")
             own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
             own.add_argument("--steps", type=int, help="stored intervals to forecast")
             own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+    about = "the kinds of models, their options and the defaults of these"
+    stages.add_parser("models", help=about, description=about)
     return top
 
 
@@ -57,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
     try:
-        run(arguments)
+        if arguments.stage == "models":
+            sys.stdout.write(list_models())
+        else:
+            run(arguments)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
@@ -78,6 +88,16 @@ def explain(error: Exception) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """What the parsed command line asks for."""
+    from fluidsurrogate.nn import allowing_code
+
+    if arguments.allow_code and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; processes that train get a copy
+    with allowing_code(arguments.allow_code):
+        run_stage(arguments)
+
+
+def run_stage(arguments: argparse.Namespace) -> None:
+    """A stage, with what it may run settled."""
     from fluidsurrogate.config import Experiment
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
@@ -96,6 +116,19 @@ def run(arguments: argparse.Namespace) -> None:
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")
+
+
+def list_models() -> str:
+    """Each architecture, what it is, and its options as a TOML file would set them."""
+    from fluidsurrogate.nn import ARCHITECTURES
+
+    lines = []
+    for kind, build in ARCHITECTURES.items():
+        lines.append(f"{kind}: {(inspect.getdoc(build) or '').splitlines()[0]}")
+        options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
+        lines.append(f"    {', '.join(said)}")
+    return "\n".join(lines) + "\n"
 
 
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:
