@@ -108,6 +108,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("runs") / experiment.name
     said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
+    said += ["--allow-code"] if arguments.allow_code else []
     pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)

@@ -151,7 +151,6 @@ class Experiment(Section):
         networks: dict[str, Network] = {}
         for name, module in modules.items():
             with _blaming(f"models.{name}", UsageError):
-                TypeAdapter(Name).validate_python(name)
                 networks[name] = cast(Foreign(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
                 self.check_network(networks[name])
         sections = {name: TypeAdapter(AnyModelSection).validate_python({"kind": KIND}) for name in modules}
