@@ -207,7 +207,6 @@ def test_a_module_of_ones_own(mine, tmp_path):
     """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere."""
     command = [sys.executable, "-P", "-m", "fluidsurrogate", "run", "mine.toml", "--allow-code"]
     done = subprocess.run([*command, "--set", "train.workers=2", "--set", "train.steps=4"], cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "mine" in done.stdout

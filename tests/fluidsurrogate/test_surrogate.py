@@ -83,7 +83,7 @@ def test_wrong_parity_is_refused(trained):
 
 
 def test_an_input_that_it_would_ignore_is_refused(trained, toml):
-    """A model of the unforced flow, given a forced one or viscosities that differ; what forecasts hold goes in again."""
+    """A model of the unforced flow, given a forced one or viscosities that differ; forecasts themselves go in again."""
     data, models = trained
     forced = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0", "flow.viscosity=[1e-2, 2e-2]"])
     other = fs.generate(forced)

@@ -1,4 +1,4 @@
-"""The FNO of the neuraloperator package as one of our models; without the package, one line that says what to install."""
+"""The FNO of the neuraloperator package as one of our models; without the package, one line says what to install."""
 
 import sys
 
