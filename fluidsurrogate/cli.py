@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -122,13 +123,15 @@ def run_stage(arguments: argparse.Namespace) -> None:
 def list_models() -> str:
     """Each architecture, what it is, and its options as a TOML file would set them."""
     from fluidsurrogate.nn import ARCHITECTURES
+    from fluidsurrogate.nn.network import options_of
 
     lines = []
-    for kind, build in ARCHITECTURES.items():
-        lines.append(f"{kind}: {(inspect.getdoc(build) or '').splitlines()[0]}")
-        options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for kind, build in sorted(ARCHITECTURES.items()):
+        what = (inspect.getdoc(build) or "").partition("\n\n")[0]
+        lines.append(textwrap.fill(f"{kind}: {what}", 100, subsequent_indent="  "))
+        options = options_of(build).values()
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
-        lines.append(f"    {', '.join(said)}")
+        lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
     return "\n".join(lines) + "\n"
 
 

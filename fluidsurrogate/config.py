@@ -178,9 +178,11 @@ class Experiment(Section):
         an input, which turns with the state."""
         flow, grid = self.build_flow(), self.grid.build()
         for key, group in groups.items():
-            if not point_group(grid, spec.fields).contains(group):
+            largest = point_group(grid, spec.fields)
+            if not largest.contains(group):
                 shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
-                raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take C1, C2, D1 or D2")
+                allowed = ", ".join(subgroup.name for subgroup in largest.subgroups)
+                raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take one of {allowed}")
             if not spec.inputs and not flow.group.contains(group):
                 raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({flow.group.name})")
 

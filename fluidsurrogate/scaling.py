@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.dataset import States
@@ -38,21 +37,10 @@ class Scaling:
         change = [_rms(part[:, 1:] - part[:, :-1]) for part in parts]
         return cls(tuple(shift), tuple(scale), tuple(change), _band(spec.grid, states))
 
-    def keep(self, grid: Grid, like: Tensor) -> Float[Tensor, "ny kx"]:
-        """1 for the modes in the band, 0 for those beyond it and for the mean, which a step conserves."""
-        my, mx = grid.modes()
-        keep = (my <= self.band[0]) & (mx <= self.band[1])
-        keep[0, 0] = False
-        return keep.to(like)
-
-    def to_tensors(self, spec: StateSpec, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shift and scale (1, components of state and inputs, 1, 1) and change (1, components of state, 1, 1)."""
+    def to_tensors(self, spec: StateSpec) -> tuple[Tensor, Tensor, Tensor]:
+        """Shift and scale (components of state and inputs, 1, 1) and change (components of state, 1, 1), float64."""
         fields = spec.fields + spec.inputs
-        return (
-            _spread(self.shift, fields, like),
-            _spread(self.scale, fields, like),
-            _spread(self.change, spec.fields, like),
-        )
+        return _spread(self.shift, fields), _spread(self.scale, fields), _spread(self.change, spec.fields)
 
 
 def _band(grid: Grid, states: States) -> tuple[int, int]:
@@ -73,6 +61,6 @@ def _rms(values: Tensor) -> float:
     return float(values.double().square().mean().sqrt()) or 1.0
 
 
-def _spread(numbers: tuple[float, ...], fields: tuple[FieldSpec, ...], like: Tensor) -> Tensor:
+def _spread(numbers: tuple[float, ...], fields: tuple[FieldSpec, ...]) -> Tensor:
     flat = [number for number, field in zip(numbers, fields, strict=True) for _ in range(field.components)]
-    return torch.tensor(flat, dtype=like.dtype, device=like.device)[:, None, None]
+    return torch.tensor(flat, dtype=torch.float64)[:, None, None]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 import torch
 from pydantic import Field, create_model, model_validator
 
 from fluidsurrogate.nn import ARCHITECTURES, Network, cast
+from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
-from solvers import FLOWS, GROUPS, Flow, Group, StateSpec
+from solvers import FLOWS, Flow, Group, StateSpec, group_named
 
 
 class PartSection(Section):
@@ -111,10 +111,7 @@ class ModelSection(Section):
     def groups(self) -> dict[str, Group]:
         """The groups that the model claims, by key."""
         named = {"group": getattr(self, "group", None), "augment": self.augment}
-        for key, name in named.items():
-            if name is not None and name not in GROUPS:
-                raise ValueError(f"unknown {key} {name!r}; one of {', '.join(GROUPS)}")
-        return {key: GROUPS[name] for key, name in named.items() if name is not None}
+        return {key: group_named(name) for key, name in named.items() if name is not None}
 
 
 def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
@@ -129,15 +126,13 @@ def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
 def _keys(build: Callable, may_vary: bool) -> dict[str, Any]:
     """The keyword-only arguments of a function or dataclass as a section's keys."""
     keys: dict[str, Any] = {}
-    types = get_type_hints(build, include_extras=True)  # a flow inherits annotations that its own module cannot name
-    for p in inspect.signature(build).parameters.values():
-        if p.kind is p.KEYWORD_ONLY:
-            annotation = Varying if may_vary and types[p.name] is float else types[p.name]
-            parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
-            if parts:
-                part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], may_vary))
-                part.builds, annotation = parts[0], part | None if p.default is None else part
-            keys[p.name] = (annotation, ... if p.default is p.empty else p.default)
+    for name, p in options_of(build).items():
+        annotation = Varying if may_vary and p.annotation is float else p.annotation
+        parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
+        if parts:
+            part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], may_vary))
+            part.builds, annotation = parts[0], part | None if p.default is None else part
+        keys[name] = (annotation, ... if p.default is p.empty else p.default)
     return keys
 
 

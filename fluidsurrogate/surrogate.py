@@ -25,6 +25,7 @@ from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tenso
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, ModelSection
+from fluidsurrogate.step import FoldedStep, Step, ordered
 from fluidsurrogate.store import read_json, replacing, write_json
 from solvers import FieldSpec, Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
@@ -45,9 +46,7 @@ class SurrogateCarry:
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = x + c · P N(z), z = (x − shift) / scale: the network says the change, in physical units in and out.
-
-    P keeps the modes that the training data's changes hold, and takes out the mean over the box, which is so conserved.
+    """x⁺ = x + P c N(z): the network says the normalised change, in physical units in and out; see `Step`.
 
     `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
     """
@@ -57,32 +56,30 @@ class Surrogate(Stepper[SurrogateCarry]):
     ) -> None:
         self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
         weight = next(network.parameters())
-        like = weight.real if weight.is_complex() else weight
-        self._shift, self._scale, self._change = scaling.to_tensors(spec, like)
-        self._keep = scaling.keep(spec.grid, self._scale)
+        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
+
+    @property
+    def _scale(self) -> Tensor:
+        """Of the dtype and on the device that the surrogate computes with."""
+        return self.step.scale
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        given = None
-        if self.spec.inputs:
-            whole = (len(state), -1, *self.spec.grid.n)  # a uniform input is the same at every point
-            parts = [(inputs or {})[field.name].to(self._scale).expand(whole) for field in self.spec.inputs]
-            stacked = torch.cat(parts, dim=1)
-            given = (stacked - self._shift[self.spec.components :]) / self._scale[self.spec.components :]
-        return SurrogateCarry(state.to(self._scale), given, self.network.fold())
+        return SurrogateCarry(state.to(self._scale), self.step.given(ordered(self.spec, inputs)), self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        n = self.spec.components
-        z = (carry.state - self._shift[:n]) / self._scale[:n]
-        change = carry.network(z if carry.inputs is None else torch.cat([z, carry.inputs], dim=1))
-        change = torch.fft.irfft2(torch.fft.rfft2(self._change * change) * self._keep, s=self.spec.grid.n)
-        return SurrogateCarry(carry.state + change, carry.inputs, carry.network)
+        return SurrogateCarry(self.step(carry.network, carry.state, carry.inputs), carry.inputs, carry.network)
 
     def state(self, carry: SurrogateCarry) -> State:
         """The state in physical units."""
         return carry.state
+
+    def fold(self) -> FoldedStep:
+        """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
+        the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
+        return FoldedStep(copy.deepcopy(self.step), self.network.plain())
 
     @property
     def parameters(self) -> int:

@@ -28,7 +28,7 @@ from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import replacing, stamp, write_text
 from fluidsurrogate.surrogate import Surrogate
-from solvers import GROUPS, act, act_on_fields
+from solvers import act, act_on_fields, group_named
 
 CHECKPOINT, CURVE = "checkpoint.safetensors", "curve.csv"
 Report = Callable[[int, str], None]  # steps done so far, a note
@@ -77,7 +77,7 @@ class Trainer:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.train, self.valid = train, valid
         section = experiment.models[name]
-        self.augmentations = GROUPS[section.augment].elements if section.augment else ()
+        self.augmentations = group_named(section.augment).elements if section.augment else ()
         if self.options.unroll_fraction and train.states.shape[1] <= self.options.unroll:
             raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
         device = torch.device(experiment.device)
@@ -95,7 +95,6 @@ class Trainer:
         scaling = Scaling.fit(self.spec, train.states, train.inputs)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
-        self.change = scaling.to_tensors(self.spec, train.states)[2].to(self.accelerator.device)
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.best, self.best_score = self._weights(), math.inf
@@ -135,7 +134,7 @@ class Trainer:
         self.network.train()
         with seeded(derive_seed(self.seed, "step", self.step), device):  # a network of the user's may have dropout
             predicted = rollout(self.surrogate, states[:, 0], unroll, inputs)
-        loss = ((predicted[:, 1:] - states[:, 1:]) / self.change).square().mean()
+        loss = ((predicted[:, 1:] - states[:, 1:]) / self.surrogate.step.change).square().mean()
         if not loss.isfinite():
             raise UsageError(
                 f"{self.surrogate.about['name']}: the loss is not finite at step {self.step}: lower train.learning_rate"

@@ -28,11 +28,30 @@ from solvers.navier_stokes import NavierStokes2D
 from solvers.resampled import Resampled
 from solvers.stepper import Stepper
 from solvers.stirring import Stirring
-from solvers.symmetry import C1, C2, C4, D1, D2, D4, GROUPS, Element, Group, act, act_on_fields, point_group
+from solvers.symmetry import (
+    C1,
+    C2,
+    C4,
+    D1,
+    D1A,
+    D1D,
+    D1Y,
+    D2,
+    D2D,
+    D4,
+    GROUPS,
+    Element,
+    Group,
+    act,
+    act_on_fields,
+    group_named,
+    point_group,
+)  # fmt: skip
 
 __all__ = [
-    "C1", "C2", "C4", "D1", "D2", "D4", "DIFFUSIVITY", "DRAG", "FLOWS", "FORCING", "GRAVITY", "GROUPS",
+    "C1", "C2", "C4", "D1", "D1A", "D1D", "D1Y", "D2", "D2D", "D4", "DIFFUSIVITY", "DRAG", "FLOWS",
+    "FORCING", "GRAVITY", "GROUPS",
     "KNOWN_FIELDS", "MEAN_GRADIENT", "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY",
     "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec",
-    "Stepper", "Stirring", "Tracer", "act", "act_on_fields", "point_group", "resample", "velocity",
+    "Stepper", "Stirring", "Tracer", "act", "act_on_fields", "group_named", "point_group", "resample", "velocity",
 ]  # fmt: skip

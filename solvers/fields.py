@@ -18,7 +18,9 @@ class FieldSpec:
     `uniform`: the same at every point, as a gravity or a viscosity is: (batch, component, 1, 1), stored without y and
     x. `wall`: +1 or −1 where the box is a layer between two plates and its mirror image: the field is even or odd
     about the plates, y = 0 and half the height of the box; 0 in a periodic box. A boundary condition, no matter of
-    parity."""
+    parity.
+
+    `solenoidal`: a vector field without divergence, as an incompressible flow's velocity."""
 
     name: str
     order: int = 0
@@ -27,12 +29,15 @@ class FieldSpec:
     long_name: str = ""
     uniform: bool = False
     wall: int = 0
+    solenoidal: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in (0, 1) or self.parity not in (1, -1):
             raise ValueError(f"field {self.name!r}: order must be 0 or 1 and parity +1 or -1")
         if self.wall not in (-1, 0, 1):
             raise ValueError(f"field {self.name!r}: wall must be -1, 0 or +1")
+        if self.solenoidal and self.order != 1:
+            raise ValueError(f"field {self.name!r}: only a vector can be solenoidal")
 
     @property
     def components(self) -> int:
@@ -48,7 +53,7 @@ VORTICITY = FieldSpec("vorticity", 0, -1, "s-1", "vorticity")
 FORCING = FieldSpec("forcing", 0, -1, "s-2", "curl of the body force")
 TRACER = FieldSpec("tracer", 0, 1, "1", "passive tracer")
 TEMPERATURE = FieldSpec("temperature", 0, 1, "K", "temperature less its mean profile")
-VELOCITY = FieldSpec("velocity", 1, 1, "m s-1", "velocity")
+VELOCITY = FieldSpec("velocity", 1, 1, "m s-1", "velocity", solenoidal=True)
 VISCOSITY = FieldSpec("viscosity", 0, 1, "m2 s-1", "kinematic viscosity", uniform=True)
 DRAG = FieldSpec("drag", 0, 1, "s-1", "linear drag", uniform=True)
 DIFFUSIVITY = FieldSpec("diffusivity", 0, 1, "m2 s-1", "diffusivity of the scalar", uniform=True)

@@ -78,6 +78,25 @@ class Group:
         """True where `other` is a subgroup of this group."""
         return all(element.matrix in self._index for element in other)
 
+    @property
+    def subgroups(self) -> list[Group]:
+        """Every subgroup, itself among them, as in `GROUPS`."""
+        return [group for group in GROUPS.values() if self.contains(group)]
+
+    def restriction(self, subgroup: Group) -> tuple[tuple[int, ...], ...]:
+        """Positions of the elements, a row for each right coset H r, a column for each h r in the order of H.
+
+        A function F on this group is one function h → F(h r) on the subgroup for each row, and both move alike: the
+        regular representation of G, restricted to H, is |G|/|H| times that of H. ValueError where H is no subgroup.
+        """
+        if not self.contains(subgroup):
+            raise ValueError(f"{subgroup.name} is no subgroup of {self.name}")
+        rows: list[tuple[int, ...]] = []
+        for r in self:
+            if not any(self.index(r) in row for row in rows):
+                rows.append(tuple(self.index(self.product(h, r)) for h in subgroup))
+        return tuple(rows)
+
 
 def _matmul(a, b):
     return tuple(tuple(sum(a[i][k] * b[k][j] for k in range(2)) for j in range(2)) for i in range(2))
@@ -97,9 +116,22 @@ C1 = Group("C1", (IDENTITY,))
 C2 = Group("C2", (IDENTITY, ROTATION_180))
 C4 = Group("C4", _ROTATIONS)
 D1 = Group("D1", (IDENTITY, MIRROR_X))
+D1Y = Group("D1y", (IDENTITY, MIRROR_Y))
+D1D = Group("D1d", (IDENTITY, MIRROR_DIAGONAL))
+D1A = Group("D1a", (IDENTITY, MIRROR_ANTIDIAGONAL))
 D2 = Group("D2", (IDENTITY, ROTATION_180, MIRROR_X, MIRROR_Y))
+D2D = Group("D2d", (IDENTITY, ROTATION_180, MIRROR_DIAGONAL, MIRROR_ANTIDIAGONAL))
 D4 = Group("D4", (*_ROTATIONS, MIRROR_X, MIRROR_Y, MIRROR_DIAGONAL, MIRROR_ANTIDIAGONAL))
-GROUPS = {group.name: group for group in (C1, C2, C4, D1, D2, D4)}
+GROUPS = {group.name: group for group in (C1, C2, C4, D1, D1Y, D1D, D1A, D2, D2D, D4)}
+# The plane group of a periodic pattern with this point group and no glides (International Tables A).
+WALLPAPER = {"p1": C1, "p2": C2, "p4": C4, "pm": D1, "cm": D1D, "pmm": D2, "cmm": D2D, "p4m": D4}
+
+
+def group_named(name: str) -> Group:
+    """A group by its own name or its wallpaper group's; ValueError with all the names where there is none."""
+    if name not in GROUPS | WALLPAPER:
+        raise ValueError(f"unknown group {name!r}; one of {', '.join(GROUPS)}, or as wallpaper {', '.join(WALLPAPER)}")
+    return (GROUPS | WALLPAPER)[name]
 
 
 def point_group(grid: Grid, fields: Sequence[FieldSpec] = ()) -> Group:

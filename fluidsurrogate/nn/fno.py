@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import torch
 
+from fluidsurrogate.nn.layers import Kernels
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
 from solvers import C1, FieldSpec
 
@@ -41,10 +42,7 @@ class FNO(Network):
             n_layers=layers,
         )
 
-    def fold(self) -> Callable[[Field], FieldOut]:
-        return self._apply_module
-
-    def _apply_module(self, x: Field) -> FieldOut:
+    def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         cells = min(x.shape[-2:])
         if self.modes > cells:  # the package would leave the weights that are too many untrained
             raise ValueError(f"modes must be at most the {cells} cells of the grid's shorter side (got {self.modes})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.nn.layers import Kernels
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
 from solvers import C1, FieldSpec, Group
 
@@ -69,10 +70,7 @@ class Foreign(Network):
         self.group = claimed if isinstance(claimed, Group) else C1
         self.module, self.components_out = module, sum(field.components for field in fields_out)
 
-    def fold(self) -> Callable[[Field], FieldOut]:
-        return self._apply_module
-
-    def _apply_module(self, x: Field) -> FieldOut:
+    def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         y, expected = self.module(x), (len(x), self.components_out, *x.shape[2:])
         if not isinstance(y, Tensor) or tuple(y.shape) != expected:
             # Checked at every call: a component too few would be broadcast without a word.

@@ -9,7 +9,8 @@ to all of them by one gather, after which the layer is one `conv2d` on channel �
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 import torch
@@ -21,8 +22,27 @@ from solvers import Element, FieldSpec, Group, act_on_fields
 from solvers.symmetry import move
 
 Kernel = tuple[Tensor, Tensor]
+Kernels = Mapping[nn.Module, Kernel]
 Field = Float[Tensor, "batch component y x"]
 Feature = Float[Tensor, "batch channel alpha y x"]
+FeatureOut = Float[Tensor, "batch channel_out alpha y x"]
+
+
+class Expanding(nn.Module, ABC):
+    """A layer whose free weights are expanded to a kernel: afresh at every call, unless `kernels` holds it already."""
+
+    group: Group
+
+    @abstractmethod
+    def kernel(self) -> Kernel:
+        """The expanded weight and bias, differentiable with respect to the free ones."""
+
+    @abstractmethod
+    def plain(self) -> nn.Module:
+        """This layer without its group: a module that holds the expanded kernel as it is now."""
+
+    def _kernel(self, kernels: Kernels | None) -> Kernel:
+        return self.kernel() if kernels is None else kernels[self]
 
 
 def signed_gather(group: Group, shape: Sequence[int], act: Callable[[Tensor, Element], Tensor]) -> tuple:
@@ -43,6 +63,12 @@ def act_on_regular(group: Group, kernel: Float[Tensor, "*batch alpha y x"], g: E
     return move(kernel[..., order, :, :], g)
 
 
+def restrict(feature: Feature, group: Group, subgroup: Group) -> Float[Tensor, "batch channel_out alpha_out y x"]:
+    """A feature of `group` as |G|/|H| times as many channels of one of the subgroup H: see `Group.restriction`."""
+    rows = torch.tensor(group.restriction(subgroup), device=feature.device)
+    return feature[:, :, rows].flatten(1, 2)
+
+
 def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
     """`conv2d` with circular padding that keeps the size."""
     weight, bias = kernel
@@ -55,7 +81,7 @@ def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
 
 
 @final
-class LiftingConv2d(nn.Module):
+class LiftingConv2d(Expanding):
     """Field → feature: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y)  (eq. 10; the kernel turns like a field).
 
     Typed: `fields` say how each component transforms, so that a pseudoscalar's kernel changes sign under a mirror.
@@ -72,7 +98,7 @@ class LiftingConv2d(nn.Module):
         components = sum(field.components for field in fields)
         self.weight = nn.Parameter(torch.empty(channels, components, size, size))
         self.bias = nn.Parameter(torch.zeros(channels))
-        nn.init.normal_(self.weight, std=1 / math.sqrt(components * size**2))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(max(components, 1) * size**2))
         index, sign = signed_gather(group, (components, size, size), lambda k, g: act_on_fields(fields, k, g))
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("sign", sign.float(), persistent=False)
@@ -82,13 +108,15 @@ class LiftingConv2d(nn.Module):
         weight = self.weight.flatten(1)[:, self.index] * self.sign.to(self.weight.dtype)
         return weight.flatten(0, 1), self.bias.repeat_interleave(len(self.group))
 
-    def forward(self, x: Field, kernel: Kernel | None = None) -> Feature:
-        y = periodic_conv2d(x, kernel or self.kernel())
-        return y.unflatten(1, (-1, len(self.group)))
+    def plain(self) -> nn.Module:
+        return PlainConv2d(self.kernel(), len(self.group))
+
+    def forward(self, x: Field, kernels: Kernels | None = None) -> Feature:
+        return periodic_conv2d(x, self._kernel(kernels)).unflatten(1, (-1, len(self.group)))
 
 
 @final
-class GroupConv2d(nn.Module):
+class GroupConv2d(Expanding):
     """Feature → feature: [F ⋆ ψ](g, x) = Σ_h Σ_y ψ(g⁻¹h, g⁻¹y) F(h, x + y)  (eq. 11).
 
     In and out (batch, channel, |G|, y, x). `size` must be odd.
@@ -114,16 +142,39 @@ class GroupConv2d(nn.Module):
         weight = weight.transpose(1, 2).flatten(2, 3).flatten(0, 1)
         return weight, self.bias.repeat_interleave(len(self.group))
 
-    def forward(self, x: Feature, kernel: Kernel | None = None) -> Float[Tensor, "batch channel_out alpha y x"]:
-        y = periodic_conv2d(x.flatten(1, 2), kernel or self.kernel(), self.dilation)
+    def plain(self) -> nn.Module:
+        return PlainConv2d(self.kernel(), len(self.group), self.dilation)
+
+    def forward(self, x: Feature, kernels: Kernels | None = None) -> FeatureOut:
+        y = periodic_conv2d(x.flatten(1, 2), self._kernel(kernels), self.dilation)
         return y.unflatten(1, (-1, len(self.group)))
 
 
 @final
+class PlainConv2d(nn.Module):
+    """A convolution with a given kernel, of a field or of a feature's channels and α in one; its output is split
+    into channels and `alpha` again."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, kernel: Kernel, alpha: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.alpha, self.dilation = alpha, dilation
+        self.register_buffer("weight", kernel[0].detach().clone())
+        self.register_buffer("bias", kernel[1].detach().clone())
+
+    def forward(self, x: Tensor, kernels: Kernels | None = None) -> Tensor:
+        x = x.flatten(1, -3)
+        return periodic_conv2d(x, (self.weight, self.bias), self.dilation).unflatten(1, (-1, self.alpha))
+
+
+@final
 class GroupPool2d(nn.Module):
-    """Feature → field, pooling over α: one channel in for each component out.
+    """Feature → field, pooling over α: one channel in for each component out; for `gated` one more for each field.
 
     `mean`: f(x) = 1/|G| Σ_g ρ(g) F(g, x), the projection onto the field's representation, right for every type.
+    `gated`: that times 2 σ(1/|G| Σ_g G(g, x)) with a gate G, an invariant, for each field; one at G = 0.
     `max`: the largest F over α for scalars; for pseudoscalars max + min of the sign-twisted det(g) F(g, x), which is
     odd under mirrors. A plain max over α is right for scalars only: it gives the same number before and after a mirror,
     where a pseudoscalar must change its sign (`tests/fluidsurrogate/nn/test_layers.py` shows it fail).
@@ -131,27 +182,39 @@ class GroupPool2d(nn.Module):
 
     representation: Tensor
     twisted: Tensor
+    field_of: Tensor
 
     def __init__(self, group: Group, fields: Sequence[FieldSpec], reduce: str = "mean") -> None:
         super().__init__()
-        if reduce not in ("mean", "max"):
-            raise ValueError(f"reduce must be 'mean' or 'max' (got {reduce!r})")
+        if reduce not in ("mean", "max", "gated"):
+            raise ValueError(f"pool must be 'mean', 'gated' or 'max' (got {reduce!r})")
         if reduce == "max" and any(field.order for field in fields):
-            raise ValueError("reduce='max' is for scalars and pseudoscalars; a vector leaves by 'mean'")
+            raise ValueError("pool = 'max' is for scalars and pseudoscalars; a vector leaves by 'mean' or 'gated'")
         self.reduce, self.fields = reduce, tuple(fields)
+        self.components = sum(field.components for field in fields)
         matrices = [torch.block_diag(*(g.representation(field) for field in fields)) for g in group]
         self.register_buffer("representation", torch.stack(matrices).float(), persistent=False)
         twisted = [field.parity < 0 for field in fields]
         self.register_buffer("twisted", torch.tensor(twisted)[:, None, None], persistent=False)
+        field_of = [i for i, field in enumerate(fields) for _ in range(field.components)]
+        self.register_buffer("field_of", torch.tensor(field_of), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        """How many the feature must have."""
+        return self.components + (len(self.fields) if self.reduce == "gated" else 0)
 
     def forward(self, x: Feature) -> Field:
         representation = self.representation.to(x.dtype)
+        if self.reduce == "max":
+            signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
+            untwisted = x * signs[:, :, None, None]
+            largest = untwisted.amax(2)
+            return torch.where(self.twisted, largest + untwisted.amin(2), largest)
+        projected = torch.einsum("gij,bjgyx->biyx", representation, x[:, : self.components]) / len(representation)
         if self.reduce == "mean":
-            return torch.einsum("gij,bjgyx->biyx", representation, x) / len(representation)
-        signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
-        untwisted = x * signs[:, :, None, None]
-        largest = untwisted.amax(2)
-        return torch.where(self.twisted, largest + untwisted.amin(2), largest)
+            return projected
+        return projected * (2 * x[:, self.components :].mean(2).sigmoid())[:, self.field_of]
 
 
 def _check_odd(size: int) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import partial
+from typing import get_type_hints
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fluidsurrogate.nn.layers import Expanding, Kernels
 from solvers import Group
 
 Field = Float[Tensor, "batch component y x"]
@@ -22,12 +28,21 @@ class Network(nn.Module, ABC):
     group: Group
 
     @abstractmethod
+    def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
+        """Apply the network; `kernels` go to every layer, which looks up its own where they are given."""
+
     def fold(self) -> Callable[[Field], FieldOut]:
         """The network with its kernels expanded, once, for as many applications as the weights stay the same.
         Differentiable with respect to the weights."""
+        return partial(
+            self, kernels={layer: layer.kernel() for layer in self.modules() if isinstance(layer, Expanding)}
+        )
 
-    def forward(self, x: Field) -> FieldOut:
-        return self.fold()(x)
+    def plain(self) -> nn.Module:
+        """A copy as an ordinary network of plain convolutions, with the weights as they are now, for inference and for
+        `torch.export`."""
+        layers = {id(layer): layer.plain() for layer in self.modules() if isinstance(layer, Expanding)}
+        return copy.deepcopy(self, layers).eval().requires_grad_(False)
 
 
 def architecture(kind: str):
@@ -42,6 +57,27 @@ def architecture(kind: str):
         return build
 
     return register
+
+
+def options_of(build: Callable) -> dict[str, inspect.Parameter]:
+    """The keyword-only arguments of a function or class, their annotations resolved."""
+    function = build.__init__ if inspect.isclass(build) and not is_dataclass(build) else build  # type: ignore[misc]
+    types = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(build).parameters
+    return {n: p.replace(annotation=types[n]) for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def register_plain(kind: str, build: Callable[..., Network], description: str) -> None:
+    """Register an architecture over the trivial group, where there is no group to choose and nothing to pool."""
+
+    def plain(fields_in, fields_out, **options):
+        return build(fields_in, fields_out, group="C1", **options)
+
+    options = {name: p for name, p in options_of(build).items() if name not in ("group", "pool")}
+    plain.__doc__, plain.__annotations__ = description, {name: p.annotation for name, p in options.items()}
+    fields = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("fields_in", "fields_out")]
+    plain.__signature__ = inspect.Signature([*fields, *options.values()])  # type: ignore[attr-defined]
+    architecture(kind)(plain)
 
 
 def cast(network: Network, dtype: torch.dtype) -> Network:

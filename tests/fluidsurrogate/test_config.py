@@ -51,7 +51,10 @@ def test_frozen(experiment):
         ("flow.kind=raining", "flow.kind: unknown flow 'raining'; one of 'convection', 'decaying', "),
         ("models.small-cnn.kind=transformer", "models.small-cnn.kind: unknown model 'transformer'; one of"),
         ("models.small-d4.group=D5", "models.small-d4: unknown group 'D5'; one of C1, C2, C4"),
-        ("models.small-cnn.augment=D5", "models.small-cnn: unknown augment 'D5'; one of C1, C2, C4"),
+        (
+            "models.small-cnn.augment=D5",
+            "models.small-cnn: unknown group 'D5'; one of C1, C2, C4, D1, D1y, D1d, D1a, D2, D2d, D4",
+        ),
         ("models.small-d4.width=12", "models.small-d4: width must be a multiple of the 8 elements of D4 (got 12)"),
         ("grid.n=[16, 32]", "models.small-d4: group 'D4' is no symmetry of this rectangle"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1"),
@@ -148,7 +151,7 @@ NO_MODELS = "models={}"
         ([*LAYER, NO_MODELS, "flow.prandtl=-1"], "prandtl must be positive"),
         ([*LAYER, NO_MODELS, "flow.noise=0"], "noise must be positive"),
         ([*LAYER, NO_MODELS, "grid.length=1.0"], "grid.length must be [2, ...]: the layer and its mirror image"),
-        (LAYER, "models.small-d4: group 'D4' is no symmetry of this box with plates; take C1, C2, D1 or D2"),
+        (LAYER, "models.small-d4: group 'D4' is no symmetry of this box with plates; take one of C1, C2, D1, D1y, D2"),
     ],
 )  # fmt: skip
 def test_bad_value_of_a_flow(toml, overrides, said):

@@ -119,13 +119,13 @@ class Squared(Network):
         super().__init__()
         self.three = torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
 
-    def fold(self):
-        return lambda z: self.three * z**2
+    def forward(self, z, kernels=None):
+        return self.three * z**2
 
 
 def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
     """x⁺ = x + c · P N((x − shift) / scale), P without the mean and the modes beyond the band."""
-    spec = StateSpec(Grid.square(N), (VELOCITY, TRACER), 0.1)
+    spec = StateSpec(Grid.square(N), (replace(VELOCITY, solenoidal=False), TRACER), 0.1)
     scaling = Scaling((0.0, 0.3), (2.0, 5.0), (0.5, 0.1), (4, 4))
     state, before = noise(spec.fields, N), surrogate("cnn", spec, torch.float64)
     k = np.abs(np.fft.fftfreq(N, 1 / N))

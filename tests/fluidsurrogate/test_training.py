@@ -56,7 +56,7 @@ def test_scaling_obeys_the_types():
     scaling = Scaling.fit(spec, states, {})
     assert scaling.shift[0] == scaling.shift[2] == 0.0  # pseudoscalar and vector: a shift would not turn with them
     assert scaling.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
-    _, scale, _ = scaling.to_tensors(spec, states)
+    _, scale, _ = scaling.to_tensors(spec)
     assert scale[2] == scale[3]  # a vector's components share a scale
     turned = torch.stack([act_on_fields(spec.fields, trajectory, D4.elements[1]) for trajectory in states])
     assert Scaling.fit(spec, turned, {}).scale == pytest.approx(scaling.scale, rel=1e-6)

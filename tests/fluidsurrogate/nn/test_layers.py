@@ -219,7 +219,7 @@ def test_bad_arguments_are_refused(group):
             LiftingConv2d(group, (TRACER,), 2, size)
         with pytest.raises(ValueError, match="must be odd"):
             GroupConv2d(group, 2, 2, size)
-    with pytest.raises(ValueError, match="'mean' or 'max'"):
+    with pytest.raises(ValueError, match="'mean', 'gated' or 'max'"):
         GroupPool2d(group, (TRACER,), "sum")
     with pytest.raises(ValueError, match="vector"):
         GroupPool2d(group, (TRACER, VELOCITY), "max")

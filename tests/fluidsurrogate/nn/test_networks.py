@@ -143,7 +143,7 @@ def test_every_weight_has_a_finite_gradient_and_a_use(name, fields):
         ({"group": "D4", "width": 0}, "width must be a multiple"),
         ({"lifting_size": 4}, "must be odd"),
         ({"size": 2}, "must be odd"),
-        ({"pool": "sum"}, "'mean' or 'max'"),
+        ({"pool": "sum"}, "'mean', 'gated' or 'max'"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):

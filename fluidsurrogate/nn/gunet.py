@@ -1,0 +1,100 @@
+"""The group U-Net, and the plain U-Net as the same network with the trivial group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import final
+
+import torch
+from torch import nn
+
+from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
+from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for, double, halve
+from solvers import FieldSpec, Group, group_named
+
+
+@architecture("gunet")
+@final
+class GUNet(Network):
+    """Lifting, then down and up again over grids each half as fine, with twice the channels (Ronneberger et al. 2015,
+    arXiv:1505.04597; group convolutions throughout).
+
+    Down: h_{l+1} = block(halve(h_l)); up: h_l = block([h_l, double(h_{l+1})]); block: a convolution that changes the
+    channels and a residual one, GELU after each. Halving takes means of 2 × 2 cells and doubling interpolates between
+    cell centres, both exact under the group; each side of the grid must be a multiple of 2^levels.
+    """
+
+    def __init__(
+        self,
+        fields_in: Sequence[FieldSpec],
+        fields_out: Sequence[FieldSpec],
+        *,
+        group: str = "D4",
+        width: int = 32,
+        levels: int = 2,
+        lifting_size: int = 5,
+        size: int = 3,
+        activation: str = "gelu",
+        norm: bool = False,
+        modulate: bool = False,
+        pool: str = "mean",
+    ) -> None:
+        super().__init__()
+        point = group_named(group)
+        if levels < 1:
+            raise ValueError(f"levels must be at least 1 (got {levels})")
+        channels = [channels_for(width, len(point), point.name) * 2**level for level in range(levels + 1)]
+        self.group, self.activation = point, activation
+        self.conditions = conditions = Conditions(fields_in, modulate)
+        self.lift = LiftingConv2d(point, conditions.fields, channels_before(channels[0], activation), lifting_size)
+        options = (size, activation, norm, conditions)
+        self.first = Block(point, channels[0], channels[0], *options)
+        self.down = nn.ModuleList(Block(point, a, b, *options) for a, b in pairwise(channels))
+        self.up = nn.ModuleList(Block(point, a + b, a, *options) for a, b in pairwise(channels))
+        self.pool = GroupPool2d(point, fields_out, pool)
+        self.head = GroupConv2d(point, channels[0], self.pool.channels, 1)
+
+    def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
+        x, numbers = self.conditions(x)
+        h = self.first(activate(self.lift(x, kernels), self.activation), numbers, kernels)
+        skips = [h]
+        for block in self.down:
+            h = block(halve(h), numbers, kernels)
+            skips.append(h)
+        h = skips.pop()
+        for block in reversed(self.up):
+            h = block(torch.cat([skips.pop(), double(h)], dim=1), numbers, kernels)
+        return self.pool(self.head(h, kernels))
+
+
+@final
+class Block(nn.Module):
+    """h = GELU(mix(x)), then h + GELU(conv(h)); `norm` and `modulate` as in `gcnn`."""
+
+    def __init__(
+        self,
+        group: Group,
+        channels_in: int,
+        channels: int,
+        size: int,
+        activation: str,
+        norm: bool,
+        conditions: Conditions,
+    ) -> None:
+        super().__init__()
+        self.activation, wide = activation, channels_before(channels, activation)
+        self.mix = GroupConv2d(group, channels_in, wide, size)
+        self.conv = GroupConv2d(group, channels, wide, size)
+        self.norm = FeatureNorm(channels) if norm else nn.Identity()
+        self.modulation = conditions.modulation(wide)
+
+    def forward(self, x, numbers, kernels: Kernels | None):
+        h = activate(self.mix(x, kernels), self.activation)
+        update = self.conv(self.norm(h), kernels)
+        update = update if self.modulation is None else self.modulation(update, numbers)
+        return h + activate(update, self.activation)
+
+
+register_plain("unet", GUNet, "Plain U-Net: `gunet` over the trivial group.")

@@ -1,0 +1,113 @@
+"""From what a network says to the next state: the same module in training, in forecasts and in what is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fluidsurrogate.scaling import Scaling
+from solvers import FieldSpec, Grid, StateSpec
+
+State = Float[Tensor, "batch component y x"]
+
+
+@final
+class Step(nn.Module):
+    """x⁺ = x + P c N(z), z = (x − shift) / scale, with the inputs beside the state in z: the network says the change.
+
+    P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
+    no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    change: Tensor
+
+    def __init__(self, spec: StateSpec, scaling: Scaling) -> None:
+        super().__init__()
+        self.components, self.whole = spec.components, spec.grid.n
+        shift, scale, change = scaling.to_tensors(spec)
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+        self.register_buffer("change", change)
+        self.project = Projection(spec.grid, spec.fields, scaling.band)
+
+    def given(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point."""
+        if not inputs:
+            return None
+        whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
+        return (whole - self.shift[self.components :]) / self.scale[self.components :]
+
+    def forward(self, network: Callable[[Tensor], Tensor], state: State, given: Tensor | None) -> State:
+        z = (state - self.shift[: self.components]) / self.scale[: self.components]
+        change = network(z if given is None else torch.cat([z, given], dim=1))
+        return state + self.project(self.change * change)
+
+
+@final
+class Projection(nn.Module):
+    """The P of `Step`, an orthogonal projection. Band and plates act on each axis by itself, as a small matrix:
+    (Σ_|m|≤M cos(2πm(i − j)/n)/n) and ½ (1 ± the reversal of the rows)."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, grid: Grid, fields: Sequence[FieldSpec], band: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+        band_y, band_x = (_low_pass(n, most) for n, most in zip(grid.n, band, strict=True))
+        rows = [(band_y + f.wall * band_y.flip(0)) / (1 + abs(f.wall)) for f in fields for _ in range(f.components)]
+        self.register_buffer("rows", torch.stack(rows))
+        self.register_buffer("columns", band_x)
+        starts = [sum(f.components for f in fields[:i]) for i in range(len(fields))]
+        self.solenoidal = [start for start, f in zip(starts, fields, strict=True) if f.solenoidal]
+
+    def forward(self, change: State) -> State:
+        change = self.rows @ change @ self.columns
+        change = change - change.mean((-2, -1), keepdim=True)
+        for start in self.solenoidal:
+            free = divergence_free(change[:, start : start + 2], self.grid)
+            change = torch.cat([change[:, :start], free, change[:, start + 2 :]], dim=1)
+        return change
+
+
+@final
+class FoldedStep(nn.Module):
+    """A surrogate's step with the kernels expanded for good: (state, *inputs in the order of the spec) → next state, in
+    physical units. Plain convolutions and matrix products only, so that `torch.export` and ONNX take it."""
+
+    def __init__(self, step: Step, network: nn.Module) -> None:
+        super().__init__()
+        self.step, self.network = step, network
+
+    def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
+        return self.step(self.network, state, self.step.given(inputs))
+
+
+def divergence_free(velocity: Float[Tensor, "batch 2 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
+    """û − k (k·û)/k²: the solenoidal part of a vector field (Helmholtz), spectrally exact."""
+    ky, kx = (k.to(velocity) for k in grid.odd_wavenumbers())
+    k = torch.stack(torch.broadcast_tensors(kx, ky))
+    square = k.square().sum(0)
+    spectrum = torch.fft.rfft2(velocity)
+    along = (k * spectrum).sum(1, keepdim=True) / square.where(square > 0, 1.0)
+    return torch.fft.irfft2(spectrum - k * along, s=grid.n)
+
+
+def ordered(spec: StateSpec, inputs: Mapping[str, Tensor] | None) -> list[Tensor]:
+    """Inputs by name in the order of the spec."""
+    return [(inputs or {})[field.name] for field in spec.inputs]
+
+
+def _low_pass(n: int, most: int) -> Float[Tensor, "n n"]:
+    """The projection onto the modes |m| ≤ most of n cells, float64; the identity where those are all."""
+    if most >= n // 2:
+        return torch.eye(n, dtype=torch.float64)
+    distance = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
+    angles = 2 * torch.pi * distance[..., None] * torch.arange(1, most + 1, dtype=torch.float64) / n
+    return (1 + 2 * angles.cos().sum(-1)) / n
