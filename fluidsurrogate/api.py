@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
+from torch import nn
 
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import generate_in_memory
+from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import run_jobs
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
@@ -35,25 +37,39 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
 
 
 def train(
-    experiment: Experiment | str | Path, data: xr.Dataset | None = None, models: Sequence[str] | None = None
+    experiment: Experiment | str | Path,
+    data: xr.Dataset | None = None,
+    models: Sequence[str] | Mapping[str, nn.Module] | None = None,
+    *,
+    allow_code: bool = False,
 ) -> dict[str, Surrogate]:
-    """Train the experiment's models, one after the other, on a Dataset (default: what `generate` gives).
+    """Train models, one after the other, on a Dataset (default: what `generate` gives).
+
+    `models`: names of the experiment's, all of them by default; or modules of your own by name, which map
+    (batch, components of state and inputs, y, x) to (batch, components of the state, y, x), both normalised. A module
+    is copied and stays as it is. `allow_code` lets models of kind "module" import and run what their `path` names.
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
     trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
-    UsageError where data and experiment do not fit.
+    UsageError where data and experiment, or a module and the states, do not fit.
     """
-    experiment = Experiment.of(experiment)
-    unknown = set(models or ()) - set(experiment.models)
-    if unknown:
-        raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
-    dataset = generate(experiment) if data is None else data
-    trained: dict[str, Surrogate] = {}
+    with allowing_code(allow_code):
+        experiment = Experiment.of(experiment)
+        networks: dict[str, Network] = {}
+        if isinstance(models, Mapping):
+            experiment, networks = experiment.with_modules(models)
+        chosen = {name: (name,) for name in models or experiment.models}
+        unknown = set(chosen) - set(experiment.models)
+        if unknown:
+            raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
+        experiment.refuse_code(chosen)
+        dataset = generate(experiment) if data is None else data
+        trained: dict[str, Surrogate] = {}
 
-    def work(name: str, report) -> None:
-        made_from = model_made_from(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
-        trained[name] = train_model(experiment, name, dataset, made_from, report=report)
+        def work(name: str, report) -> None:
+            made_from = model_made_from(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
+            network = networks.get(name)
+            trained[name] = train_model(experiment, name, dataset, made_from, report=report, network=network)
 
-    chosen = {name: (name,) for name in models or experiment.models}
-    run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")
+        run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")
     return trained

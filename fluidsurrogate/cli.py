@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
+import json
 import logging
+import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +40,7 @@ def parser() -> Parser:
     top = Parser(prog="fluidsurrogate", description="Simulate, learn, forecast, compare.")
     top.add_argument("--version", action="version", version=f"fluidsurrogate {version('fluidsurrogate')}")
     stages = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    allow = "let models of kind 'module' import and run the Python code that their path names"
     for stage, text in STAGE_HELP.items():
         sub = stages.add_parser(stage, help=text, description=text)
         sub.add_argument("experiment", metavar="EXPERIMENT.toml")
@@ -44,6 +49,7 @@ def parser() -> Parser:
         sub.add_argument("--device", help="cpu, cuda, mps (default: the experiment's)")
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
+        sub.add_argument("--allow-code", action="store_true", help=allow)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
             own.add_argument("--model", metavar="NAME", help="a model of the experiment")
@@ -61,6 +67,9 @@ def parser() -> Parser:
         "--to", type=Path, metavar="FOLDER", help="where audit.nc and audit.png go (default: the model's)"
     )
     audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    audit.add_argument("--allow-code", action="store_true", help=allow)
+    about = "the kinds of models, their options and the defaults of these"
+    stages.add_parser("models", help=about, description=about)
     return top
 
 
@@ -72,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.stage == "audit":
             return audit_model(arguments)
-        run(arguments)
+        if arguments.stage == "models":
+            sys.stdout.write(list_models())
+        else:
+            run(arguments)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
@@ -93,6 +105,16 @@ def explain(error: Exception) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """What the parsed command line asks for."""
+    from fluidsurrogate.nn import allowing_code
+
+    if arguments.allow_code and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; processes that train get a copy
+    with allowing_code(arguments.allow_code):
+        run_stage(arguments)
+
+
+def run_stage(arguments: argparse.Namespace) -> None:
+    """A stage, with what it may run settled."""
     from fluidsurrogate.config import Experiment
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
@@ -103,6 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path("runs") / experiment.name
     said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
+    said += ["--allow-code"] if arguments.allow_code else []
     pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
@@ -126,7 +149,7 @@ def audit_model(arguments: argparse.Namespace) -> int:
 
     if not has_device(arguments.device):
         raise UsageError(f"device {arguments.device!r} is not to be had here; try cpu, cuda or mps")
-    model = load(arguments.folder, arguments.device)
+    model = load(arguments.folder, arguments.device, allow_code=arguments.allow_code)
     states = None if arguments.data is None else open_data(arguments.data)
     result = audit(model, states=states, steps=arguments.steps)
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
@@ -136,6 +159,21 @@ def audit_model(arguments: argparse.Namespace) -> int:
         draw_audit(result, beside, name)
     sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
     return 1 if result.attrs["verdict"] == "fail" else 0
+
+
+def list_models() -> str:
+    """Each architecture, what it is, and its options as a TOML file would set them."""
+    from fluidsurrogate.nn import ARCHITECTURES
+    from fluidsurrogate.nn.network import options_of
+
+    lines = []
+    for kind, build in sorted(ARCHITECTURES.items()):
+        what = (inspect.getdoc(build) or "").partition("\n\n")[0]
+        lines.append(textwrap.fill(f"{kind}: {what}", 100, subsequent_indent="  "))
+        options = options_of(build).values()
+        said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
+        lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
+    return "\n".join(lines) + "\n"
 
 
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from torch import nn
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
+from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
+from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
@@ -129,10 +133,47 @@ class Experiment(Section):
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
-                model.try_out(self.spec)
+                if model.code is None or code_is_allowed():  # no file's code runs because somebody reads the file
+                    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                        self.check_network(model.build(self.spec, self.torch_dtype))
         if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
             raise ValueError(f"train.unroll = {self.train.unroll} is longer than data.steps = {self.data.steps}")
         return self
+
+    def refuse_code(self, names: Iterable[str] | None = None) -> None:
+        """UsageError where a model (of these) is code of the user's, and running it is not allowed."""
+        for name in self.models if names is None else names:
+            if path := self.models[name].code:
+                with _blaming(f"models.{name}", UsageError):
+                    refuse_code(path)
+
+    def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
+        """The experiment with copies of these modules for its models, and those as networks; UsageError where one does
+        not fit its states. Their sections have no `path`: they are made again from no file, only from the module."""
+        networks: dict[str, Network] = {}
+        for name, module in modules.items():
+            with _blaming(f"models.{name}", UsageError):
+                networks[name] = cast(Foreign(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
+                self.check_network(networks[name])
+        sections = {name: TypeAdapter(AnyModelSection).validate_python({"kind": KIND}) for name in modules}
+        return self.model_copy(update={"models": sections}), networks
+
+    def check_network(self, network: Network) -> None:
+        """ValueError where a network cannot be applied to this experiment's states, or its group is no symmetry.
+
+        It is applied once, on the meta device without memory or arithmetic if it was built there.
+        """
+        device = next(network.parameters()).device
+        components = self.spec.components + sum(field.components for field in self.spec.inputs)
+        like = torch.zeros(2, components, *self.spec.grid.n, dtype=self.torch_dtype, device=device)
+        try:
+            with torch.no_grad():
+                network.eval()(like)
+        except (ValueError, RuntimeError):
+            raise
+        except Exception as error:
+            raise ValueError(f"applying it to {tuple(like.shape)} raised {one_line(error)}") from error
+        self._check_groups({"group": network.group}, self.spec)
 
     def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:
         """A model's group must be one of the flow's, or of the grid's alone where what breaks the flow's symmetry is
@@ -241,12 +282,12 @@ def has_device(name: str) -> bool:
 
 
 @contextmanager
-def _blaming(part: str) -> Iterator[None]:
-    """Turn whatever building a part raises on values that are out of all proportion into a ValueError that names it."""
+def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]:
+    """Turn whatever building a part raises on values that are out of all proportion into an error that names it."""
     try:
         yield
     except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-        raise ValueError(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+        raise raised(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
-from solvers import KNOWN_FIELDS, FieldSpec, Grid, StateSpec
+from solvers import FORCING, KNOWN_FIELDS, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
+INPUT_FIELDS = [field for field in KNOWN_FIELDS.values() if field.uniform or field is FORCING]
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
@@ -243,7 +244,7 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
 
 
 def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
-    """UsageError that says which of grid, fields or interval differ from `spec`."""
+    """UsageError that says which of grid, fields, inputs or interval differ from `spec`."""
     for field in spec.fields + spec.inputs:
         if field.name not in dataset:
             raise UsageError(
@@ -269,6 +270,26 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
         raise UsageError("the coordinate time must be numbers in the units of the flow, not dates")
     if len(times) > 1 and not np.allclose(np.diff(times), spec.interval, rtol=1e-4):
         raise UsageError(f"the dataset's interval is {times[1] - times[0]:g}; expected {spec.interval:g}")
+    _check_nothing_is_ignored(dataset, spec)
+
+
+def _check_nothing_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
+    """UsageError where the dataset says of its flow what the step depends on and `spec` does not take.
+
+    A forcing, gravity, gradient, mean velocity or drag of zero is none. A viscosity, drag or diffusivity that all
+    trajectories share is what the model was trained with: it may be there for the diagnostics.
+    """
+    taken = {field.name for field in spec.fields + spec.inputs}
+    for field in INPUT_FIELDS:
+        if field.name in dataset.variables and field.name not in taken:
+            values = np.asarray(dataset[field.name].values)
+            shared = values.flat[0] if field.uniform and field.order == 0 else 0
+            if (values != shared).any():
+                differs = "is not zero" if field.order or not field.uniform else "differs between trajectories"
+                raise UsageError(
+                    f"the dataset's {field.name!r} {differs}, and is no input here: a step that ignored it would be "
+                    f"wrong. Train on a flow that has it as an input, or drop it (drop_vars({field.name!r}))"
+                )
 
 
 def _describe(grid: Grid) -> str:

@@ -24,6 +24,7 @@ from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
 from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
+from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, run_jobs
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
@@ -105,7 +106,9 @@ class Pipeline:
         for name in todo:
             begin(self.model_path(name), parts[name], force)
         tree = self.experiment.tree()
-        jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name]) for name in todo}
+        allowed = code_is_allowed()
+        jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
+                for name in todo}  # fmt: skip
         run_jobs(_train_job, jobs, available_workers(options.workers, options.threads), options.steps, "train")
 
     def rollout(self, force: bool = False) -> None:
@@ -142,6 +145,8 @@ class Pipeline:
 
     def run(self, stage: str, force: bool = False) -> None:
         """One stage; or all, for `run`. With `force`, also those after it whose results are there and so are stale."""
+        if stage != "generate":
+            self.experiment.refuse_code()  # before hours of work, not after
         first = 0 if stage == "run" else list(STAGES).index(stage)
         results = {"train": self.out / "models", "rollout": self.forecasts_path, "compare": self.scores_path}
         for number, (name, function) in enumerate(STAGES.items()):
@@ -229,11 +234,18 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _train_job(
-    tree: Mapping[str, Any], name: str, data: str, path: str, made_from: MadeFrom, report: Callable[[int, str], None]
+    tree: Mapping[str, Any],
+    name: str,
+    data: str,
+    path: str,
+    made_from: MadeFrom,
+    allow_code: bool,
+    report: Callable[[int, str], None],
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
+    with allowing_code(allow_code):  # a process of its own knows of no permission
+        surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
     surrogate.save(folder / "result")
     shutil.copy(folder / "curve.csv", folder / "result" / "curve.csv")
     publish(Path(path))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import torch
 from pydantic import Field, create_model, model_validator
 
-from fluidsurrogate.nn import ARCHITECTURES, Network
+from fluidsurrogate.nn import ARCHITECTURES, Network, cast
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
@@ -95,19 +95,18 @@ class ModelSection(Section):
     kind: str
     augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
 
-    def options(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """What the architecture's builder takes."""
         return self.model_dump(exclude={"kind", "augment"})
 
-    def build(self, spec: StateSpec) -> Network:
-        """The network for states of this spec, with fresh weights from torch's generator."""
-        return ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.options())
+    @property
+    def code(self) -> str | None:
+        """The user's code that `build` runs, where that is allowed: "package.module:Class"; None for our own."""
+        return getattr(self, "path", None)
 
-    def try_out(self, spec: StateSpec) -> None:
-        """Build the network and apply it once, without memory or arithmetic; ValueError where it does not fit."""
-        with torch.device("meta"):
-            components = spec.components + sum(field.components for field in spec.inputs)
-            self.build(spec)(torch.empty(1, components, *spec.grid.n))
+    def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
+        """The network for states of this spec, with fresh weights from torch's generator."""
+        return cast(ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.keywords()), dtype)
 
     def groups(self) -> dict[str, Group]:
         """The groups that the model claims, by key."""

@@ -16,12 +16,13 @@ import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
-from fluidsurrogate.nn import Network
+from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
+from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -55,7 +56,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     ) -> None:
         self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
         weight = next(network.parameters())
-        self.step = Step(spec, scaling).to(weight.device, weight.dtype)
+        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
 
     @property
     def _scale(self) -> Tensor:
@@ -112,7 +113,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / WEIGHTS) as beside:
-            save_file({k: v.contiguous().cpu() for k, v in self.network.state_dict().items()}, beside)
+            save_file({k: v.contiguous() for k, v in state_tensors(self.network).items()}, beside)
         config = {
             "format": FORMAT,
             "model": self.section.model_dump(mode="json", exclude_none=True),
@@ -136,10 +137,15 @@ def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     return dataset.isel(time=[nearest])
 
 
-def load(path: str | Path, device: str = "cpu") -> Surrogate:
+def load(
+    path: str | Path, device: str = "cpu", *, allow_code: bool = False, module: nn.Module | None = None
+) -> Surrogate:
     """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
 
-    UsageError where the folder is no model, or its weights are not those that its config describes.
+    A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
+    imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
+    UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
+    neither was given.
     """
     folder = Path(path)
     config = read_json(folder / CONFIG)
@@ -147,7 +153,7 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
         raise UsageError(f"{folder} is no model: it has no {CONFIG}")
     try:
         if config["format"] != FORMAT:
-            raise UsageError(f"{folder}: model format {config['format']} is not {FORMAT}; made by another version")
+            raise UsageError(f"model format {config['format']} is not {FORMAT}; made by another version")
         spec = _spec_from_json(config["spec"])
         numbers = config["scaling"]
         shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
@@ -155,10 +161,10 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
         section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
         if config["dtype"] not in ("float32", "float64"):
             raise ValueError(f"unknown dtype {config['dtype']!r}")
-        network = section.build(spec).to(device, getattr(torch, config["dtype"])).eval()
+        network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
         surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
-    except UsageError:
-        raise
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
@@ -168,6 +174,17 @@ def load(path: str | Path, device: str = "cpu") -> Surrogate:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
     return surrogate
+
+
+def _network(
+    section: ModelSection, spec: StateSpec, dtype: torch.dtype, allow_code: bool, module: nn.Module | None
+) -> Network:
+    if module is None:
+        with allowing_code(allow_code):
+            return section.build(spec, dtype)
+    if section.kind != KIND:
+        raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
+    return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
 
 
 def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:

@@ -23,7 +23,8 @@ from fluidsurrogate.dataset import States, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.generation import split_of
-from fluidsurrogate.reproducible import derive_seed, fixed_threads
+from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import replacing, stamp, write_text
 from fluidsurrogate.surrogate import Surrogate
@@ -71,6 +72,7 @@ class Trainer:
         train: Trajectories,
         valid: Trajectories,
         made_from: Mapping[str, Any],
+        network: Network | None = None,
     ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.train, self.valid = train, valid
@@ -78,10 +80,10 @@ class Trainer:
         self.augmentations = group_named(section.augment).elements if section.augment else ()
         if self.options.unroll_fraction and train.states.shape[1] <= self.options.unroll:
             raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "weights"))
-            network = section.build(self.spec).to(experiment.torch_dtype)
         device = torch.device(experiment.device)
+        if network is None:
+            with seeded(derive_seed(self.seed, "weights"), device):
+                network = section.build(self.spec, experiment.torch_dtype)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         self.accelerator = Accelerator(cpu=device.type == "cpu")
@@ -130,7 +132,8 @@ class Trainer:
         states, inputs = self.train.window(*self._draw(unroll), unroll)
         states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
         self.network.train()
-        predicted = rollout(self.surrogate, states[:, 0], unroll, inputs)
+        with seeded(derive_seed(self.seed, "step", self.step), device):  # a network of the user's may have dropout
+            predicted = rollout(self.surrogate, states[:, 0], unroll, inputs)
         loss = ((predicted[:, 1:] - states[:, 1:]) / self.surrogate.step.change).square().mean()
         if not loss.isfinite():
             raise UsageError(
@@ -180,15 +183,14 @@ class Trainer:
         )  # fmt: skip
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        return state_tensors(self.network)
 
     def _save(self, folder: Path) -> None:
-        """One safetensors file: weights, best weights, optimiser and RNG as tensors, everything else in its header."""
+        """One safetensors file: weights, best weights and optimiser as tensors, everything else in its header."""
         optimiser = self.optimiser.state_dict()
         tensors = {f"network.{k}": v for k, v in self._weights().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"optimiser.{i}.{k}": v for i, state in optimiser["state"].items() for k, v in state.items()}
-        tensors["rng"] = torch.get_rng_state()
         header = {
             "step": self.step,
             "groups": optimiser["param_groups"],
@@ -211,7 +213,6 @@ class Trainer:
             state.setdefault(int(index), {})[name] = value
         self.optimiser.load_state_dict({"state": state, "param_groups": header["groups"]})
         self.schedule.load_state_dict(header["schedule"] | {"lr_lambdas": [None]})
-        torch.set_rng_state(tensors["rng"])
         self.step, self.curve, self.best_score = header["step"], header["curve"], header["best_score"]
 
 
@@ -254,9 +255,10 @@ def train_model(
     made_from: Mapping[str, Any],
     folder: Path | None = None,
     report: Report | None = None,
+    network: Network | None = None,
 ) -> Surrogate:
     """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
-    `made_from` is recorded in the model as what it depends on."""
+    `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one."""
     train, valid = (Trajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
     with fixed_threads(experiment.train.threads):
-        return Trainer(experiment, name, train, valid, made_from).run(folder, report)
+        return Trainer(experiment, name, train, valid, made_from, network).run(folder, report)

@@ -10,6 +10,7 @@ from dataclasses import is_dataclass
 from functools import partial
 from typing import get_type_hints
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -79,3 +80,21 @@ def register_plain(kind: str, build: Callable[..., Network], description: str) -
     fields = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("fields_in", "fields_out")]
     plain.__signature__ = inspect.Signature([*fields, *options.values()])  # type: ignore[attr-defined]
     architecture(kind)(plain)
+
+
+def cast(network: Network, dtype: torch.dtype) -> Network:
+    """The network with its floating-point weights and buffers in `dtype`, its complex ones left complex, which
+    `Module.to` would make real. ValueError for complex weights in double precision: no safetensors file holds them."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_complex() and dtype is not torch.float32:
+            raise ValueError("its weights are complex and kept in single precision: take dtype = 'float32'")
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+    return network
+
+
+def state_tensors(network: Network) -> dict[str, Tensor]:
+    """Weights and buffers by name, copies on the CPU that share no memory, as a file takes them. What else a module
+    adds to its `state_dict`, neuraloperator's the arguments of its constructor, is left out."""
+    state = network.state_dict().items()
+    return {name: value.detach().cpu().clone() for name, value in state if isinstance(value, Tensor)}

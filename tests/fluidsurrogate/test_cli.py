@@ -14,6 +14,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
+from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.store import locked
 
 MODELS = ("small-d4", "small-cnn")
@@ -188,6 +189,62 @@ def test_data_of_ones_own(finished, tmp_path, capsys):
     os.utime(copy, (1, 1))
     assert "data.content was" in refused(capsys, "train", toml, *mine)
     assert "no such dataset" in refused(capsys, "run", toml, "--out", tmp_path / "none", "--set", "data.path=none.zarr")
+
+
+@pytest.fixture
+def mine(toml, tmp_path):
+    """The miniature with a module of the user's beside it, in the folder that commands are given in."""
+    text = toml.read_text() + '\n[models.mine]\nkind = "module"\npath = "my_networks:Net"\noptions = {width = 4}\n'
+    (tmp_path / "mine.toml").write_text(text)
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self, channels_in, channels_out, width):\n"
+        "        super().__init__(nn.Conv2d(channels_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.GELU(),\n"
+        "                         nn.Conv2d(width, channels_out, 1))\n"
+    )
+    return tmp_path / "mine.toml"
+
+
+def test_a_module_of_ones_own(mine, tmp_path):
+    """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere."""
+    command = [sys.executable, "-P", "-m", "fluidsurrogate", "run", "mine.toml", "--allow-code"]
+    done = subprocess.run([*command, "--set", "train.workers=2", "--set", "train.steps=4"], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mine" in done.stdout
+    out = tmp_path / "runs" / "miniature"
+    with fs.open_data(out / "scores.nc") as scores:
+        assert int(scores["parameters"].sel(source="mine")) == 4 * 9 + 4 + 8 + 4 + 1
+        assert "allow" not in scores.attrs["experiment"]
+    config = json.loads((out / "models" / "mine" / "config.json").read_text())
+    assert config["model"] == {"kind": "module", "path": "my_networks:Net", "options": {"width": 4}}
+
+
+def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
+    said = "mine: kind = 'module' would import and run my_networks:Net"
+    for stage in ("run", "train", "rollout", "compare"):
+        message = refused(capsys, stage, mine, "--out", tmp_path / "out")
+        assert said in message
+        assert "--allow-code" in message
+        assert not (tmp_path / "out" / "data.zarr").exists()
+    assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
+    (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
+    config = {"format": 1, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
+              "spec": {"fields": [], "inputs": [], "grid": {"n": [16, 16], "length": [1.0, 1.0]}, "interval": 1.0},
+              "scaling": {"shift": [], "scale": [], "change": [], "band": [1, 1]}}  # fmt: skip
+    (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
+    own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]
+    assert "would import and run os:system" in refused(capsys, "rollout", mine, "--out", tmp_path / "out", *own)
+    assert "my_networks" not in sys.modules
+
+
+def test_models(capsys):
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "\ngcnn: Lifting → residual group convolutions" in said
+    assert '    group = "D4", width = 32, lifting_size = 5, size = 3, dilations = [1, 2, 4, 2, 1],' in said
+    assert "\n    modes = 12, width = 32, layers = 4\n" in said
+    assert "\n    path, options\n" in said
+    assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
 
 
 def test_command_line_itself(toml, capsys):

@@ -15,7 +15,7 @@ def refusal(toml, *overrides):
 def test_defaults_and_overrides(toml):
     experiment = Experiment.read(toml, ["train.steps=5", "flow.viscosity=1e-3", "name=other", "models.extra.kind=cnn"])
     assert (experiment.train.steps, experiment.build_flow().viscosity, experiment.name) == (5, 1e-3, "other")
-    assert experiment.models["extra"].options()["width"] == 32
+    assert experiment.models["extra"].keywords()["width"] == 32
     assert Experiment.from_tree(experiment.tree()) == experiment
 
 

@@ -6,7 +6,7 @@ import torch
 
 from fluidsurrogate import UsageError
 from fluidsurrogate.dataset import check_matches, grid_of, to_dataset, to_inputs, to_states
-from solvers import FORCING, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
+from solvers import FORCING, KNOWN_FIELDS, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
 
 SPEC = StateSpec(Grid.rectangle([8, 12], [2.0, 3.0]), (VORTICITY, VELOCITY, TRACER), 0.5, (FORCING,))
 
@@ -70,3 +70,48 @@ def test_unknown_field_must_say_how_it_transforms():
     dataset["salinity"].attrs.clear()
     with pytest.raises(UsageError, match="give it the attributes tensor_order and parity"):
         check_matches(dataset, spec)
+
+
+def field(value):
+    return ("trajectory", "y", "x"), np.full((3, 8, 12), value)
+
+
+PLAIN = StateSpec(SPEC.grid, (VORTICITY,), 0.5)
+HARMLESS = {
+    "no forcing": {"forcing": field(0.0)},
+    "no gravity": {"gravity": ("component", [0.0, 0.0])},
+    "no drag": {"drag": ((), 0.0)},
+    "one viscosity": {"viscosity": ((), 1e-3)},
+    "the same viscosity": {"viscosity": ("trajectory", [1e-3] * 3)},
+    "one diffusivity": {"diffusivity": ("trajectory", [1e-3] * 3)},
+    "a tracer": {"tracer": field(1.0)},
+    "the velocity": {"velocity": (("component", "y", "x"), np.ones((2, 8, 12)))},
+}
+IGNORED = {
+    "forcing": field(0.1),
+    "gravity": ("component", [0.0, -1.0]),
+    "mean_gradient": (("trajectory", "component"), [[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]),
+    "mean_velocity": ("component", [1.0, 0.0]),
+    "viscosity": ("trajectory", [1e-3, 1e-3, 2e-3]),
+    "drag": ("trajectory", [0.0, 0.1, 0.1]),
+    "diffusivity": ("trajectory", [1e-3, 2e-3, 1e-3]),
+}
+
+
+@pytest.mark.parametrize("variables", HARMLESS.values(), ids=HARMLESS)
+def test_what_no_step_depends_on_may_be_there(variables):
+    check_matches(to_dataset(PLAIN, states()[:, :, :1]).assign(variables), PLAIN)
+
+
+@pytest.mark.parametrize("coordinate", [False, True], ids=["variable", "coordinate"])
+@pytest.mark.parametrize("name", IGNORED)
+def test_an_input_that_would_be_ignored_is_refused(name, coordinate):
+    dataset = to_dataset(PLAIN, states()[:, :, :1])
+    dataset = (dataset.assign_coords if coordinate else dataset.assign)({name: IGNORED[name]})
+    with pytest.raises(UsageError) as caught:
+        check_matches(dataset, PLAIN)
+    assert f"the dataset's {name!r} " in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    check_matches(dataset.drop_vars(name), PLAIN)
+    taken = StateSpec(PLAIN.grid, PLAIN.fields, PLAIN.interval, (KNOWN_FIELDS[name],))
+    check_matches(dataset, taken)

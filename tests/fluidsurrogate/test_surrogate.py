@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate import UsageError
+from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.equivariance import equivariance_error
 from solvers import D4
 
@@ -80,6 +80,24 @@ def test_wrong_parity_is_refused(trained):
     scalar["vorticity"] = scalar["vorticity"].assign_attrs(parity=1)
     with pytest.raises(UsageError, match="parity 1; expected 0 and -1"):
         models["small-d4"].forecast(scalar, 2)
+
+
+def test_an_input_that_it_would_ignore_is_refused(trained, toml):
+    """A model of the unforced flow, given a forced one or viscosities that differ; forecasts themselves go in again."""
+    data, models = trained
+    forced = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0", "flow.viscosity=[1e-2, 2e-2]"])
+    other = fs.generate(forced)
+    for name, said in (("forcing", "'forcing' is not zero"), ("viscosity", "'viscosity' differs between trajectories")):
+        with pytest.raises(UsageError, match=said):
+            models["small-d4"].forecast(data.assign({name: other[name]}), 2)
+        with pytest.raises(UsageError, match=said):
+            fs.train(toml, data.assign({name: other[name]}))
+    same = data.assign(viscosity=("trajectory", [2e-2] * 6))
+    assert models["small-d4"].forecast(same, 2).equals(models["small-d4"].forecast(data, 2))
+    model = fs.train(forced, other, ["small-cnn"])["small-cnn"]
+    forecast = model.forecast(other, 3)
+    assert set(forecast.data_vars) == {"vorticity", "forcing", "viscosity"}
+    model.forecast(forecast, 1, start=0.75)
 
 
 def test_start_time_and_steps_are_checked(trained):

@@ -115,7 +115,7 @@ def model_of(case, types=None, group=None):
     keys = {"kind": case.architecture, "width": 8, **SMALL[case.architecture], **options, **variant}
     section = TypeAdapter(AnyModelSection).validate_python(keys, strict=False)
     torch.manual_seed(1)
-    network = section.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **section.options())
+    network = section.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **section.keywords())
     for weight in network.parameters():
         if weight.abs().max() == 0:  # biases, and what starts as the identity
             torch.nn.init.normal_(weight, std=0.3)
