@@ -100,13 +100,13 @@ class LiftingConv2d(Expanding):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.normal_(self.weight, std=1 / math.sqrt(max(components, 1) * size**2))
         index, sign = signed_gather(group, (components, size, size), lambda k, g: act_on_fields(fields, k, g))
-        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("index", index.flatten(), persistent=False)
         self.register_buffer("sign", sign.float(), persistent=False)
 
     def kernel(self) -> Kernel:
         """Expanded weight (channels·|G|, components, size, size) and bias."""
-        weight = self.weight.flatten(1)[:, self.index] * self.sign.to(self.weight.dtype)
-        return weight.flatten(0, 1), self.bias.repeat_interleave(len(self.group))
+        weight = self.weight.flatten(1).index_select(1, self.index).unflatten(1, self.sign.shape)
+        return (weight * self.sign).flatten(0, 1), self.bias.repeat_interleave(len(self.group))
 
     def plain(self) -> nn.Module:
         return PlainConv2d(self.kernel(), len(self.group))
@@ -134,13 +134,16 @@ class GroupConv2d(Expanding):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.normal_(self.weight, std=1 / math.sqrt(channels_in * order * size**2))
         index, _ = signed_gather(group, (order, size, size), lambda k, g: act_on_regular(group, k, g))
-        self.register_buffer("index", index, persistent=False)
+        # From the free weights of one channel out, (in, h, y, x), straight to where conv2d wants them, (g, in, h, y, x).
+        index = index[:, None] + index[0].numel() * torch.arange(channels_in)[:, None, None, None]
+        self.register_buffer("index", index.flatten(), persistent=False)
 
     def kernel(self) -> Kernel:
         """Expanded weight (channels·|G|, channels_in·|G|, size, size) and bias."""
-        weight = self.weight.flatten(2)[:, :, self.index]  # (out, in, g, h, y, x)
-        weight = weight.transpose(1, 2).flatten(2, 3).flatten(0, 1)
-        return weight, self.bias.repeat_interleave(len(self.group))
+        channels, channels_in, order, *size = self.weight.shape
+        weight = self.weight.flatten(1).index_select(1, self.index)
+        weight = weight.view(channels * order, channels_in * order, *size)
+        return weight, self.bias.repeat_interleave(order)
 
     def plain(self) -> nn.Module:
         return PlainConv2d(self.kernel(), len(self.group), self.dilation)
