@@ -7,6 +7,7 @@
     model = fs.load("runs/demo/models/gcnn-d4")
     forecast = model.forecast(data, steps=20)
     scores = fs.compare({"gcnn-d4": forecast}, data)
+    report = fs.audit(model)
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluidsurrogate.api import generate, train
+    from fluidsurrogate.auditing import audit
     from fluidsurrogate.comparison import compare
     from fluidsurrogate.config import Experiment
     from fluidsurrogate.dataset import open_data
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
 __version__ = version("fluidsurrogate")
 
 __all__ = [
-    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "compare", "equivariance_error", "generate",
-    "load", "open_data", "rollout", "train",
+    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "compare", "equivariance_error",
+    "generate", "load", "open_data", "rollout", "train",
 ]  # fmt: skip
 
 _HOME = {
     "generate": "api",
     "train": "api",
+    "audit": "auditing",
     "compare": "comparison",
     "Experiment": "config",
     "open_data": "dataset",

@@ -31,8 +31,8 @@ def compare(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_
     if not forecasts:
         raise UsageError("nothing to compare: no forecasts were given")
     truth = _with_dims(truth, "the truth")
-    if "vorticity" not in fields(truth):
-        raise UsageError("cannot compare: the truth has no variable 'vorticity'")
+    if not {"vorticity", "velocity"} & set(fields(truth)):
+        raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
     scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold)
               for name, forecast in forecasts.items()]  # fmt: skip
     scores = xr.concat(scored, xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"}))

@@ -24,7 +24,7 @@ from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
-from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, point_group
+from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -65,13 +65,15 @@ class SolverSection(Section):
 
 
 class DataSection(Section):
-    """Numbers of trajectories by split, of stored intervals, and the time between them; or a dataset of the user's."""
+    """Numbers of trajectories by split, of stored intervals, and the time between them; `state`, what is stored and
+    learnt of the flow; or a dataset of the user's."""
 
     train: Count
     valid: Count
     test: Count
     steps: Count
     interval: Positive
+    state: Literal["vorticity", "velocity"] = "vorticity"
     block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
     threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
     path: str | None = None
@@ -118,7 +120,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check(self):
-        if not _has_device(self.device):
+        if not has_device(self.device):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
@@ -131,7 +133,7 @@ class Experiment(Section):
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
-                if model.code is None or code_is_allowed():  # no file's code runs because somebody reads the file
+                if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
                         self.check_network(model.build(self.spec, self.torch_dtype))
         if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
@@ -139,11 +141,11 @@ class Experiment(Section):
         return self
 
     def refuse_code(self, names: Iterable[str] | None = None) -> None:
-        """UsageError where a model (of these) is code of the user's, and running it is not allowed."""
+        """UsageError where a model (of these) is code of the user's that is not named, or not allowed to run."""
         for name in self.models if names is None else names:
-            if path := self.models[name].code:
+            if self.models[name].is_foreign:
                 with _blaming(f"models.{name}", UsageError):
-                    refuse_code(path)
+                    refuse_code(self.models[name].code)
 
     def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
         """The experiment with copies of these modules for its models, and those as networks; UsageError where one does
@@ -254,6 +256,11 @@ class Experiment(Section):
             device=device or self.device,
         )
 
+    def build_stepper(self, device: str | None = None) -> Stepper:
+        """The classical solver as a stepper of what is stored, on its own grid."""
+        solver = self.build_solver(device=device)
+        return VelocityForm(solver) if self.data.state == "velocity" else solver
+
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up
@@ -263,10 +270,11 @@ class Experiment(Section):
     @cached_property
     def spec(self) -> StateSpec:
         """What a stored state is."""
-        return replace(self.build_solver(device="cpu").spec, grid=self.grid.build_stored())
+        return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
 
 
-def _has_device(name: str) -> bool:
+def has_device(name: str) -> bool:
+    """True where torch can put a tensor on that device here."""
     try:
         return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
     except (RuntimeError, AssertionError):

@@ -119,15 +119,17 @@ def _own_dims(field: FieldSpec) -> list[str]:
 def derive(
     dataset: xr.Dataset, name: str, function: Callable[[Tensor, Grid], Tensor], field: FieldSpec
 ) -> xr.DataArray:
-    """A new field from the scalar `name`, by a function of (batch, 1, y, x) and the grid, over all other dims alike."""
-    source = dataset[name].transpose(..., "y", "x")
+    """A new field from the field `name`, by a function of (batch, component, y, x) and the grid, over all other dims
+    alike."""
+    own = [dim for dim in ("component", "y", "x") if dim in dataset[name].dims]
+    source = dataset[name].transpose(..., *own)
     values = torch.from_numpy(np.array(source.values))
-    leading = values.shape[:-2]
-    made = function(values.reshape(-1, 1, *values.shape[-2:]), grid_of(dataset)).reshape(
-        *leading, -1, *values.shape[-2:]
-    )
-    dims, array, attrs = _variable(field, made, tuple(map(str, source.dims[:-2])))
-    coords = dict(source.coords) | ({"component": COMPONENTS} if field.order else {})
+    values = values if len(own) == 3 else values.unsqueeze(-3)
+    made = function(values.flatten(0, -4) if values.ndim > 3 else values[None], grid_of(dataset))
+    made = made.reshape(*values.shape[:-3], -1, *values.shape[-2:])
+    dims, array, attrs = _variable(field, made, tuple(map(str, source.dims[: -len(own)])))
+    coords = {name: c for name, c in source.coords.items() if "component" not in c.dims}
+    coords |= {"component": COMPONENTS} if field.order else {}
     return xr.DataArray(array, coords, dims, field.name, attrs)
 
 

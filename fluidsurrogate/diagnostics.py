@@ -1,4 +1,4 @@
-"""What follows from the vorticity, as xarray: `add(dataset, "velocity", "energy_flux")`.
+"""What follows from the vorticity, itself given or the velocity's, as xarray: `add(dataset, "energy_flux")`.
 
 Fields (velocity, pressure, ...) have the dims of the vorticity; spectra have `wavenumber` for `y`, `x`; everything else
 is one number a trajectory and time. Definitions, equations and sources: `solvers.diagnostics`, `solvers.spectra` and
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fluidsurrogate.dataset import derive, summarise
 from fluidsurrogate.errors import UsageError
-from solvers import VELOCITY, FieldSpec, Grid, diagnostics, spectra, turbulence
+from solvers import VELOCITY, VORTICITY, FieldSpec, Grid, diagnostics, spectra, turbulence
 
 FIELDS: dict[str, tuple[Callable[[Tensor, Grid], Tensor], FieldSpec]] = {
     "velocity": (diagnostics.velocity, VELOCITY),
@@ -117,14 +117,22 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
     """
     if name not in DIAGNOSTICS:
         raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
-    if "vorticity" not in dataset:
-        raise UsageError("the dataset has no variable 'vorticity'")
+    dataset = dataset if "vorticity" in dataset else dataset.assign(vorticity=vorticity(dataset))
     if name in FIELDS:
         return derive(dataset, "vorticity", *FIELDS[name])
     summary = SUMMARIES[name]
     array = summarise(dataset, summary.function, *_inputs(dataset, summary.needs)).rename(name)
     array.attrs = {"long_name": summary.long_name, "units": summary.units}
     return array
+
+
+def vorticity(dataset: xr.Dataset) -> xr.DataArray:
+    """The dataset's vorticity; ω = ∂v/∂x − ∂u/∂y where it has the velocity only. UsageError where it has neither."""
+    if "vorticity" in dataset:
+        return dataset["vorticity"]
+    if "velocity" not in dataset:
+        raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
+    return derive(dataset, "velocity", diagnostics.vorticity, VORTICITY)
 
 
 def _available(dataset: xr.Dataset) -> list[str]:

@@ -23,6 +23,7 @@ from fluidsurrogate.store import begin, discard, publish, read_json, stamp, writ
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
+from solvers.velocity_form import with_velocity
 
 SPLITS = ("train", "valid", "test")
 
@@ -131,9 +132,11 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
         )
     stored, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
     kept = {name: value[: block.count] for name, value in inputs.items()}
+    states = states[: block.count]
+    states = with_velocity(states, solver.grid) if experiment.data.state == "velocity" else states
     part = to_dataset(
         experiment.spec,
-        resample(states[: block.count], solver.grid, stored),
+        resample(states, solver.grid, stored),
         inputs={name: v if name in uniform else resample(v, solver.grid, stored) for name, v in kept.items()},
         coordinates=block_coordinates(experiment, [block]),
         attributes={"title": f"{flows[0].kind} flow"},

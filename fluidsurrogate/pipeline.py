@@ -190,7 +190,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
-    solver = Resampled(experiment.build_solver(), spec.grid)
+    solver = Resampled(experiment.build_stepper(), spec.grid)
     steppers: dict[str, Stepper] = {"solver": solver, "persistence": Persistence(spec), **models}
     group, parts = point_group(spec.grid, spec.fields), []
     for name, stepper in steppers.items():

@@ -61,7 +61,8 @@ class Projection(nn.Module):
         super().__init__()
         self.grid = grid
         band_y, band_x = (_low_pass(n, most) for n, most in zip(grid.n, band, strict=True))
-        rows = [(band_y + f.wall * band_y.flip(0)) / (1 + abs(f.wall)) for f in fields for _ in range(f.components)]
+        walls = [sign * f.wall for f in fields for sign in (1, -1)[: f.components]]  # across the plates the other sign
+        rows = [(band_y + wall * band_y.flip(0)) / (1 + abs(wall)) for wall in walls]
         self.register_buffer("rows", torch.stack(rows))
         self.register_buffer("columns", band_x)
         starts = [sum(f.components for f in fields[:i]) for i in range(len(fields))]

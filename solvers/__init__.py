@@ -47,11 +47,13 @@ from solvers.symmetry import (
     group_named,
     point_group,
 )  # fmt: skip
+from solvers.velocity_form import VelocityForm
 
 __all__ = [
     "C1", "C2", "C4", "D1", "D1A", "D1D", "D1Y", "D2", "D2D", "D4", "DIFFUSIVITY", "DRAG", "FLOWS",
     "FORCING", "GRAVITY", "GROUPS",
     "KNOWN_FIELDS", "MEAN_GRADIENT", "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY",
     "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec",
-    "Stepper", "Stirring", "Tracer", "act", "act_on_fields", "group_named", "point_group", "resample", "velocity",
+    "Stepper", "Stirring", "Tracer", "VelocityForm", "act", "act_on_fields", "group_named", "point_group",
+    "resample", "velocity",
 ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""What a vorticity field says of its flow, by exact spectral inversion on the periodic box; tensors in and out.
+"""What a vorticity field says of its flow, and how it follows from the velocity, by exact spectral inversion and
+derivatives on the periodic box; tensors in and out.
 
 Nyquist modes, of which an odd derivative has no value, are left out, and so is the mean flow, which vorticity does not
 hold.
@@ -25,6 +26,13 @@ def velocity(vorticity: Scalar, grid: Grid) -> Vector:
     """u = (∂ψ/∂y, −∂ψ/∂x): components x, y; the mean flow is zero."""
     spectrum = torch.fft.rfft2(vorticity)
     return _synthesise(velocity_symbol(grid).to(spectrum) * spectrum, grid)
+
+
+def vorticity(velocity: Vector, grid: Grid) -> Scalar:
+    """ω = ∂v/∂x − ∂u/∂y."""
+    ky, kx = _derivatives(grid, velocity)
+    u, v = torch.fft.rfft2(velocity).split(1, dim=1)
+    return _synthesise(kx * v - ky * u, grid)
 
 
 def velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:

@@ -18,7 +18,7 @@ class FieldSpec:
     `uniform`: the same at every point, as a gravity or a viscosity is: (batch, component, 1, 1), stored without y and
     x. `wall`: +1 or −1 where the box is a layer between two plates and its mirror image: the field is even or odd
     about the plates, y = 0 and half the height of the box; 0 in a periodic box. A boundary condition, no matter of
-    parity.
+    parity. Of a vector it is the sign of the component along the plates; the one across them has the other.
 
     `solenoidal`: a vector field without divergence, as an incompressible flow's velocity."""
 

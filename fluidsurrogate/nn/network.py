@@ -26,6 +26,7 @@ class Network(nn.Module, ABC):
     """Typed fields in, typed fields out, equivariant under `group`."""
 
     group: Group
+    translates = True  # with shifts by whole cells it commutes too
 
     @abstractmethod
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:

@@ -1,12 +1,26 @@
 """Point groups and their action on typed fields, against matrices, index arithmetic and calculus."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from solvers import D1, D4, GROUPS, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, act, act_on_fields, point_group
+from solvers import (
+    D1,
+    D4,
+    GROUPS,
+    TRACER,
+    VELOCITY,
+    VORTICITY,
+    FieldSpec,
+    Grid,
+    act,
+    act_on_fields,
+    group_named,
+    point_group,
+)  # fmt: skip
 from solvers.symmetry import ROTATION_90, move
 
 PSEUDOVECTOR = FieldSpec("pseudovector", 1, -1)
@@ -54,6 +68,40 @@ def test_group_axioms(group):
             for k in group:
                 left, right = group.product(group.product(g, h), k), group.product(g, group.product(h, k))
                 assert left == right
+
+
+def test_groups_are_all_the_subgroups_of_the_square():
+    """Every set of elements of D4 that is closed is there under one name, and no other."""
+    closed = set()
+    for size in (1, 2, 4, 8):
+        for chosen in itertools.combinations(D4.elements, size):
+            products = {D4.product(a, b) for a in chosen for b in chosen}
+            if products <= set(chosen):
+                closed.add(frozenset(chosen))
+    assert {frozenset(group.elements) for group in GROUPS.values()} == closed
+    assert len(GROUPS) == len(closed) == 10
+    assert D4.subgroups == list(GROUPS.values())
+    assert [group.name for group in group_named("D2").subgroups] == ["C1", "C2", "D1", "D1y", "D2"]
+
+
+def test_wallpaper_names():
+    names = ["p1", "p2", "p4", "pm", "cm", "pmm", "cmm", "p4m"]
+    assert [group_named(name).name for name in names] == ["C1", "C2", "C4", "D1", "D1d", "D2", "D2d", "D4"]
+    with pytest.raises(ValueError, match="unknown group 'p6'; one of C1, C2"):
+        group_named("p6")
+
+
+@every_group
+def test_restriction_to_every_subgroup(group):
+    """Each row is a right coset H r, in the order of H."""
+    for subgroup in group.subgroups:
+        rows = group.restriction(subgroup)
+        assert sorted(itertools.chain(*rows)) == list(range(len(group)))
+        for row in rows:
+            r = matrix(group.elements[row[0]])
+            assert [group.elements[i].matrix for i in row] == [tuple(map(tuple, matrix(h) @ r)) for h in subgroup]
+    with pytest.raises(ValueError, match="D4 is no subgroup"):
+        GROUPS["C4"].restriction(D4)
 
 
 @pytest.mark.parametrize(("name", "order", "mirrors"), [("C1", 1, 0), ("C2", 2, 0), ("C4", 4, 0), ("D4", 8, 4)])

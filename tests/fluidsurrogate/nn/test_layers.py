@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn.layers import restrict
+from fluidsurrogate.nn.pointwise import FeatureNorm, Modulation, double, halve
+from fluidsurrogate.nn.spectral import SpectralGroupConv2d
 from solvers import C2, C4, D1, D2, D4, GROUPS, TRACER, VELOCITY, VORTICITY
-from solvers.symmetry import ROTATION_90
+from solvers.symmetry import IDENTITY, MIRROR_DIAGONAL, ROTATION_90
 
 PSEUDO = VORTICITY
 TYPES = {
@@ -19,7 +22,7 @@ TYPES = {
 }
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
 
-every_group = pytest.mark.parametrize("group", [C2, C4, D1, D2, D4], ids=lambda group: group.name)
+every_group = pytest.mark.parametrize("group", list(GROUPS.values())[1:], ids=lambda group: group.name)
 every_type = pytest.mark.parametrize("fields", TYPES.values(), ids=TYPES)
 both_precisions = pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["float64", "float32"])
 
@@ -111,13 +114,14 @@ def test_group_convolution_is_equivariant(group, size, dilation, dtype, toleranc
 
 
 @both_precisions
-@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("reduce", ["mean", "max", "gated"])
 @every_type
 @every_group
 def test_pooling_is_equivariant(group, fields, reduce, dtype, tolerance):
     if reduce == "max" and any(field.order for field in fields):
         fields = (PSEUDO, TRACER)
-    layer, f = GroupPool2d(group, fields, reduce), noise(2, components(fields), len(group), *grid_of(group))
+    layer = GroupPool2d(group, fields, reduce)
+    f = noise(2, layer.channels, len(group), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
         assert distance(apply(layer, acted_on_feature(group, f, a), dtype), acted(fields, after, a)) < tolerance
@@ -223,3 +227,99 @@ def test_bad_arguments_are_refused(group):
         GroupPool2d(group, (TRACER,), "sum")
     with pytest.raises(ValueError, match="vector"):
         GroupPool2d(group, (TRACER, VELOCITY), "max")
+
+
+@every_group
+def test_a_restricted_feature_is_a_feature_of_the_subgroup(group):
+    """(a·F)_r = a·F_r for a in H, by index arithmetic on both sides."""
+    f = noise(1, 2, len(group), *grid_of(group))
+    for subgroup in group.subgroups:
+        restricted = restrict(tensor(f), group, subgroup).numpy()
+        assert restricted.shape[1:3] == (2 * len(group) // len(subgroup), len(subgroup))
+        for a in subgroup:
+            moved_first = restrict(tensor(acted_on_feature(group, f, a)), group, subgroup).numpy()
+            np.testing.assert_array_equal(moved_first, acted_on_feature(subgroup, restricted, a))
+
+
+def test_gated_pooling_is_the_projection_times_twice_the_sigmoid_of_the_mean_gate():
+    fields = (PSEUDO, VELOCITY)
+    f = noise(1, 5, len(D4), 4, 4)
+    mean = apply(GroupPool2d(D4, fields), f[:, :3])
+    gates = 2 / (1 + np.exp(-f[:, 3:].mean(2)))
+    np.testing.assert_allclose(apply(GroupPool2d(D4, fields, "gated"), f), mean * gates[:, [0, 1, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize("group", [C2, D2, D4], ids=lambda group: group.name)
+def test_spectral_convolution_is_the_sum_over_the_modes(group):
+    """F̂'(g, ξ) = Σ_h ψ̂(g⁻¹h, g⁻¹ξ) F̂(h, ξ), ψ̂ the even part of A plus i times its odd part; zero beyond the modes."""
+    n, most, order = 8, 2, len(group)
+    layer = SpectralGroupConv2d(group, 2, 1, most).double()
+    a = layer.weight.detach().numpy()
+    psi = (a + a[..., ::-1, ::-1]) / 2 + 0.5j * (a - a[..., ::-1, ::-1])
+    f = noise(1, 2, order, n, n)
+    spectrum, expected = np.fft.fft2(f[0]), np.zeros((order, n, n), complex)
+    matrices = [np.array(g.matrix) for g in group]
+    for i, h, my, mx in itertools.product(range(order), range(order), *2 * [range(-most, most + 1)]):
+        back = matrices[i].T
+        source = next(k for k, m in enumerate(matrices) if np.array_equal(m, back @ matrices[h]))
+        x0, y0 = back @ (mx, my)
+        expected[i, my, mx] += psi[0, :, source, y0 + most, x0 + most] @ spectrum[:, h, my, mx]
+    np.testing.assert_allclose(apply(layer, f)[0, 0], np.fft.ifft2(expected).real, atol=1e-13)
+    assert abs(np.fft.ifft2(expected).imag).max() < 1e-14
+
+
+def test_spectral_convolution_refuses_grids_without_its_modes():
+    with pytest.raises(ValueError, match="modes = 4 needs a grid of more than 8 cells"):
+        SpectralGroupConv2d(C4, 1, 1, 4)(torch.zeros(1, 1, 4, 8, 8))
+    with pytest.raises(ValueError, match="modes must be at least 1"):
+        SpectralGroupConv2d(C4, 1, 1, 0)
+
+
+@every_group
+def test_halving_and_doubling_commute_with_the_group(group):
+    """On cell-centred grids; the control, every second cell, does not."""
+    f = noise(1, 2, len(group), 8, 8)
+    for change in (halve, double):
+        after = change(tensor(f)).numpy()
+        for a in group:
+            assert (
+                distance(change(tensor(acted_on_feature(group, f, a))).numpy(), acted_on_feature(group, after, a))
+                < 1e-14
+            )
+            strided = distance(
+                acted_on_feature(group, f, a)[..., ::2, ::2], acted_on_feature(group, f[..., ::2, ::2], a)
+            )
+            assert strided > 1e-2 or a in (IDENTITY, MIRROR_DIAGONAL)  # which keep the first cell where it is
+
+
+def test_halving_takes_means_and_doubling_is_bilinear():
+    y, x = (np.arange(8) + 0.5) / 8, (np.arange(4) + 0.5) / 4
+    wave = np.broadcast_to(np.cos(2 * np.pi * y)[None, None, None, :, None], (1, 1, 1, 8, 8))
+    half = halve(tensor(wave)).numpy()[0, 0, 0, :, 0]
+    np.testing.assert_allclose(half, np.cos(2 * np.pi * x) * np.cos(np.pi / 8), atol=1e-14)
+    fine = double(tensor(np.broadcast_to(half[:, None], (1, 1, 1, 4, 4)))).numpy()[0, 0, 0, :, 0]
+    near, far = np.repeat(half, 2), np.roll(half, 1).repeat(2)
+    far[1::2] = np.roll(half, -1)
+    np.testing.assert_allclose(fine, 0.75 * near + 0.25 * far, atol=1e-14)
+
+
+@pytest.mark.parametrize("condition", [0.3, -2.0])
+def test_modulation_scales_and_shifts_channels_alike_over_the_group(condition):
+    layer = Modulation(1, 3).double()
+    f = tensor(noise(2, 3, 8, 4, 4))
+    numbers = torch.full((2, 1), condition, dtype=torch.float64)
+    assert torch.equal(layer(f, numbers), f)  # the identity at the start
+    torch.nn.init.normal_(layer.outer.weight)
+    made = layer(f, numbers)
+    factor = (made[:, :, :1, :1, :1] - made[:, :, 1:2, :1, :1]) / (f[:, :, :1, :1, :1] - f[:, :, 1:2, :1, :1])
+    shift = made[:, :, :1, :1, :1] - factor * f[:, :, :1, :1, :1]
+    torch.testing.assert_close(made, factor * f + shift)
+    assert factor.std() > 1e-2
+
+
+def test_normalisation_is_over_channels_and_group_together():
+    f = tensor(noise(3, 4, 8, 6, 6) * 5 + 2)
+    made = FeatureNorm(4).double()(f)
+    flat = f.flatten(1)
+    expected = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True, correction=0)
+    torch.testing.assert_close(made.flatten(1), expected, rtol=1e-5, atol=1e-5)
