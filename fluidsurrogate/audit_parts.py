@@ -50,14 +50,14 @@ def elements(stepper: Stepper, chosen: Sample, claimed: Group) -> xr.Dataset:
 
 
 def translations_of(
-    stepper: Stepper, chosen: Sample, shifts: Sequence[tuple[float, float]], claimed: bool
+    stepper: Stepper, chosen: Sample, shifts: Sequence[tuple[float, float]], stride: int | None
 ) -> xr.Dataset:
-    """`translation_error` and `translation_claimed` by shift."""
+    """`translation_error` and `translation_claimed` by shift; claimed are those by multiples of `stride` cells."""
     walls = any(field.wall for field in stepper.spec.fields)
     kept = [s for s in dict.fromkeys(shifts) if not (walls and s[0])]  # plates do not move along y
     names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
     errors = [translation_error(stepper, chosen.states, s, chosen.inputs) for s in kept]
-    whole = [claimed and all(float(cells).is_integer() for cells in s) for s in kept]
+    whole = [stride is not None and all(cells % stride == 0 for cells in s) for s in kept]
     return xr.Dataset(
         {
             "translation_error": ("shift", errors, _about(ERROR)),

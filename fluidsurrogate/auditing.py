@@ -14,7 +14,7 @@ from fluidsurrogate.audit_states import Sample, sample, solver_of, states_of
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.foreign import ModuleStepper
 from fluidsurrogate.surrogate import Surrogate
-from solvers import C1, GROUPS, Group, NavierStokes2D, Resampled, StateSpec, Stepper, point_group
+from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, group_named, point_group
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 ANGLES = (15.0, 30.0, 45.0)
@@ -28,7 +28,7 @@ def audit(
     states: xr.Dataset | Tensor | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     group: Group | str | None = None,
-    translations: bool | None = None,
+    stride: int | None = None,
     steps: int = 20,
     tolerance: float | None = None,
     angles: Sequence[float] = ANGLES,
@@ -64,11 +64,12 @@ def audit(
         inputs: those of a tensor of states, by name, each (batch, component, y, x).
         group: the point group that the model claims; by default a surrogate's own, all of the grid's for a solver whose
             inputs are given, none for anything else.
-        translations: whether it claims shifts by whole cells; by default, surrogates and solvers do.
+        stride: shifts by multiples of so many cells are claimed; by default a surrogate's own stride, one cell for
+            solvers, no shifts for anything else.
         steps: intervals of the rollout.
         tolerance: of what is claimed; by default 1e-4 in single and 1e-10 in double precision.
         angles: in degrees, counter-clockwise.
-        shifts: in cells, as (y, x).
+        shifts: in cells, as (y, x); beside them, one and two strides, where a stride is more than a cell.
 
     Raises:
         UsageError: where states, spec and model do not fit, or an argument is out of range.
@@ -83,7 +84,8 @@ def audit(
             raise UsageError("give states, a Dataset or a tensor: only a surrogate knows what it was trained on")
         states = states_of(stepper)
     chosen = sample(stepper.spec, states, inputs)
-    claimed, all_shifts = _claims(stepper, chosen, group, translations)
+    claimed, stride = _claims(stepper, chosen, group, stride)
+    shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
     solver = solver_of(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
     with _evaluating(stepper), torch.no_grad():
         after = _first_step(stepper, chosen)
@@ -95,7 +97,7 @@ def audit(
         moves = not torch.equal(after, chosen.states)  # what is not finite is no standstill
         parts = [
             elements(stepper, chosen, claimed),
-            translations_of(stepper, chosen, shifts, all_shifts),
+            translations_of(stepper, chosen, shifts, stride),
             turns(stepper, chosen, angles, solver),
             galilean(stepper, chosen),
             drift(stepper, chosen, steps),
@@ -122,23 +124,25 @@ def _as_stepper(model: Stepper | nn.Module, spec: StateSpec | None) -> Stepper:
 
 
 def _claims(
-    stepper: Stepper, chosen: Sample, group: Group | str | None, translations: bool | None
-) -> tuple[Group, bool]:
-    """The group and whether whole-cell shifts are claimed, as said or else by what the model is."""
+    stepper: Stepper, chosen: Sample, group: Group | str | None, stride: int | None
+) -> tuple[Group, int | None]:
+    """The group and the stride that are claimed, as said or else by what the model is."""
     inner = stepper.stepper if isinstance(stepper, Resampled) else stepper
-    largest, own, shifts = point_group(stepper.spec.grid, stepper.spec.fields), C1, False
+    largest = point_group(stepper.spec.grid, stepper.spec.fields)
+    own, cells = C1, None
     if isinstance(inner, Surrogate):
-        own, shifts = inner.network.group, inner.network.translates
+        own, cells = inner.network.group, inner.network.stride
     elif isinstance(inner, NavierStokes2D) and inner.stirring is None and (chosen.inputs or not inner.spec.inputs):
-        own, shifts = largest, True
+        own, cells = largest, 1
     if isinstance(group, str):
-        if group not in GROUPS:
-            raise UsageError(f"unknown group {group!r}; one of {', '.join(GROUPS)}")
-        group = GROUPS[group]
+        try:
+            group = group_named(group)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     claimed = own if group is None else group
     if not largest.contains(claimed):
         raise UsageError(f"group {claimed.name!r} is no symmetry of this grid; {largest.name} and its subgroups are")
-    return claimed, shifts if translations is None else translations
+    return claimed, cells if stride is None else stride
 
 
 def _first_step(stepper: Stepper, chosen: Sample) -> Tensor:

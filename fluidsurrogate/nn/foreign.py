@@ -14,6 +14,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn.layers import Kernels
@@ -65,13 +66,15 @@ class Foreign(Network):
     UsageError where it has nothing to train, or a state that no safetensors file could hold.
     """
 
-    translates = False
+    stride = None
 
     def __init__(self, module: nn.Module, fields_out: Sequence[FieldSpec]) -> None:
         super().__init__()
         name = type(module).__name__
         if next(module.parameters(), None) is None:
             raise UsageError(f"{name} has no parameters to train")
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            raise UsageError(f"{name} has lazy layers: say their numbers of channels")
         extra = [key for key in module.state_dict() if key.endswith("_extra_state")]
         if extra:
             raise UsageError(f"{name} keeps {extra[0]} beside its tensors: models are saved as tensors only")

@@ -46,7 +46,7 @@ class GUNet(Network):
         if levels < 1:
             raise ValueError(f"levels must be at least 1 (got {levels})")
         channels = [channels_for(width, len(point), point.name) * 2**level for level in range(levels + 1)]
-        self.group, self.activation = point, activation
+        self.group, self.activation, self.stride = point, activation, 2**levels
         self.conditions = conditions = Conditions(fields_in, modulate)
         self.lift = LiftingConv2d(point, conditions.fields, channels_before(channels[0], activation), lifting_size)
         options = (size, activation, norm, conditions)

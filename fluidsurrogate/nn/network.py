@@ -23,10 +23,11 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {}
 
 
 class Network(nn.Module, ABC):
-    """Typed fields in, typed fields out, equivariant under `group`."""
+    """Typed fields in, typed fields out, equivariant under `group` and under shifts by multiples of `stride` cells:
+    one, or as many as a cell of the coarsest grid spans; None: under no shifts."""
 
     group: Group
-    translates = True  # with shifts by whole cells it commutes too
+    stride: int | None = 1
 
     @abstractmethod
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:

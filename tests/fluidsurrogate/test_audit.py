@@ -239,7 +239,7 @@ def test_between_plates():
 
 
 def test_persistence_is_undefined_and_not_right():
-    audit = fs.audit(Persistence(SPEC), states=smooth(), group=D4, translations=True)
+    audit = fs.audit(Persistence(SPEC), states=smooth(), group=D4, stride=1)
     assert audit.attrs["verdict"] == "undefined"
     for name in ("equivariance_error", "translation_error", "rotation_error", "wrong_parity_error"):
         assert audit[name].isnull().all(), name
@@ -254,7 +254,7 @@ def test_persistence_is_undefined_and_not_right():
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_foreign_module(symmetric):
     layer, state = conv(symmetric), smooth()
-    audit = fs.audit(layer, SPEC, states=state, group="D4", translations=True)
+    audit = fs.audit(layer, SPEC, states=state, group="D4", stride=1)
     assert audit.attrs["verdict"] == ("pass" if symmetric else "fail")
     with torch.no_grad():
         after = layer(state)
@@ -303,7 +303,7 @@ def test_inputs_are_channels_behind_the_state():
         seen.append(x)
         return x[:, :1] + x[:, 1:2] * x[:, 2:]
 
-    audit = fs.audit(Function(step), spec, states=state, inputs=inputs, group="D4", translations=True)
+    audit = fs.audit(Function(step), spec, states=state, inputs=inputs, group="D4", stride=1)
     assert audit.attrs["verdict"] == "pass"
     assert torch.equal(seen[0], torch.cat([state, inputs["forcing"], torch.full_like(state, 0.3)], dim=1))
     with pytest.raises(UsageError, match="input 'viscosity' is missing"):

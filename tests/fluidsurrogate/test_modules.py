@@ -73,6 +73,10 @@ class Extra(Typed):
     def set_extra_state(self, state):
         pass
 
+class Lazy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyConv2d(1, 1))
+
 def function():
     pass
 """
@@ -238,6 +242,7 @@ def test_weights_that_share_memory_and_complex_ones(toml, tmp_path, trained, imp
         ("path='pathlib:Path'", "pathlib:Path is not a torch.nn.Module's class"),
         ("path='mymodels:Needy'", "mymodels:Needy: missing a required argument: 'depth'"),
         ("path='mymodels:Empty'", "Empty has no parameters to train"),
+        ("path='mymodels:Lazy'", "Lazy has lazy layers: say their numbers of channels"),
         ("path='mymodels:Extra'", "Extra keeps _extra_state beside its tensors"),
         (
             "options={widht = 3}",
