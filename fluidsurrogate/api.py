@@ -62,7 +62,7 @@ def train(
         unknown = set(chosen) - set(experiment.models)
         if unknown:
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
-        experiment.refuse_code(chosen)
+        experiment.refuse_code(name for name in chosen if name not in networks)
         dataset = generate(experiment) if data is None else data
         trained: dict[str, Surrogate] = {}
 

@@ -25,6 +25,7 @@ STAGE_HELP = {
     "rollout": "forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
     "compare": "scores.nc, scores.csv, comparison.png, scores.png",
 }
+ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 
 
@@ -40,7 +41,6 @@ def parser() -> Parser:
     top = Parser(prog="fluidsurrogate", description="Simulate, learn, forecast, compare.")
     top.add_argument("--version", action="version", version=f"fluidsurrogate {version('fluidsurrogate')}")
     stages = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    allow = "let models of kind 'module' import and run the Python code that their path names"
     for stage, text in STAGE_HELP.items():
         sub = stages.add_parser(stage, help=text, description=text)
         sub.add_argument("experiment", metavar="EXPERIMENT.toml")
@@ -49,13 +49,15 @@ def parser() -> Parser:
         sub.add_argument("--device", help="cpu, cuda, mps (default: the experiment's)")
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
-        sub.add_argument("--allow-code", action="store_true", help=allow)
+        sub.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
             own.add_argument("--model", metavar="NAME", help="a model of the experiment")
             own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
             own.add_argument("--steps", type=int, help="stored intervals to forecast")
             own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+    about = "the kinds of models, their options and the defaults of these"
+    stages.add_parser("models", help=about, description=about)
     about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
     audit = stages.add_parser("audit", help=AUDIT_HELP, description=about)
     audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
@@ -67,9 +69,7 @@ def parser() -> Parser:
         "--to", type=Path, metavar="FOLDER", help="where audit.nc and audit.png go (default: the model's)"
     )
     audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    audit.add_argument("--allow-code", action="store_true", help=allow)
-    about = "the kinds of models, their options and the defaults of these"
-    stages.add_parser("models", help=about, description=about)
+    audit.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
     return top
 
 
@@ -79,12 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
     try:
-        if arguments.stage == "audit":
-            return audit_model(arguments)
-        if arguments.stage == "models":
-            sys.stdout.write(list_models())
-        else:
-            run(arguments)
+        return run(arguments)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"fluidsurrogate: {explain(error)}\n")
         return 2
@@ -92,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "the same command without --force" if getattr(arguments, "force", False) else "the same command"
         sys.stderr.write(f"fluidsurrogate: interrupted; {again} goes on from here\n")
         return 130
-    return 0
 
 
 def explain(error: Exception) -> str:
@@ -103,18 +97,21 @@ def explain(error: Exception) -> str:
     return f"{what}; make room, the same command goes on from here" if error.errno == errno.ENOSPC else what
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """What the parsed command line asks for."""
+def run(arguments: argparse.Namespace) -> int:
+    """What the parsed command line asks for; the exit code."""
+    if arguments.stage == "models":
+        sys.stdout.write(list_models())
+        return 0
     from fluidsurrogate.nn import allowing_code
 
     if arguments.allow_code and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does; processes that train get a copy
     with allowing_code(arguments.allow_code):
-        run_stage(arguments)
+        return audit_model(arguments) if arguments.stage == "audit" else run_stage(arguments)
 
 
-def run_stage(arguments: argparse.Namespace) -> None:
-    """A stage, with what it may run settled."""
+def run_stage(arguments: argparse.Namespace) -> int:
+    """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
@@ -129,36 +126,12 @@ def run_stage(arguments: argparse.Namespace) -> None:
     pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
-        return
+        return 0
     with locked(pipeline.out):
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")
-
-
-def audit_model(arguments: argparse.Namespace) -> int:
-    """Audit a trained model: table, files; the exit code."""
-    from fluidsurrogate.audit_report import table
-    from fluidsurrogate.auditing import audit
-    from fluidsurrogate.config import has_device
-    from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.pipeline import write_netcdf
-    from fluidsurrogate.plots import draw_audit
-    from fluidsurrogate.store import replacing
-    from fluidsurrogate.surrogate import load
-
-    if not has_device(arguments.device):
-        raise UsageError(f"device {arguments.device!r} is not to be had here; try cpu, cuda or mps")
-    model = load(arguments.folder, arguments.device, allow_code=arguments.allow_code)
-    states = None if arguments.data is None else open_data(arguments.data)
-    result = audit(model, states=states, steps=arguments.steps)
-    result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
-    name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
-    write_netcdf(result, to / "audit.nc")
-    with replacing(to / "audit.png") as beside:
-        draw_audit(result, beside, name)
-    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
-    return 1 if result.attrs["verdict"] == "fail" else 0
+    return 0
 
 
 def list_models() -> str:
@@ -174,6 +147,31 @@ def list_models() -> str:
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
         lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
     return "\n".join(lines) + "\n"
+
+
+def audit_model(arguments: argparse.Namespace) -> int:
+    """Audit a trained model: table, files; the exit code."""
+    from fluidsurrogate.audit_report import table
+    from fluidsurrogate.auditing import audit
+    from fluidsurrogate.config import has_device
+    from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.pipeline import write_netcdf
+    from fluidsurrogate.plots import draw_audit
+    from fluidsurrogate.store import replacing
+    from fluidsurrogate.surrogate import load
+
+    if not has_device(arguments.device):
+        raise UsageError(f"device {arguments.device!r} is not to be had here; try cpu, cuda or mps")
+    model = load(arguments.folder, arguments.device)
+    states = None if arguments.data is None else open_data(arguments.data)
+    result = audit(model, states=states, steps=arguments.steps)
+    result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
+    name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
+    write_netcdf(result, to / "audit.nc")
+    with replacing(to / "audit.png") as beside:
+        draw_audit(result, beside, name)
+    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
+    return 1 if result.attrs["verdict"] == "fail" else 0
 
 
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:

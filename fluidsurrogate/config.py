@@ -133,7 +133,7 @@ class Experiment(Section):
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
-                if model.code is None or code_is_allowed():  # no file's code runs because somebody reads the file
+                if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
                         self.check_network(model.build(self.spec, self.torch_dtype))
         if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
@@ -141,11 +141,11 @@ class Experiment(Section):
         return self
 
     def refuse_code(self, names: Iterable[str] | None = None) -> None:
-        """UsageError where a model (of these) is code of the user's, and running it is not allowed."""
+        """UsageError where a model (of these) is code of the user's that is not named, or not allowed to run."""
         for name in self.models if names is None else names:
-            if path := self.models[name].code:
+            if self.models[name].is_foreign:
                 with _blaming(f"models.{name}", UsageError):
-                    refuse_code(path)
+                    refuse_code(self.models[name].code)
 
     def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
         """The experiment with copies of these modules for its models, and those as networks; UsageError where one does

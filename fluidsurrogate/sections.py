@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, create_model, model_validator
 
 from fluidsurrogate.nn import ARCHITECTURES, Network, cast
+from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
@@ -100,8 +101,13 @@ class ModelSection(Section):
         return self.model_dump(exclude={"kind", "augment"})
 
     @property
+    def is_foreign(self) -> bool:
+        """True where the network is code of the user's, to be run only where that is allowed."""
+        return self.kind == KIND
+
+    @property
     def code(self) -> str | None:
-        """The user's code that `build` runs, where that is allowed: "package.module:Class"; None for our own."""
+        """That code, "package.module:Class"; None for our own, and for a module given from Python."""
         return getattr(self, "path", None)
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:

@@ -22,7 +22,6 @@ from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_stat
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
-from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -182,7 +181,7 @@ def _network(
     if module is None:
         with allowing_code(allow_code):
             return section.build(spec, dtype)
-    if section.kind != KIND:
+    if not section.is_foreign:
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
 

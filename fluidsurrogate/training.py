@@ -24,6 +24,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.generation import split_of
 from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import replacing, stamp, write_text
@@ -240,12 +241,16 @@ def _permutation(seed: int, unroll: int, epoch: int, count: int) -> np.ndarray:
 
 
 def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time."""
+    """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time; the
+    file of a class of the user's, but not what that imports."""
     tree = experiment.tree()
     if "data" in data:
         data = {**data, "data": {key: value for key, value in data["data"].items() if key != "test"}}
     train = {key: value for key, value in tree["train"].items() if key not in ("workers", "checkpoint_every")}
-    return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": tree["models"][name], "train": train}
+    model = tree["models"][name]
+    if path := experiment.models[name].code:
+        model = {**model, "source": source_of(path)}
+    return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
 
 def train_model(

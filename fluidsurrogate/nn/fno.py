@@ -20,7 +20,7 @@ class FNO(Network):
     are complex, kept in single precision; it keeps no symmetry.
     """
 
-    group = C1
+    group, stride = C1, None
 
     def __init__(self, channels_in: int, channels_out: int, modes: int, width: int, layers: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import traceback
@@ -13,6 +14,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn.layers import Kernels
@@ -41,28 +43,38 @@ def code_is_allowed() -> bool:
     return _allowed.get()
 
 
-def refuse_code(path: str) -> None:
-    """UsageError that says what would be executed, unless that is allowed."""
+def refuse_code(path: str | None) -> str:
+    """`path`; UsageError that says what would be executed unless that is allowed, or that there is no path."""
+    if path is None:
+        raise UsageError(
+            f'kind = {KIND!r} has no path: name the class, path = "package.module:Class"; or give the module itself '
+            "from Python, to fs.train and fs.load"
+        )
     if not code_is_allowed():
         raise UsageError(
             f"kind = {KIND!r} would import and run {path}: if you trust that code, "
             "allow it by --allow-code (from Python: allow_code=True)"
         )
+    return path
 
 
 @final
 class Foreign(Network):
     """A module that maps (batch, components in, y, x) to (batch, components out, y, x), normalised, as a network.
 
-    It claims the group that its attribute `group`, a `solvers.Group`, says; C1 without one.
+    It claims the group that its attribute `group`, a `solvers.Group`, says, C1 without one; and no translations.
     UsageError where it has nothing to train, or a state that no safetensors file could hold.
     """
+
+    stride = None
 
     def __init__(self, module: nn.Module, fields_out: Sequence[FieldSpec]) -> None:
         super().__init__()
         name = type(module).__name__
         if next(module.parameters(), None) is None:
             raise UsageError(f"{name} has no parameters to train")
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            raise UsageError(f"{name} has lazy layers: say their numbers of channels")
         extra = [key for key in module.state_dict() if key.endswith("_extra_state")]
         if extra:
             raise UsageError(f"{name} keeps {extra[0]} beside its tensors: models are saved as tensors only")
@@ -92,12 +104,7 @@ def module(
     The constructor also gets whichever of these it names: channels_in and channels_out, or in_channels and
     out_channels, the numbers of components; fields_in and fields_out, the `FieldSpec`s themselves.
     """
-    if path is None:
-        raise UsageError(
-            f'kind = {KIND!r} has no path: name the class, path = "package.module:Class"; or give the module itself '
-            "from Python, to fs.train and fs.load"
-        )
-    refuse_code(path)
+    path = refuse_code(path)
     counts = [sum(field.components for field in fields) for fields in (fields_in, fields_out)]
     offered = {
         "channels_in": counts[0], "channels_out": counts[1], "in_channels": counts[0], "out_channels": counts[1],
@@ -141,6 +148,12 @@ def _find(path: str) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UsageError(f"{path} is not a torch.nn.Module's class")
     return found
+
+
+def source_of(path: str) -> str:
+    """A fingerprint of the file that defines the class behind "package.module:Class"; UsageError unless allowed."""
+    file = inspect.getsourcefile(_find(refuse_code(path)))
+    return "unknown" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def one_line(error: Exception) -> str:

@@ -24,10 +24,10 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {}
 
 class Network(nn.Module, ABC):
     """Typed fields in, typed fields out, equivariant under `group` and under shifts by multiples of `stride` cells:
-    one, or as many as a cell of the coarsest grid spans."""
+    one, or as many as a cell of the coarsest grid spans; None: under no shifts."""
 
     group: Group
-    stride: int = 1
+    stride: int | None = 1
 
     @abstractmethod
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:

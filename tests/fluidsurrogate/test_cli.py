@@ -234,7 +234,10 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
     (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
     own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]
     assert "would import and run os:system" in refused(capsys, "rollout", mine, "--out", tmp_path / "out", *own)
+    assert "would import and run os:system" in refused(capsys, "audit", tmp_path / "out" / "models" / "mine")
     assert "my_networks" not in sys.modules
+    pathless = ["--set", "models={mine = {kind = 'module'}}", "--allow-code"]
+    assert "models.mine: kind = 'module' has no path" in refused(capsys, "run", mine, *pathless)
 
 
 def test_models(capsys):

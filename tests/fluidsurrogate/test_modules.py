@@ -11,8 +11,8 @@ from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.nn import allowing_code, code_is_allowed
-from fluidsurrogate.nn.gcnn import cnn
+from fluidsurrogate.nn import ARCHITECTURES, allowing_code, code_is_allowed
+from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.training import train_model
 from solvers import C1, D4, VORTICITY
@@ -21,7 +21,7 @@ SOURCE = """
 from pathlib import Path
 import torch
 from torch import nn
-from fluidsurrogate.nn.gcnn import cnn
+from fluidsurrogate.nn import ARCHITECTURES
 from solvers import D4
 
 Path(__file__).with_name("imported").touch()
@@ -45,7 +45,7 @@ class Usual(Net):
 class Typed(nn.Module):
     def __init__(self, fields_in, fields_out):
         super().__init__()
-        self.net = cnn(fields_in, fields_out, width=8, dilations=(1,))
+        self.net = ARCHITECTURES["cnn"](fields_in, fields_out, width=8, dilations=(1,))
     def forward(self, x):
         return self.net(x)
 
@@ -72,6 +72,10 @@ class Extra(Typed):
         return "anything"
     def set_extra_state(self, state):
         pass
+
+class Lazy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyConv2d(1, 1))
 
 def function():
     pass
@@ -109,7 +113,7 @@ def test_it_trains_to_the_bits_that_our_own_does(toml, trained, imported):
     experiment = Experiment.read(toml, ["models.cnn={kind = 'cnn', width = 8, dilations = [1]}", MINE % "Typed"])
     models = fs.train(experiment, data, ["cnn", "mine"], allow_code=True)
     torch.manual_seed(derive_seed(experiment.seed, "weights"))
-    given = cnn((VORTICITY,), (VORTICITY,), width=8, dilations=(1,))
+    given = ARCHITECTURES["cnn"]((VORTICITY,), (VORTICITY,), width=8, dilations=(1,))
     before = [p.clone() for p in given.parameters()]
     models |= fs.train(experiment, data, {"given": given})
     assert same(models["cnn"], models["mine"])
@@ -118,6 +122,8 @@ def test_it_trains_to_the_bits_that_our_own_does(toml, trained, imported):
     forecasts = [model.forecast(data, 3)["vorticity"].values for model in models.values()]
     assert np.array_equal(forecasts[0], forecasts[1])
     assert models["mine"].parameters == models["cnn"].parameters
+    state = torch.from_numpy(data["vorticity"].values[:2, :1])
+    assert torch.allclose(models["mine"].fold()(state), models["mine"](state), atol=1e-5)
     assert not any(model.network.training for model in models.values())
 
 
@@ -163,6 +169,7 @@ def test_trained_in_python_is_loaded_with_the_module_alone(trained, toml, tmp_pa
         ):
             fs.load(tmp_path / "mine", allow_code=allow_code)
     loaded = fs.load(tmp_path / "mine", module=mymodels().Net(1, 1))
+    assert Experiment.from_tree(json.loads(loaded.about["experiment"])).models["mine"].code is None
     assert np.array_equal(model.forecast(data, 3)["vorticity"], loaded.forecast(data, 3)["vorticity"])
     models["small-d4"].save(tmp_path / "ours")
     with pytest.raises(UsageError, match="ours: a model of kind 'gcnn' takes no module of yours"):
@@ -235,6 +242,7 @@ def test_weights_that_share_memory_and_complex_ones(toml, tmp_path, trained, imp
         ("path='pathlib:Path'", "pathlib:Path is not a torch.nn.Module's class"),
         ("path='mymodels:Needy'", "mymodels:Needy: missing a required argument: 'depth'"),
         ("path='mymodels:Empty'", "Empty has no parameters to train"),
+        ("path='mymodels:Lazy'", "Lazy has lazy layers: say their numbers of channels"),
         ("path='mymodels:Extra'", "Extra keeps _extra_state beside its tensors"),
         (
             "options={widht = 3}",
@@ -262,6 +270,19 @@ def test_bad_module_given_from_python(toml, trained, imported):
     for said, module in bad.items():
         with pytest.raises(UsageError, match=f"models.mine: .*{said}"):
             fs.train(toml, data, {"mine": module})
+
+
+def test_audited_it_claims_nothing_but_its_group(toml, tmp_path, trained, imported):
+    """Zeros around the box break the translations that our own networks keep; a claimed group is held to."""
+    data, _ = trained
+    padded = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 1, 3, padding=1))
+    model = fs.train(toml, data, {"mine": padded})["mine"]
+    model.save(tmp_path / "mine")
+    audited = fs.audit(fs.load(tmp_path / "mine", module=padded), steps=2)
+    assert float(audited["translation_error"].max()) > 1e-2
+    assert audited.attrs["verdict"] == "nothing claimed"
+    padded.group = D4
+    assert fs.audit(fs.load(tmp_path / "mine", module=padded), steps=2).attrs["verdict"] == "fail"
 
 
 def test_a_claimed_group_must_be_a_symmetry(toml, imported):
@@ -320,6 +341,18 @@ def test_a_file_cannot_allow_it(toml):
     for override in ("allow_code=true", "models.mine.allow_code=true", "train.allow_code=true"):
         with pytest.raises(UsageError, match="unknown key"):
             Experiment.read(toml, [MINE % "Net", override])
+
+
+def test_a_changed_class_is_another_model(toml, tmp_path, imported):
+    """What was trained by the code as it was is not taken for the code as it is."""
+    with allowing_code(True):
+        pipeline = Pipeline(Experiment.read(toml, [MINE % "Net", "train.steps=2"]), tmp_path / "out")
+        pipeline.run("generate")
+        pipeline.run("train")
+        pipeline.run("train")
+        (tmp_path / "mymodels.py").write_text(SOURCE.replace("relu", "tanh"))
+        with pytest.raises(UsageError, match=r"models.mine was made from other inputs: model.source was"):
+            pipeline.run("rollout")
 
 
 def test_the_permission_is_stored_nowhere_and_ends_with_the_call(toml, tmp_path, trained, imported):
