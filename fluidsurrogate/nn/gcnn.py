@@ -16,7 +16,7 @@ from solvers import FieldSpec, group_named
 @architecture("gcnn")
 @final
 class GCNN(Network):
-    """Lifting → residual group convolutions → 1 × 1 group convolution → pooling over α.
+    """Group CNN: lifting → residual, dilated group convolutions → 1 × 1 group convolution → pooling over α.
 
     h₀ = GELU(lift(x)),  h_{i+1} = h_i + GELU(conv_i(h_i)),  y = pool(head(h)); with dilations 1, 2, 4, 2, 1 and 3 × 3
     kernels after a 5 × 5 lifting the receptive field is 25 cells. `norm` normalises what each convolution takes in;

@@ -17,7 +17,7 @@ from solvers import FieldSpec, group_named
 @architecture("gfno")
 @final
 class GFNO(Network):
-    """Lifting → residual Fourier layers → 1 × 1 group convolution → pooling over α (Helwig et al. 2023,
+    """Group FNO: lifting → residual Fourier layers → 1 × 1 group convolution → pooling over α (Helwig et al. 2023,
     arXiv:2306.05697).
 
     h_{i+1} = h_i + GELU(spectral_i(h_i) + conv_i(h_i)): the spectral convolution sees the whole box in its lowest

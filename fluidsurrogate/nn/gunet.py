@@ -18,8 +18,8 @@ from solvers import FieldSpec, Group, group_named
 @architecture("gunet")
 @final
 class GUNet(Network):
-    """Lifting, then down and up again over grids each half as fine, with twice the channels (Ronneberger et al. 2015,
-    arXiv:1505.04597; group convolutions throughout).
+    """Group U-Net: lifting, then down and up again over grids each half as fine with twice the channels (Ronneberger et
+    al. 2015, arXiv:1505.04597; group convolutions throughout).
 
     Down: h_{l+1} = block(halve(h_l)); up: h_l = block([h_l, double(h_{l+1})]); block: a convolution that changes the
     channels and a residual one, GELU after each. Halving takes means of 2 × 2 cells and doubling interpolates between
@@ -32,7 +32,7 @@ class GUNet(Network):
         fields_out: Sequence[FieldSpec],
         *,
         group: str = "D4",
-        width: int = 32,
+        width: int = 16,
         levels: int = 2,
         lifting_size: int = 5,
         size: int = 3,

@@ -134,7 +134,7 @@ class GroupConv2d(Expanding):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.normal_(self.weight, std=1 / math.sqrt(channels_in * order * size**2))
         index, _ = signed_gather(group, (order, size, size), lambda k, g: act_on_regular(group, k, g))
-        # From the free weights of one channel out, (in, h, y, x), straight to where conv2d wants them, (g, in, h, y, x).
+        # From the free weights of one channel out, (in, h, y, x), to where conv2d wants them, (g, in, h, y, x).
         index = index[:, None] + index[0].numel() * torch.arange(channels_in)[:, None, None, None]
         self.register_buffer("index", index.flatten(), persistent=False)
 

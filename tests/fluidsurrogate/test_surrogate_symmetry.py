@@ -12,7 +12,7 @@ from fluidsurrogate import Surrogate, equivariance_error
 from fluidsurrogate.config import AnyModelSection
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
-from solvers import D4, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, StateSpec
+from solvers import D4, FLOWS, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec
 
 N = 16
 SPECS = {
@@ -136,3 +136,29 @@ def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
     with torch.no_grad():
         after = Surrogate(Squared(), spec, scaling, before.section, {})(state)
     np.testing.assert_allclose(after, state + change, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["solver", "network"])
+@pytest.mark.parametrize("sampled", ["at cell centres", "at nodes"])
+def test_a_forcing_sampled_at_nodes_does_not_turn_with_the_array(name, sampled):
+    """0.1 (cos 4πx + cos 4πy) keeps C4 about the middle of the box. Sampled at cell centres, as here, a quarter turn of
+    the array is that turn; sampled at nodes, as in published data, the turned array is off by a cell, and with it every
+    step that takes the forcing as it is."""
+    grid, flow = Grid.square(N, 1.0), FLOWS["forced"](viscosity=1e-3, pattern="cells", modes=4)
+    nodes = torch.arange(N, dtype=torch.float64) / N
+    at_nodes = 0.1 * (torch.cos(4 * np.pi * nodes)[None, :] + torch.cos(4 * np.pi * nodes)[:, None])
+    forcing = flow.forcing(grid) if sampled == "at cell centres" else at_nodes
+    if name == "solver":
+        step = NavierStokes2D(grid, viscosity=1e-3, interval=1.0, forcing=forcing, dtype=torch.float64)
+        inputs = {"forcing": forcing[None, None]}
+    else:
+        spec = StateSpec(grid, (VORTICITY,), 1.0, (FORCING,))
+        step = surrogate("C4", spec, torch.float64)
+        inputs = {"forcing": 10 * forcing[None, None]}
+    state = flow.starts(grid, [0])
+    with torch.no_grad():
+        after = step(state, inputs)
+        for g in GROUPS["C4"].elements[1:]:
+            error = step(acted((VORTICITY,), state, g), inputs) - acted((VORTICITY,), after, g)
+            relative = float(error.norm() / (after - state).norm())
+            assert relative < 1e-10 if sampled == "at cell centres" else relative > 1e-2, (g.name, relative)
