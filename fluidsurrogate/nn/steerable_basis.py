@@ -1,0 +1,170 @@
+"""What escnn is asked for: groups beyond the lattice's, their representations, and bases of equivariant kernels.
+
+Weiler & Cesa 2019 (arXiv:1911.08251) solve the constraint κ(gx) = ρ_out(g) κ(x) ρ_in(g)⁻¹ for every g of a group of
+rotations and mirrors; escnn (Cesa, Lang & Weiler 2022, openreview WE4qe9xlnQw) samples the solutions on a lattice. All
+that leaves this module is tensors: the layers that use them are in `steerable`, and are ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from solvers import C4, D4, Element, FieldSpec, Group
+from solvers.symmetry import move
+
+# By name: rotations in the group (-1: all), whether it has mirrors, and what of it the lattice keeps exactly.
+STEERABLE_GROUPS: dict[str, tuple[int, bool, Group]] = {
+    "C8": (8, False, C4),
+    "C16": (16, False, C4),
+    "D8": (8, True, D4),
+    "SO2": (-1, False, C4),
+    "O2": (-1, True, D4),
+}
+MISSING = (
+    "kind = 'steerable' needs escnn, which needs numpy < 2 and Python 3.11 or 3.12: "
+    "pip install 'fluidsurrogate[escnn]', then pip install --no-deps escnn==1.0.11 (without py3nj, which has no wheels)"
+)
+
+
+def import_escnn() -> ModuleType:
+    """escnn; ValueError where it is not installed or does not work with what is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*py3nj")  # for SO(3) only; nothing here is in space
+            for part in ("escnn.gspaces", "escnn.nn"):
+                importlib.import_module(part)
+    except ImportError:
+        raise ValueError(MISSING) from None
+    return importlib.import_module("escnn")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SteerableGroup:
+    """A group, how features transform under it, and what a feature's numbers say about a function on the group.
+
+    `feature` is a representation ρ of size d: for a finite group the regular one, for SO(2) and O(2) the functions of
+    frequencies up to a limit. `to_samples` A, (samples, d), gives the function's values on a finite subgroup S:
+
+        f(s) = ⟨ρ(s) e, v⟩,  so that (g·f)(s) = f(g⁻¹s) = ⟨ρ(s) e, ρ(g) v⟩;
+
+    e holds orthogonal vectors, one for each copy of an irrep, so that AᵀA = |S| / d · 1 (Schur). `from_samples` is A⁺.
+    A pointwise nonlinearity between A and A⁺ commutes with S exactly and with the rest as far as S resolves what the
+    nonlinearity makes (Cesa, Lang & Weiler 2022, section 4). `lattice` pairs our elements with escnn's.
+    """
+
+    name: str
+    gspace: Any
+    lattice: tuple[tuple[Element, Any], ...]
+    feature: Any
+    to_samples: Float64[Tensor, "samples dimension"]
+    from_samples: Float64[Tensor, "dimension samples"]
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in one feature at one point."""
+        return self.feature.size
+
+    def fields(self, fields: Sequence[FieldSpec]) -> Any:
+        """The representation of a stack of fields: det(g)^[parity = −1] g^{⊗order}, one below the other.
+
+        Rotated by a quarter turn, a pseudovector is a vector, det(g) g = R g R⁻¹: a change of basis."""
+        escnn = import_escnn()
+        group, vector = self.gspace.fibergroup, self.gspace.basespace_action
+        mirrors = STEERABLE_GROUPS[self.name][1]
+        quarter_turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+        parts = []
+        for field in fields:
+            if field.order == 0:
+                parts.append(group.irrep(1, 0) if mirrors and field.parity < 0 else group.trivial_representation)
+            elif field.parity > 0:
+                parts.append(vector)
+            else:
+                parts.append(escnn.group.change_basis(vector, quarter_turn, f"pseudo {vector.name}"))
+        return escnn.group.directsum(parts, name=" + ".join(part.name for part in parts))
+
+
+@lru_cache
+def steerable_group(name: str, frequency: int, samples: int) -> SteerableGroup:
+    """A group of `STEERABLE_GROUPS`; `frequency` the largest and `samples` the rotations in S for SO2 and O2.
+
+    ValueError for an unknown name, or where the samples do not resolve the frequencies or lack the lattice's turns.
+    """
+    if name not in STEERABLE_GROUPS:
+        raise ValueError(f"unknown group {name!r}; one of {', '.join(STEERABLE_GROUPS)}")
+    rotations, mirrors, lattice = STEERABLE_GROUPS[name]
+    if frequency < 1:
+        raise ValueError(f"frequency must be at least 1 (got {frequency})")
+    if samples % 4 or samples <= 2 * frequency:
+        raise ValueError(f"samples must be a multiple of 4 above 2 x frequency = {2 * frequency} (got {samples})")
+    escnn = import_escnn()
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # whatever escnn draws is not from the user's seed
+        make = escnn.gspaces.flipRot2dOnR2 if mirrors else escnn.gspaces.rot2dOnR2
+        gspace = make(rotations, maximum_frequency=max(2 * frequency, 2))
+        group = gspace.fibergroup
+        if rotations > 0:
+            elements, feature = group.elements, group.regular_representation
+            to_samples = np.eye(len(elements))
+        else:
+            elements = group.grid(type="regular", N=samples)
+            numbers = range(1, frequency + 1)
+            if mirrors:  # a mirror acts on each frequency in two ways that functions on the group tell apart
+                irreps = [group.irrep(0, 0), group.irrep(1, 0), *(group.irrep(1, k) for k in numbers for _ in range(2))]
+            else:
+                irreps = [group.irrep(0), *(group.irrep(k) for k in numbers)]
+            feature = escnn.group.directsum(irreps, name=f"functions up to frequency {frequency}")
+            start = _evaluation(irreps) / math.sqrt(feature.size)
+            to_samples = np.stack([feature(element) @ start for element in elements])
+        found = {tuple(np.round(4 * gspace.basespace_action(e)).ravel().astype(int)): e for e in elements}
+        pairs = tuple((g, found[tuple(4 * entry for row in g.matrix for entry in row)]) for g in lattice)
+        values = torch.from_numpy(to_samples)
+        return SteerableGroup(name, gspace, pairs, feature, values, torch.linalg.pinv(values))
+
+
+def _evaluation(irreps: Sequence[Any]) -> np.ndarray:
+    """e: √d times a unit vector for each irrep of size d, another one for each of its copies."""
+    parts, copies = [], dict.fromkeys((irrep.id for irrep in irreps), 0)
+    for irrep in irreps:
+        parts.append(math.sqrt(irrep.size) * np.eye(irrep.size)[copies[irrep.id]])
+        copies[irrep.id] += 1
+    return np.concatenate(parts)
+
+
+def kernel_basis(
+    group: SteerableGroup, into: Any, out_of: Any, size: int
+) -> Float64[Tensor, "basis out components {size} {size}"]:
+    """A basis of the kernels from representation `into` to `out_of`, on size × size cells, rows growing with y.
+
+    escnn's rings and band limit (its defaults, which keep angular aliasing small); each element scaled to
+    Σ κ² = 1, the mean over `out`. Averaged over the lattice's part of the group, κ(x) ← ⟨ρ_out(g) κ(g⁻¹x) ρ_in(g)⁻¹⟩,
+    since escnn computes in single precision and the lattice's symmetries shall be exact.
+    """
+    escnn = import_escnn()
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+        types = [escnn.nn.FieldType(group.gspace, [representation]) for representation in (into, out_of)]
+        # recompute: the tables that escnn would share between layers change their precision and device with any of them
+        layer = escnn.nn.R2Conv(*types, size, bias=False, initialize=False, recompute=True).double()
+        filters = []
+        for coefficients in torch.eye(len(layer.weights), dtype=torch.float64):
+            layer.weights.copy_(coefficients)
+            filters.append(layer.expand_parameters()[0])
+        basis = torch.stack(filters).flip(-2)  # escnn's rows grow downwards
+        moved = []
+        for ours, theirs in group.lattice:
+            left, right = (torch.from_numpy(np.array(rho(theirs))) for rho in (out_of, into))
+            moved.append(torch.einsum("oa,kabyx,ib->koiyx", left, move(basis, ours), right))
+        basis = torch.stack(moved).mean(0)
+        norms = basis.square().sum((2, 3, 4), keepdim=True).mean(1, keepdim=True).sqrt()
+        return basis / norms
