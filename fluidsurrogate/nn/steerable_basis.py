@@ -93,7 +93,8 @@ class SteerableGroup:
                 parts.append(vector)
             else:
                 parts.append(escnn.group.change_basis(vector, quarter_turn, f"pseudo {vector.name}"))
-        return escnn.group.directsum(parts, name=" + ".join(part.name for part in parts))
+        # The name matters: escnn keeps the kernels that it has solved for under the names of the representations.
+        return escnn.group.directsum(parts, name=f"fields {', '.join(part.name for part in parts)}")
 
 
 @lru_cache
