@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, final
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -32,22 +32,44 @@ STEERABLE_GROUPS: dict[str, tuple[int, bool, Group]] = {
     "SO2": (-1, False, C4),
     "O2": (-1, True, D4),
 }
-MISSING = (
-    "kind = 'steerable' needs escnn, which needs numpy < 2 and Python 3.11 or 3.12: "
-    "pip install 'fluidsurrogate[escnn]', then pip install --no-deps escnn==1.0.11 (without py3nj, which has no wheels)"
-)
+# escnn takes one function from lie_learn, for SO(3): a package with wheels for x86-64 Linux and numpy < 2 alone.
+WIGNER = "lie_learn.representations.SO3.wigner_d"
 
 
 def import_escnn() -> ModuleType:
-    """escnn; ValueError where it is not installed or does not work with what is."""
+    """escnn; ValueError where it is not installed.
+
+    What escnn needs in space only is not asked for: py3nj, which it can do without, and lie_learn, for whose only
+    function a placeholder stands while escnn is first imported.
+    """
+    if "escnn.nn" in sys.modules:
+        return sys.modules["escnn"]
+    placeholders = _placeholders()
+    sys.modules.update(placeholders)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*py3nj")  # for SO(3) only; nothing here is in space
+            warnings.filterwarnings("ignore", message=".*py3nj")
             for part in ("escnn.gspaces", "escnn.nn"):
                 importlib.import_module(part)
-    except ImportError:
-        raise ValueError(MISSING) from None
-    return importlib.import_module("escnn")
+    except (ImportError, OSError) as error:
+        how = "pip install joblib scipy, then pip install --no-deps escnn==1.0.11"
+        raise ValueError(f"kind = 'steerable' needs escnn ({error}): {how}") from None
+    finally:
+        for name in placeholders:
+            del sys.modules[name]
+    return sys.modules["escnn"]
+
+
+def _placeholders() -> dict[str, ModuleType]:
+    """lie_learn's module and its parents where it is not installed or does not work with this numpy."""
+    try:
+        importlib.import_module(WIGNER)
+    except (ImportError, ValueError):  # the latter where it was compiled for another numpy
+        parts = WIGNER.split(".")
+        made = {name: ModuleType(name) for name in (".".join(parts[: i + 1]) for i in range(len(parts)))}
+        made[WIGNER].wigner_D_matrix = None  # type: ignore[attr-defined]
+        return made
+    return {}
 
 
 @final
@@ -84,7 +106,7 @@ class SteerableGroup:
         escnn = import_escnn()
         group, vector = self.gspace.fibergroup, self.gspace.basespace_action
         mirrors = STEERABLE_GROUPS[self.name][1]
-        quarter_turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+        quarter_turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64, device="cpu").numpy()
         parts = []
         for field in fields:
             if field.order == 0:
@@ -117,30 +139,36 @@ def steerable_group(name: str, frequency: int, samples: int) -> SteerableGroup:
         group = gspace.fibergroup
         if rotations > 0:
             elements, feature = group.elements, group.regular_representation
-            to_samples = np.eye(len(elements))
+            to_samples = torch.eye(len(elements), dtype=torch.float64)
         else:
             elements = group.grid(type="regular", N=samples)
             numbers = range(1, frequency + 1)
-            if mirrors:  # a mirror acts on each frequency in two ways that functions on the group tell apart
+            if mirrors:  # functions on the group hold each frequency twice, once for each sense of turning
                 irreps = [group.irrep(0, 0), group.irrep(1, 0), *(group.irrep(1, k) for k in numbers for _ in range(2))]
             else:
                 irreps = [group.irrep(0), *(group.irrep(k) for k in numbers)]
             feature = escnn.group.directsum(irreps, name=f"functions up to frequency {frequency}")
             start = _evaluation(irreps) / math.sqrt(feature.size)
-            to_samples = np.stack([feature(element) @ start for element in elements])
-        found = {tuple(np.round(4 * gspace.basespace_action(e)).ravel().astype(int)): e for e in elements}
+            to_samples = torch.stack([_matrix(feature, element) @ start for element in elements])
+        found = {
+            tuple(_matrix(gspace.basespace_action, e).mul(4).round().int().flatten().tolist()): e for e in elements
+        }
         pairs = tuple((g, found[tuple(4 * entry for row in g.matrix for entry in row)]) for g in lattice)
-        values = torch.from_numpy(to_samples)
-        return SteerableGroup(name, gspace, pairs, feature, values, torch.linalg.pinv(values))
+        return SteerableGroup(name, gspace, pairs, feature, to_samples, torch.linalg.pinv(to_samples))
 
 
-def _evaluation(irreps: Sequence[Any]) -> np.ndarray:
+def _matrix(representation: Any, element: Any) -> Float64[Tensor, "size size"]:
+    """ρ(g) as a tensor."""
+    return torch.tensor(representation(element).tolist(), dtype=torch.float64, device="cpu")
+
+
+def _evaluation(irreps: Sequence[Any]) -> Float64[Tensor, " dimension"]:
     """e: √d times a unit vector for each irrep of size d, another one for each of its copies."""
     parts, copies = [], dict.fromkeys((irrep.id for irrep in irreps), 0)
     for irrep in irreps:
-        parts.append(math.sqrt(irrep.size) * np.eye(irrep.size)[copies[irrep.id]])
+        parts.append(math.sqrt(irrep.size) * torch.eye(irrep.size, dtype=torch.float64)[copies[irrep.id]])
         copies[irrep.id] += 1
-    return np.concatenate(parts)
+    return torch.cat(parts)
 
 
 def kernel_basis(
@@ -164,7 +192,7 @@ def kernel_basis(
         basis = torch.stack(filters).flip(-2)  # escnn's rows grow downwards
         moved = []
         for ours, theirs in group.lattice:
-            left, right = (torch.from_numpy(np.array(rho(theirs))) for rho in (out_of, into))
+            left, right = _matrix(out_of, theirs), _matrix(into, theirs)
             moved.append(torch.einsum("oa,kabyx,ib->koiyx", left, move(basis, ours), right))
         basis = torch.stack(moved).mean(0)
         norms = basis.square().sum((2, 3, 4), keepdim=True).mean(1, keepdim=True).sqrt()
