@@ -25,7 +25,7 @@ from solvers import C4, D4, Element, FieldSpec, Group
 from solvers.symmetry import move
 
 # By name: rotations in the group (-1: all), whether it has mirrors, and what of it the lattice keeps exactly.
-STEERABLE_GROUPS: dict[str, tuple[int, bool, Group]] = {
+_GROUPS: dict[str, tuple[int, bool, Group]] = {
     "C8": (8, False, C4),
     "C16": (16, False, C4),
     "D8": (8, True, D4),
@@ -72,6 +72,17 @@ def _placeholders() -> dict[str, ModuleType]:
     return {}
 
 
+def lattice_group(name: str) -> Group:
+    """The largest point group of the square in a steerable group; ValueError where there is no such group."""
+    return _group_named(name)[2]
+
+
+def _group_named(name: str) -> tuple[int, bool, Group]:
+    if name not in _GROUPS:
+        raise ValueError(f"unknown group {name!r}; one of {', '.join(_GROUPS)}")
+    return _GROUPS[name]
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class SteerableGroup:
@@ -87,8 +98,9 @@ class SteerableGroup:
     nonlinearity makes (Cesa, Lang & Weiler 2022, section 4). `lattice` pairs our elements with escnn's.
     """
 
-    name: str
     gspace: Any
+    is_continuous: bool
+    has_mirrors: bool
     lattice: tuple[tuple[Element, Any], ...]
     feature: Any
     to_samples: Float64[Tensor, "samples dimension"]
@@ -105,12 +117,13 @@ class SteerableGroup:
         Rotated by a quarter turn, a pseudovector is a vector, det(g) g = R g R⁻¹: a change of basis."""
         escnn = import_escnn()
         group, vector = self.gspace.fibergroup, self.gspace.basespace_action
-        mirrors = STEERABLE_GROUPS[self.name][1]
         quarter_turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64, device="cpu").numpy()
         parts = []
         for field in fields:
             if field.order == 0:
-                parts.append(group.irrep(1, 0) if mirrors and field.parity < 0 else group.trivial_representation)
+                parts.append(
+                    group.irrep(1, 0) if self.has_mirrors and field.parity < 0 else group.trivial_representation
+                )
             elif field.parity > 0:
                 parts.append(vector)
             else:
@@ -121,13 +134,11 @@ class SteerableGroup:
 
 @lru_cache
 def steerable_group(name: str, frequency: int, samples: int) -> SteerableGroup:
-    """A group of `STEERABLE_GROUPS`; `frequency` the largest and `samples` the rotations in S for SO2 and O2.
+    """C8, C16, D8, SO2 or O2; `frequency` the largest and `samples` the rotations in S for SO2 and O2.
 
     ValueError for an unknown name, or where the samples do not resolve the frequencies or lack the lattice's turns.
     """
-    if name not in STEERABLE_GROUPS:
-        raise ValueError(f"unknown group {name!r}; one of {', '.join(STEERABLE_GROUPS)}")
-    rotations, mirrors, lattice = STEERABLE_GROUPS[name]
+    rotations, mirrors, lattice = _group_named(name)
     if frequency < 1:
         raise ValueError(f"frequency must be at least 1 (got {frequency})")
     if samples % 4 or samples <= 2 * frequency:
@@ -154,7 +165,7 @@ def steerable_group(name: str, frequency: int, samples: int) -> SteerableGroup:
             tuple(_matrix(gspace.basespace_action, e).mul(4).round().int().flatten().tolist()): e for e in elements
         }
         pairs = tuple((g, found[tuple(4 * entry for row in g.matrix for entry in row)]) for g in lattice)
-        return SteerableGroup(name, gspace, pairs, feature, to_samples, torch.linalg.pinv(to_samples))
+        return SteerableGroup(gspace, rotations < 0, mirrors, pairs, feature, to_samples, torch.linalg.pinv(to_samples))
 
 
 def _matrix(representation: Any, element: Any) -> Float64[Tensor, "size size"]:
@@ -197,3 +208,27 @@ def kernel_basis(
         basis = torch.stack(moved).mean(0)
         norms = basis.square().sum((2, 3, 4), keepdim=True).mean(1, keepdim=True).sqrt()
         return basis / norms
+
+
+def field_kernels(
+    group: SteerableGroup, into: Sequence[FieldSpec] | None, out_of: Sequence[FieldSpec] | None, size: int
+) -> Tensor:
+    """`kernel_basis` between stacks of fields, or features where None; computed once a process."""
+    typed = (None if fields is None else tuple((f.order, f.parity) for f in fields) for fields in (into, out_of))
+    return _field_kernels(group, *typed, size)
+
+
+@lru_cache
+def _field_kernels(group: SteerableGroup, into: tuple | None, out_of: tuple | None, size: int) -> Tensor:
+    first, second = (
+        group.feature if typed is None else group.fields([FieldSpec("", *one) for one in typed])
+        for typed in (into, out_of)
+    )
+    return kernel_basis(group, first, second, size)
+
+
+def invariant_components(group: SteerableGroup, fields: Sequence[FieldSpec]) -> Float64[Tensor, "components n"]:
+    """Unit vectors of the components that the group leaves alone: scalars, and without mirrors pseudoscalars."""
+    alone = [f.order == 0 and (f.parity > 0 or not group.has_mirrors) for f in fields for _ in range(f.components)]
+    with torch.device("cpu"):
+        return torch.eye(len(alone), dtype=torch.float64)[:, torch.tensor(alone)]
