@@ -126,7 +126,7 @@ class SteerableCNN(Network):
         size: int = 5,
         dilations: tuple[int, ...] = (1, 1, 2, 1),
         frequency: int = 2,
-        samples: int = 8,
+        samples: int = 16,
     ) -> None:
         super().__init__()
         steered = steerable_group(group, frequency, samples)
