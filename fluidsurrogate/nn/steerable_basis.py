@@ -67,9 +67,13 @@ def _placeholders() -> dict[str, ModuleType]:
     except (ImportError, ValueError):  # the latter where it was compiled for another numpy
         parts = WIGNER.split(".")
         made = {name: ModuleType(name) for name in (".".join(parts[: i + 1]) for i in range(len(parts)))}
-        made[WIGNER].wigner_D_matrix = None  # type: ignore[attr-defined]
+        made[WIGNER].wigner_D_matrix = _wigner_matrix  # type: ignore[attr-defined]
         return made
     return {}
+
+
+def _wigner_matrix(*args: Any, **options: Any) -> None:
+    raise ImportError("rotations in space need lie_learn: install it, and import escnn before fluidsurrogate uses it")
 
 
 def lattice_group(name: str) -> Group:
@@ -161,16 +165,19 @@ def steerable_group(name: str, frequency: int, samples: int) -> SteerableGroup:
             feature = escnn.group.directsum(irreps, name=f"functions up to frequency {frequency}")
             start = _evaluation(irreps) / math.sqrt(feature.size)
             to_samples = torch.stack([_matrix(feature, element) @ start for element in elements])
-        found = {
-            tuple(_matrix(gspace.basespace_action, e).mul(4).round().int().flatten().tolist()): e for e in elements
-        }
-        pairs = tuple((g, found[tuple(4 * entry for row in g.matrix for entry in row)]) for g in lattice)
+        pairs = tuple((ours, _same(ours, gspace.basespace_action, elements)) for ours in lattice)
         return SteerableGroup(gspace, rotations < 0, mirrors, pairs, feature, to_samples, torch.linalg.pinv(to_samples))
 
 
 def _matrix(representation: Any, element: Any) -> Float64[Tensor, "size size"]:
     """ρ(g) as a tensor."""
     return torch.tensor(representation(element).tolist(), dtype=torch.float64, device="cpu")
+
+
+def _same(ours: Element, action: Any, elements: Sequence[Any]) -> Any:
+    """The element of escnn's that moves the plane as ours does."""
+    matrix = torch.tensor(ours.matrix, dtype=torch.float64)
+    return min(elements, key=lambda element: float((_matrix(action, element) - matrix).norm()))
 
 
 def _evaluation(irreps: Sequence[Any]) -> Float64[Tensor, " dimension"]:

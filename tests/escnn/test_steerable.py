@@ -63,6 +63,14 @@ def test_the_lattices_symmetries_are_exact(name, fields):
         assert error < 1e-12 if g in network.group.elements else error > 1e-2
 
 
+@pytest.mark.parametrize(("frequency", "samples"), [(1, 4), (3, 12), (2, 64)])
+@pytest.mark.parametrize("name", ["SO2", "O2"])
+def test_other_frequencies_and_samples(name, frequency, samples):
+    network = build(name, dilations=(1,), frequency=frequency, samples=samples)
+    for g, error in errors(network, (VORTICITY,), (VORTICITY,), noise((VORTICITY,), N)).items():
+        assert error < 1e-12 if g in network.group.elements else error > 1e-2
+
+
 @pytest.mark.parametrize("wrong", [((TRACER,), (VORTICITY,)), ((VORTICITY,), (TRACER,)), ((TRACER,), (TRACER,))])
 @pytest.mark.parametrize("name", ["D8", "O2"])
 def test_the_wrong_parity_breaks_every_mirror_and_no_rotation(name, wrong):
