@@ -237,4 +237,4 @@ def test_the_group_must_be_the_grids(toml):
 
 def test_the_section_is_made_from_the_signature():
     section = TypeAdapter(AnyModelSection).validate_python({"kind": "steerable", "group": "SO2"})
-    assert section.options()["frequency"] == 2
+    assert section.keywords()["frequency"] == 2
