@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import torch
 from pydantic import Field, create_model, model_validator
 
-from fluidsurrogate.nn import ARCHITECTURES, Network, cast
+from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
@@ -115,9 +115,9 @@ class ModelSection(Section):
         return cast(ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.keywords()), dtype)
 
     def groups(self) -> dict[str, Group]:
-        """The groups that the model claims, by key."""
-        named = {"group": getattr(self, "group", None), "augment": self.augment}
-        return {key: group_named(name) for key, name in named.items() if name is not None}
+        """The point groups that the model claims, by key."""
+        named = {"group": (getattr(self, "group", None), CLAIMS[self.kind]), "augment": (self.augment, group_named)}
+        return {key: find(name) for key, (name, find) in named.items() if name is not None}
 
 
 def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:

@@ -5,12 +5,12 @@ import pkgutil
 
 from fluidsurrogate.nn.foreign import Foreign, allowing_code, code_is_allowed, refuse_code
 from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, LiftingConv2d
-from fluidsurrogate.nn.network import ARCHITECTURES, Network, architecture, cast, state_tensors
+from fluidsurrogate.nn.network import ARCHITECTURES, CLAIMS, Network, architecture, cast, state_tensors
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
-    "ARCHITECTURES", "Foreign", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network", "allowing_code",
+    "ARCHITECTURES", "CLAIMS", "Foreign", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network", "allowing_code",
     "architecture", "cast", "code_is_allowed", "refuse_code", "state_tensors",
 ]  # fmt: skip

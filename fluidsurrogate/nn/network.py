@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fluidsurrogate.nn.layers import Expanding, Kernels
-from solvers import Group
+from solvers import Group, group_named
 
 Field = Float[Tensor, "batch component y x"]
 FieldOut = Float[Tensor, "batch component_out y x"]
 ARCHITECTURES: dict[str, Callable[..., Network]] = {}
+CLAIMS: dict[str, Callable[[str], Group]] = {}  # by kind: from what its option `group` says to what it claims
 
 
 class Network(nn.Module, ABC):
@@ -47,15 +48,16 @@ class Network(nn.Module, ABC):
         return copy.deepcopy(self, layers).eval().requires_grad_(False)
 
 
-def architecture(kind: str):
+def architecture(kind: str, claims: Callable[[str], Group] = group_named):
     """Register a function or class under the name that an experiment gives in `models.NAME.kind`.
 
     It is called as f(fields_in, fields_out, **options); its keyword-only arguments, with their annotations and
-    defaults, are the keys that the experiment may set.
+    defaults, are the keys that the experiment may set. `claims` turns the value of its option `group`, if it has one,
+    into the point group that such a network keeps exactly; ValueError with all the names where it knows no such value.
     """
 
     def register(build):
-        ARCHITECTURES[kind] = build
+        ARCHITECTURES[kind], CLAIMS[kind] = build, claims
         return build
 
     return register
