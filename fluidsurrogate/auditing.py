@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fluidsurrogate.audit_parts import drift, elements, galilean, translations_of, turns
 from fluidsurrogate.audit_states import Sample, sample, solver_of, states_of
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.foreign import ModuleStepper
+from fluidsurrogate.module_stepper import ModuleStepper
 from fluidsurrogate.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, group_named, point_group
 

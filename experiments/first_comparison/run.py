@@ -96,7 +96,9 @@ def calibrate() -> None:
         experiment = experiment_of(name, 8, 0, 1000)
         data = fs.generate(experiment)
         train, valid = (Trajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-        experiment, networks = experiment.with_modules(module_of(name, 0))
+        modules, networks = module_of(name, 0), {}
+        if modules:
+            experiment, networks = experiment.with_modules(modules)
         trainers[name] = Trainer(experiment, name, train, valid, {}, networks.get(name))
     seconds: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
     for _, name, unroll in product(range(12), MODELS, (1, 3)):

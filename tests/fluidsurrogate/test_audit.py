@@ -16,7 +16,7 @@ import fluidsurrogate.surrogate
 from fluidsurrogate import Persistence, UsageError
 from fluidsurrogate.audit_report import table
 from fluidsurrogate.cli import main
-from fluidsurrogate.foreign import ModuleStepper
+from fluidsurrogate.module_stepper import ModuleStepper
 from solvers import D1, D4, FORCING, TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, NavierStokes2D, StateSpec
 
 N, INTERVAL = 16, 0.1
