@@ -1,6 +1,7 @@
 """What equivariance costs: a group CNN against plain CNNs and escnn, interleaved in one process on the same cores.
 
-    pip install -e ".[escnn]" && python experiments/layer_speed/run.py [--device cpu] [--quick]   # writes results.md
+    pip install -e ".[escnn]" && pip install --no-deps escnn==1.0.11
+    python experiments/layer_speed/run.py [--device cpu] [--quick]      # writes results.md
 
 Training: milliseconds of a step of AdamW on the mean square error, float32. Inference: of one application with the
 kernels expanded once. The network is the default `gcnn`: 5 × 5 lifting, five residual 3 × 3 convolutions with dilations
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.nn.steerable_basis import import_escnn
 from solvers import GROUPS, VORTICITY
 
 WIDTH, DILATIONS = 32, (1, 2, 4, 2, 1)
@@ -55,9 +57,8 @@ class PlainCNN(nn.Module):
 
 def escnn_network(name: str) -> nn.Module:
     """The same network of escnn's layers."""
-    from escnn import gspaces
-    from escnn import nn as enn
-
+    escnn = import_escnn()
+    gspaces, enn = escnn.gspaces, escnn.nn
     space = gspaces.flipRot2dOnR2(4) if name == "D4" else gspaces.rot2dOnR2(4 if name == "C4" else 1)
     group = space.fibergroup
     pseudoscalar = space.irrep(1, 0) if name == "D4" else space.trivial_repr
@@ -173,8 +174,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def has_escnn() -> bool:
     """True where it can be imported."""
     try:
-        import escnn  # noqa: F401
-    except ImportError:
+        import_escnn()
+    except ValueError:
         return False
     return True
 

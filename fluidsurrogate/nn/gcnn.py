@@ -7,18 +7,19 @@ from typing import final
 
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
 from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for
+from fluidsurrogate.nn.readout import WayOut
 from solvers import FieldSpec, group_named
 
 
 @architecture("gcnn")
 @final
 class GCNN(Network):
-    """Group CNN: lifting → residual, dilated group convolutions → 1 × 1 group convolution → pooling over α.
+    """Group CNN: lifting → residual, dilated group convolutions → readout over α.
 
-    h₀ = GELU(lift(x)),  h_{i+1} = h_i + GELU(conv_i(h_i)),  y = pool(head(h)); with dilations 1, 2, 4, 2, 1 and 3 × 3
+    h₀ = GELU(lift(x)),  h_{i+1} = h_i + GELU(conv_i(h_i)),  y = Σ_g ρ(g) w h(g); with dilations 1, 2, 4, 2, 1 and 3 × 3
     kernels after a 5 × 5 lifting the receptive field is 25 cells. `norm` normalises what each convolution takes in;
     `modulate` gives the uniform scalars in (a viscosity, a drag) to a modulation after each convolution, instead of
     convolving them.
@@ -49,8 +50,7 @@ class GCNN(Network):
         self.blocks = nn.ModuleList(GroupConv2d(point, channels, wide, size, d) for d in dilations)
         self.norms = nn.ModuleList(FeatureNorm(channels) if norm else nn.Identity() for _ in dilations)
         self.modulations = nn.ModuleList(self.conditions.modulation(wide) or nn.Identity() for _ in dilations)
-        self.pool = GroupPool2d(point, fields_out, pool)
-        self.head = GroupConv2d(point, channels, self.pool.channels, 1)
+        self.out = WayOut(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)
@@ -59,7 +59,7 @@ class GCNN(Network):
             update = block(norm(h), kernels)
             update = update if numbers is None else modulation(update, numbers)
             h = h + activate(update, self.activation)
-        return self.pool(self.head(h, kernels))
+        return self.out(h, kernels)
 
 
 register_plain("cnn", GCNN, "Plain CNN: `gcnn` over the trivial group.")

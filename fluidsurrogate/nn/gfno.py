@@ -7,9 +7,10 @@ from typing import final
 
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
 from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for
+from fluidsurrogate.nn.readout import WayOut
 from fluidsurrogate.nn.spectral import SpectralGroupConv2d
 from solvers import FieldSpec, group_named
 
@@ -17,7 +18,7 @@ from solvers import FieldSpec, group_named
 @architecture("gfno")
 @final
 class GFNO(Network):
-    """Group FNO: lifting → residual Fourier layers → 1 × 1 group convolution → pooling over α (Helwig et al. 2023,
+    """Group FNO: lifting → residual Fourier layers → readout over α (Helwig et al. 2023,
     arXiv:2306.05697).
 
     h_{i+1} = h_i + GELU(spectral_i(h_i) + conv_i(h_i)): the spectral convolution sees the whole box in its lowest
@@ -53,8 +54,7 @@ class GFNO(Network):
         self.local = nn.ModuleList(GroupConv2d(point, channels, wide, size) for _ in range(layers))
         self.norms = nn.ModuleList(FeatureNorm(channels) if norm else nn.Identity() for _ in range(layers))
         self.modulations = nn.ModuleList(self.conditions.modulation(wide) or nn.Identity() for _ in range(layers))
-        self.pool = GroupPool2d(point, fields_out, pool)
-        self.head = GroupConv2d(point, channels, self.pool.channels, 1)
+        self.out = WayOut(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)
@@ -65,4 +65,4 @@ class GFNO(Network):
             update = spectral(z, kernels) + local(z, kernels)
             update = update if numbers is None else modulation(update, numbers)
             h = h + activate(update, self.activation)
-        return self.pool(self.head(h, kernels))
+        return self.out(h, kernels)

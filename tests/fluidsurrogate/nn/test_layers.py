@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
-from fluidsurrogate.nn.layers import restrict
+from fluidsurrogate.nn.layers import CircularPad, restrict
 from fluidsurrogate.nn.pointwise import FeatureNorm, Modulation, double, halve
+from fluidsurrogate.nn.readout import ReadoutConv2d, WayOut
 from fluidsurrogate.nn.spectral import SpectralGroupConv2d
 from solvers import C2, C4, D1, D2, D4, GROUPS, TRACER, VELOCITY, VORTICITY
 from solvers.symmetry import IDENTITY, MIRROR_DIAGONAL, ROTATION_90
@@ -114,14 +115,14 @@ def test_group_convolution_is_equivariant(group, size, dilation, dtype, toleranc
 
 
 @both_precisions
-@pytest.mark.parametrize("reduce", ["mean", "max", "gated"])
+@pytest.mark.parametrize("reduce", ["mean", "max"])
 @every_type
 @every_group
 def test_pooling_is_equivariant(group, fields, reduce, dtype, tolerance):
     if reduce == "max" and any(field.order for field in fields):
         fields = (PSEUDO, TRACER)
     layer = GroupPool2d(group, fields, reduce)
-    f = noise(2, layer.channels, len(group), *grid_of(group))
+    f = noise(2, components(fields), len(group), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
         assert distance(apply(layer, acted_on_feature(group, f, a), dtype), acted(fields, after, a)) < tolerance
@@ -223,9 +224,9 @@ def test_bad_arguments_are_refused(group):
             LiftingConv2d(group, (TRACER,), 2, size)
         with pytest.raises(ValueError, match="must be odd"):
             GroupConv2d(group, 2, 2, size)
-    with pytest.raises(ValueError, match="'mean', 'gated' or 'max'"):
+    with pytest.raises(ValueError, match="'mean' or 'max'"):
         GroupPool2d(group, (TRACER,), "sum")
-    with pytest.raises(ValueError, match="vector"):
+    with pytest.raises(ValueError, match="a vector leaves by"):
         GroupPool2d(group, (TRACER, VELOCITY), "max")
 
 
@@ -241,12 +242,56 @@ def test_a_restricted_feature_is_a_feature_of_the_subgroup(group):
             np.testing.assert_array_equal(moved_first, acted_on_feature(subgroup, restricted, a))
 
 
-def test_gated_pooling_is_the_projection_times_twice_the_sigmoid_of_the_mean_gate():
-    fields = (PSEUDO, VELOCITY)
-    f = noise(1, 5, len(D4), 4, 4)
-    mean = apply(GroupPool2d(D4, fields), f[:, :3])
-    gates = 2 / (1 + np.exp(-f[:, 3:].mean(2)))
-    np.testing.assert_allclose(apply(GroupPool2d(D4, fields, "gated"), f), mean * gates[:, [0, 1, 1]], atol=1e-12)
+@both_precisions
+@every_type
+@every_group
+def test_readout_is_equivariant(group, fields, dtype, tolerance):
+    for pool in ("mean", "gated"):
+        layer = WayOut(group, 3, fields, pool)
+        torch.nn.init.normal_(layer.head.bias)
+        f = noise(2, 3, len(group), *grid_of(group))
+        after = apply(layer, f, dtype)
+        for a in group:
+            assert distance(apply(layer, acted_on_feature(group, f, a), dtype), acted(fields, after, a)) < tolerance
+
+
+@every_type
+@every_group
+def test_readout_is_a_1x1_group_convolution_and_the_projection(group, fields):
+    """Σ_g ρ(g) w_c F_c(g) is what a convolution whose kernel is w_c at every h gives, projected, times |G|."""
+    readout, convolution = ReadoutConv2d(group, 2, fields), GroupConv2d(group, 2, components(fields), 1)
+    torch.nn.init.normal_(readout.bias)
+    # [F ⋆ ψ](g) = Σ_h ψ(g⁻¹h) F(h): at g⁻¹h = 1 alone, it is w F(g).
+    with torch.no_grad():
+        convolution.weight.zero_()
+        convolution.weight[:, :, 0, 0, 0] = readout.weight * len(group)
+        convolution.bias.copy_(readout.bias)
+    f = noise(1, 2, len(group), *grid_of(group))
+    by_two = apply(GroupPool2d(group, fields), apply(convolution, f))
+    np.testing.assert_allclose(apply(readout, f), by_two, atol=1e-12)
+
+
+def test_a_gate_multiplies_each_field_by_twice_the_sigmoid_of_a_scalar():
+    fields, f = (PSEUDO, VELOCITY), noise(1, 3, len(D4), 4, 4)
+    layer = WayOut(D4, 3, fields, "gated")
+    weight = layer.head.weight.detach()
+    plain = ReadoutConv2d(D4, 3, (*fields, TRACER, TRACER))
+    with torch.no_grad():
+        plain.weight.copy_(weight)
+    read = apply(plain, f)
+    gates = 2 / (1 + np.exp(-read[:, 3:]))
+    np.testing.assert_allclose(apply(layer, f), read[:, :3] * gates[:, [0, 1, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize("pad", [1, 3, 8])
+def test_periodic_padding_and_its_gradient(pad):
+    x = torch.randn(2, 3, 8, 10, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.pad(x, (pad,) * 4, mode="circular")
+    assert torch.equal(CircularPad.apply(x, pad), expected)
+    weight = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad((y * weight).sum(), x)[0] for y in (CircularPad.apply(x, pad), expected))
+    torch.testing.assert_close(ours, theirs)
+    assert torch.autograd.gradgradcheck(lambda x: CircularPad.apply(x, pad).sin(), x[:1, :1].detach().requires_grad_())
 
 
 @pytest.mark.parametrize("group", [C2, D2, D4], ids=lambda group: group.name)

@@ -124,7 +124,7 @@ def test_every_weight_has_a_finite_gradient_and_a_use(name, fields):
     (network(noise(fields[0], N)) * noise(fields[1], N, seed=1)).sum().backward()
     for key, weight in network.named_parameters():
         assert weight.grad.isfinite().all(), key
-        assert key == "head.bias" or weight.grad.abs().max() > 1e-6, key
+        assert key == "out.head.bias" or weight.grad.abs().max() > 1e-6, key
     # The last bias is used where a constant may be added: where the mean of ρ(g) over the group is not zero.
     alive = []
     for field in fields[1]:
@@ -132,7 +132,7 @@ def test_every_weight_has_a_finite_gradient_and_a_use(name, fields):
         matrices = [np.array(g.matrix) if field.order else np.eye(1) for g in network.group]
         mean = sum(sign * matrix for sign, matrix in zip(signs, matrices, strict=True))
         alive += (np.abs(mean).sum(0) > 1e-9).tolist()
-    assert (network.head.bias.grad.abs() > 1e-6).tolist() == alive
+    assert (network.out.head.bias.grad.abs() > 1e-6).tolist() == alive
 
 
 @pytest.mark.parametrize(
