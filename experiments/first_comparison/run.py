@@ -32,7 +32,7 @@ from fluidsurrogate.training import Trainer, Trajectories
 from solvers import VORTICITY
 
 HERE = Path(__file__).parent
-TIME, SEEDS, SIZES = 60.0, range(5), (4, 8, 16)
+TIME, SEEDS, SIZES = 45.0, range(5), (4, 8, 16)
 ONLY_EIGHT = ("unet", "unet-augmented")  # what the architecture does without the group
 MODELS = {
     "cnn": {"kind": "cnn"},
