@@ -9,8 +9,9 @@ from torch import nn
 
 from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
-from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for
+from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for
 from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.residual import Residual
 from solvers import FieldSpec, group_named
 
 
@@ -47,18 +48,17 @@ class GCNN(Network):
         self.group, self.activation = point, activation
         self.conditions = Conditions(fields_in, modulate)
         self.lift = LiftingConv2d(point, self.conditions.fields, wide, lifting_size)
-        self.blocks = nn.ModuleList(GroupConv2d(point, channels, wide, size, d) for d in dilations)
-        self.norms = nn.ModuleList(FeatureNorm(channels) if norm else nn.Identity() for _ in dilations)
-        self.modulations = nn.ModuleList(self.conditions.modulation(wide) or nn.Identity() for _ in dilations)
+        self.blocks = nn.ModuleList(
+            Residual(GroupConv2d(point, channels, wide, size, d), channels, activation, norm, self.conditions)
+            for d in dilations
+        )
         self.out = WayOut(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)
         h = activate(self.lift(x, kernels), self.activation)
-        for block, norm, modulation in zip(self.blocks, self.norms, self.modulations, strict=True):
-            update = block(norm(h), kernels)
-            update = update if numbers is None else modulation(update, numbers)
-            h = h + activate(update, self.activation)
+        for block in self.blocks:
+            h = block(h, numbers, kernels)
         return self.out(h, kernels)
 
 

@@ -7,12 +7,13 @@ from typing import final
 
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.layers import Feature, FeatureOut, GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
-from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for
+from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for
 from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.residual import Residual
 from fluidsurrogate.nn.spectral import SpectralGroupConv2d
-from solvers import FieldSpec, group_named
+from solvers import FieldSpec, Group, group_named
 
 
 @architecture("gfno")
@@ -50,19 +51,28 @@ class GFNO(Network):
         self.group, self.activation = point, activation
         self.conditions = Conditions(fields_in, modulate)
         self.lift = LiftingConv2d(point, self.conditions.fields, wide, lifting_size)
-        self.spectral = nn.ModuleList(SpectralGroupConv2d(point, channels, wide, modes) for _ in range(layers))
-        self.local = nn.ModuleList(GroupConv2d(point, channels, wide, size) for _ in range(layers))
-        self.norms = nn.ModuleList(FeatureNorm(channels) if norm else nn.Identity() for _ in range(layers))
-        self.modulations = nn.ModuleList(self.conditions.modulation(wide) or nn.Identity() for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Residual(FourierLayer(point, channels, wide, modes, size), channels, activation, norm, self.conditions)
+            for _ in range(layers)
+        )
         self.out = WayOut(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)
         h = activate(self.lift(x, kernels), self.activation)
-        layers = zip(self.spectral, self.local, self.norms, self.modulations, strict=True)
-        for spectral, local, norm, modulation in layers:
-            z = norm(h)
-            update = spectral(z, kernels) + local(z, kernels)
-            update = update if numbers is None else modulation(update, numbers)
-            h = h + activate(update, self.activation)
+        for block in self.blocks:
+            h = block(h, numbers, kernels)
         return self.out(h, kernels)
+
+
+@final
+class FourierLayer(nn.Module):
+    """spectral(h) + local(h)."""
+
+    def __init__(self, group: Group, channels_in: int, channels: int, modes: int, size: int) -> None:
+        super().__init__()
+        self.spectral = SpectralGroupConv2d(group, channels_in, channels, modes)
+        self.local = GroupConv2d(group, channels_in, channels, size)
+
+    def forward(self, h: Feature, kernels: Kernels | None) -> FeatureOut:
+        return self.spectral(h, kernels) + self.local(h, kernels)

@@ -9,10 +9,11 @@ from typing import final
 import torch
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
+from fluidsurrogate.nn.layers import Feature, FeatureOut, GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
-from fluidsurrogate.nn.pointwise import Conditions, FeatureNorm, activate, channels_before, channels_for, double, halve
+from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for, double, halve
 from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.residual import Numbers, Residual
 from solvers import FieldSpec, Group, group_named
 
 
@@ -71,7 +72,7 @@ class GUNet(Network):
 
 @final
 class Block(nn.Module):
-    """h = GELU(mix(x)), then h + GELU(conv(h)); `norm` and `modulate` as in `gcnn`."""
+    """a(mix(x)), which changes the channels, then a residual convolution."""
 
     def __init__(
         self,
@@ -86,15 +87,10 @@ class Block(nn.Module):
         super().__init__()
         self.activation, wide = activation, channels_before(channels, activation)
         self.mix = GroupConv2d(group, channels_in, wide, size)
-        self.conv = GroupConv2d(group, channels, wide, size)
-        self.norm = FeatureNorm(channels) if norm else nn.Identity()
-        self.modulation = conditions.modulation(wide)
+        self.residual = Residual(GroupConv2d(group, channels, wide, size), channels, activation, norm, conditions)
 
-    def forward(self, x, numbers, kernels: Kernels | None):
-        h = activate(self.mix(x, kernels), self.activation)
-        update = self.conv(self.norm(h), kernels)
-        update = update if self.modulation is None else self.modulation(update, numbers)
-        return h + activate(update, self.activation)
+    def forward(self, x: Feature, numbers: Numbers, kernels: Kernels | None) -> FeatureOut:
+        return self.residual(activate(self.mix(x, kernels), self.activation), numbers, kernels)
 
 
 register_plain("unet", GUNet, "Plain U-Net: `gunet` over the trivial group.")

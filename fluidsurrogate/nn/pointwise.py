@@ -63,9 +63,9 @@ class Conditions(nn.Module):
         self.rest = [i for _, i in components if i not in self.numbers]
         self.fields = [f for f in fields if not (modulate and is_condition(f))]
 
-    def modulation(self, channels: int) -> Modulation | None:
-        """What modulates a feature of so many channels; None where there are no conditions."""
-        return Modulation(len(self.numbers), channels) if self.numbers else None
+    def modulation(self, channels: int, activation: str) -> Modulation | None:
+        """What modulates a feature that `activation` turns into so many channels; None without conditions."""
+        return Modulation(len(self.numbers), channels_before(channels, activation)) if self.numbers else None
 
     def forward(
         self, x: Float[Tensor, "batch component y x"]
