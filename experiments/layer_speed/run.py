@@ -33,7 +33,7 @@ from fluidsurrogate.nn.steerable_basis import import_escnn
 from solvers import GROUPS, VORTICITY
 
 WIDTH, DILATIONS = 32, (1, 2, 4, 2, 1)
-CASES = {32: 16, 64: 8, 128: 4}  # cells a side: batch
+CASES = ((32, 2), (32, 16), (64, 8), (128, 4))  # cells a side, batch
 NAMES = ("C1", "C4", "D4")
 
 
@@ -224,10 +224,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peer, device = has_escnn(), arguments.device
-    cases = {32: 2} if arguments.quick else CASES
+    cases = CASES[:1] if arguments.quick else CASES
     rows = [
         measure(n, batch, name, device, peer, 2 if arguments.quick else arguments.rounds)
-        for n, batch in cases.items() for name in NAMES
+        for n, batch in cases for name in NAMES
     ]  # fmt: skip
     head = ["group", "n", "batch", "parameters", "built [s]", "training, ours [ms]", "plain, equal activations",
             "plain, equal parameters", "escnn", "ours / plain", "escnn / ours", "inference, ours [ms]",
