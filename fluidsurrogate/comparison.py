@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.metrics import METRICS, correlation_time, fields
+from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, fields
 
 log = logging.getLogger("fluidsurrogate")
 
 
-def compare(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_threshold: float = 0.8) -> xr.Dataset:
+def compare(
+    forecasts: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+    correlation_threshold: float = 0.8,
+    metrics: Sequence[str] | None = None,
+) -> xr.Dataset:
     """Score forecasts of the same trajectories and times against the truth.
 
     Each metric of `fluidsurrogate.metrics` gives a variable by (source, time[, wavenumber]), the mean over
-    trajectories, and `NAME_spread`, the standard deviation over trajectories. By source: `nrmse_first_step`,
-    `nrmse_mean` over the times after the start; by source and trajectory: `correlation_time` and
-    `correlation_time_censored`, true where the correlation never fell below the threshold, so that the time is a lower
-    bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and correlation 0 from there,
-    with a warning.
+    trajectories, and `NAME_spread`, the standard deviation over trajectories; `metrics` names those wanted beside what
+    is always scored (default: all). By source: `nrmse_first_step`, `nrmse_mean` over the times after the start and
+    `nrmse_geometric_mean` over the same (Koehler et al. 2024, APEBench, arXiv:2411.00180); by source and trajectory:
+    `correlation_time` and `correlation_time_censored`, true where the correlation never fell below the threshold, so
+    that the time is a lower bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and
+    correlation 0 from there, with a warning.
 
     Raises UsageError where a forecast has not the truth's trajectories, times or grid.
     """
@@ -33,16 +39,19 @@ def compare(forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, correlation_
     truth = _with_dims(truth, "the truth")
     if not {"vorticity", "velocity"} & set(fields(truth)):
         raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
-    scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold)
+    if unknown := sorted(set(metrics or ()) - set(METRICS)):
+        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join(METRICS)}")
+    wanted = [key for key in METRICS if metrics is None or key in (*ALWAYS, *metrics)]
+    scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold, wanted)
               for name, forecast in forecasts.items()]  # fmt: skip
     scores = xr.concat(scored, xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"}))
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
     return scores
 
 
-def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float) -> xr.Dataset:
+def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float, wanted: Sequence[str]) -> xr.Dataset:
     variables: dict[str, xr.DataArray] = {}
-    by_trajectory = {key: function(forecast, truth) for key, function in METRICS.items()}
+    by_trajectory = {key: METRICS[key](forecast, truth) for key in wanted}
     for key, values in by_trajectory.items():
         with np.errstate(invalid="ignore"):
             variables[key] = values.mean("trajectory", skipna=False, keep_attrs=True)
@@ -53,6 +62,9 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float)
     error = variables["nrmse"].isel(time=slice(1, None))
     variables["nrmse_first_step"] = error.isel(time=0, drop=True)
     variables["nrmse_mean"] = error.mean("time", skipna=False, keep_attrs=True)
+    with np.errstate(divide="ignore"):  # a forecast without error: the logarithm of 0
+        logarithm = xr.ufuncs.log(error).mean("time", skipna=False)
+    variables["nrmse_geometric_mean"] = xr.ufuncs.exp(logarithm).assign_attrs(error.attrs)
     times, censored = correlation_time(by_trajectory["correlation"], threshold)
     variables["correlation_time"], variables["correlation_time_censored"] = times, censored
     variables["correlation_time_median"] = times.median("trajectory", keep_attrs=True)

@@ -19,6 +19,7 @@ from torch import nn
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
+from fluidsurrogate.metrics import METRICS
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.reproducible import derive_seed
@@ -97,9 +98,16 @@ class TrainSection(Section):
 
 
 class CompareSection(Section):
-    """How forecasts are scored and drawn."""
+    """How forecasts are scored: `metrics` beside those that always are (absent: all there are)."""
 
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    metrics: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        if unknown := sorted(set(self.metrics or ()) - set(METRICS)):
+            raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(METRICS)}")
+        return self
 
 
 @final

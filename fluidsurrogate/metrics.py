@@ -1,7 +1,8 @@
 """Scores of forecasts: functions of xarray Datasets, by trajectory and time.
 
 A metric is a function under `@metric`: of a forecast and the truth if it compares, of a forecast alone if it describes.
-It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time.
+It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time. Those in `ALWAYS` are
+scored in every comparison, since tables and figures are made of them; an experiment names the others it wants.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.diagnostics import compute
+from fluidsurrogate.diagnostics import compute, vorticity
 
 Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
 SPACE = ("y", "x")
+ALWAYS = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
+BANDS = ("low", "middle", "high")
 
 
 def metric(function: Metric) -> Metric:
@@ -91,6 +94,109 @@ def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         over = [dim for dim in forecast[name].dims if dim not in ("trajectory", "time")]
         all_finite = all_finite & _is_finite(forecast[name]).all(over)
     return _named(all_finite.astype(np.float64), "finite", "1")
+
+
+@metric
+def vrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """√(⟨(f − t)²⟩ / (⟨(t − ⟨t⟩)²⟩ + 1e-7)), ⟨·⟩ the mean over the box, for each trajectory and time; the mean over the
+    fields (Ohana et al. 2024, The Well, arXiv:2412.00568). Forecasting the mean scores 1. Infinite where not finite."""
+    values = []
+    for name in fields(truth):
+        f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
+        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+        error, variance = ((f - t) ** 2).mean(over, skipna=False), ((t - t.mean(SPACE)) ** 2).mean(over)
+        values.append((error / (variance + 1e-7)) ** 0.5)
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(_is_finite(mean), math.inf), "root mean square error over the standard deviation", "1")
+
+
+def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.DataArray:
+    """√(Σ Z(f − t) / Σ Z(t)) over the shells of a band, Z the enstrophy spectrum: the relative error of those scales.
+
+    The bands are thirds of the logarithm of the wavenumber, from the longest wave to the largest wavenumber whose
+    shell holds a millionth of the truth's enstrophy (after Ohana et al. 2024, arXiv:2412.00568).
+    """
+    difference = truth.assign(vorticity=vorticity(forecast) - vorticity(truth))
+    missed, held = (compute(data, "enstrophy_spectrum") for data in (difference, truth))
+    mean = held.mean([dim for dim in held.dims if dim != "wavenumber"])
+    k = held["wavenumber"]
+    largest = float(k.where(mean > 1e-6 * mean.sum()).max())
+    edges = np.geomspace(float(k[0]), max(largest, float(k[0]) * (1 + 1e-9)), len(BANDS) + 1)
+    number = BANDS.index(band)
+    above = k >= edges[number] * (1 - 1e-9) if number == 0 else k > edges[number]
+    inside = above & (k <= edges[number + 1] * (1 + 1e-9))
+    numerator, denominator = (z.where(inside, 0.0).sum("wavenumber", skipna=False) for z in (missed, held))
+    error = (numerator / denominator.where((denominator > 0) | (numerator != 0), 1.0)) ** 0.5
+    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {band} wavenumbers", "1")
+
+
+@metric
+def spectral_error_low(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """The relative error of the largest scales: see `_spectral_error`."""
+    return _spectral_error(forecast, truth, "low")
+
+
+@metric
+def spectral_error_middle(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """The relative error of the middle scales: see `_spectral_error`."""
+    return _spectral_error(forecast, truth, "middle")
+
+
+@metric
+def spectral_error_high(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """The relative error of the smallest scales: see `_spectral_error`."""
+    return _spectral_error(forecast, truth, "high")
+
+
+@metric
+def energy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Σ_k |E_f(k) − E_t(k)| / Σ_k E_t(k): how wrong the distribution of energy over scales is, phases aside."""
+    return _spectrum_error(forecast, truth, "energy_spectrum", "kinetic energy spectrum")
+
+
+@metric
+def enstrophy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Σ_k |Z_f(k) − Z_t(k)| / Σ_k Z_t(k)."""
+    return _spectrum_error(forecast, truth, "enstrophy_spectrum", "enstrophy spectrum")
+
+
+def _spectrum_error(forecast: xr.Dataset, truth: xr.Dataset, name: str, about: str) -> xr.DataArray:
+    f, t = compute(forecast, name), compute(truth, name)
+    error = abs(f - t).sum("wavenumber", skipna=False) / t.sum("wavenumber").clip(min=1e-300)
+    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {about}", "1")
+
+
+@metric
+def mean_drift(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """|⟨f⟩(t) − ⟨f⟩(0)| / rms f(0), the largest over the fields and components: what a conserved mean should not do."""
+    drifts = []
+    for name in fields(truth):
+        f = forecast[name].astype(np.float64)
+        over = [dim for dim in f.dims if dim not in ("trajectory", "time")]
+        mean, size = f.mean(SPACE, skipna=False), (f.isel(time=0) ** 2).mean(over) ** 0.5
+        drift = abs(mean - mean.isel(time=0, drop=True)) / size.drop_vars("time").clip(min=1e-300)
+        drifts.append(drift.max([dim for dim in over if dim not in SPACE], skipna=False))
+    largest = xr.concat(drifts, "field").max("field", skipna=False)
+    return _named(largest.where(_is_finite(largest), math.inf), "drift of the mean over the box", "1")
+
+
+@metric
+def anomaly_correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+    """Correlation over the box of what forecast and truth differ from the climatology by, the truth's mean over all its
+    trajectories and times; the mean over the fields (Rasp et al. 2024, WeatherBench 2, doi:10.1029/2023MS004019, which
+    centres neither). 0 where not finite."""
+    values = []
+    for name in fields(truth):
+        t = truth[name].astype(np.float64)
+        climatology = t.mean([dim for dim in ("trajectory", "time") if dim in t.dims])
+        f, t = forecast[name].astype(np.float64) - climatology, t - climatology
+        f = f.where(_is_finite(f), 0.0)
+        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+        f = f / abs(f).max(over).clip(min=1e-300)
+        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
+        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "anomaly correlation", "1")
 
 
 def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:

@@ -135,7 +135,8 @@ class Pipeline:
             return
         log.info(f"compare: {self.scores_path}")
         with open_data(self.forecasts_path) as forecasts:
-            scores = score_all(forecasts.load(), self.experiment.compare.correlation_threshold)
+            options = self.experiment.compare
+            scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics)
             write_text(self.out / "scores.csv", to_csv(scores))
             with replacing(self.out / "comparison.png") as beside:
                 draw_comparison(forecasts, beside)
@@ -215,11 +216,11 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     return forecasts
 
 
-def score_all(forecasts: xr.Dataset, threshold: float) -> xr.Dataset:
+def score_all(forecasts: xr.Dataset, threshold: float, metrics: Sequence[str] | None = None) -> xr.Dataset:
     """The scores of every source against the solver, with what was measured of each while rolling out."""
     truth = forecasts.sel(source="solver", drop=True)
     by_source = {str(name): forecasts.sel(source=name, drop=True) for name in forecasts["source"].values}
-    scores = compare(by_source, truth, threshold)
+    scores = compare(by_source, truth, threshold, metrics)
     scores["equivariance_error_by_element"] = forecasts["equivariance_error"]
     scores["equivariance_error"] = forecasts["equivariance_error"].max("element", keep_attrs=True)
     for name in ("parameters", "seconds_per_step"):

@@ -55,6 +55,8 @@ def test_frozen(experiment):
             "models.small-cnn.augment=D5",
             "models.small-cnn: unknown group 'D5'; one of C1, C2, C4, D1, D1y, D1d, D1a, D2, D2d, D4",
         ),
+        ("compare.metrics=['rmse']", "compare: unknown metric 'rmse'; one of nrmse, correlation"),
+        ("data.state='pressure'", "data.state: input should be 'vorticity' or 'velocity'"),
         ("models.small-d4.width=12", "models.small-d4: width must be a multiple of the 8 elements of D4 (got 12)"),
         ("grid.n=[16, 32]", "models.small-d4: group 'D4' is no symmetry of this rectangle"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1"),

@@ -161,3 +161,77 @@ def test_csv_has_a_row_a_source_and_time():
     assert "correlation_time_median," in lines[0]
     assert "energy_spectrum_1," in lines[0]
     assert len(lines) == 1 + 2 * 3
+
+
+def wave(k, amplitude=1.0, n=32, trajectories=1, times=1):
+    x = (np.arange(n) + 0.5) * 2 * np.pi / n
+    return amplitude * np.broadcast_to(np.cos(k * x), (trajectories, times, n, n))
+
+
+def test_vrmse_of_a_forecast_of_the_mean_is_one():
+    truth = dataset(noise(2, 3, 16, 16) + 5.0)
+    mean = truth.mean(("y", "x")).broadcast_like(truth)
+    np.testing.assert_allclose(METRICS["vrmse"](mean, truth), 1.0, rtol=1e-6)
+    spread = truth["vorticity"].std(("y", "x")).values
+    np.testing.assert_allclose(METRICS["vrmse"](truth + 0.3, truth), 0.3 / spread, rtol=1e-6)
+
+
+def test_spectral_errors_say_which_scales_are_wrong():
+    """Waves 1, 3 and 9 lie in the three thirds of the logarithm from 1 to 9."""
+    truth = dataset(wave(1) + wave(3) + wave(9))
+    forecast = dataset(wave(1, 1.1) + wave(3, 1.2) + wave(9, 1.3))
+    for band, error in (("low", 0.1), ("middle", 0.2), ("high", 0.3)):
+        np.testing.assert_allclose(METRICS[f"spectral_error_{band}"](forecast, truth), error)
+        np.testing.assert_allclose(METRICS[f"spectral_error_{band}"](truth, truth), 0.0, atol=1e-12)
+
+
+def test_spectrum_errors_ignore_phases():
+    truth, shifted = dataset(wave(2)), dataset(np.roll(wave(2), 3, axis=-1))
+    np.testing.assert_allclose(METRICS["energy_spectrum_error"](shifted, truth), 0.0, atol=1e-12)
+    assert METRICS["nrmse"](shifted, truth).item() > 0.5
+    # Twice the amplitude, four times the energy; at another wave all of it is wrong, here and there.
+    np.testing.assert_allclose(METRICS["energy_spectrum_error"](dataset(wave(2, 2.0)), truth), 3.0)
+    np.testing.assert_allclose(METRICS["enstrophy_spectrum_error"](dataset(wave(4)), truth), 2.0)
+
+
+def test_drift_of_the_mean():
+    truth = dataset(wave(2, times=3))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][:, 2] += 0.01
+    np.testing.assert_allclose(METRICS["mean_drift"](forecast, truth), [[0, 0, 0.01 * np.sqrt(2)]], atol=1e-12)
+
+
+def test_anomaly_correlation_takes_out_the_climatology():
+    """A field common to all times raises the correlation of anything; not that of anomalies."""
+    anomalies = noise(2, 4, 16, 16)
+    anomalies -= anomalies.mean((0, 1))
+    common = 10 * noise(16, 16, seed=5)
+    truth, unskilled = dataset(anomalies + common), dataset(noise(2, 4, 16, 16, seed=2) + common)
+    assert float(METRICS["correlation"](unskilled, truth).min()) > 0.95
+    assert float(abs(METRICS["anomaly_correlation"](unskilled, truth)).max()) < 0.3
+    a, b = anomalies[0, 0].ravel(), (unskilled["vorticity"].values[0, 0] - common).ravel()
+    expected = (a @ b) / np.sqrt((a @ a) * (b @ b))
+    np.testing.assert_allclose(METRICS["anomaly_correlation"](unskilled, truth)[0, 0], expected, atol=1e-12)
+
+
+def test_metrics_are_chosen_by_name_and_what_tables_need_is_always_there():
+    truth = dataset(noise(2, 3, 16, 16))
+    scores = fs.compare({"f": 1.1 * truth}, truth, metrics=["vrmse"])
+    assert "vrmse" in scores
+    assert "energy_spectrum_error" not in scores
+    assert "nrmse" in scores
+    np.testing.assert_allclose(scores["nrmse_geometric_mean"], 0.1)
+    with pytest.raises(UsageError, match="unknown metric 'vrms'; one of nrmse"):
+        fs.compare({"f": truth}, truth, metrics=["vrms"])
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_is_defined_for_what_is_not_finite(name):
+    truth = dataset(noise(2, 3, 16, 16))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][0, 2, 3, 3] = np.nan
+    values = METRICS[name](forecast, truth)
+    assert set(values.dims[:2]) == {"trajectory", "time"}
+    assert {"long_name", "units"} <= set(values.attrs)
+    if name not in ("energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum"):
+        assert not values.isnull().any()
