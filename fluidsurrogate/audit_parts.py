@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from fluidsurrogate.audit_states import Sample
@@ -20,7 +21,8 @@ from fluidsurrogate.equivariance import (
     wrong_parity,
 )
 from fluidsurrogate.forecasting import rollout
-from solvers import Group, Stepper, point_group
+from fluidsurrogate.module_stepper import ModuleStepper
+from solvers import MEAN_VELOCITY, Group, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
 TURNED = 4  # states that are turned by any angle, which costs n⁴
@@ -54,10 +56,10 @@ def translations_of(
 ) -> xr.Dataset:
     """`translation_error` and `translation_claimed` by shift; claimed are those by multiples of `stride` cells."""
     walls = any(field.wall for field in stepper.spec.fields)
-    kept = [s for s in dict.fromkeys(shifts) if not (walls and s[0])]  # plates do not move along y
+    kept = [(y, x) for y, x in dict.fromkeys(map(tuple, shifts)) if not (walls and y)]  # plates do not move along y
     names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
     errors = [translation_error(stepper, chosen.states, s, chosen.inputs) for s in kept]
-    whole = [stride is not None and all(cells % stride == 0 for cells in s) for s in kept]
+    whole = np.array([stride is not None and all(cells % stride == 0 for cells in s) for s in kept], dtype=bool)
     return xr.Dataset(
         {
             "translation_error": ("shift", errors, _about(ERROR)),
@@ -101,6 +103,8 @@ def galilean(stepper: Stepper, chosen: Sample) -> xr.Dataset:
     attrs: dict[str, str] = {}
     for axis, name in enumerate("xy"):
         reason = not_galilean(stepper.spec, axis, chosen.inputs)
+        if not reason and MEAN_VELOCITY.name not in (chosen.inputs or {}) and not isinstance(stepper, ModuleStepper):
+            reason = "the mean of the velocity is zero by definition"  # see `solvers.VelocityForm`
         errors.append(math.nan if reason else galilean_error(stepper, chosen.states, axis, chosen.inputs))
         attrs |= {f"galilean_{name}_reason": reason} if reason else {}
     return xr.Dataset(
@@ -123,6 +127,8 @@ def drift(stepper: Stepper, chosen: Sample, steps: int) -> xr.Dataset:
     change, most, growth, attrs = [math.nan] * (steps + 1), math.nan, math.nan, {}
     if amount is None:
         attrs["energy_reason"] = "the state holds neither vorticity nor velocity"
+    elif not bool((amount[:, 0] > 0).all()):
+        attrs["energy_reason"] = "a start is at rest"
     else:
         ratio = amount[:, 1:] / amount[:, :-1] - 1
         change = (amount / amount[:, :1] - 1).mean(0).tolist()

@@ -82,7 +82,9 @@ def _energy(audit: xr.Dataset) -> Row:
 def _claims(audit: xr.Dataset) -> str:
     shifts = bool(audit["translation_claimed"].any())
     claims = [audit.attrs["group"]] if bool(audit["claimed"].any()) else []
-    return " and ".join(claims + ["shifts by whole cells"] * shifts) or "nothing"
+    stride = audit.attrs["stride"]
+    cells = "whole cells" if stride == 1 else f"multiples of {stride} cells"
+    return " and ".join(claims + [f"shifts by {cells}"] * shifts) or "nothing"
 
 
 def _verdict(audit: xr.Dataset) -> str:

@@ -90,7 +90,8 @@ def experiment_of(model: Surrogate) -> Experiment:
     except (KeyError, TypeError, ValueError):
         raise UsageError("the model does not say which experiment it comes from; give --data a dataset") from None
     try:
-        return Experiment.from_tree({**tree, "device": "cpu"}, "the model's experiment")
+        # Without its models: what these need, escnn say, is no matter of the states.
+        return Experiment.from_tree({**tree, "models": {}, "device": "cpu"}, "the model's experiment")
     except UsageError as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"{first}; it was made by another version: give --data a dataset") from None
@@ -109,7 +110,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
     log.info(f"audit: {count} trajectories of {MADE_STEPS} intervals from the classical solver")
     tree = experiment.tree()
     tree["data"] |= {"test": count, "steps": MADE_STEPS, "block": count}
-    few = Experiment.from_tree({**tree, "models": {}, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
+    few = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     return compute(few, few.build_solver(), Block("test", 0, count, 0))[0]
 
 
@@ -122,5 +123,5 @@ def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:
         return None
     if experiment.spec != spec:
         return None
-    solver = experiment.build_solver()
-    return None if solver.stirring is not None else Resampled(solver, spec.grid)
+    stirred = experiment.build_solver().stirring is not None
+    return None if stirred else Resampled(experiment.build_stepper(), spec.grid)

@@ -153,15 +153,12 @@ def audit_model(arguments: argparse.Namespace) -> int:
     """Audit a trained model: table, files; the exit code."""
     from fluidsurrogate.audit_report import table
     from fluidsurrogate.auditing import audit
-    from fluidsurrogate.config import has_device
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.plots import draw_audit
     from fluidsurrogate.store import replacing
     from fluidsurrogate.surrogate import load
 
-    if not has_device(arguments.device):
-        raise UsageError(f"device {arguments.device!r} is not to be had here; try cpu, cuda or mps")
     model = load(arguments.folder, arguments.device)
     states = None if arguments.data is None else open_data(arguments.data)
     result = audit(model, states=states, steps=arguments.steps)

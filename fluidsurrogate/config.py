@@ -22,10 +22,10 @@ from fluidsurrogate.explain import explain
 from fluidsurrogate.metrics import METRICS
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.foreign import KIND, one_line
-from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
-from solvers import Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
+from solvers import FORCING, Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -193,8 +193,10 @@ class Experiment(Section):
                 shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
                 allowed = ", ".join(subgroup.name for subgroup in largest.subgroups)
                 raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take one of {allowed}")
-            if not spec.inputs and not flow.group.contains(group):
-                raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({flow.group.name})")
+            # Vectors are always inputs; a forcing is, where there is one.
+            kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.symmetry
+            if not kept.contains(group):
+                raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({kept.name})")
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -279,14 +281,6 @@ class Experiment(Section):
     def spec(self) -> StateSpec:
         """What a stored state is."""
         return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
-
-
-def has_device(name: str) -> bool:
-    """True where torch can put a tensor on that device here."""
-    try:
-        return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
-    except (RuntimeError, AssertionError):
-        return False
 
 
 @contextmanager

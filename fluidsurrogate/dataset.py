@@ -233,6 +233,8 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
     variable = dataset[field.name]
     if "trajectory" not in variable.dims:
         variable = variable.expand_dims({"trajectory": dataset.sizes.get("trajectory", 1)})
+    if field.order and "component" in variable.coords:
+        variable = variable.sel(component=COMPONENTS)
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
     array = variable.transpose(*leading, *_own_dims(field)).values
@@ -245,6 +247,10 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
 
 def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
     """UsageError that says which of grid, fields, inputs or interval differ from `spec`."""
+    if not isinstance(dataset, xr.Dataset):
+        raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
+    if "component" in dataset.coords and sorted(map(str, np.atleast_1d(dataset["component"].values))) != ["x", "y"]:
+        raise UsageError(f"the coordinate component must be x, y (got {list(dataset['component'].values)})")
     for field in spec.fields + spec.inputs:
         if field.name not in dataset:
             raise UsageError(

@@ -23,6 +23,7 @@ def mean_drift(spec: StateSpec, states: Rolled) -> Float[Tensor, "batch time com
     means, parts = states.double().mean((-2, -1)), []
     for part in states[:, 0].double().split([field.components for field in spec.fields], dim=1):
         rms = part.square().sum(1).mean((-2, -1)).sqrt()
+        rms = rms.where(rms > 0, torch.nan)
         parts.append(rms[:, None].expand(-1, part.shape[1]))
     return (means - means[:, :1]) / torch.cat(parts, dim=1)[:, None]
 

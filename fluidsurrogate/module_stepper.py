@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.nn.foreign import one_line
 from solvers import StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
@@ -50,9 +51,8 @@ class ModuleStepper(Stepper[ModuleCarry]):
         given = carry.state if carry.inputs is None else torch.cat([carry.state, carry.inputs], dim=1)
         try:
             after = self.module(given)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"the module does not take {tuple(given.shape)}: {reason}") from error
+        except Exception as error:  # somebody else's code raises whatever it does
+            raise UsageError(f"the module does not take {tuple(given.shape)}: {one_line(error)}") from error
         if not isinstance(after, Tensor) or after.shape != carry.state.shape:
             got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
             raise UsageError(f"the module must give the next state, {tuple(carry.state.shape)}; got {got}")

@@ -30,3 +30,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def has_device(name: str) -> bool:
+    """True where torch can put a tensor on that device here."""
+    try:
+        return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
+    except (RuntimeError, AssertionError):
+        return False

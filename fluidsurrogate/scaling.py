@@ -33,7 +33,9 @@ class Scaling:
         values = {field.name: part for field, part in zip(spec.fields, parts, strict=True)} | dict(inputs)
         fields = spec.fields + spec.inputs
         shift = [float(values[f.name].double().mean()) if f.order == 0 and f.parity > 0 else 0.0 for f in fields]
-        scale = [_rms(values[f.name] - s) for f, s in zip(fields, shift, strict=True)]
+        # What hardly differs from its mean, a number that is the same everywhere, has no scale of its own.
+        spread = [_rms(values[f.name] - s) for f, s in zip(fields, shift, strict=True)]
+        scale = [r if r > 1e-5 * abs(s) else abs(s) for r, s in zip(spread, shift, strict=True)]
         change = [_rms(part[:, 1:] - part[:, :-1]) for part in parts]
         return cls(tuple(shift), tuple(scale), tuple(change), _band(spec.grid, states))
 

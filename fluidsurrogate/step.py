@@ -56,15 +56,16 @@ class Projection(nn.Module):
 
     rows: Tensor
     columns: Tensor
+    directions: Tensor
 
     def __init__(self, grid: Grid, fields: Sequence[FieldSpec], band: tuple[int, int]) -> None:
         super().__init__()
-        self.grid = grid
         band_y, band_x = (_low_pass(n, most) for n, most in zip(grid.n, band, strict=True))
         walls = [sign * f.wall for f in fields for sign in (1, -1)[: f.components]]  # across the plates the other sign
         rows = [(band_y + wall * band_y.flip(0)) / (1 + abs(wall)) for wall in walls]
         self.register_buffer("rows", torch.stack(rows))
         self.register_buffer("columns", band_x)
+        self.register_buffer("directions", _directions(grid))
         starts = [sum(f.components for f in fields[:i]) for i in range(len(fields))]
         self.solenoidal = [start for start, f in zip(starts, fields, strict=True) if f.solenoidal]
 
@@ -72,7 +73,7 @@ class Projection(nn.Module):
         change = self.rows @ change @ self.columns
         change = change - change.mean((-2, -1), keepdim=True)
         for start in self.solenoidal:
-            free = divergence_free(change[:, start : start + 2], self.grid)
+            free = divergence_free(change[:, start : start + 2], self.directions)
             change = torch.cat([change[:, :start], free, change[:, start + 2 :]], dim=1)
         return change
 
@@ -80,24 +81,31 @@ class Projection(nn.Module):
 @final
 class FoldedStep(nn.Module):
     """A surrogate's step with the kernels expanded for good: (state, *inputs in the order of the spec) → next state, in
-    physical units. Plain convolutions and matrix products only, so that `torch.export` and ONNX take it."""
+    physical units: what `torch.export` and ONNX take."""
 
     def __init__(self, step: Step, network: nn.Module) -> None:
         super().__init__()
         self.step, self.network = step, network
 
     def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
-        return self.step(self.network, state, self.step.given(inputs))
+        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs))
 
 
-def divergence_free(velocity: Float[Tensor, "batch 2 y x"], grid: Grid) -> Float[Tensor, "batch 2 y x"]:
-    """û − k (k·û)/k²: the solenoidal part of a vector field (Helmholtz), spectrally exact."""
-    ky, kx = (k.to(velocity) for k in grid.odd_wavenumbers())
-    k = torch.stack(torch.broadcast_tensors(kx, ky))
-    square = k.square().sum(0)
+def divergence_free(
+    velocity: Float[Tensor, "batch 2 y x"], directions: Float[Tensor, "2 ky kx"]
+) -> Float[Tensor, "batch 2 y x"]:
+    """û − e (e·û), e = k/|k|: the solenoidal part of a vector field (Helmholtz), spectrally exact."""
     spectrum = torch.fft.rfft2(velocity)
-    along = (k * spectrum).sum(1, keepdim=True) / square.where(square > 0, 1.0)
-    return torch.fft.irfft2(spectrum - k * along, s=grid.n)
+    along = (directions * spectrum).sum(1, keepdim=True)
+    return torch.fft.irfft2(spectrum - directions * along, s=velocity.shape[-2:])
+
+
+def _directions(grid: Grid) -> Float[Tensor, "2 ky kx"]:
+    """k/|k| as (x, y), float64; zero for the mean and where both are Nyquist."""
+    ky, kx = grid.odd_wavenumbers()
+    k = torch.stack(torch.broadcast_tensors(kx, ky))
+    length = k.square().sum(0).sqrt()
+    return k / length.where(length > 0, 1.0)
 
 
 def ordered(spec: StateSpec, inputs: Mapping[str, Tensor] | None) -> list[Tensor]:

@@ -22,6 +22,7 @@ from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_stat
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
+from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -82,8 +83,8 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     @property
     def parameters(self) -> int:
-        """Number of trained weights."""
-        return sum(p.numel() for p in self.network.parameters())
+        """Number of trained weights, a complex one counted as two."""
+        return sum(p.numel() * (1 + p.is_complex()) for p in self.network.parameters())
 
     def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
         """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
@@ -147,6 +148,8 @@ def load(
     neither was given.
     """
     folder = Path(path)
+    if not has_device(device):
+        raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     config = read_json(folder / CONFIG)
     if config is None:
         raise UsageError(f"{folder} is no model: it has no {CONFIG}")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.diagnostics import stream_function
+from solvers.diagnostics import stream_function, velocity, vorticity
 from solvers.fields import VORTICITY, FieldSpec
 from solvers.grid import Grid
 
@@ -76,8 +76,9 @@ def rotate(
 def localised(fields: Sequence[FieldSpec], state: Fields, grid: Grid) -> Fields:
     """The state without its waves shorter than eight cells, times exp(−r²/2σ²), σ a tenth of the shorter side.
 
-    Of a vorticity it is the stream function that the window multiplies, ω = −∇²(w ψ), so that the velocity too ends
-    with the window; the far field of a vortex would feel the shape of the box. Uniform fields stay as they are.
+    Of a vorticity, and of a solenoidal velocity through its vorticity, it is the stream function that the window
+    multiplies, ω = −∇²(w ψ), so that the velocity ends with the window and stays free of divergence; the far field of
+    a vortex would feel the shape of the box. Uniform fields stay as they are.
     """
     if state.shape[-2:] == (1, 1):
         return state
@@ -89,9 +90,11 @@ def localised(fields: Sequence[FieldSpec], state: Fields, grid: Grid) -> Fields:
     parts = []
     for field, part in zip(fields, state.double().split([f.components for f in fields], dim=1), strict=True):
         smooth = torch.fft.irfft2(torch.fft.rfft2(part) * keep.to(part.device), s=grid.n)
-        if field.name == VORTICITY.name:
-            psi = torch.fft.rfft2(window.to(part) * stream_function(smooth, grid))
-            parts.append(torch.fft.irfft2(square.to(part) * psi, s=grid.n))
+        if field.name == VORTICITY.name or field.solenoidal:
+            swirl = vorticity(smooth, grid) if field.solenoidal else smooth
+            psi = torch.fft.rfft2(window.to(part) * stream_function(swirl, grid))
+            swirl = torch.fft.irfft2(square.to(part) * psi, s=grid.n)
+            parts.append(velocity(swirl, grid) if field.solenoidal else swirl)
         else:
             parts.append(window.to(part) * smooth)
     return torch.cat(parts, dim=1).to(state)

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn.layers import Kernels
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
-from solvers import C1, FieldSpec, Group
+from solvers import C1, FieldSpec, Group, group_named
 
 KIND = "module"
 _allowed: ContextVar[bool] = ContextVar("code is allowed", default=False)
@@ -62,7 +62,8 @@ def refuse_code(path: str | None) -> str:
 class Foreign(Network):
     """A module that maps (batch, components in, y, x) to (batch, components out, y, x), normalised, as a network.
 
-    It claims the group that its attribute `group`, a `solvers.Group`, says, C1 without one; and no translations.
+    It claims the group that its attribute `group`, a `solvers.Group` or the name of one, says, C1 without one; and no
+    translations.
     UsageError where it has nothing to train, or a state that no safetensors file could hold.
     """
 
@@ -79,6 +80,7 @@ class Foreign(Network):
         if extra:
             raise UsageError(f"{name} keeps {extra[0]} beside its tensors: models are saved as tensors only")
         claimed = getattr(module, "group", None)
+        claimed = group_named(claimed) if isinstance(claimed, str) else claimed
         self.group = claimed if isinstance(claimed, Group) else C1
         self.module, self.components_out = module, sum(field.components for field in fields_out)
 

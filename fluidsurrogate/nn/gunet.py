@@ -45,10 +45,11 @@ class GUNet(Network):
     ) -> None:
         super().__init__()
         point = group_named(group)
-        if levels < 1:
-            raise ValueError(f"levels must be at least 1 (got {levels})")
+        if not 1 <= levels <= 10:
+            raise ValueError(f"levels must be 1 to 10 (got {levels})")
         channels = [channels_for(width, len(point), point.name) * 2**level for level in range(levels + 1)]
-        self.group, self.activation, self.stride = point, activation, 2**levels
+        self.group, self.activation, self.multiple = point, activation, 2**levels
+        self.stride = self.multiple
         self.conditions = conditions = Conditions(fields_in, modulate)
         self.lift = LiftingConv2d(point, conditions.fields, channels_before(channels[0], activation), lifting_size)
         options = (size, activation, norm, conditions)
@@ -58,6 +59,9 @@ class GUNet(Network):
         self.out = WayOut(point, channels[0], fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
+        if any(n % self.multiple for n in x.shape[-2:]):
+            ny, nx = x.shape[-2:]
+            raise ValueError(f"levels need sides that are multiples of {self.multiple} cells (got {ny} x {nx})")
         x, numbers = self.conditions(x)
         h = self.first(activate(self.lift(x, kernels), self.activation), numbers, kernels)
         skips = [h]

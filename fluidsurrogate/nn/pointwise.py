@@ -109,6 +109,6 @@ def double(x: Feature) -> Float[Tensor, "batch channel alpha y2 x2"]:
 def channels_for(width: int, order: int, name: str) -> int:
     """width / |G|; ValueError where that is no whole number."""
     channels, rest = divmod(width, order)
-    if rest or not channels:
+    if rest or channels < 1:
         raise ValueError(f"width must be a multiple of the {order} elements of {name} (got {width})")
     return channels

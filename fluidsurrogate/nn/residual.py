@@ -1,4 +1,4 @@
-"""The block that every architecture here is built of."""
+"""The block that the group architectures are built of."""
 
 from __future__ import annotations
 

@@ -76,13 +76,16 @@ class PlainSpectralConv2d(nn.Module):
 
 def spectral_conv2d(x: Float[Tensor, "batch channel y x"], kernel: Kernel) -> Float[Tensor, "batch channel_out y x"]:
     """Multiply each retained mode of x by its matrix."""
-    weight = torch.complex(*kernel)
-    modes, n = weight.shape[1] - 1, x.shape[-2:]
+    real, imaginary = kernel
+    modes, n = real.shape[1] - 1, x.shape[-2:]
     if 2 * modes + 1 > min(n):
         raise ValueError(f"modes = {modes} needs a grid of more than {2 * modes} cells a side (got {tuple(n)})")
     spectrum = torch.fft.rfft2(x)[..., : modes + 1]
     retained = torch.cat([spectrum[..., -modes:, :], spectrum[..., : modes + 1, :]], dim=-2)
-    mixed = (retained.permute(2, 3, 0, 1) @ weight).permute(2, 3, 0, 1)
-    out = mixed.new_zeros(*mixed.shape[:2], n[0], modes + 1)
-    out[..., : modes + 1, :], out[..., n[0] - modes :, :] = mixed[..., modes:, :], mixed[..., :modes, :]
-    return torch.fft.irfft2(out, s=n)
+    a, b = (part.permute(2, 3, 0, 1) for part in (retained.real, retained.imag))
+    # In real numbers, and without writing into zeros: ONNX has neither complex products nor assignments.
+    mixed = torch.stack([a @ real - b @ imaginary, a @ imaginary + b @ real], dim=-1).permute(2, 3, 0, 1, 4)
+    none = mixed.new_zeros(*mixed.shape[:2], n[0] - 2 * modes - 1, modes + 1, 2)
+    rows = torch.cat([mixed[:, :, modes:], none, mixed[:, :, :modes]], dim=2)
+    out = torch.cat([rows, rows.new_zeros(*rows.shape[:3], n[1] // 2 - modes, 2)], dim=3)
+    return torch.fft.irfft2(torch.view_as_complex(out), s=n)

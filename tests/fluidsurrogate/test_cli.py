@@ -243,7 +243,7 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
 def test_models(capsys):
     assert main(["models"]) == 0
     said = capsys.readouterr().out
-    assert "\ngcnn: Lifting → residual group convolutions" in said
+    assert "\ngcnn: Group CNN: lifting → residual" in said
     assert '    group = "D4", width = 32, lifting_size = 5, size = 3, dilations = [1, 2, 4, 2, 1],' in said
     assert "\n    modes = 12, width = 32, layers = 4\n" in said
     assert "\n    path, options\n" in said

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
+from fluidsurrogate import Surrogate
+from fluidsurrogate.config import AnyModelSection
 from fluidsurrogate.nn.layers import Expanding
+from fluidsurrogate.scaling import Scaling
+from solvers import FORCING, TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, StateSpec
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
 
@@ -15,6 +20,29 @@ BATCH = torch.export.Dim("batch")
 
 def state_of(data):
     return torch.from_numpy(data["vorticity"].values[:3, :1])
+
+
+@pytest.mark.parametrize("kind", ["gcnn", "gunet", "gfno", "unet"])
+@pytest.mark.parametrize("fields", ["vorticity", "velocity"])
+def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
+    grid = Grid.square(16)
+    spec = StateSpec(grid, (VORTICITY if fields == "vorticity" else VELOCITY, TRACER), 0.1, (FORCING, VISCOSITY))
+    plain = kind == "unet"
+    keys = {"kind": kind, "width": 8, "modulate": True, **({} if plain else {"group": "D4", "pool": "gated"})}
+    section = TypeAdapter(AnyModelSection).validate_python(keys)
+    torch.manual_seed(0)
+    scaling = Scaling((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5))
+    model = Surrogate(section.build(spec, torch.float32), spec, scaling, section, {})
+    state, inputs = torch.randn(2, spec.components, 16, 16), (torch.randn(2, 1, 16, 16), torch.rand(2, 1, 1, 1))
+    folded = model.fold()
+    names, path = ["state", "forcing", "viscosity"], tmp_path / "model.onnx"
+    torch.onnx.export(folded, (state, *inputs), path, dynamo=True, input_names=names, verbose=False)
+    given = dict(zip(names, (t.numpy() for t in (state, *inputs)), strict=True))
+    (got,) = onnxruntime.InferenceSession(path).run(None, given)
+    with torch.no_grad():
+        expected = model(state, {"forcing": inputs[0], "viscosity": inputs[1]})
+        torch.testing.assert_close(folded(state.double(), *inputs), expected)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,15 +1,22 @@
 """What a surrogate's change may hold: projections against transforms by numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from fluidsurrogate.step import Projection, divergence_free
+from fluidsurrogate.step import Projection, _directions
+from fluidsurrogate.step import divergence_free as divergence_free_by
 from solvers import TEMPERATURE, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, velocity
 
 
 def noise(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def divergence_free(velocity, grid):
+    return divergence_free_by(velocity, _directions(grid))
 
 
 def divergence(u):
@@ -53,13 +60,15 @@ def test_the_band_is_kept_and_nothing_else(n, band):
 
 def test_plates_keep_the_parity_of_each_field():
     """Odd and even about y = 0 and half the height, which lie between cells."""
-    fields = (FieldSpec("odd", 0, -1, wall=-1), FieldSpec("even", 0, 1, wall=1), TRACER)
-    change = Projection(Grid((16, 8), (2.0, 1.0)), fields, (8, 4)).double()(noise(2, 3, 16, 8))
+    fields = (FieldSpec("odd", 0, -1, wall=-1), FieldSpec("even", 0, 1, wall=1), TRACER, replace(VELOCITY, wall=1))
+    change = Projection(Grid((16, 8), (2.0, 1.0)), fields, (7, 3)).double()(noise(2, 5, 16, 8))
     about_the_lower, about_the_upper = change.flip(-2), change.roll(8, -2).flip(-2).roll(-8, -2)
     for mirrored in (about_the_lower, about_the_upper):
         torch.testing.assert_close(mirrored[:, 0], -change[:, 0])
         torch.testing.assert_close(mirrored[:, 1], change[:, 1])
         assert (mirrored[:, 2] - change[:, 2]).abs().max() > 1e-2
+        torch.testing.assert_close(mirrored[:, 3], change[:, 3])  # along the plates
+        torch.testing.assert_close(mirrored[:, 4], -change[:, 4])  # across them
 
 
 def test_each_field_is_projected_by_its_own_type():
