@@ -14,13 +14,13 @@ from solvers import C1, FieldSpec
 
 @final
 class FNO(Network):
-    """`neuralop.models.FNO` as its package sets it up, y and x in [0, 1) among its inputs.
+    """`neuralop.models.FNO`, without y and x among its inputs, so that it commutes with shifts.
 
     `modes` is the number of Fourier modes kept on each axis, positive and negative ones together. Its weights on them
-    are complex, kept in single precision; it keeps no symmetry.
+    are complex, kept in single precision; it keeps no turns or mirrors.
     """
 
-    group, stride = C1, None
+    group, stride = C1, 1
 
     def __init__(self, channels_in: int, channels_out: int, modes: int, width: int, layers: int) -> None:
         super().__init__()
@@ -40,6 +40,7 @@ class FNO(Network):
             out_channels=channels_out,
             hidden_channels=width,
             n_layers=layers,
+            positional_embedding=None,  # in a periodic box no place is special
         )
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
