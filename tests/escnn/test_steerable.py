@@ -207,7 +207,15 @@ def test_another_basis_on_disk_is_the_one_that_counts(tmp_path):
 
 
 def test_a_uniform_input_is_typed_like_the_rest():
-    build("O2", (VORTICITY, VISCOSITY))(noise((VORTICITY, VISCOSITY), N))
+    fields, x = (VORTICITY, VISCOSITY), noise((VORTICITY, VISCOSITY), N)
+    x[:, 1] = torch.tensor([0.2, 1.5])[:, None, None]
+    network = build("O2", fields)
+    with torch.no_grad():
+        y = network(x)
+        for g in D4:
+            assert (network(acted(fields, x, g)) - acted((VORTICITY,), y, g)).norm() / y.norm() < 1e-10
+        x[:, 1] += 1.0
+        assert (network(x) - y).norm() / y.norm() > 1e-2
 
 
 @pytest.mark.parametrize(
