@@ -17,6 +17,8 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
+from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.metrics import METRICS
@@ -98,15 +100,19 @@ class TrainSection(Section):
 
 
 class CompareSection(Section):
-    """How forecasts are scored: `metrics` beside those that always are (absent: all there are)."""
+    """How forecasts are scored: `metrics` beside those that always are (absent: all there are); with `members`, of each
+    model so many members and an error bound, calibrated on `calibration_starts` fresh starts (absent: none)."""
 
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     metrics: tuple[str, ...] | None = None
+    members: Annotated[int, Field(ge=FEWEST_MEMBERS)] | None = None
+    calibration_starts: Annotated[int, Field(ge=FEWEST_STARTS)] = 48
 
     @model_validator(mode="after")
     def _check(self):
-        if unknown := sorted(set(self.metrics or ()) - set(METRICS)):
-            raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(METRICS)}")
+        known = [*METRICS, *ENSEMBLE_METRICS]
+        if unknown := sorted(set(self.metrics or ()) - set(known)):
+            raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(known)}")
         return self
 
 

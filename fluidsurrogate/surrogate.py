@@ -18,7 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration, read_calibration
+from fluidsurrogate.dataset import (
+    check_matches,
+    stack_members,
+    to_dataset,
+    to_inputs,
+    to_states,
+    trajectory_coordinates,
+    trajectory_labels,
+)
+from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
@@ -57,6 +67,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
         weight = next(network.parameters())
         self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
+        self.calibration: Calibration | None = None
 
     @property
     def _scale(self) -> Tensor:
@@ -86,20 +97,66 @@ class Surrogate(Stepper[SurrogateCarry]):
         """Number of trained weights, a complex one counted as two."""
         return sum(p.numel() * (1 + p.is_complex()) for p in self.network.parameters())
 
-    def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
+    def forecast(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        start: float | None = None,
+        members: int = 1,
+        seed: int = 0,
+        level: float = LEVEL,
+    ) -> xr.Dataset:
         """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
 
         In and out (trajectory, time, y, x), times steps + 1, the start first; trajectories keep their coordinates.
-        UsageError where grid, fields or interval are not the model's, or `start` is no stored time.
+        With `members` > 1, of a calibrated model: (trajectory, member, time, y, x), see `ensemble`, and what
+        `Calibration.bound` says of the unperturbed member's error: `error_bound`, `horizon` to the `level`.
+        UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
+        asked of a model that is not calibrated.
         """
+        if members == 1:
+            return self._forecast(dataset, steps, start)
+        if self.calibration is None:
+            raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
+        if not level > 0:
+            raise UsageError(f"level must be positive (got {level:g})")
+        perturbation = self.calibration.perturbation.build()
+        return self.calibration.bound(self.ensemble(dataset, steps, members, perturbation, start, seed), level)
+
+    def ensemble(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        members: int,
+        perturbation: Perturbation,
+        start: float | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """The forecast, as member 0, and members − 1 others whose start, and whose state before every later step, is
+        perturbed: (trajectory, member, time, y, x). The coordinate `perturbed` says which are.
+
+        What is random depends on `seed`, the number of the member and the trajectory's coordinate: not on what else is
+        forecast.
+        """
+        if members < FEWEST_MEMBERS:
+            raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
+                             f"(got {members})")  # fmt: skip
+        forecast = self._forecast(dataset, steps, start)
+        states, inputs = self._given(_at(dataset, start))
+        seeds = member_seeds(seed, trajectory_labels(forecast), members)
+        noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
+        others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
+        about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
+        return stack_members(self.spec, forecast, others).assign_attrs(about)
+
+    def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
         check_matches(dataset, self.spec)
         first = _at(dataset, start)
-        states = to_states(first, self.spec, self._scale.dtype)[:, 0]
-        inputs = to_inputs(first, self.spec, self._scale.dtype)
+        states, inputs = self._given(first)
         with torch.no_grad():
-            rolled = rollout(self, states.to(self._scale.device), steps, inputs)
+            rolled = rollout(self, states, steps, inputs)
         if not rolled.isfinite().all():
             log.warning(f"{self.about.get('name', 'the model')}: the forecast turned non-finite")
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
@@ -107,6 +164,11 @@ class Surrogate(Stepper[SurrogateCarry]):
             self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
             attributes={"source": "fluidsurrogate surrogate", **{f"model_{k}": v for k, v in self.about.items()}},
         )  # fmt: skip
+
+    def _given(self, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
+        """The states of a dataset's one time, on the model's device, and the inputs."""
+        states = to_states(first, self.spec, self._scale.dtype)[:, 0].to(self._scale.device)
+        return states, to_inputs(first, self.spec, self._scale.dtype)
 
     def save(self, folder: str | Path) -> None:
         """Write weights and config, each in one piece."""
@@ -123,6 +185,10 @@ class Surrogate(Stepper[SurrogateCarry]):
             "about": dict(self.about),
         }
         write_json(folder / CONFIG, config)
+        if self.calibration is None:
+            (folder / CALIBRATION).unlink(missing_ok=True)  # of the weights that were there before
+        else:
+            self.calibration.write(folder)
 
 
 def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
@@ -175,6 +241,7 @@ def load(
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
+    surrogate.calibration = read_calibration(folder, spec)
     return surrogate
 
 
