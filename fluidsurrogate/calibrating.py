@@ -153,8 +153,8 @@ def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:
     return tuple(map(float, np.sort(errors, axis=0)[rank - 1]))
 
 
-def from_solver(experiment: Experiment, steps: int | None) -> Parts:
-    """Trajectories of the experiment's flow, the numbers of a split of their own."""
+def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -> Parts:
+    """Trajectories of the experiment's flow, by their numbers in a split of their own."""
     if experiment.data.path:
         raise UsageError(
             "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
@@ -167,7 +167,7 @@ def from_solver(experiment: Experiment, steps: int | None) -> Parts:
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
         for begin in range(first, last, BLOCK):
-            yield compute(longer, solver, Block(SPLIT, begin, min(BLOCK, last - begin), begin))[0]
+            yield compute(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))[0]
 
     return parts
 

@@ -110,7 +110,7 @@ class Perturbed(Stepper[PerturbedCarry]):
         """The state before the perturbation that the next step starts with; the start with it."""
         return carry.seen
 
-    def _size(self, change: State) -> State:
+    def _size(self, change: State) -> Float[Tensor, "batch component 1 1"]:
         """b c at each component."""
         return self.perturbation.factor * spread_over(self.spec, change)
 
