@@ -160,8 +160,8 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
             "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
         )
     tree: dict[str, Any] = experiment.tree()
-    length = steps or experiment.data.steps
-    tree["data"] |= {"steps": length, "block": BLOCK}
+    tree["data"] |= {"steps": steps or experiment.data.steps_of(split), "block": BLOCK}
+    tree["data"].pop("test_steps", None)
     longer = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     solver = longer.build_solver()
 

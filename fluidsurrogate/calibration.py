@@ -120,6 +120,21 @@ class Calibration(Section):
         write_json(folder / CALIBRATION, {"format": CALIBRATION_FORMAT, **self.model_dump(mode="json")})
 
 
+def horizon_line(forecast: xr.Dataset) -> str:
+    """What the horizon of a forecast is, in a line; of several trajectories the median and the range."""
+    horizon, censored = forecast["horizon"], forecast["horizon_censored"].values
+    values, at_least = horizon.values, ["at least " if c else "" for c in censored]
+    if len(values) == 1:
+        said = f"{at_least[0]}{values[0]:g}"
+    else:
+        least, most = int(values.argmin()), int(values.argmax())
+        half = "at least " if censored.mean() >= 0.5 else ""
+        said = (f"median {half}{np.median(values):g}, {values[least]:g} to {at_least[most]}{values[most]:g} "
+                f"of {len(values)} trajectories")  # fmt: skip
+    return (f"horizon: time {said} (nRMSE at most {horizon.attrs['level']:g} with probability "
+            f"{horizon.attrs['coverage']:g}, calibrated on {horizon.attrs['calibration_starts']} starts)")  # fmt: skip
+
+
 def read_calibration(folder: Path, spec: StateSpec) -> Calibration | None:
     """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model."""
     path = folder / CALIBRATION

@@ -57,7 +57,7 @@ def compare(
     if ensembles and wanted:
         parts = [_score_ensemble(forecast, truth, wanted) for forecast in ensembles.values()]
         together = xr.concat(parts, source[[list(forecasts).index(name) for name in ensembles]], join="outer")
-        scores = scores.assign(together.reindex(source=scores["source"]).data_vars)
+        scores = scores.assign(together.reindex(source=scores["source"]).drop_vars("source").data_vars)
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
     return scores
 
@@ -121,7 +121,8 @@ def _aligned(name: str, forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 
 def summary(scores: xr.Dataset) -> pd.DataFrame:
-    """One row a source: errors, correlation time (median over trajectories) and, where measured, symmetry and cost."""
+    """One row a source: errors, correlation time (median over trajectories) and, where there are members, the horizon
+    that their bound states (likewise), where measured, symmetry and cost."""
     rows = {}
     for source in scores["source"].values:
         one = scores.sel(source=source)
@@ -132,6 +133,9 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
             "last": f"{float(one['nrmse'][-1]):.4f} ± {float(one['nrmse_spread'][-1]):.4f}",
             "correlation time": f"{'> ' if censored else ''}{median:g}",
         }
+        if "horizon_median" in one:
+            form = "> {:g}" if float(one["horizon_median_censored"]) == 1 else "{:g}"
+            row["horizon"] = _number(float(one["horizon_median"]), form)
         if "equivariance_error" in one:
             row |= {
                 "equivariance error": _number(float(one["equivariance_error"]), "{:.1e}"),

@@ -174,7 +174,7 @@ class Doubling(Stepper):
 
 
 def test_size_memory_and_spectrum_are_measured():
-    """True steps that differ from those of the stepper by noise of known spectrum and memory, relative to the change."""
+    """True steps that differ from the stepper's by noise of known spectrum and memory, relative to the change."""
     noise, times, rho = noise_of(VORTICITY), 30, 0.6
     made = generators(40)
     states, eta = [noise(made)], noise(made)
@@ -203,9 +203,9 @@ def test_the_size_follows_what_the_step_changes():
 
 def test_what_is_refused(model, trained):
     data = trained[0]
-    with pytest.raises(UsageError, match="members need a calibrated model, .*: fluidsurrogate calibrate FOLDER"):
+    with pytest.raises(UsageError, match=r"members need a calibrated model, .*: fluidsurrogate calibrate FOLDER"):
         model.forecast(data, 2, members=4)
     for members in (2, 0, -1):
-        with pytest.raises(UsageError, match=f"members must be 1, or at least 3: .*got {members}"):
+        with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):
             model.ensemble(data, 2, members, Perturbation((SPECTRUM,), 0.5))
     assert fs.UsageError is UsageError
