@@ -20,17 +20,18 @@ COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#0
 def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembles: xr.Dataset | None = None) -> None:
     """Rows: the truth and each source; left the vorticity, right the error, at a few times, all on one colour scale.
     Below the first model of `ensembles` one perturbed member of it, and beside this, below the error, the standard
-    deviation over all."""
+    deviation over all, on a scale of its own."""
     field = vorticity(forecasts.isel(trajectory=0))
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
     truth = field.sel(source="solver")
     rows = [(source, field.sel(source=source), field.sel(source=source) - truth) for source in sources]
+    spread = None
     if ensembles is not None:
         first = str(ensembles["source"].values[0])
         members = vorticity(ensembles.sel(source=first).isel(trajectory=0).isel(member=slice(1, None)).load())
-        row = (f"{first}:\na member, spread", members.isel(member=0), members.std("member", ddof=1))
-        rows.insert(sources.index(first) + 1, row)
+        spread = members.std("member", ddof=1)
+        rows.insert(sources.index(first) + 1, (f"{first},\na member", members.isel(member=0), spread))
     limit = float(np.abs(truth.isel(time=times)).max())
     y, x = (np.concatenate([[0], np.asarray(field[a]) + float(field[a][0])]) for a in ("y", "x"))
     aspect = len(field["y"]) / len(field["x"])
@@ -45,7 +46,12 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
                     axis.axis("off")
                     continue
                 at = np.ma.masked_invalid(values.isel(time=t).transpose("y", "x").values)
-                axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
+                if values is spread:
+                    most = float(spread.isel(time=times[-1]).max())
+                    axis.pcolormesh(x, y, at, cmap="Purples", vmin=0, vmax=most, rasterized=True)
+                    axis.set_title(f"spread, 0 to {most:.2g}", fontsize=9)
+                else:
+                    axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
                 axis.set_facecolor("0.6")
         line[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
     for i, t in enumerate(times):

@@ -182,8 +182,8 @@ def table(r: dict) -> str:
         "# How far can a forecast be trusted, and does the model know?",
         "",
         "Written by `python experiments/horizon/run.py`. The demo's `gunet-d4`, calibrated on "
-        f"{r['starts']} fresh starts, tested on {r['tests']} others; {MEMBERS} members, the unperturbed one among them. "
-        "Errors are relative to the rms of the truth; a lead is an interval of 0.25.",
+        f"{r['starts']} fresh starts, tested on {r['tests']} others; {MEMBERS} members, the unperturbed one among "
+        "them. Errors are relative to the rms of the truth; a lead is an interval of 0.25.",
         "",
         "| lead | " + " | ".join(map(str, SHOWN)) + " |",
         "|---|" + "---|" * len(SHOWN),
@@ -199,13 +199,13 @@ def table(r: dict) -> str:
     worst = [max(abs(c - 0.9) for c in r[key]) for key in ("coverage", "coverage_plain")]
     lines += [
         "",
-        f"Over all {STEPS} leads the coverage differs from 90 % by {100 * worst[0]:.1f} points at the most (from the spread) "
-        f"and {100 * worst[1]:.1f} (by lead alone).",
+        f"Over all {STEPS} leads the coverage differs from 90 % by {100 * worst[0]:.1f} points at the most (from the "
+        f"spread) and {100 * worst[1]:.1f} (by lead alone).",
         "",
         "## Horizons",
         "",
-        "The stated horizon is the last time up to which the error bound stays below the level; the real one that up to which "
-        "the error itself does.",
+        "The stated horizon is the last time up to which the error bound stays below the level; the real one that up to "
+        f"which the error itself does; {STEPS * 0.25:g} where it does to the end.",
         "",
         "| level | stated, median (range) | real, median (range) | error below the level up to the stated horizon | "
         "and one interval longer | horizon by lead alone | error below the level up to that | correlation |",
@@ -214,9 +214,10 @@ def table(r: dict) -> str:
     for level, h in r["horizons"].items():
         a, b = h["stated_range"], h["real_range"]
         lines.append(
-            f"| {level} | {h['stated_median']:g} ({a[0]:g} to {a[1]:g}) | {h['real_median']:g} ({b[0]:g} to {b[1]:g}) | "
-            f"{h['below_level_up_to_horizon']:.1%} | {h['below_level_one_interval_later']:.1%} | {h['by_lead_alone']:g} | "
-            f"{h['by_lead_alone_below']:.1%} | {h['correlation_of_stated_and_real']:.2f} |"
+            f"| {level} | {h['stated_median']:g} ({a[0]:g} to {a[1]:g}) | "
+            f"{h['real_median']:g} ({b[0]:g} to {b[1]:g}) | "
+            f"{h['below_level_up_to_horizon']:.1%} | {h['below_level_one_interval_later']:.1%} | "
+            f"{h['by_lead_alone']:g} | {h['by_lead_alone_below']:.1%} | {h['correlation_of_stated_and_real']:.2f} |"
         )
     count = len(r["ranks"][0])
     lines += [
@@ -239,8 +240,8 @@ def table(r: dict) -> str:
         *(f"| {s['scheme']} | {s['factor']:.2f} | " + " | ".join(f"{s['spread_skill'][t]:.2f}" for t in shown) + " |"
           for s in r["schemes"]),
         "",
-        f"The memory, {r['memory']:.2f}, is measured, not fitted: the correlation of one-step errors an interval apart. With it "
-        f"the one-step errors' own size, {r['factor']:.2f} times, is that of the ensemble that is right at every lead.",
+        f"The memory, {r['memory']:.2f}, is measured: the correlation of one-step errors an interval apart. So are size "
+        f"and spectrum; the one number that is fitted, the factor of the size, comes out as {r['factor']:.2f}.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
