@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scoringrules
 import xarray as xr
 
 from fluidsurrogate.errors import UsageError
@@ -53,11 +52,13 @@ def crps(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """⟨E|X − t| − ½ E|X − X'|⟩ / rms t, X and X' two members, ⟨·⟩ the mean over the box; the mean over the fields. The
     fair estimate: of k members, what infinitely many would score (Ferro 2014, doi:10.1002/qj.2270). Of a single
     forecast the mean absolute error. Infinite where not finite."""
+    from scoringrules import crps_ensemble  # with scipy a second to import, which a command line should not wait for
+
     values = []
     for f, t, over in _pairs(perturbed(forecast), truth):
         # "pwm" equals "fair" without its memory, quadratic in the members.
         score = xr.apply_ufunc(
-            lambda obs, fct: scoringrules.crps_ensemble(obs, fct, m_axis=-1, estimator="pwm", backend="numpy"),
+            lambda obs, fct: crps_ensemble(obs, fct, m_axis=-1, estimator="pwm", backend="numpy"),
             t, f, input_core_dims=[[], ["member"]],
         )  # fmt: skip
         values.append(score.mean(over, skipna=False) / _size(t, over))

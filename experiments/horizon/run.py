@@ -204,8 +204,8 @@ def table(r: dict) -> str:
         "",
         "## Horizons",
         "",
-        "The stated horizon is the last time up to which the error bound stays below the level; the real one that up to "
-        f"which the error itself does; {STEPS * 0.25:g} where it does to the end.",
+        "The stated horizon is the last time up to which the error bound stays below the level; the real one that up "
+        f"to which the error itself does; {STEPS * 0.25:g} where it does to the end.",
         "",
         "| level | stated, median (range) | real, median (range) | error below the level up to the stated horizon | "
         "and one interval longer | horizon by lead alone | error below the level up to that | correlation |",
@@ -240,8 +240,8 @@ def table(r: dict) -> str:
         *(f"| {s['scheme']} | {s['factor']:.2f} | " + " | ".join(f"{s['spread_skill'][t]:.2f}" for t in shown) + " |"
           for s in r["schemes"]),
         "",
-        f"The memory, {r['memory']:.2f}, is measured: the correlation of one-step errors an interval apart. So are size "
-        f"and spectrum; the one number that is fitted, the factor of the size, comes out as {r['factor']:.2f}.",
+        f"The memory, {r['memory']:.2f}, is measured: the correlation of one-step errors an interval apart. So are "
+        f"size and spectrum; the one number that is fitted, the factor of the size, comes out as {r['factor']:.2f}.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -164,6 +164,32 @@ def test_the_calibrated_spread_is_that_of_the_error(trained, calibrated):
     assert ratios[1] < 0.7
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["flow.kind=kolmogorov", "flow.spin_up=0", "flow.viscosity=[1e-2, 2e-2]"],
+        ["flow.tracer={diffusivity = 1e-2, wavenumber = 2}", "data.state=velocity"],
+    ],
+    ids=["forcing and viscosity as inputs", "velocity and tracer"],
+)
+def test_states_of_several_fields_and_inputs(overrides):
+    """Each member with its trajectory's inputs; a velocity's perturbation is free of divergence."""
+    experiment = fs.Experiment.read("tests/miniature.toml", [*overrides, "train.steps=2"])
+    data = fs.generate(experiment)
+    model = fs.calibrate(fs.train(experiment, data, ["small-cnn"])["small-cnn"], starts=20, steps=2, members=3)
+    forecast = model.forecast(data, 2, members=3)
+    assert forecast["error_bound"].notnull().all()
+    for field in model.spec.fields:
+        perturbed = forecast[field.name] - forecast[field.name].isel(member=0)
+        assert (abs(perturbed).isel(time=0, member=1) > 0).any()
+        assert forecast[field.name].dims[:3] == ("trajectory", "member", "time")
+        if field.solenoidal:
+            start = perturbed.isel(time=0, member=1).transpose("trajectory", "component", "y", "x").values
+            u, v = np.moveaxis(np.fft.rfft2(start.astype(np.float64)), 1, 0)
+            ky, kx = (k.numpy() for k in model.spec.grid.odd_wavenumbers())
+            assert np.abs(kx * u + ky * v).max() < 1e-4 * np.abs(kx * u).max()
+
+
 def test_calibrate_on_data_of_ones_own(trained):
     data, models = trained
     many = xr.concat([data] * 8, "trajectory").assign_coords(trajectory=np.arange(48))
