@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
@@ -37,26 +39,50 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 @dataclass(frozen=True)
 class SurrogateCarry:
-    """The state, the normalised inputs, and the network with its kernels expanded."""
+    """The state, the inputs as they are and normalised, and the network with its kernels expanded."""
 
     state: State
-    inputs: Tensor | None
+    inputs: Inputs
+    given: Tensor | None
     network: Callable[[Tensor], Tensor]
 
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = x + P c N(z): the network says the normalised change, in physical units in and out; see `Step`.
+    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see `Step`. b is
+    the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
-    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
+    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
+    `multiple` how many stored intervals a step is long, one of the section's `intervals`.
     """
 
     def __init__(
-        self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
+        self,
+        network: Network,
+        spec: StateSpec,
+        scaling: Scaling,
+        section: ModelSection,
+        about: Mapping[str, Any],
+        base: Stepper | None = None,
+        multiple: int = 1,
     ) -> None:
-        self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.spec, self.base, self.multiple = replace(spec, interval=multiple * spec.interval), base, multiple
         weight = next(network.parameters())
-        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
+        self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.half = False  # the network in bfloat16, the step around it as it is
+
+    def every(self, multiple: int) -> Surrogate:
+        """The same model, weights shared, stepping over that many stored intervals at once; UsageError where it was not
+        trained for that (`models.NAME.intervals`)."""
+        if multiple == self.multiple:
+            return self
+        if multiple not in self.section.multiples:
+            raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
+        spec = replace(self.spec, interval=self.spec.interval / self.multiple)
+        other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
+        other.half = self.half
+        return other
 
     @property
     def _scale(self) -> Tensor:
@@ -66,11 +92,22 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        return SurrogateCarry(state.to(self._scale), self.step.given(ordered(self.spec, inputs)), self.network.fold())
+        given = self.step.given(ordered(self.spec, inputs), len(state))
+        with self._precision():
+            return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        return SurrogateCarry(self.step(carry.network, carry.state, carry.inputs), carry.inputs, carry.network)
+        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+
+        def network(z: Tensor) -> Tensor:
+            with self._precision():
+                return carry.network(z).to(z.dtype)
+
+        return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
 
     def state(self, carry: SurrogateCarry) -> State:
         """The state in physical units."""
@@ -79,6 +116,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
+        if self.base is not None:
+            raise UsageError("a hybrid cannot be folded: its solver is no network")
         return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
@@ -159,12 +198,14 @@ def load(
         spec = _spec_from_json(config["spec"])
         numbers = config["scaling"]
         shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
-        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])))
+        decay = None if numbers.get("decay") is None else float(numbers["decay"])
+        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])), decay)
         section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
         if config["dtype"] not in ("float32", "float64"):
             raise ValueError(f"unknown dtype {config['dtype']!r}")
         network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
-        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
+        base = _base(section, config["about"], device)
+        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]), base)
     except UsageError as error:
         raise UsageError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -187,6 +228,14 @@ def _network(
     if not section.is_foreign:
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
+
+
+def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in."""
+    if section.solver is None:
+        return None
+    tree = json.loads(about["experiment"])
+    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
 
 
 def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:
