@@ -44,7 +44,7 @@ class Step(nn.Module):
         few, many = min(multiples), max(multiples)
         self.told = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
-    def given(self, inputs: Sequence[Tensor], batch: int) -> Tensor | None:
+    def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
         """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point.
         Last, where the network has a choice of intervals, the one it is asked for, from −1 to 1."""
         parts = []
@@ -52,7 +52,7 @@ class Step(nn.Module):
             whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
             parts.append((whole - self.shift[self.components :]) / self.scale[self.components :])
         if self.told is not None:
-            parts.append(self.scale.new_full((batch, 1, *self.whole), self.told))
+            parts.append(torch.full_like(state[:, :1], self.told, dtype=self.scale.dtype, device=self.scale.device))
         return torch.cat(parts, dim=1) if parts else None
 
     def forward(
@@ -124,6 +124,8 @@ class Bound(nn.Module):
         factor = allowed.amin(1).clamp(max=1.0).sqrt()[:, None, None, None]
         mean = flow.mean((-2, -1), keepdim=True)
         bounded = mean + factor * (flow - mean)
+        if flow.shape[1] == after.shape[1]:
+            return bounded
         return torch.cat([after[:, : self.flow.start], bounded, after[:, self.flow.stop :]], dim=1)
 
     def sizes(self, flow: Tensor) -> Float[Tensor, "batch 2"]:
@@ -143,7 +145,7 @@ class FoldedStep(nn.Module):
         self.step, self.network = step, network
 
     def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
-        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, len(state)))
+        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, state))
 
 
 def divergence_free(

@@ -92,7 +92,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        given = self.step.given(ordered(self.spec, inputs), len(state))
+        given = self.step.given(ordered(self.spec, inputs), state)
         with self._precision():
             return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
 
