@@ -34,7 +34,7 @@ from solvers.stepper import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 FORMAT = 1
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         spec = replace(self.spec, interval=self.spec.interval / self.multiple)
         other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
         other.half = self.half
+        other.step.train(self.step.training)
         return other
 
     @property
@@ -151,8 +152,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         """Write weights and config, each in one piece."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / WEIGHTS) as beside:
-            save_file({k: v.contiguous() for k, v in state_tensors(self.network).items()}, beside)
+        write_weights(state_tensors(self.network), folder / WEIGHTS)
         config = {
             "format": FORMAT,
             "model": self.section.model_dump(mode="json", exclude_none=True),
@@ -162,6 +162,12 @@ class Surrogate(Stepper[SurrogateCarry]):
             "about": dict(self.about),
         }
         write_json(folder / CONFIG, config)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as a safetensors file, in one piece."""
+    with replacing(path) as beside:
+        save_file({name: value.contiguous() for name, value in weights.items()}, beside)
 
 
 def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
@@ -177,12 +183,18 @@ def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
 
 
 def load(
-    path: str | Path, device: str = "cpu", *, allow_code: bool = False, module: nn.Module | None = None
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    allow_code: bool = False,
+    module: nn.Module | None = None,
+    last: bool = False,
 ) -> Surrogate:
     """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
+    `last`: the weights at the end of training instead of the best.
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
@@ -211,11 +223,12 @@ def load(
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
+    weights = folder / (LAST if last else WEIGHTS)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS, device=device))
+        network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
+        raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     return surrogate
 
 
