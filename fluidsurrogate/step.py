@@ -23,8 +23,8 @@ class Step(nn.Module):
 
     P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
     no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
-    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much; not in training, where
-    it would hide from the loss that the network dissipates too little (experiments/stability).
+    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much: not in training,
+    where it would hide from the loss that the network dissipates too little (experiments/stability).
 
     `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
     """
