@@ -1,0 +1,50 @@
+"""A trained step on another grid than it was trained on: what changes, what may, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.matching import describe
+from fluidsurrogate.nn import Network
+from fluidsurrogate.scaling import Scaling
+from solvers import Grid, StateSpec, point_group
+
+HINT = "; model.on(grid), or --other-grid on the command line, applies it there, untested"
+TRAINED, APPLIED = "trained_on_grid", "applied_to_grid"  # in the attributes of what comes of it
+
+
+def moved_scaling(scaling: Scaling, old: Grid, new: Grid) -> Scaling:
+    """The scaling with the band of the same physical wavenumbers: mode numbers in proportion to the sides of the box,
+    as far as the new grid has them. What was no band on the old grid, all its modes, is one on finer cells."""
+    sides = zip(scaling.band, old.n, old.length, new.n, new.length, strict=True)
+    my, mx = (_most(min(most, n // 2) * to / side, cells) for most, n, side, cells, to in sides)
+    return replace(scaling, band=(my, mx))
+
+
+def _most(modes: float, cells: int) -> int:
+    return min(cells // 2, math.floor(modes * (1 + 1e-6) + 1e-6))  # sides read off coordinates are not exact
+
+
+def check_applies(network: Network, spec: StateSpec) -> None:
+    """UsageError where the network cannot be applied to states of `spec`, or its group is no symmetry of that grid. It
+    is applied once."""
+    largest = point_group(spec.grid, spec.fields)
+    if not largest.contains(network.group):
+        raise UsageError(
+            f"the model's group {network.group.name} is no symmetry of {describe(spec.grid)} ({largest.name})"
+        )
+    weight = next(network.parameters())
+    components = spec.components + sum(field.components for field in spec.inputs)
+    like = torch.zeros(1, components, *spec.grid.n, dtype=weight.real.dtype, device=weight.device)
+    try:
+        with torch.no_grad():
+            shape = network(like).shape
+    except Exception as error:  # a module of the user's raises whatever it likes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"the model cannot be applied to {describe(spec.grid)}: {reason}") from None
+    if tuple(shape) != (1, spec.components, *spec.grid.n):
+        raise UsageError(f"the model gives {tuple(shape)} on {describe(spec.grid)}, not a state of it")
