@@ -199,7 +199,7 @@ def _tensor(
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
     array = variable.transpose(*leading, *own_dims(field)).values
-    values = torch.from_numpy(np.array(array)).to(dtype)
+    values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))).to(dtype)
     if finite and not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))

@@ -151,11 +151,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         `applied_to_grid`. On its own grid, the surrogate itself.
 
         A convolution counts in cells. Where the cells keep their size and the box grows, `cnn`, `gcnn`, `unet`, `gunet`
-        and `steerable` do what they did, exactly: eddies as large as those of the training data, more of them. Where
-        the cells change in the same box they meet eddies of another size in cells than they learnt, and go wrong; a
-        finer view of the coarse forecast, `Resampled(model, grid)`, is then the better one. `fno` counts in waves
+        and `steerable` do what they did, exactly; only that the flow feels the whole box, of which they now see less.
+        Where the cells change in the same box they meet eddies of another size in cells than they learnt, and go wrong:
+        a finer view of the coarse forecast, `Resampled(model, grid)`, is then the better one. `fno` counts in waves
         across the box: finer cells in the same box are the nearest to what it learnt. `gfno` counts in both. The change
-        is cut off at the same physical wavenumber as before. `experiments/other_grid` measures it.
+        is cut off at the same physical wavenumber as before. Scores: `experiments/other_grid/results.md`.
 
         UsageError where the architecture cannot (a U-Net needs sides that are multiples of 2^levels), or the group is
         no symmetry of the grid.

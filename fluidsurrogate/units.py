@@ -13,7 +13,7 @@ SPELLINGS = {
 }  # fmt: skip
 NUMBERS = {"1", "rad", "radian", "radians"}
 SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-TOKEN = re.compile(r"\s*([*/·.]?)\s*([A-Za-z]+|1)\s*\^?([-+]?\d+)?")
+TOKEN = re.compile(r"\s*([*/·.]?)\s*([A-Za-z]+|1(?![\d.]))\s*\^?([-+]?\d+)?")
 
 
 def agree(said: str, expected: str) -> bool:
