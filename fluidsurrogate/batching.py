@@ -18,6 +18,7 @@ from solvers.stepper import Inputs, State
 SHARE = 4  # of the memory that is free, one part is used
 CPU_BYTES = 2**28  # what falls out of the caches gains nothing: 16 to 64 starts of 32 x 32 cells are best on a core
 KEPT_BYTES = 2**25  # of states that wait to be written
+LOST_BYTES = 2**34  # made, some seconds of a core's work: what a kill may lose
 CHUNK_BYTES = 2**21  # of a chunk on disk
 LEAST = 64  # states that a step needs, whatever was counted: what compiled code allocates is not seen
 
@@ -35,16 +36,27 @@ class Plan:
 
 
 def plan(
-    stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int], count: int, times: int, batch: int | None
+    stepper: Stepper,
+    state: State,
+    inputs: Inputs,
+    seeds: Sequence[int],
+    count: int,
+    times: int,
+    keep_every: int = 1,
+    batch: int | None = None,
 ) -> Plan:
-    """The plan for `count` starts like the one in `state` and `times` stored times; `batch` overrides the choice."""
+    """The plan for `count` starts like the one in `state` and `times` stored times, every `keep_every` intervals;
+    `batch` overrides the choice."""
+    cost = bytes_of_a_step(stepper, state, inputs, seeds)
     if batch is None:
-        most = max(1, memory_for_batches(state.device) // bytes_of_a_step(stepper, state, inputs, seeds))
+        most = max(1, memory_for_batches(state.device) // cost)
         rounds = -(-count // min(most, count))
         batch = -(-count // rounds)  # equal batches
     batch = min(batch, count)
     one = state.numel() * state.element_size()
     piece = min(times, max(1, KEPT_BYTES // (one * batch)), max(1, CHUNK_BYTES // one))
+    if stepper.is_markov:
+        piece = min(piece, max(1, LOST_BYTES // (cost * batch * keep_every)))
     chunk = max(c for c in range(1, batch + 1) if batch % c == 0 and (c == 1 or c * piece * one <= CHUNK_BYTES))
     return Plan(batch, piece, chunk, torch.get_num_threads())
 

@@ -178,9 +178,8 @@ class _Rollout:
         done = read_json(self.progress_file)
         if done is None:
             state, inputs = self.starts.read(0, 1)
-            chosen = plan(
-                self.stepper, state.to(self.like), inputs, self.seeds[:1], self.starts.count, self.times, batch
-            )
+            one = (state.to(self.like), inputs, self.seeds[:1])
+            chosen = plan(self.stepper, *one, self.starts.count, self.times, self.keep_every, batch)
             self._lay_out(chosen, inputs, attributes)
             done = {"plan": asdict(chosen), "batches": 0, "pieces": 0}
             write_json(self.progress_file, done)

@@ -321,20 +321,24 @@ def test_batches_follow_free_memory(trained, monkeypatch):
     one = torch.zeros(1, 1, 16, 16)
     cost = batching.bytes_of_a_step(model, one, {}, [0])
     assert cost > 64 * 16 * 16 * 4
-    chosen = batching.plan(model, one, {}, [0], 96, 10001, None)
+    chosen = batching.plan(model, one, {}, [0], 96, 10001)
     assert 16 <= chosen.batch <= 96
     assert 96 % chosen.batch == 0
     assert chosen.batch * chosen.piece * 16 * 16 * 4 <= batching.KEPT_BYTES
     assert chosen.batch % chosen.chunk == 0
+    assert chosen.batch * chosen.piece * cost <= batching.LOST_BYTES
+    assert batching.plan(model, one, {}, [0], 96, 10001, 10).piece == max(
+        1, batching.LOST_BYTES // (chosen.batch * cost * 10)
+    )
 
     class Memory:
         available = 4 * 10 * cost
 
     monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: Memory)
-    assert batching.plan(model, one, {}, [0], 96, 10, None).batch == 10  # 9.6 in ten rounds
-    assert batching.plan(model, one, {}, [0], 96, 10, 50).batch == 50
+    assert batching.plan(model, one, {}, [0], 96, 10).batch == 10  # 9.6 in ten rounds
+    assert batching.plan(model, one, {}, [0], 96, 10, batch=50).batch == 50
     Memory.available = 0
-    assert batching.plan(model, one, {}, [0], 96, 10, None).batch == 1
+    assert batching.plan(model, one, {}, [0], 96, 10).batch == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
