@@ -172,12 +172,17 @@ def at_time(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     return dataset.isel(time=[nearest])
 
 
-def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32, finite: bool = True) -> States:
+def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
     """The fields of `spec` as (trajectory, time, component, y, x); a missing trajectory or time dim counts as one.
 
-    UsageError where grid, fields or interval are not those of `spec`, or a value is not finite (unless that may be).
+    UsageError where grid, fields or interval are not those of `spec`, or a value is not finite.
     """
     check_matches(dataset, spec)
+    return read_states(dataset, spec, dtype)
+
+
+def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype, finite: bool = True) -> States:
+    """As `to_states`, of a dataset that is known to match; with `finite` False values may be what they are."""
     return torch.cat([_tensor(dataset, field, ("trajectory", "time"), dtype, finite) for field in spec.fields], dim=2)
 
 

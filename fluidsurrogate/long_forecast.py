@@ -17,7 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.batching import Plan, plan
-from fluidsurrogate.dataset import at_time, check_matches, open_data, to_dataset, to_inputs, to_states
+from fluidsurrogate.dataset import at_time, check_matches, open_data, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.dataset import trajectory_coordinates as coordinates_of
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.progress import Progress
@@ -227,7 +227,7 @@ class _Rollout:
     def _stored(self, first: int, last: int, time: int) -> State:
         with open_data(self.store) as stored:
             part = stored.isel(trajectory=slice(first, last), time=[time])
-            return to_states(part, self.starts.spec, self.like.dtype, finite=False)[:, 0].to(self.like)
+            return read_states(part, self.starts.spec, self.like.dtype, finite=False)[:, 0].to(self.like)
 
     def _lay_out(self, cut: Plan, inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> None:
         """The Zarr folder without its values, and with all else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,13 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import at_time, check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.matching import describe, is_on
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
-from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, moved_scaling
+from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, ModelSection
@@ -39,28 +41,52 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 @dataclass(frozen=True)
 class SurrogateCarry:
-    """The state, the normalised inputs, and the network with its kernels expanded."""
+    """The state, the inputs as they are and normalised, and the network with its kernels expanded."""
 
     state: State
-    inputs: Tensor | None
+    inputs: Inputs
+    given: Tensor | None
     network: Callable[[Tensor], Tensor]
 
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = x + P c N(z): the network says the normalised change, in physical units in and out; see `Step`.
+    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see `Step`. b is
+    the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
-    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
+    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
+    `multiple` how many stored intervals a step is long, one of the section's `intervals`.
     """
 
     is_markov = True
 
     def __init__(
-        self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
+        self,
+        network: Network,
+        spec: StateSpec,
+        scaling: Scaling,
+        section: ModelSection,
+        about: Mapping[str, Any],
+        base: Stepper | None = None,
+        multiple: int = 1,
     ) -> None:
-        self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.spec, self.base, self.multiple = replace(spec, interval=multiple * spec.interval), base, multiple
         weight = next(network.parameters())
-        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
+        self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.half = False  # the network in bfloat16, the step around it as it is
+
+    def every(self, multiple: int) -> Surrogate:
+        """The same model, weights shared, stepping over that many stored intervals at once; UsageError where it was not
+        trained for that (`models.NAME.intervals`)."""
+        if multiple == self.multiple:
+            return self
+        if multiple not in self.section.multiples:
+            raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
+        spec = replace(self.spec, interval=self.spec.interval / self.multiple)
+        other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
+        other.half = self.half
+        return other
 
     @property
     def _scale(self) -> Tensor:
@@ -70,11 +96,22 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        return SurrogateCarry(state.to(self._scale), self.step.given(ordered(self.spec, inputs)), self.network.fold())
+        given = self.step.given(ordered(self.spec, inputs), state)
+        with self._precision():
+            return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        return SurrogateCarry(self.step(carry.network, carry.state, carry.inputs), carry.inputs, carry.network)
+        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+
+        def network(z: Tensor) -> Tensor:
+            with self._precision():
+                return carry.network(z).to(z.dtype)
+
+        return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
 
     def state(self, carry: SurrogateCarry) -> State:
         """The state in physical units."""
@@ -83,6 +120,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
+        if self.base is not None:
+            raise UsageError("a hybrid cannot be folded: its solver is no network")
         return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
@@ -144,7 +183,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         digest = hashlib.sha256()
         for name, value in sorted(state_tensors(self.network).items()):
             digest.update(name.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return self._config | {"weights": digest.hexdigest()[:16], "device": str(self._scale.device)}
+        config = self._config | {"multiple": self.multiple, "half": self.half}
+        if self.base is not None:  # it follows from the experiment
+            config["base"] = hashlib.sha256(str(self.about["experiment"]).encode()).hexdigest()[:16]
+        return config | {"weights": digest.hexdigest()[:16], "device": str(self._scale.device)}
 
     def on(self, grid: Grid) -> Surrogate:
         """The same weights on another grid; what comes of it says so in the attributes `trained_on_grid` and
@@ -162,14 +204,22 @@ class Surrogate(Stepper[SurrogateCarry]):
         """
         if is_on(self.spec.grid, grid):
             return self
-        spec = replace(self.spec, grid=grid)
-        check_applies(self.network, spec)
+        if self.base is not None:
+            raise UsageError("a hybrid keeps to the grid that it was trained on: its solver is on that")
+        check_group(self.network.group, grid, self.spec)
         trained, applied = str(self.about.get(TRAINED, describe(self.spec.grid))), describe(grid)
+        spec = replace(self.spec, grid=grid, interval=self.spec.interval / self.multiple)
+        scaling, about = (
+            moved_scaling(self.scaling, self.spec.grid, grid),
+            {**self.about, TRAINED: trained, APPLIED: applied},
+        )
+        moved = Surrogate(self.network, spec, scaling, self.section, about, multiple=self.multiple)
+        moved.half = self.half
+        check_applies(moved, self._scale)
         log.warning(
             f"{self.about.get('name', 'the model')}: trained on {trained}, applied to {applied}: untested there"
         )
-        about = {**self.about, TRAINED: trained, APPLIED: applied}
-        return Surrogate(self.network, spec, moved_scaling(self.scaling, self.spec.grid, grid), self.section, about)
+        return moved
 
     @property
     def _config(self) -> dict[str, Any]:
@@ -211,12 +261,14 @@ def load(
         spec = _spec_from_json(config["spec"])
         numbers = config["scaling"]
         shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
-        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])))
+        decay = None if numbers.get("decay") is None else float(numbers["decay"])
+        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])), decay)
         section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
         if config["dtype"] not in ("float32", "float64"):
             raise ValueError(f"unknown dtype {config['dtype']!r}")
         network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
-        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
+        base = _base(section, config["about"], device)
+        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]), base)
     except UsageError as error:
         raise UsageError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -239,6 +291,14 @@ def _network(
     if not section.is_foreign:
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
+
+
+def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in."""
+    if section.solver is None:
+        return None
+    tree = json.loads(about["experiment"])
+    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
 
 
 def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:

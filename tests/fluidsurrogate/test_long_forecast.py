@@ -308,7 +308,7 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
 
     spy(long_forecast, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
     spy(long_forecast.Starts, "read", read, lambda self, first, last: last - first)
-    spy(model.step, "forward", batches, lambda network, state, given: len(state))
+    spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
     model.forecast_to_zarr(many, 20, tmp_path / "x.zarr")
     assert max(batches) == 7  # 120 starts in 18 batches
     assert max(kept) <= 40
