@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import psutil
@@ -158,7 +158,7 @@ class Batches(Dataset[Batch]):
             raise UsageError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

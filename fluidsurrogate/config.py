@@ -205,7 +205,13 @@ class Experiment(Section):
         device = next(network.parameters()).device
         fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
         components = sum(field.components for field in fields)
-        like = torch.zeros(2, components, *self.spec.grid.n, dtype=self.torch_dtype, device=device)
+        like = torch.zeros(
+            2 if section is None else 2 * section.members,
+            components,
+            *self.spec.grid.n,
+            dtype=self.torch_dtype,
+            device=device,
+        )
         try:
             with torch.no_grad():
                 network.eval()(like)

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.config import TrainSection
-from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.surrogate import Surrogate
 
@@ -78,15 +77,19 @@ class Lessons:
 
 def answer(
     surrogate: Surrogate,
-    states: Float[Tensor, "batch times component y x"],
+    states: Float[Tensor, "windows times component y x"],
     start: Tensor,
     inputs: dict[str, Tensor],
     lesson: Lesson,
 ) -> tuple[Rolled, Rolled]:
-    """The surrogate's rollout from `start` and the truth, over the intervals of the loss."""
-    truth = states[:, :: lesson.stride][:, lesson.lead + 1 :]
+    """The surrogate's rollout from `start` and the truth, over the intervals of the loss; of an ensemble, whose states
+    are to be apart, every member's."""
+    truth = states[:, :: lesson.stride][:, lesson.lead + 1 :].repeat(surrogate.section.members, 1, 1, 1, 1)
     stepper = surrogate.every(lesson.stride)
-    if lesson.lead:
-        with torch.no_grad():
-            start = rollout(stepper, start, lesson.lead, inputs)[:, -1]
-    return rollout(stepper, start, lesson.unroll, inputs)[:, 1:], truth
+    carry, predicted = stepper.start(start, inputs), []
+    for step in range(lesson.lead + lesson.unroll):
+        with torch.set_grad_enabled(step >= lesson.lead and torch.is_grad_enabled()):
+            carry = stepper.advance(carry)
+        if step >= lesson.lead:
+            predicted.append(stepper.state(carry))
+    return torch.stack(predicted, dim=1), truth

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import torch
 from pydantic import Field, create_model, model_validator
 
-from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Network, cast
+from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
@@ -110,6 +110,7 @@ class ModelSection(Section):
     solver: SolverSection | None = None  # a hybrid: this solver, on the stored grid, steps and the network corrects it
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
     init: str | None = None  # a model's folder, whose weights it starts from
+    members: Annotated[int, Field(ge=1)] = 1  # networks of their own fresh weights, trained and applied as one model
 
     @model_validator(mode="after")
     def _check_steps(self):
@@ -117,6 +118,8 @@ class ModelSection(Section):
             raise ValueError("intervals must be two different numbers or more, 1 among them, as in [1, 2]")
         if self.intervals is not None and self.solver is not None:
             raise ValueError("a hybrid steps one stored interval: give solver or intervals, not both")
+        if self.members > 1 and self.is_foreign:
+            raise ValueError("members are of an architecture of ours; train a module of yours once for each seed")
         return self
 
     def keywords(self) -> dict[str, Any]:
@@ -144,7 +147,10 @@ class ModelSection(Section):
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
         """The network for states of this spec, with fresh weights from torch's generator."""
-        return cast(ARCHITECTURES[self.kind](self.fields_in(spec), spec.fields, **self.keywords()), dtype)
+        made = [
+            ARCHITECTURES[self.kind](self.fields_in(spec), spec.fields, **self.keywords()) for _ in range(self.members)
+        ]
+        return cast(made[0] if self.members == 1 else Members(made), dtype)
 
     def groups(self) -> dict[str, Group]:
         """The point groups that the model claims, by key."""

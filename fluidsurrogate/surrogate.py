@@ -59,8 +59,6 @@ class Surrogate(Stepper[SurrogateCarry]):
     `stored` that of the stored states.
     """
 
-    is_markov = True
-
     def __init__(
         self,
         network: Network,
@@ -76,6 +74,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.spec = replace(spec, interval=multiple * spec.interval)
         weight = next(network.parameters())
         self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.is_markov = section.members == 1  # the mean of several does not say where each of them is
+        self.apart = False  # of an ensemble's members, `state` gives every one, one after the other, not their mean
         self.half = False  # the network in bfloat16, the step around it as it is
 
     def every(self, multiple: int) -> Surrogate:
@@ -86,7 +86,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if multiple not in self.section.multiples:
             raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
         other = Surrogate(self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple)
-        other.half = self.half
+        other.half, other.apart = self.half, self.apart
         other.step.train(self.step.training)
         return other
 
@@ -98,6 +98,9 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
+        if (members := self.section.members) > 1:
+            state = state.repeat(members, 1, 1, 1)
+            inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
         given = self.step.given(ordered(self.spec, inputs), state)
         with self._precision():
             return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
@@ -116,8 +119,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
 
     def state(self, carry: SurrogateCarry) -> State:
-        """The state in physical units."""
-        return carry.state
+        """The state in physical units; of an ensemble the mean of its members', each of which goes its own way."""
+        members = self.section.members
+        return carry.state if members == 1 or self.apart else carry.state.unflatten(0, (members, -1)).mean(0)
 
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of

@@ -24,7 +24,7 @@ from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.lessons import Lesson, Lessons, answer
 from fluidsurrogate.losses import LOSSES, Measure
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
@@ -161,7 +161,7 @@ class Trainer:
             states = batch[0][first : first + size]
             inputs = {name: value[first : first + size] for name, value in batch[1].items()}
             loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
-            (loss / options.accumulate).backward()
+            (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
             losses.append(loss.detach())
         self.surrogate.half = False
         self.surrogate.step.eval()
@@ -169,7 +169,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self._over_processes(parameter.grad)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
+        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.section.members)
         if not (loss + norm.to(loss.device)).isfinite():
             raise UsageError(
                 f"{self.surrogate.about['name']}: the loss is not finite at step {self.step}: lower train.learning_rate"
@@ -185,8 +185,10 @@ class Trainer:
         states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
         start = self.lessons.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
+        self.surrogate.apart = True
         with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
             predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+        self.surrogate.apart = False
         return LOSSES[self.options.loss](predicted, truth, self.measure)
 
     def _over_processes(self, value: Tensor) -> Tensor:
