@@ -13,7 +13,6 @@ from typing import Any, final
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,18 +20,29 @@ from torch import Tensor, nn
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.modelfiles import (
+    CONFIG,
+    FORMAT,
+    WEIGHTS,
+    check_finite,
+    check_weights,
+    describing,
+    file_of,
+    on_meta,
+    read_config,
+    tensors_in,
+    weights_in,
+)
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import AnyModelSection, ModelSection
+from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
-from fluidsurrogate.store import read_json, replacing, write_json
-from solvers import FieldSpec, Grid, StateSpec, Stepper
+from fluidsurrogate.store import replacing, write_json
+from solvers import StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
-FORMAT = 1
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     @property
     def parameters(self) -> int:
         """Number of trained weights, a complex one counted as two."""
-        return sum(p.numel() * (1 + p.is_complex()) for p in self.network.parameters())
+        return weights_in(self.network)
 
     def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
         """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
@@ -150,31 +160,22 @@ def load(
     folder = Path(path)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    config = read_json(folder / CONFIG)
-    if config is None:
-        raise UsageError(f"{folder} is no model: it has no {CONFIG}")
+    config, weights = read_config(folder), file_of(folder, WEIGHTS)
+    found = tensors_in(weights)
+    if not config.model.is_foreign:
+        with describing(folder):
+            drafted = on_meta(config, len(found))
+        check_weights(weights, found, drafted)  # before anything is allocated
+    with describing(folder):
+        network = _network(config.model, config.spec, config.torch_dtype, allow_code, module).to(device).eval()
+        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about))
+    check_weights(weights, found, network)
     try:
-        if config["format"] != FORMAT:
-            raise UsageError(f"model format {config['format']} is not {FORMAT}; made by another version")
-        spec = _spec_from_json(config["spec"])
-        numbers = config["scaling"]
-        shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
-        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])))
-        section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
-        if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"unknown dtype {config['dtype']!r}")
-        network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
-        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
-    except UsageError as error:
-        raise UsageError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS, device=device))
+        network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
+        raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
+    check_finite(weights, network)
     return surrogate
 
 
@@ -188,8 +189,3 @@ def _network(
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
 
-
-def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:
-    fields, inputs = (tuple(FieldSpec(**field) for field in tree[key]) for key in ("fields", "inputs"))
-    grid = Grid(tuple(tree["grid"]["n"]), tuple(tree["grid"]["length"]))
-    return StateSpec(grid, fields, float(tree["interval"]), inputs)
