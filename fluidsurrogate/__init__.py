@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from fluidsurrogate.equivariance import equivariance_error
     from fluidsurrogate.errors import UsageError
     from fluidsurrogate.forecasting import Persistence, rollout
+    from fluidsurrogate.inspection import info
     from fluidsurrogate.surrogate import Surrogate, load
 
 __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "compare", "equivariance_error",
-    "generate", "load", "open_data", "rollout", "train",
+    "generate", "info", "load", "open_data", "rollout", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -43,6 +44,7 @@ _HOME = {
     "UsageError": "errors",
     "Persistence": "forecasting",
     "rollout": "forecasting",
+    "info": "inspection",
     "Surrogate": "surrogate",
     "load": "surrogate",
 }

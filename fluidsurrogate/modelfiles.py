@@ -26,7 +26,6 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection
-from fluidsurrogate.step import Step
 from solvers import StateSpec, point_group
 
 FORMAT = 1
@@ -81,7 +80,9 @@ class ModelConfig(BaseModel):
 def read_config(folder: Path) -> ModelConfig:
     """The config of a model's folder; UsageError in one line where there is none or anything about it is wrong."""
     if folder.is_file():
-        raise UsageError(f"{folder} is no model: a model is a folder with {CONFIG} and {WEIGHTS} (pickles are not read)")
+        raise UsageError(
+            f"{folder} is no model: a model is a folder with {CONFIG} and {WEIGHTS} (pickles are not read)"
+        )
     path = file_of(folder, CONFIG)
     if (size := path.stat().st_size) > CONFIG_BYTES:
         raise UsageError(f"{path} describes no model: it has {size} bytes, at most {CONFIG_BYTES} are read")
@@ -183,15 +184,14 @@ def on_meta(config: ModelConfig, tensors: int) -> Network:
     """
     spec = config.spec
     components = spec.components + sum(field.components for field in spec.inputs)
+    ny, nx = spec.grid.n
+    if (held := 8 * ((spec.components + 1) * ny**2 + nx * (nx + ny))) > STEP_BYTES:  # the matrices of `step.Projection`
+        raise ValueError(f"spec.grid of {ny} x {nx} cells would take {held / 2**30:.0f} GiB, at most 2 are taken")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        held = sum(buffer.numel() * buffer.element_size() for buffer in Step(spec, config.scaling).buffers())
-        if held > STEP_BYTES:
-            n = " x ".join(map(str, spec.grid.n))
-            raise ValueError(f"spec.grid of {n} cells would take {held / 2**30:.0f} GiB of memory, at most 2 are taken")
         with _counting(2 * tensors + 8):  # a layer may make a weight twice
             network = config.model.build(spec, config.torch_dtype)
         with torch.no_grad():
-            network.eval()(torch.zeros(1, components, *spec.grid.n, dtype=config.torch_dtype))
+            network.eval()(torch.zeros(1, components, ny, nx, dtype=config.torch_dtype))
         return network
 
 

@@ -65,6 +65,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
     ) -> None:
         self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self.folder: Path | None = None  # that it was loaded from
         weight = next(network.parameters())
         self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
 
@@ -134,6 +135,19 @@ class Surrogate(Stepper[SurrogateCarry]):
         }
         write_json(folder / CONFIG, config)
 
+    def push_to_hub(
+        self,
+        repository: str,
+        scores: xr.Dataset | None = None,
+        audit: xr.Dataset | None = None,
+        *,
+        private: bool = False,
+    ) -> str:
+        """Save to the repository "user/model" on the Hugging Face Hub, with a card: see `hub.push`."""
+        from fluidsurrogate.hub import push
+
+        return push(self, repository, scores, audit, private=private)
+
 
 def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     if "time" not in dataset.dims:
@@ -150,16 +164,17 @@ def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
 def load(
     path: str | Path, device: str = "cpu", *, allow_code: bool = False, module: nn.Module | None = None
 ) -> Surrogate:
-    """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
+    """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
+    Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
-    folder = Path(path)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
+    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
     config, weights = read_config(folder), file_of(folder, WEIGHTS)
     found = tensors_in(weights)
     if not config.model.is_foreign:
@@ -176,7 +191,14 @@ def load(
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
+    surrogate.folder = folder
     return surrogate
+
+
+def _fetched(address: str) -> Path:
+    from fluidsurrogate.hub import fetch  # which pushes surrogates, and so needs this module
+
+    return fetch(address)
 
 
 def _network(
@@ -188,4 +210,3 @@ def _network(
     if not section.is_foreign:
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
-

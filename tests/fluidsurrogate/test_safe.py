@@ -1,4 +1,4 @@
-"""Somebody else's model folder: loaded, or refused in one line; nothing in it is executed, believed or allocated after."""
+"""Somebody else's model folder: loaded, or refused in one line; nothing in it is executed or believed."""
 
 import copy
 import json
@@ -114,7 +114,11 @@ def test_every_value_of_a_config_may_be_wrong(folder, at):
 
 def test_what_is_said_names_the_key(folder):
     for at, value, said in [
-        (("model", "kind"), "os.system", "describes no model: model: Input tag 'os.system' found using 'kind' does not"),
+        (
+            ("model", "kind"),
+            "os.system",
+            "describes no model: model: Input tag 'os.system' found using 'kind' does not",
+        ),
         (("model", "width"), "16", "model.gcnn.width: Input should be a valid integer"),
         (("model", "whidth"), 16, "model.gcnn.whidth: Extra inputs are not permitted"),
         (("spec", "grid", "n"), [10**9, 10**9], "spec.grid: n must be at most 65536"),
