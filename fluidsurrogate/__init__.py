@@ -8,6 +8,7 @@
     forecast = model.forecast(data, steps=20)
     scores = fs.compare({"gcnn-d4": forecast}, data)
     report = fs.audit(model)
+    about = fs.info("runs/demo")
 """
 
 from importlib import import_module

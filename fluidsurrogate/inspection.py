@@ -226,7 +226,7 @@ def _run(folder: Path) -> Info:
             results.append(info(entry))
         except UsageError as error:
             results.append({"kind": "broken", "path": str(entry), "reason": str(error)})
-    tree = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})
+    tree: Info = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})
     wanted = [models / name for name in tree.get("models", {})]
     wanted += [folder / "forecasts.nc", folder / "scores.nc"]
     wanted += [] if tree.get("data", {}).get("path") else [folder / "data.zarr"]

@@ -185,7 +185,9 @@ def on_meta(config: ModelConfig, tensors: int) -> Network:
     spec = config.spec
     components = spec.components + sum(field.components for field in spec.inputs)
     ny, nx = spec.grid.n
-    if (held := 8 * ((spec.components + 1) * ny**2 + nx * (nx + ny))) > STEP_BYTES:  # the matrices of `step.Projection`
+    if (
+        held := 8 * (spec.components * ny**2 + nx**2 + ny * (nx + 2))
+    ) > STEP_BYTES:  # the matrices of `step.Projection`
         raise ValueError(f"spec.grid of {ny} x {nx} cells would take {held / 2**30:.0f} GiB, at most 2 are taken")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         with _counting(2 * tensors + 8):  # a layer may make a weight twice

@@ -175,16 +175,18 @@ def load(
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
-    config, weights = read_config(folder), file_of(folder, WEIGHTS)
+    config, network = read_config(folder), None
+    if config.model.is_foreign or module is not None:
+        with describing(folder):  # whatever else is wrong, that it is code is said first
+            network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
+    weights = file_of(folder, WEIGHTS)
     found = tensors_in(weights)
-    if not config.model.is_foreign:
-        with describing(folder):
-            drafted = on_meta(config, len(found))
-        check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
-        network = _network(config.model, config.spec, config.torch_dtype, allow_code, module).to(device).eval()
+        drafted = on_meta(config, len(found)) if network is None else network
+    check_weights(weights, found, drafted)  # before anything is allocated
+    with describing(folder):
+        network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
         surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about))
-    check_weights(weights, found, network)
     try:
         network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
