@@ -219,6 +219,11 @@ def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.f
     UsageError where grid, fields or interval are not those of `spec`, or a value is not finite.
     """
     check_matches(dataset, spec)
+    return read_states(dataset, spec, dtype)
+
+
+def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype) -> States:
+    """As `to_states`, of a dataset that is known to match."""
     return torch.cat([_tensor(dataset, field, ("trajectory", "time"), dtype) for field in spec.fields], dim=2)
 
 

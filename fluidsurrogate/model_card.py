@@ -13,6 +13,7 @@ from fluidsurrogate.audit_report import table as audit_table
 from fluidsurrogate.comparison import summary
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.inspection import kept_by, validation
+from fluidsurrogate.remake import experiment_in
 from fluidsurrogate.store import flatten
 from fluidsurrogate.surrogate import Surrogate
 from solvers import FieldSpec
@@ -36,7 +37,7 @@ def model_card(
     stands in for scores. Its header is fixed: nothing that a model's files say gets into it.
     """
     name = str(model.about.get("name", model.section.kind))
-    experiment = _json(model, "experiment")
+    experiment = experiment_in(model.about) or {}
     parts = [
         _header(),
         f"# {name}",
@@ -96,8 +97,9 @@ def _data(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tuple[str
     yield "fields", ", ".join(map(_field, spec.fields))
     yield "inputs", ", ".join(map(_field, spec.inputs)) or "none"
     yield "interval", f"{spec.interval:g}"
-    if data:
+    if {"train", "valid", "steps"} <= set(data):
         yield "trajectories", f"{data['train']} to train, {data['valid']} to validate, of {data['steps']} intervals"
+    if data:
         yield "made by", data.get("path") or "the classical solver of fluidsurrogate"
     yield "seed", model.about.get("seed", "it does not say")
     yield "fingerprint of the model", model.about.get("fingerprint", "it does not say")

@@ -26,12 +26,14 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection
+from fluidsurrogate.step import MOTIONS
 from solvers import StateSpec, point_group
 
 FORMAT = 1
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
+MOST_CELLS = 8192  # along a side of an experiment's grid
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
@@ -65,6 +67,8 @@ class ModelConfig(BaseModel):
                 raise ValueError(f"scaling.{key} must have {expected} numbers (got {len(getattr(scaling, key))})")
         if min(*scaling.scale, *scaling.change) <= 0 or min(scaling.band) < 0:
             raise ValueError("scaling: scale and change must be positive, band at least 0")
+        if scaling.decay is not None and not (scaling.decay > 0 and {field.name for field in spec.fields} & set(MOTIONS)):
+            raise ValueError(f"scaling.decay must be positive, and the state hold a {' or a '.join(MOTIONS)}")
         largest = point_group(spec.grid, spec.fields)
         for key, group in self.model.groups().items():
             if not largest.contains(group):
@@ -183,7 +187,7 @@ def on_meta(config: ModelConfig, tensors: int) -> Network:
     the number of layers, is out of all proportion to any grid and to a file of so many `tensors`.
     """
     spec = config.spec
-    components = spec.components + sum(field.components for field in spec.inputs)
+    components = sum(field.components for field in config.model.fields_in(spec))
     ny, nx = spec.grid.n
     if (
         held := 8 * (spec.components * ny**2 + nx**2 + ny * (nx + 2))
@@ -213,6 +217,16 @@ def _counting(most: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def check_proportions(tree: Any) -> None:
+    """UsageError where an experiment that somebody else's file records has a grid out of all proportion: to check an
+    experiment, or to build its solver, takes memory in proportion to its cells."""
+    grid = tree.get("grid") if isinstance(tree, dict) else None
+    for sides in [grid.get("n"), grid.get("store")] if isinstance(grid, dict) else []:
+        for n in sides if isinstance(sides, list) else [sides]:
+            if isinstance(n, int | float) and n > MOST_CELLS:
+                raise UsageError(f"its experiment has a grid of {n:.6g} cells a side: more than {MOST_CELLS}")
 
 
 def weights_in(network: Network) -> int:

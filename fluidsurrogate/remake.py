@@ -11,6 +11,7 @@ from typing import Any
 
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.modelfiles import CONFIG, check_proportions
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.store import flatten, versions
@@ -26,7 +27,7 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
     is another one here, by name (was, is); `fingerprint_holds`, whether it is that of the recorded `made_from`;
     `again`, "yes ..." or "no: ..." with the reasons; and the `command` that would make it from the experiment.
     """
-    tree, made_from, recorded = (_json(about.get(key)) for key in ("experiment", "made_from", "versions"))
+    tree, made_from, recorded = experiment_in(about), _json(about.get("made_from")), _json(about.get("versions"))
     found: dict[str, Any] = {}
     if "name" in about and stage == "train":
         found["model"] = str(about["name"])
@@ -53,11 +54,19 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
     }
 
 
+def experiment_in(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The experiment that a result records; None where it records none, or what looks like none."""
+    tree = _json(about.get("experiment"))
+    parts = ("grid", "flow", "data", "models")
+    return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
+
+
 def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str, name: str | None) -> list[str]:
     """Why the experiment would not make the result again, here; nothing where it would."""
     device = tree.get("device", "cpu")
     here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
     try:
+        check_proportions(here)
         experiment = Experiment.from_tree(here, "its experiment")
     except UsageError as error:
         return [f"this version does not take it: {str(error).splitlines()[0]}"]
@@ -72,6 +81,8 @@ def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str
             reasons.append(
                 f"{model} is a module of your own, {f'{code}: its code is not looked at' if code else given}"
             )
+        if (start := experiment.models[model].init) and not (Path(start) / CONFIG).exists():
+            reasons.append(f"{model} starts from {start}, which is not there (as seen from this folder)")
     if (path := experiment.data.path) and not Path(path).exists():
         reasons.append(f"its data, {path}, are not there (as seen from this folder)")
     if reasons:

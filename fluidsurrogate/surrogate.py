@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
@@ -25,6 +27,7 @@ from fluidsurrogate.modelfiles import (
     FORMAT,
     WEIGHTS,
     check_finite,
+    check_proportions,
     check_weights,
     describing,
     file_of,
@@ -47,27 +50,51 @@ log = logging.getLogger("fluidsurrogate")
 
 @dataclass(frozen=True)
 class SurrogateCarry:
-    """The state, the normalised inputs, and the network with its kernels expanded."""
+    """The state, the inputs as they are and normalised, and the network with its kernels expanded."""
 
     state: State
-    inputs: Tensor | None
+    inputs: Inputs
+    given: Tensor | None
     network: Callable[[Tensor], Tensor]
 
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = x + P c N(z): the network says the normalised change, in physical units in and out; see `Step`.
+    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see `Step`. b is
+    the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
-    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
+    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
+    `multiple` how many stored intervals a step is long, one of the section's `intervals`.
     """
 
     def __init__(
-        self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
+        self,
+        network: Network,
+        spec: StateSpec,
+        scaling: Scaling,
+        section: ModelSection,
+        about: Mapping[str, Any],
+        base: Stepper | None = None,
+        multiple: int = 1,
     ) -> None:
-        self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.spec, self.base, self.multiple = replace(spec, interval=multiple * spec.interval), base, multiple
         self.folder: Path | None = None  # that it was loaded from
         weight = next(network.parameters())
-        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
+        self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.half = False  # the network in bfloat16, the step around it as it is
+
+    def every(self, multiple: int) -> Surrogate:
+        """The same model, weights shared, stepping over that many stored intervals at once; UsageError where it was not
+        trained for that (`models.NAME.intervals`)."""
+        if multiple == self.multiple:
+            return self
+        if multiple not in self.section.multiples:
+            raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
+        spec = replace(self.spec, interval=self.spec.interval / self.multiple)
+        other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
+        other.half, other.folder = self.half, self.folder
+        return other
 
     @property
     def _scale(self) -> Tensor:
@@ -77,11 +104,22 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        return SurrogateCarry(state.to(self._scale), self.step.given(ordered(self.spec, inputs)), self.network.fold())
+        given = self.step.given(ordered(self.spec, inputs), state)
+        with self._precision():
+            return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        return SurrogateCarry(self.step(carry.network, carry.state, carry.inputs), carry.inputs, carry.network)
+        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+
+        def network(z: Tensor) -> Tensor:
+            with self._precision():
+                return carry.network(z).to(z.dtype)
+
+        return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
 
     def state(self, carry: SurrogateCarry) -> State:
         """The state in physical units."""
@@ -90,6 +128,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
+        if self.base is not None:
+            raise UsageError("a hybrid cannot be folded: its solver is no network")
         return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
@@ -186,7 +226,8 @@ def load(
     check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
-        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about))
+        base = _base(config.model, config.about, device)
+        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
     try:
         network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -212,3 +253,12 @@ def _network(
     if not section.is_foreign:
         raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
+
+
+def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in."""
+    if section.solver is None:
+        return None
+    tree = json.loads(about["experiment"])
+    check_proportions(tree)
+    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)

@@ -57,7 +57,7 @@ GOOD = {  # one of every key, as the miniature's
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
                          "uniform": False, "wall": 0, "solenoidal": False}],
              "interval": 0.25, "inputs": []},
-    "scaling": {"shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5]},
+    "scaling": {"shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5], "decay": 1.0},
     "dtype": "float32",
     "about": {"name": "small-d4", "experiment": "{}", "made_from": "{}", "fingerprint": "f", "seed": 1,
               "versions": "{}"},
@@ -174,6 +174,31 @@ def test_absurd_sizes_allocate_nothing(folder, changes, said):
         fs.load(folder)
     assert peak() - before < 200 * 2**20
     assert STEP_BYTES < 4 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ("{}", "describes no model|model: its experiment|is missing|experiment: "),
+        ("[1]", "describes no model"),
+        ("{" * 100_000, "describes no model"),
+        (json.dumps({"grid": {"n": 65536}}), "its experiment has a grid of 65536 cells a side: more than 8192"),
+        (json.dumps({"grid": {"n": [16, 1e30]}}), "its experiment has a grid of 1e[+]30 cells a side"),
+        (json.dumps({"grid": {"n": 16, "store": 10**9}}), "its experiment has a grid of 1e[+]09 cells a side"),
+    ],
+)
+def test_the_experiment_of_a_hybrid(folder, experiment, said):
+    """Its solver is built after what the config says that it was trained in."""
+    hybrid = GOOD | {"model": GOOD["model"] | {"solver": {"order": 2}}}
+    config = replaced(hybrid, ("about", "experiment"), experiment)
+    (folder / "config.json").write_text(json.dumps(config))
+    before = peak()
+    with pytest.raises(UsageError, match=said):
+        fs.load(folder)
+    refused(folder)
+    made = fs.info(folder)["made"]
+    assert made["again"].startswith("no: ")
+    assert peak() - before < 200 * 2**20
 
 
 # -- the weights

@@ -6,8 +6,9 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.batches import InMemory
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.training import Trainer, Trajectories, learning_rate_factor, train_model
+from fluidsurrogate.training import Trainer, learning_rate_factor, train_model
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 
@@ -23,7 +24,7 @@ def test_overfits_a_tiny_set(toml):
                "train.valid_every=1", "models.small-d4.width=32"],
     )  # fmt: skip
     losses: list[float] = []
-    train, valid = (Trajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
+    train, valid = (InMemory.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
     trainer = Trainer(experiment, "small-d4", train, valid, {})
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 100
@@ -53,31 +54,31 @@ def test_scaling_obeys_the_types():
     spec = StateSpec(Grid.square(8), (VORTICITY, TRACER, VELOCITY), 1.0)
     states = torch.randn(5, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)) + 2.0
     states[:, :, 3] *= 10
-    scaling = Scaling.fit(spec, states, {})
+    scaling = Scaling.fit(spec, lambda: [(states, {})])
     assert scaling.shift[0] == scaling.shift[2] == 0.0  # pseudoscalar and vector: a shift would not turn with them
     assert scaling.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
     _, scale, _ = scaling.to_tensors(spec)
     assert scale[2] == scale[3]  # a vector's components share a scale
     turned = torch.stack([act_on_fields(spec.fields, trajectory, D4.elements[1]) for trajectory in states])
-    assert Scaling.fit(spec, turned, {}).scale == pytest.approx(scaling.scale, rel=1e-6)
+    assert Scaling.fit(spec, lambda: [(turned, {})]).scale == pytest.approx(scaling.scale, rel=1e-6)
 
 
 def test_band_is_the_solvers(toml, experiment, data):
-    train = Trajectories.from_dataset(data, "train", experiment)
-    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)  # (16 - 1) // 3
+    train = InMemory.from_dataset(data, "train", experiment)
+    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)  # (16 - 1) // 3
     short = Experiment.read(toml, ["data.interval=0.002"])  # a change so small that rounding is not far below it
-    train = Trajectories.from_dataset(fs.generate(short), "train", short)
-    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)
+    train = InMemory.from_dataset(fs.generate(short), "train", short)
+    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)
     noisy = train.states + torch.randn(train.states.shape)
-    assert Scaling.fit(experiment.spec, noisy, {}).band == (8, 8)
+    assert Scaling.fit(experiment.spec, lambda: [(noisy, {})]).band == (8, 8)
 
 
 def test_every_window_once_an_epoch(experiment, data):
-    train = Trajectories.from_dataset(data, "train", experiment)
+    train = InMemory.from_dataset(data, "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
-        which, first = trainer._draw(1)
+        which, first = trainer.batches.windows(trainer.step)
         seen += [int(w) * 4 + int(f) for w, f in zip(which, first, strict=True)]
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
@@ -85,7 +86,7 @@ def test_every_window_once_an_epoch(experiment, data):
 
 def test_augmentation_moves_state_and_inputs_together(toml):
     experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
-    train = Trajectories.from_dataset(fs.generate(experiment), "train", experiment)
+    train = InMemory.from_dataset(fs.generate(experiment), "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
              for trainer.step in range(40)}  # fmt: skip
