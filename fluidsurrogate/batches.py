@@ -144,13 +144,22 @@ class Batches(Dataset[Batch]):
         """The batches of the steps `first` … `last` − 1; with `loaders`, read ahead by that many processes."""
         if not loaders:
             return (self[step] for step in range(first, last))
+        return self._read_ahead(range(first, last), loaders)
+
+    def _read_ahead(self, steps: range, loaders: int) -> Iterator[Batch]:
         # Fresh processes: a fork would copy the threads of the store's reader in whatever state they are.
-        return iter(
-            DataLoader(
-                self, batch_size=None, sampler=range(first, last), num_workers=loaders,
-                multiprocessing_context="spawn", prefetch_factor=4, in_order=True,
-            )
+        loader = DataLoader(
+            self, batch_size=None, collate_fn=_as_it_is, sampler=steps, num_workers=loaders,
+            multiprocessing_context="spawn", prefetch_factor=4,
         )  # fmt: skip
+        try:
+            yield from loader
+        except UsageError as error:  # torch puts the process's traceback before what went wrong
+            raise UsageError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 @lru_cache(maxsize=4)

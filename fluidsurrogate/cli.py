@@ -13,6 +13,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,7 @@ STAGE_HELP = {
     "rollout": "forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
     "compare": "scores.nc, scores.csv, comparison.png, scores.png",
 }
+FROM_HELP = "a trained model's folder, whose weights the experiment's models of its kind and group start from"
 ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
@@ -51,6 +53,8 @@ def parser() -> Parser:
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
         sub.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+        if stage in ("run", "train"):
+            sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
             own.add_argument("--model", metavar="NAME", help="a model of the experiment")
@@ -119,21 +123,29 @@ def run(arguments: argparse.Namespace) -> int:
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
+    from fluidsurrogate.parallel import is_main_process, processes
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
+    if start := getattr(arguments, "init", None):
+        from fluidsurrogate.finetuning import starting_from
+
+        experiment = starting_from(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
     said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
     said += ["--allow-code"] if arguments.allow_code else []
+    said += [f"--from {shlex.quote(start)}"] if start else []
     pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
         return 0
-    with locked(pipeline.out):
+    if processes() > 1 and arguments.stage != "train":
+        raise UsageError("several processes train one model together: accelerate launch -m fluidsurrogate train …")
+    with locked(pipeline.out) if is_main_process() else nullcontext():
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")

@@ -72,7 +72,7 @@ def bands(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:
     """⟨√(error / size)⟩; the floor keeps a gradient where nothing is wrong, and a number where nothing is there."""
-    floor = torch.finfo(error.dtype).eps * (size.mean() + torch.finfo(error.dtype).tiny)
+    floor = torch.finfo(error.dtype).eps * size.mean() + torch.finfo(error.dtype).tiny ** 0.5
     return ((error + floor) / (size + floor)).sqrt().mean()
 
 

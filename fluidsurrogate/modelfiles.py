@@ -30,7 +30,7 @@ from fluidsurrogate.step import MOTIONS
 from solvers import StateSpec, point_group
 
 FORMAT = 1
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
 MOST_CELLS = 8192  # along a side of an experiment's grid
@@ -67,7 +67,8 @@ class ModelConfig(BaseModel):
                 raise ValueError(f"scaling.{key} must have {expected} numbers (got {len(getattr(scaling, key))})")
         if min(*scaling.scale, *scaling.change) <= 0 or min(scaling.band) < 0:
             raise ValueError("scaling: scale and change must be positive, band at least 0")
-        if scaling.decay is not None and not (scaling.decay > 0 and {field.name for field in spec.fields} & set(MOTIONS)):
+        moving = any(field.name in MOTIONS for field in spec.fields)
+        if scaling.decay is not None and not (scaling.decay > 0 and moving):
             raise ValueError(f"scaling.decay must be positive, and the state hold a {' or a '.join(MOTIONS)}")
         largest = point_group(spec.grid, spec.fields)
         for key, group in self.model.groups().items():

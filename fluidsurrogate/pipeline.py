@@ -19,16 +19,17 @@ import xarray as xr
 
 from fluidsurrogate.comparison import compare, summary, to_csv
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
 from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
 from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
 from fluidsurrogate.nn import allowing_code, code_is_allowed
-from fluidsurrogate.parallel import available_workers, run_jobs
+from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
-from fluidsurrogate.surrogate import CONFIG, Surrogate, load
+from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, load
 from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 
@@ -103,13 +104,18 @@ class Pipeline:
             return
         options = self.experiment.train
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
-        for name in todo:
-            begin(self.model_path(name), parts[name], force)
+        wait_for_all()  # every process has seen what there is to do before one of them changes it
+        if is_main_process():
+            for name in todo:
+                begin(self.model_path(name), parts[name], force)
+        wait_for_all()
         tree = self.experiment.tree()
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
-        run_jobs(_train_job, jobs, available_workers(options.workers, options.threads), options.steps, "train")
+        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads)
+        run_jobs(_train_job, jobs, workers, options.steps, "train")
+        wait_for_all()
 
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs."""
@@ -247,9 +253,13 @@ def _train_job(
     folder = partial(Path(path))
     with allowing_code(allow_code):  # a process of its own knows of no permission
         surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
-    surrogate.save(folder / "result")
-    shutil.copy(folder / "curve.csv", folder / "result" / "curve.csv")
-    publish(Path(path))
+    if is_main_process():
+        surrogate.save(folder / "result")
+        for made in (CURVE, FIGURE, LAST):
+            shutil.copy(folder / made, folder / "result" / made)
+        if (folder / EVENTS).exists():
+            shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
+        publish(Path(path))
 
 
 def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:

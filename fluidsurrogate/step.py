@@ -23,7 +23,8 @@ class Step(nn.Module):
 
     P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
     no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
-    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much.
+    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much: not in training,
+    where it would hide from the loss that the network dissipates too little (experiments/stability).
 
     `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
     """
@@ -42,6 +43,7 @@ class Step(nn.Module):
         self.project = Projection(spec.grid, spec.fields, scaling.band)
         self.bound = None if scaling.decay is None else Bound(spec, scaling.decay**multiple)
         few, many = min(multiples), max(multiples)
+        self.eval()
         self.told = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
     def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
@@ -62,7 +64,7 @@ class Step(nn.Module):
         z = (base - self.shift[: self.components]) / self.scale[: self.components]
         change = network(z if given is None else torch.cat([z, given], dim=1))
         after = base + self.project(self.change * change)
-        return after if self.bound is None else self.bound(after, state)
+        return after if self.bound is None or self.training else self.bound(after, state)
 
 
 @final

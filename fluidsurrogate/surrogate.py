@@ -25,6 +25,7 @@ from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
+    LAST,
     WEIGHTS,
     check_finite,
     check_proportions,
@@ -94,6 +95,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         spec = replace(self.spec, interval=self.spec.interval / self.multiple)
         other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
         other.half, other.folder = self.half, self.folder
+        other.step.train(self.step.training)
         return other
 
     @property
@@ -163,8 +165,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         """Write weights and config, each in one piece."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / WEIGHTS) as beside:
-            save_file({k: v.contiguous() for k, v in state_tensors(self.network).items()}, beside)
+        write_weights(state_tensors(self.network), folder / WEIGHTS)
         config = {
             "format": FORMAT,
             "model": self.section.model_dump(mode="json", exclude_none=True),
@@ -189,6 +190,12 @@ class Surrogate(Stepper[SurrogateCarry]):
         return push(self, repository, scores, audit, private=private)
 
 
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as a safetensors file, in one piece."""
+    with replacing(path) as beside:
+        save_file({name: value.contiguous() for name, value in weights.items()}, beside)
+
+
 def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     if "time" not in dataset.dims:
         return dataset
@@ -202,13 +209,19 @@ def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
 
 
 def load(
-    path: str | Path, device: str = "cpu", *, allow_code: bool = False, module: nn.Module | None = None
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    allow_code: bool = False,
+    module: nn.Module | None = None,
+    last: bool = False,
 ) -> Surrogate:
     """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
     Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
+    `last`: the weights at the end of training instead of the best.
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
@@ -219,7 +232,7 @@ def load(
     if config.model.is_foreign or module is not None:
         with describing(folder):  # whatever else is wrong, that it is code is said first
             network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
-    weights = file_of(folder, WEIGHTS)
+    weights = file_of(folder, LAST if last else WEIGHTS)
     found = tensors_in(weights)
     with describing(folder):
         drafted = on_meta(config, len(found)) if network is None else network

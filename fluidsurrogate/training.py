@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment, TrainSection
+from fluidsurrogate.curves import Events, write_curve
 from fluidsurrogate.drift import energy
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.lessons import Lesson, Lessons, answer
 from fluidsurrogate.losses import LOSSES, Measure
@@ -26,11 +28,11 @@ from fluidsurrogate.nn import Network, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.store import read_json, stamp, write_text
-from fluidsurrogate.surrogate import CONFIG, Surrogate, load
+from fluidsurrogate.store import read_json, stamp
+from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, write_weights
 from solvers import act, act_on_fields, group_named
 
-CHECKPOINT, CURVE = "checkpoint.safetensors", "curve.csv"
+CHECKPOINT = "checkpoint.safetensors"
 Report = Callable[[int, str], None]  # steps done so far, a note
 
 
@@ -94,13 +96,15 @@ class Trainer:
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
         self.average = state_tensors(self.network)
-        self.best, self.best_score = self.average, math.inf
+        self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
         """Train to the end, from the checkpoint in `folder` if there is one, and give the best weights."""
         options = self.options
         if folder is not None and (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
+        is_main, name = self.accelerator.is_main_process, str(self.surrogate.about["name"])
+        events = Events(folder, self.step) if options.tensorboard and is_main and folder is not None else None
         batches = self.batches.from_step(self.step, options.steps, options.loaders)
         while self.step < options.steps and not self.is_stale:
             began = time.perf_counter()
@@ -112,13 +116,15 @@ class Trainer:
             last = self.step == options.steps
             if last or self.step % options.valid_every == 0:
                 self._validate(float(loss))
+                if events is not None:
+                    events.add(self.curve[-1])
             if report is not None:  # before anything is written: a process whose parent died ends here
                 report(options.steps if self.is_stale else self.step, self.note())
-            if folder is not None and (last or self.is_stale or self.step % options.checkpoint_every == 0):
+            if folder is not None and is_main and (last or self.is_stale or self.step % options.checkpoint_every == 0):
                 self._save(folder)
-        if folder is not None and self.accelerator.is_main_process:
-            write_text(folder / CURVE, curve_csv(self.curve))
-        self.last = self._weights()
+        if folder is not None and is_main:
+            write_curve(self.curve, folder, name)
+            write_weights(self.average if options.average else self._weights(), folder / LAST)
         self.network.load_state_dict(self.best)
         self.network.eval()
         return self.surrogate
@@ -145,6 +151,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> Tensor:
         options, lesson = self.options, self.lessons.at(self.step)
         self.network.train()
+        self.surrogate.step.train()
         self.surrogate.half = options.precision == "bfloat16"
         self.optimiser.zero_grad()
         rows = self.batches.rows
@@ -157,6 +164,7 @@ class Trainer:
             (loss / options.accumulate).backward()
             losses.append(loss.detach())
         self.surrogate.half = False
+        self.surrogate.step.eval()
         loss = self._over_processes(torch.stack(losses).mean())
         for parameter in self.network.parameters():
             if parameter.grad is not None:
@@ -228,8 +236,6 @@ class Trainer:
         return state_tensors(self.network)
 
     def _save(self, folder: Path) -> None:
-        if not self.accelerator.is_main_process:
-            return
         weights = {"network": self._weights(), "best": self.best}
         weights |= {"average": self.average} if self.options.average else {}
         schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
@@ -244,17 +250,6 @@ class Trainer:
         self.step, self.curve, self.best_score = about["step"], about["curve"], about["best_score"]
 
 
-def start_from(network: Network, folder: str) -> None:
-    """Give a network the weights of a trained model; UsageError where that is of another shape."""
-    weights = state_tensors(load(folder).network)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise UsageError(
-            f"{folder} has other weights than this model: give both the same kind, options and inputs"
-        ) from None
-
-
 def _loses_energy(spec, train: Trajectories) -> bool:
     """True where no trajectory of the training data ever gains energy, as one that nothing feeds cannot."""
     energies = (energy(spec, states) for states, _ in train.stretches())
@@ -265,14 +260,6 @@ def learning_rate_factor(options: TrainSection, step: int) -> float:
     """Linear warm-up, then half a cosine down to zero."""
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
     return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
-
-
-def curve_csv(curve: Sequence[Mapping[str, float]]) -> str:
-    """The training curve as CSV."""
-    if not curve:
-        return ""
-    lines = [",".join(curve[0]), *(",".join(f"{value:.8g}" for value in row.values()) for row in curve)]
-    return "\n".join(lines) + "\n"
 
 
 def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_every_file_is_there(finished):
         assert str(name) in done.stdout
     for model in MODELS:
         names = {path.name for path in (out / "models" / model).iterdir()}
-        assert names == {"weights.safetensors", "config.json", "curve.csv"}
+        assert names == {"weights.safetensors", "last.safetensors", "config.json", "curve.csv", "curves.png"}
     assert not list(out.rglob("*.partial")) + list(out.rglob("*.new"))
     assert "small-d4" in done.stdout
     assert "nRMSE" in done.stdout

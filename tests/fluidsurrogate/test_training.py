@@ -126,3 +126,109 @@ def test_diverging_training_stops_with_advice(toml, data):
     experiment = Experiment.read(toml, ["train.learning_rate=1e30", "train.warmup=0"])
     with pytest.raises(UsageError, match=r"loss is not finite at step \d+: lower train.learning_rate"):
         fs.train(experiment, data, ["small-cnn"])
+
+
+def weights_of(toml, data, *overrides, name="small-d4"):
+    return fs.train(Experiment.read(toml, overrides), data, [name])[name].network.state_dict()
+
+
+def distance(a, b):
+    return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def test_accumulated_parts_are_the_batch(toml, data):
+    whole, parts = (weights_of(toml, data, *o) for o in ((), ("train.accumulate=2",)))
+    assert distance(whole, parts) < 1e-6
+    halved = weights_of(toml, data, "train.batch=2")  # the control: half the batch is another training
+    assert distance(whole, halved) > 1e-4
+
+
+def test_average_of_the_weights(toml, data, tmp_path):
+    """a := d a + (1 − d) w from the fresh weights on, followed by hand; the last validation is of the average."""
+    options = ["train.average=0.7", "train.valid_every=8"]
+    experiment = Experiment.read(toml, options)
+    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    trainer = Trainer(experiment, "small-d4", train, valid, {})
+    average = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    seen = []
+
+    def follow(step, note):
+        decay = min(0.7, step / (9 + step))
+        for key, value in trainer.network.state_dict().items():
+            average[key] = decay * average[key] + (1 - decay) * value
+        seen.append(trainer.network.state_dict()["lift.weight"].clone())
+
+    model = trainer.run(report=follow)
+    assert distance(model.network.state_dict(), average) < 1e-6
+    assert float((model.network.state_dict()["lift.weight"] - seen[-1]).abs().max()) > 1e-4
+
+
+def test_bfloat16_is_near_and_not_the_same(toml, data):
+    full, half = (weights_of(toml, data, *o) for o in ((), ("train.precision=bfloat16",)))
+    assert 1e-6 < distance(full, half) < 0.05
+    assert all(value.dtype is torch.float32 for value in half.values())
+
+
+def test_patience_stops_and_keeps_the_best(toml, data, tmp_path):
+    """With a learning rate that spoils everything the first validation stays the best one."""
+    experiment = Experiment.read(
+        toml, ["train.steps=60", "train.valid_every=2", "train.patience=3", "train.learning_rate=3", "train.warmup=0"]
+    )
+    train_model(experiment, "small-d4", data, {}, tmp_path)
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)
+    best = int(rows["valid_nrmse"].argmin())
+    assert len(rows) == best + 4 < 30
+    model = train_model(experiment, "small-d4", data, {}, tmp_path)  # a run that had stopped stays where it is
+    assert len(np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)) == len(rows)
+    again = Experiment.read(toml, ["train.steps=60", "train.learning_rate=3", "train.warmup=0", "train.valid_every=2"])
+    trainer_rows = train_model(again, "small-d4", data, {}, None).network.state_dict()
+    assert trainer_rows.keys() == model.network.state_dict().keys()
+
+
+def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
+    fs.train(toml, data, ["small-d4"])["small-d4"].save(tmp_path / "first")
+    other = Experiment.read(toml, ["flow.viscosity=5e-2", "train.learning_rate=1e-12", "train.weight_decay=0"])
+    changed = fs.generate(other)
+    tuned = fs.train(other, changed, ["small-d4"], init=tmp_path / "first")["small-d4"]
+    kept = fs.load(tmp_path / "first").network.state_dict()
+    assert distance(tuned.network.state_dict(), kept) < 1e-6
+    assert tuned.scaling != fs.load(tmp_path / "first").scaling  # normalisation is that of the new data
+    fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
+    assert distance(fresh.network.state_dict(), kept) > 1e-2
+    for overrides, said in [
+        (["models.small-d4.width=8"], "has other weights than this model"),
+        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4'; the experiment has no such model"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
+    with pytest.raises(UsageError, match="is no model"):
+        fs.train(toml, data, init=tmp_path)
+
+
+def test_compiled_training_ends_near_the_eager_one(toml, data):
+    eager, compiled = (weights_of(toml, data, *o, name="small-cnn") for o in ((), ("train.compile=true",)))
+    assert eager.keys() == compiled.keys()
+    assert distance(eager, compiled) < 1e-4
+
+
+def test_tensorboard_gets_every_row(toml, data, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_model(Experiment.read(toml, ["train.tensorboard=true"]), "small-cnn", data, {}, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)
+    got = events.Scalars("valid_nrmse")
+    assert [event.step for event in got] == rows["step"].tolist()
+    np.testing.assert_allclose([event.value for event in got], rows["valid_nrmse"], rtol=1e-6)
+
+
+def test_last_weights_are_kept_beside_the_best(toml, data, tmp_path):
+    from safetensors.torch import load_file
+
+    experiment = Experiment.read(toml, ["train.average=0.5"])
+    train_model(experiment, "small-cnn", data, {}, tmp_path).save(tmp_path)
+    best, last = (load_file(tmp_path / name) for name in ("weights.safetensors", "last.safetensors"))
+    assert best.keys() == last.keys()
+    loaded = fs.load(tmp_path, last=True).network.state_dict()
+    assert all(torch.equal(loaded[key], last[key]) for key in last)
