@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from fluidsurrogate.errors import UsageError
     from fluidsurrogate.forecasting import Persistence, rollout
     from fluidsurrogate.inspection import info
+    from fluidsurrogate.long_forecast import rollout_to_zarr
     from fluidsurrogate.surrogate import Surrogate, load
 
 __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "compare", "equivariance_error",
-    "generate", "info", "load", "open_data", "rollout", "train",
+    "generate", "info", "load", "open_data", "rollout", "rollout_to_zarr", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -46,6 +47,7 @@ _HOME = {
     "Persistence": "forecasting",
     "rollout": "forecasting",
     "info": "inspection",
+    "rollout_to_zarr": "long_forecast",
     "Surrogate": "surrogate",
     "load": "surrogate",
 }

@@ -28,6 +28,7 @@ STAGE_HELP = {
 }
 FROM_HELP = "a trained model's folder, whose weights the experiment's models of its kind and group start from"
 ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
+TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
 
@@ -57,10 +58,14 @@ def parser() -> Parser:
             sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
-            own.add_argument("--model", metavar="NAME", help="a model of the experiment")
+            own.add_argument("--model", metavar="NAME", help="a model of the experiment; or solver, into a Zarr folder")
             own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
             own.add_argument("--steps", type=int, help="stored intervals to forecast")
-            own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+            own.add_argument("--to", type=Path, metavar="FILE.nc|FOLDER.zarr", help=TO_HELP)
+            own.add_argument("--at", type=float, metavar="TIME", help="which stored time of FILE (default: its first)")
+            own.add_argument("--keep-every", type=int, default=1, metavar="M", help="store each M-th interval (.zarr)")
+            own.add_argument("--batch", type=int, help="starts at a time (.zarr; default: what memory allows)")
+            own.add_argument("--other-grid", action="store_true", help="take a start on another grid than trained on")
     about = "the kinds of models, their options and the defaults of these"
     stages.add_parser("models", help=about, description=about)
     info = stages.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. Nothing in it is executed.")
@@ -222,20 +227,36 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 
 
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
-    """Forecast from a file of the user's into a file of the user's."""
+    """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
     from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.matching import grid_of
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.surrogate import load
 
-    models = pipeline.experiment.models
-    if arguments.model not in models:
-        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}")
-    if arguments.to.exists() and not arguments.force:
-        raise UsageError(f"{arguments.to} exists already; give --force to replace it")
+    to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
+    log = logging.getLogger("fluidsurrogate")
+    is_solver = arguments.model == "solver" and "solver" not in models
+    if not is_zarr and (is_solver or arguments.keep_every != 1 or arguments.batch is not None):
+        raise UsageError(f"--keep-every, --batch and --model solver need a name that ends in .zarr (--to {to})")
+    if arguments.model not in models and not is_solver:
+        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}; or solver")
+    if to.exists() and not arguments.force and not is_zarr:
+        raise UsageError(f"{to} exists already; give --force to replace it")
     folder = pipeline.model_path(arguments.model)
-    if not folder.exists():
+    if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
     with open_data(arguments.start) as start:
-        forecast = load(folder, pipeline.experiment.device).forecast(start, arguments.steps)
-    write_netcdf(forecast, arguments.to)
-    logging.getLogger("fluidsurrogate").info(f"rollout: {arguments.to}")
+        if arguments.at is None and start.sizes.get("time", 1) > 1:
+            log.info(f"rollout: from the first of {start.sizes['time']} times in {arguments.start}; --at takes another")
+        if is_solver:
+            pipeline.solve_to_zarr(start, arguments.steps, to, arguments.at, arguments.keep_every, arguments.batch,
+                                   arguments.force)  # fmt: skip
+        else:
+            model = load(folder, pipeline.experiment.device)
+            model = model.on(grid_of(start)) if arguments.other_grid else model
+            if is_zarr:
+                model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
+                                       keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
+            else:
+                write_netcdf(model.forecast(start, arguments.steps, arguments.at), to)
+    log.info(f"rollout: {to}")

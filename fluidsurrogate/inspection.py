@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.dataset import grid_of, open_data
+from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.matching import grid_of
 from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
@@ -204,7 +205,8 @@ def _model(folder: Path) -> Info:
 def _half_made(folder: Path) -> Info:
     of, progress = folder.name.removesuffix(".partial"), read_json(folder / "progress.json")
     made_from = read_json(folder / "made_from.json")
-    stage = "train" if isinstance(made_from, dict) and "model" in made_from else "generate"
+    known = made_from if isinstance(made_from, dict) else {}
+    stage = "rollout" if "stepper" in known else "train" if "model" in known else "generate"
     found = {"kind": "half made", "path": str(folder), "bytes": size_of(folder), "of": of, "stage": stage}
     return found | ({"blocks": progress["blocks"]} if isinstance(progress, dict) and "blocks" in progress else {})
 

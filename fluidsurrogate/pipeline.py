@@ -25,6 +25,7 @@ from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
 from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
+from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.plots import draw_comparison, draw_scores
@@ -132,6 +133,20 @@ class Pipeline:
         except ValueError as error:  # the solver, on data that are not its own
             raise UsageError(f"the solver cannot run these data: {error}") from None
         write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
+
+    def solve_to_zarr(
+        self, dataset: xr.Dataset, steps: int, to: Path, start: float | None, keep_every: int, batch: int | None,
+        force: bool,
+    ) -> None:  # fmt: skip
+        """The truth for a long forecast: the solver from the same starts, by the same code; see `rollout_to_zarr`."""
+        experiment, solver = self.experiment, self.experiment.build_solver()
+        made_from = {key: value for key, value in data_made_from(experiment).items() if key not in ("seed", "data")}
+        made_from |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
+        rollout_to_zarr(
+            Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start=start, batch=batch,
+            keep_every=keep_every, made_from={**made_from, "device": str(solver.device)}, force=force,
+            attributes={"source": "fluidsurrogate classical solver", "experiment": json.dumps(experiment.tree())},
+        )  # fmt: skip
 
     def compare(self, force: bool = False) -> None:
         """scores.nc, scores.csv and the two figures."""

@@ -39,9 +39,13 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
         text = str(about["made_from"])
         found["fingerprint"] = str(about["fingerprint"])
         found["fingerprint_holds"] = _fingerprint(text) == found["fingerprint"]
-    if not tree or made_from is None:
+    if not tree:
         return found | {"again": "no: it does not say which experiment made it"}
     found |= {"experiment": tree, "seed": tree.get("seed")}
+    if made_from is None:
+        return found | {"again": "no: it does not say what it was made from, beside its experiment"}
+    if "stepper" in made_from:  # of a long forecast, see `long_forecast.rollout_to_zarr`
+        return found | {"again": "no: it went out from a start that is not in it: give that to fluidsurrogate rollout"}
     reasons = [] if found.get("fingerprint_holds", True) else ["its fingerprint is not that of what it was made from"]
     reasons += _obstacles(tree, made_from, stage, found.get("model"))
     if reasons:

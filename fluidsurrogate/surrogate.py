@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 import xarray as xr
 from safetensors import SafetensorError
@@ -19,9 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.dataset import at_time, check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.long_forecast import rollout_to_zarr
+from fluidsurrogate.matching import describe, is_on
 from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
@@ -38,12 +39,13 @@ from fluidsurrogate.modelfiles import (
     weights_in,
 )
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
+from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
 from fluidsurrogate.store import replacing, write_json
-from solvers import StateSpec, Stepper
+from solvers import Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
@@ -65,8 +67,11 @@ class Surrogate(Stepper[SurrogateCarry]):
     the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
     `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
-    `multiple` how many stored intervals a step is long, one of the section's `intervals`.
+    `multiple` how many stored intervals a step is long, one of the section's `intervals`: `spec` is that of such steps,
+    `stored` that of the stored states.
     """
+
+    is_markov = True
 
     def __init__(
         self,
@@ -79,7 +84,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         multiple: int = 1,
     ) -> None:
         self.network, self.scaling, self.section, self.about = network, scaling, section, about
-        self.spec, self.base, self.multiple = replace(spec, interval=multiple * spec.interval), base, multiple
+        self.stored, self.base, self.multiple = spec, base, multiple
+        self.spec = replace(spec, interval=multiple * spec.interval)
         self.folder: Path | None = None  # that it was loaded from
         weight = next(network.parameters())
         self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
@@ -92,8 +98,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             return self
         if multiple not in self.section.multiples:
             raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
-        spec = replace(self.spec, interval=self.spec.interval / self.multiple)
-        other = Surrogate(self.network, spec, self.scaling, self.section, self.about, self.base, multiple)
+        other = Surrogate(self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple)
         other.half, other.folder = self.half, self.folder
         other.step.train(self.step.training)
         return other
@@ -147,8 +152,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         """
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
-        check_matches(dataset, self.spec)
-        first = _at(dataset, start)
+        check_matches(dataset, self.spec, HINT)
+        first = at_time(dataset, start)
         states = to_states(first, self.spec, self._scale.dtype)[:, 0]
         inputs = to_inputs(first, self.spec, self._scale.dtype)
         with torch.no_grad():
@@ -158,23 +163,94 @@ class Surrogate(Stepper[SurrogateCarry]):
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
         return to_dataset(
             self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
-            attributes={"source": "fluidsurrogate surrogate", **{f"model_{k}": v for k, v in self.about.items()}},
+            attributes=self.attributes,
         )  # fmt: skip
+
+    def forecast_to_zarr(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        path: str | Path,
+        *,
+        start: float | None = None,
+        keep_every: int = 1,
+        batch: int | None = None,
+        force: bool = False,
+    ) -> xr.Dataset:
+        """`forecast` for any number of starts and steps, written to the Zarr folder `path` while it runs, and opened
+        lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
+        check_matches(dataset, self.spec, HINT)
+        return rollout_to_zarr(
+            self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
+            attributes=self.attributes, force=force,
+        )  # fmt: skip
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What every forecast says of where it comes from."""
+        flags = {key: self.about[key] for key in (TRAINED, APPLIED) if key in self.about}
+        about = {f"model_{key}": value for key, value in self.about.items() if key not in flags}
+        return {"source": "fluidsurrogate surrogate", **about, **flags}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a forecast's bits depend on, beside its start: plain data, the weights as a hash."""
+        digest = hashlib.sha256()
+        for name, value in sorted(state_tensors(self.network).items()):
+            digest.update(name.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        config = self._config | {"multiple": self.multiple, "half": self.half}
+        if self.base is not None:  # it follows from the experiment
+            config["base"] = hashlib.sha256(str(self.about["experiment"]).encode()).hexdigest()[:16]
+        return config | {"weights": digest.hexdigest()[:16], "device": str(self._scale.device)}
+
+    def on(self, grid: Grid) -> Surrogate:
+        """The same weights on another grid; what comes of it says so in the attributes `trained_on_grid` and
+        `applied_to_grid`. On its own grid, the surrogate itself.
+
+        A convolution counts in cells. Where the cells keep their size and the box grows, `cnn`, `gcnn`, `unet`, `gunet`
+        and `steerable` do what they did, exactly; only that the flow feels the whole box, of which they now see less.
+        Where the cells change in the same box they meet eddies of another size in cells than they learnt, and go wrong:
+        a finer view of the coarse forecast, `Resampled(model, grid)`, is then the better one. `fno` counts in waves
+        across the box: finer cells in the same box are the nearest to what it learnt. `gfno` counts in both. The change
+        is cut off at the same physical wavenumber as before. Scores: `experiments/other_grid/results.md`.
+
+        UsageError where the architecture cannot (a U-Net needs sides that are multiples of 2^levels), or the group is
+        no symmetry of the grid.
+        """
+        if is_on(self.spec.grid, grid):
+            return self
+        if self.base is not None:
+            raise UsageError("a hybrid keeps to the grid that it was trained on: its solver is on that")
+        check_group(self.network.group, grid, self.spec)
+        trained, applied = str(self.about.get(TRAINED, describe(self.spec.grid))), describe(grid)
+        spec = replace(self.stored, grid=grid)
+        scaling, about = (
+            moved_scaling(self.scaling, self.spec.grid, grid),
+            {**self.about, TRAINED: trained, APPLIED: applied},
+        )
+        moved = Surrogate(self.network, spec, scaling, self.section, about, multiple=self.multiple)
+        moved.half = self.half
+        check_applies(moved, self._scale)
+        log.warning(
+            f"{self.about.get('name', 'the model')}: trained on {trained}, applied to {applied}: untested there"
+        )
+        return moved
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return {
+            "model": self.section.model_dump(mode="json", exclude_none=True),
+            "spec": asdict(self.stored),
+            "scaling": asdict(self.scaling),
+            "dtype": str(self._scale.dtype).removeprefix("torch."),
+        }
 
     def save(self, folder: str | Path) -> None:
         """Write weights and config, each in one piece."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)
-        config = {
-            "format": FORMAT,
-            "model": self.section.model_dump(mode="json", exclude_none=True),
-            "spec": asdict(self.spec),
-            "scaling": asdict(self.scaling),
-            "dtype": str(self._scale.dtype).removeprefix("torch."),
-            "about": dict(self.about),
-        }
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, {"format": FORMAT, **self._config, "about": dict(self.about)})
 
     def push_to_hub(
         self,
@@ -194,18 +270,6 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Tensors by name as a safetensors file, in one piece."""
     with replacing(path) as beside:
         save_file({name: value.contiguous() for name, value in weights.items()}, beside)
-
-
-def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
-    if "time" not in dataset.dims:
-        return dataset
-    if start is None:
-        return dataset.isel(time=[0])
-    times = np.asarray(dataset["time"].values, dtype=np.float64)
-    nearest = int(np.abs(times - start).argmin())
-    if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
-        raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
-    return dataset.isel(time=[nearest])
 
 
 def load(

@@ -2,7 +2,7 @@
 
     python experiments/hybrid/run.py [--runs runs/hybrid]        # results/*.json, results.md, results.png
 
-The truth is computed on 8n = 256 cells a side, seen through n = 32: every forecast is truncated to n before it is scored.
+The truth is computed on 8n = 256 cells a side and seen through n = 32: forecasts are truncated to n, then scored.
 Solvers on n, 2n and 4n start from the truth on their own grid, which the hybrid and the surrogate, on n, do not know;
 each steps with the longest step whose error is within 5 % of that of its shortest. Seeds differ in weights and order.
 """

@@ -143,6 +143,45 @@ def test_forecast_of_ones_own_start(finished, tmp_path, capsys):
     assert "unknown model 'nobody'" in refused(capsys, *command, "--model", "nobody", "--steps", "7", "--to", "x.nc")
 
 
+def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):
+    """Piece by piece, of a model or of the solver; made once, and refused for other inputs."""
+    toml, out, _ = finished
+    data = fs.open_data(out / "data.zarr")
+    command = ["rollout", str(toml), "--out", str(out), "--start", str(out / "data.zarr"), "--at", "0.5"]
+    command += ["--steps", "6", "--keep-every", "2", "--batch", "4"]
+    for name in ("solver", "small-d4"):
+        assert main([*command, "--model", name, "--to", str(tmp_path / f"{name}.zarr")]) == 0
+        forecast = fs.open_data(tmp_path / f"{name}.zarr")
+        assert forecast["vorticity"].sizes == {"trajectory": 6, "time": 4, "y": 16, "x": 16}
+        np.testing.assert_allclose(forecast["time"], [0.5, 1.0, 1.5, 2.0])
+        assert list(forecast["split"].values) == list(data["split"].values)
+    truth = fs.open_data(tmp_path / "solver.zarr")["vorticity"][:, 1]
+    np.testing.assert_allclose(truth, data["vorticity"][:, 4], atol=1e-4)
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        assert main([*command, "--model", "small-d4", "--to", str(tmp_path / "small-d4.zarr")]) == 0
+    assert "is up to date" in caplog.text
+    again = [*command, "--model", "small-cnn", "--to", tmp_path / "small-d4.zarr"]
+    assert "stepper.model" in refused(capsys, *again)
+    assert main([*map(str, again), "--force"]) == 0
+    assert "--model solver need a name that ends in .zarr" in refused(
+        capsys, *command, "--model", "solver", "--to", tmp_path / "x.nc"
+    )
+    assert "0.6 is no stored time" in refused(capsys, *again, "--at", "0.6", "--force")
+
+
+def test_forecast_on_another_grid(finished, tmp_path, capsys):
+    toml, out, _ = finished
+    start = tmp_path / "start.nc"
+    fs.generate(fs.Experiment.read(toml, ["grid.n=24", "models={}"])).isel(time=[0]).to_netcdf(start)
+    command = ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--start", str(start), "--steps", "2"]
+    assert "--other-grid on the command line" in refused(capsys, *command, "--to", tmp_path / "x.nc")
+    for to in ("x.nc", "x.zarr"):
+        assert main([*command, "--to", str(tmp_path / to), "--other-grid"]) == 0
+        with fs.open_data(tmp_path / to) as forecast:
+            assert forecast.sizes["x"] == 24
+            assert forecast.attrs["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
+
+
 def test_starts_that_do_not_fit(finished, tmp_path, capsys):
     toml, out, _ = finished
     good = fs.open_data(out / "data.zarr").isel(trajectory=[0], time=[0])[["vorticity"]].load()

@@ -106,6 +106,10 @@ def test_forecasts_and_scores(finished, capsys, tmp_path):
     model.forecast(data, 2).to_netcdf(tmp_path / "forecast.nc")
     found = fs.info(tmp_path / "forecast.nc")
     assert (found["kind"], found["made"]["model"]) == ("forecast", "small-d4")
+    model.forecast_to_zarr(data, 2, tmp_path / "forecast.zarr")
+    found = fs.info(tmp_path / "forecast.zarr")
+    assert (found["kind"], found["made"]["model"]) == ("forecast", "small-d4")
+    assert found["made"]["again"].startswith("yes")
     assert main(["audit", str(finished / "models" / "small-d4"), "--steps", "2", "--to", str(tmp_path)]) == 0
     found = fs.info(tmp_path / "audit.nc")
     assert (found["kind"], found["audit"]["verdict"], found["made"]["model"]) == ("audit", "pass", "small-d4")
