@@ -1,5 +1,5 @@
 """The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name, and
-`fluidsurrogate audit FOLDER`."""
+`fluidsurrogate audit FOLDER`, `fluidsurrogate info PATH`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ FROM_HELP = "a trained model's folder, whose weights the experiment's models of 
 ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
 TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
+INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,6 +68,9 @@ def parser() -> Parser:
             own.add_argument("--other-grid", action="store_true", help="take a start on another grid than trained on")
     about = "the kinds of models, their options and the defaults of these"
     stages.add_parser("models", help=about, description=about)
+    info = stages.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. Nothing in it is executed.")
+    info.add_argument("path", metavar="PATH", help="a file, a folder, or a model on the Hub, hf://user/model")
+    info.add_argument("--write-experiment", type=Path, metavar="FILE.toml", help="write the experiment that made it")
     about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
     audit = stages.add_parser("audit", help=AUDIT_HELP, description=about)
     audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
@@ -111,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage == "models":
         sys.stdout.write(list_models())
         return 0
+    if arguments.stage == "info":
+        return show_info(arguments)
     from fluidsurrogate.nn import allowing_code
 
     if arguments.allow_code and os.getcwd() not in sys.path:
@@ -164,6 +170,27 @@ def list_models() -> str:
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
         lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
     return "\n".join(lines) + "\n"
+
+
+def show_info(arguments: argparse.Namespace) -> int:
+    """What a path is, printed; or its experiment as a file; the exit code."""
+    from fluidsurrogate.info_report import report
+    from fluidsurrogate.inspection import info
+    from fluidsurrogate.remake import to_toml
+    from fluidsurrogate.store import write_text
+
+    found = info(arguments.path)
+    to = arguments.write_experiment
+    if to is None:
+        sys.stdout.write(report(found) + "\n")
+        return 0
+    if "experiment" not in found.get("made", {}):
+        raise UsageError(f"{arguments.path} does not say which experiment made it")
+    if to.exists():
+        raise UsageError(f"{to} exists already; name another file")
+    write_text(to, to_toml(found["made"]["experiment"]))
+    sys.stdout.write(f"{to}\n")
+    return 0
 
 
 def audit_model(arguments: argparse.Namespace) -> int:

@@ -176,6 +176,7 @@ def _low_pass(n: int, most: int) -> Float[Tensor, "n n"]:
     """The projection onto the modes |m| ≤ most of n cells, float64; the identity where those are all."""
     if most >= n // 2:
         return torch.eye(n, dtype=torch.float64)
-    distance = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
-    angles = 2 * torch.pi * distance[..., None] * torch.arange(1, most + 1, dtype=torch.float64) / n
-    return (1 + 2 * angles.cos().sum(-1)) / n
+    distance = torch.arange(n)
+    angles = 2 * torch.pi * distance.double()[:, None] * torch.arange(1, most + 1, dtype=torch.float64) / n
+    row = (1 + 2 * angles.cos().sum(-1)) / n  # of the distance alone: the matrix itself would hold n² cosines a mode
+    return row[(distance[:, None] - distance).abs()]

@@ -13,7 +13,6 @@ from typing import Any, final
 
 import torch
 import xarray as xr
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,19 +23,32 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.matching import describe, is_on
+from fluidsurrogate.modelfiles import (
+    CONFIG,
+    FORMAT,
+    LAST,
+    WEIGHTS,
+    check_finite,
+    check_proportions,
+    check_weights,
+    describing,
+    file_of,
+    on_meta,
+    read_config,
+    tensors_in,
+    weights_in,
+)
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
 from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import AnyModelSection, ModelSection
+from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
-from fluidsurrogate.store import read_json, replacing, write_json
-from solvers import FieldSpec, Grid, StateSpec, Stepper
+from fluidsurrogate.store import replacing, write_json
+from solvers import Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
-FORMAT = 1
-WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.network, self.scaling, self.section, self.about = network, scaling, section, about
         self.stored, self.base, self.multiple = spec, base, multiple
         self.spec = replace(spec, interval=multiple * spec.interval)
+        self.folder: Path | None = None  # that it was loaded from
         weight = next(network.parameters())
         self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
         self.is_markov = section.members == 1  # the mean of several does not say where each of them is
@@ -86,7 +99,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if multiple not in self.section.multiples:
             raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
         other = Surrogate(self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple)
-        other.half, other.apart = self.half, self.apart
+        other.half, other.apart, other.folder = self.half, self.apart, self.folder
         other.step.train(self.step.training)
         return other
 
@@ -133,7 +146,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     @property
     def parameters(self) -> int:
         """Number of trained weights, a complex one counted as two."""
-        return sum(p.numel() * (1 + p.is_complex()) for p in self.network.parameters())
+        return weights_in(self.network)
 
     def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
         """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
@@ -243,6 +256,19 @@ class Surrogate(Stepper[SurrogateCarry]):
         write_weights(state_tensors(self.network), folder / WEIGHTS)
         write_json(folder / CONFIG, {"format": FORMAT, **self._config, "about": dict(self.about)})
 
+    def push_to_hub(
+        self,
+        repository: str,
+        scores: xr.Dataset | None = None,
+        audit: xr.Dataset | None = None,
+        *,
+        private: bool = False,
+    ) -> str:
+        """Save to the repository "user/model" on the Hugging Face Hub, with a card: see `hub.push`."""
+        from fluidsurrogate.hub import push
+
+        return push(self, repository, scores, audit, private=private)
+
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Tensors by name as a safetensors file, in one piece."""
@@ -258,7 +284,8 @@ def load(
     module: nn.Module | None = None,
     last: bool = False,
 ) -> Surrogate:
-    """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
+    """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
+    Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
@@ -266,38 +293,36 @@ def load(
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
-    folder = Path(path)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    config = read_json(folder / CONFIG)
-    if config is None:
-        raise UsageError(f"{folder} is no model: it has no {CONFIG}")
-    try:
-        if config["format"] != FORMAT:
-            raise UsageError(f"model format {config['format']} is not {FORMAT}; made by another version")
-        spec = _spec_from_json(config["spec"])
-        numbers = config["scaling"]
-        shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
-        decay = None if numbers.get("decay") is None else float(numbers["decay"])
-        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])), decay)
-        section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
-        if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"unknown dtype {config['dtype']!r}")
-        network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
-        base = _base(section, config["about"], device)
-        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]), base)
-    except UsageError as error:
-        raise UsageError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
-    weights = folder / (LAST if last else WEIGHTS)
+    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    config, network = read_config(folder), None
+    if config.model.is_foreign or module is not None:
+        with describing(folder):  # whatever else is wrong, that it is code is said first
+            network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
+    weights = file_of(folder, LAST if last else WEIGHTS)
+    found = tensors_in(weights)
+    with describing(folder):
+        drafted = on_meta(config, len(found)) if network is None else network
+    check_weights(weights, found, drafted)  # before anything is allocated
+    with describing(folder):
+        network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
+        base = _base(config.model, config.about, device)
+        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
     try:
         network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
+    check_finite(weights, network)
+    surrogate.folder = folder
     return surrogate
+
+
+def _fetched(address: str) -> Path:
+    from fluidsurrogate.hub import fetch  # which pushes surrogates, and so needs this module
+
+    return fetch(address)
 
 
 def _network(
@@ -316,10 +341,5 @@ def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepp
     if section.solver is None:
         return None
     tree = json.loads(about["experiment"])
+    check_proportions(tree)
     return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
-
-
-def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:
-    fields, inputs = (tuple(FieldSpec(**field) for field in tree[key]) for key in ("fields", "inputs"))
-    grid = Grid(tuple(tree["grid"]["n"]), tuple(tree["grid"]["length"]))
-    return StateSpec(grid, fields, float(tree["interval"]), inputs)

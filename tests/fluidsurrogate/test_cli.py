@@ -268,8 +268,9 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
     assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
     config = {"format": 1, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
-              "spec": {"fields": [], "inputs": [], "grid": {"n": [16, 16], "length": [1.0, 1.0]}, "interval": 1.0},
-              "scaling": {"shift": [], "scale": [], "change": [], "band": [1, 1]}}  # fmt: skip
+              "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
+                       "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
+              "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]}}  # fmt: skip
     (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
     own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]
     assert "would import and run os:system" in refused(capsys, "rollout", mine, "--out", tmp_path / "out", *own)
