@@ -8,6 +8,7 @@
     forecast = model.forecast(data, steps=20)
     scores = fs.compare({"gcnn-d4": forecast}, data)
     report = fs.audit(model)
+    about = fs.info("runs/demo")
 """
 
 from importlib import import_module
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from fluidsurrogate.equivariance import equivariance_error
     from fluidsurrogate.errors import UsageError
     from fluidsurrogate.forecasting import Persistence, rollout
+    from fluidsurrogate.inspection import info
+    from fluidsurrogate.long_forecast import rollout_to_zarr
     from fluidsurrogate.surrogate import Surrogate, load
 
 __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "calibrate", "compare",
-    "equivariance_error", "generate", "load", "open_data", "rollout", "train",
+    "equivariance_error", "generate", "info", "load", "open_data", "rollout", "rollout_to_zarr", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -45,6 +48,8 @@ _HOME = {
     "UsageError": "errors",
     "Persistence": "forecasting",
     "rollout": "forecasting",
+    "info": "inspection",
+    "rollout_to_zarr": "long_forecast",
     "Surrogate": "surrogate",
     "load": "surrogate",
 }

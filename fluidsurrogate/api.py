@@ -11,6 +11,7 @@ from torch import nn
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.generation import generate_in_memory
 from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import run_jobs
@@ -41,13 +42,16 @@ def train(
     data: xr.Dataset | None = None,
     models: Sequence[str] | Mapping[str, nn.Module] | None = None,
     *,
+    init: str | Path | None = None,
     allow_code: bool = False,
 ) -> dict[str, Surrogate]:
     """Train models, one after the other, on a Dataset (default: what `generate` gives).
 
     `models`: names of the experiment's, all of them by default; or modules of your own by name, which map
     (batch, components of state and inputs, y, x) to (batch, components of the state, y, x), both normalised. A module
-    is copied and stays as it is. `allow_code` lets models of kind "module" import and run what their `path` names.
+    is copied and stays as it is. `init`: the folder of a trained model, whose weights the experiment's models of its
+    kind and group start from (fine-tuning). `allow_code` lets models of kind "module" import and run what their `path`
+    names.
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
     trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
@@ -55,6 +59,7 @@ def train(
     """
     with allowing_code(allow_code):
         experiment = Experiment.of(experiment)
+        experiment = experiment if init is None else starting_from(experiment, init)
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
             experiment, networks = experiment.with_modules(models)

@@ -1,5 +1,5 @@
 """The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name, and
-`fluidsurrogate audit FOLDER` and `fluidsurrogate calibrate FOLDER`."""
+`fluidsurrogate audit FOLDER`, `fluidsurrogate calibrate FOLDER`, `fluidsurrogate info PATH`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,9 +26,12 @@ STAGE_HELP = {
     "rollout": "forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
     "compare": "scores.nc, scores.csv, comparison.png, scores.png",
 }
+FROM_HELP = "a trained model's folder, whose weights the experiment's models of its kind and group start from"
 ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
 CALIBRATE_HELP = "how far a trained model's forecasts may be off, on fresh starts: calibration.json"
+TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
+INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,16 +55,25 @@ def parser() -> Parser:
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
         sub.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+        if stage in ("run", "train"):
+            sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
-            own.add_argument("--model", metavar="NAME", help="a model of the experiment")
+            own.add_argument("--model", metavar="NAME", help="a model of the experiment; or solver, into a Zarr folder")
             own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the start")
             own.add_argument("--steps", type=int, help="stored intervals to forecast")
-            own.add_argument("--to", type=Path, metavar="FILE.nc", help="where the forecast goes")
+            own.add_argument("--to", type=Path, metavar="FILE.nc|FOLDER.zarr", help=TO_HELP)
+            own.add_argument("--at", type=float, metavar="TIME", help="which stored time of FILE (default: its first)")
+            own.add_argument("--keep-every", type=int, default=1, metavar="M", help="store each M-th interval (.zarr)")
+            own.add_argument("--batch", type=int, help="starts at a time (.zarr; default: what memory allows)")
+            own.add_argument("--other-grid", action="store_true", help="take a start on another grid than trained on")
             own.add_argument("--members", type=int, help="members of the ensemble, of a calibrated model (default: 1)")
             own.add_argument("--level", type=float, help="error up to which it counts as predictable (default: 0.5)")
     about = "the kinds of models, their options and the defaults of these"
     stages.add_parser("models", help=about, description=about)
+    info = stages.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. Nothing in it is executed.")
+    info.add_argument("path", metavar="PATH", help="a file, a folder, or a model on the Hub, hf://user/model")
+    info.add_argument("--write-experiment", type=Path, metavar="FILE.toml", help="write the experiment that made it")
     about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
     audit = stages.add_parser("audit", help=AUDIT_HELP, description=about)
     audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
@@ -117,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage == "models":
         sys.stdout.write(list_models())
         return 0
+    if arguments.stage == "info":
+        return show_info(arguments)
     from fluidsurrogate.nn import allowing_code
 
     if arguments.allow_code and os.getcwd() not in sys.path:
@@ -129,21 +144,29 @@ def run(arguments: argparse.Namespace) -> int:
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
+    from fluidsurrogate.parallel import is_main_process, processes
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
+    if start := getattr(arguments, "init", None):
+        from fluidsurrogate.finetuning import starting_from
+
+        experiment = starting_from(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
     said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
     said += ["--allow-code"] if arguments.allow_code else []
+    said += [f"--from {shlex.quote(start)}"] if start else []
     pipeline = Pipeline(experiment, out, " ".join(said))
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
         return 0
-    with locked(pipeline.out):
+    if processes() > 1 and arguments.stage != "train":
+        raise UsageError("several processes train one model together: accelerate launch -m fluidsurrogate train …")
+    with locked(pipeline.out) if is_main_process() else nullcontext():
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")
@@ -163,6 +186,27 @@ def list_models() -> str:
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
         lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
     return "\n".join(lines) + "\n"
+
+
+def show_info(arguments: argparse.Namespace) -> int:
+    """What a path is, printed; or its experiment as a file; the exit code."""
+    from fluidsurrogate.info_report import report
+    from fluidsurrogate.inspection import info
+    from fluidsurrogate.remake import to_toml
+    from fluidsurrogate.store import write_text
+
+    found = info(arguments.path)
+    to = arguments.write_experiment
+    if to is None:
+        sys.stdout.write(report(found) + "\n")
+        return 0
+    if "experiment" not in found.get("made", {}):
+        raise UsageError(f"{arguments.path} does not say which experiment made it")
+    if to.exists():
+        raise UsageError(f"{to} exists already; name another file")
+    write_text(to, to_toml(found["made"]["experiment"]))
+    sys.stdout.write(f"{to}\n")
+    return 0
 
 
 def audit_model(arguments: argparse.Namespace) -> int:
@@ -227,29 +271,47 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 
 
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
-    """Forecast from a file of the user's into a file of the user's."""
+    """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
     from fluidsurrogate.calibration import LEVEL, horizon_line
     from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.matching import grid_of
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.surrogate import load
 
-    models = pipeline.experiment.models
-    if arguments.model not in models:
-        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}")
-    if arguments.to.exists() and not arguments.force:
-        raise UsageError(f"{arguments.to} exists already; give --force to replace it")
+    to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
+    log = logging.getLogger("fluidsurrogate")
+    is_solver = arguments.model == "solver" and "solver" not in models
+    if not is_zarr and (is_solver or arguments.keep_every != 1 or arguments.batch is not None):
+        raise UsageError(f"--keep-every, --batch and --model solver need a name that ends in .zarr (--to {to})")
+    if arguments.model not in models and not is_solver:
+        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}; or solver")
+    if to.exists() and not arguments.force and not is_zarr:
+        raise UsageError(f"{to} exists already; give --force to replace it")
     folder = pipeline.model_path(arguments.model)
-    if not folder.exists():
+    if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
     members, level = arguments.members or 1, LEVEL if arguments.level is None else arguments.level
+    if members > 1 and is_zarr:
+        raise UsageError(f"--members need a NetCDF file (--to {to})")
     if arguments.level is not None and members == 1:
         raise UsageError("--level is of an ensemble's error bound: give --members")
     with open_data(arguments.start) as start:
-        model = load(folder, pipeline.experiment.device)
-        if members > 1 and model.calibration is None:
-            raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
-        forecast = model.forecast(start, arguments.steps, members=members, level=level)
-    write_netcdf(forecast, arguments.to)
-    logging.getLogger("fluidsurrogate").info(f"rollout: {arguments.to}")
-    if members > 1:
-        sys.stdout.write(horizon_line(forecast) + "\n")
+        if arguments.at is None and start.sizes.get("time", 1) > 1:
+            log.info(f"rollout: from the first of {start.sizes['time']} times in {arguments.start}; --at takes another")
+        if is_solver:
+            pipeline.solve_to_zarr(start, arguments.steps, to, arguments.at, arguments.keep_every, arguments.batch,
+                                   arguments.force)  # fmt: skip
+        else:
+            model = load(folder, pipeline.experiment.device)
+            model = model.on(grid_of(start)) if arguments.other_grid else model
+            if members > 1 and model.calibration is None:
+                raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
+            if is_zarr:
+                model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
+                                       keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
+            else:
+                forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
+                write_netcdf(forecast, to)
+                if members > 1:
+                    sys.stdout.write(horizon_line(forecast) + "\n")
+    log.info(f"rollout: {to}")

@@ -64,7 +64,7 @@ def compare(
 
 def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float, wanted: Sequence[str]) -> xr.Dataset:
     variables: dict[str, xr.DataArray] = {}
-    by_trajectory = {key: METRICS[key](forecast, truth) for key in wanted}
+    by_trajectory = {key: METRICS[key](forecast, truth).load() for key in wanted}  # lazy ones: one after the other
     for key, values in by_trajectory.items():
         with np.errstate(invalid="ignore"):
             variables[key] = values.mean("trajectory", skipna=False, keep_attrs=True)

@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS
 from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
+from fluidsurrogate.losses import LOSSES
 from fluidsurrogate.metrics import METRICS
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
-from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, tagged_section
+from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, SolverSection, tagged_section
 from solvers import FORCING, Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Stages = Annotated[tuple[Count, ...], BeforeValidator(lambda value: _stages(value))]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -56,15 +58,6 @@ class GridSection(Section):
     def build_stored(self) -> Grid:
         """The grid of the stored states."""
         return Grid.rectangle(self.store or self.n, self.length)
-
-
-class SolverSection(Section):
-    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
-    the steps (see `solvers.NavierStokes2D`)."""
-
-    order: Literal[2, 4] = 4
-    dt: Positive | None = None
-    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
 
 
 class DataSection(Section):
@@ -93,7 +86,8 @@ class DataSection(Section):
 
 
 class TrainSection(Section):
-    """Optimisation: AdamW with warm-up and cosine decay; the last `unroll_fraction` of the steps on `unroll` steps."""
+    """Optimisation: AdamW with warm-up and cosine decay, on a loss of `fluidsurrogate.losses` over what
+    `fluidsurrogate.lessons` asks: `unroll`, `unroll_fraction`, `push_forward`, `noise`."""
 
     steps: Count = 1000
     batch: Count = 16
@@ -101,12 +95,43 @@ class TrainSection(Section):
     warmup: Annotated[int, Field(ge=0)] = 50
     weight_decay: NonNegative = 1e-2
     clip: Positive = 1.0
-    unroll: Count = 3
-    unroll_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    loss: str = "change"
+    unroll: Stages = (1, 3)  # intervals of the loss by stages; k alone: 1, then k
+    unroll_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2  # of the steps, for the stages after the first
+    push_forward: Annotated[int, Field(ge=0)] = 0
+    noise: NonNegative = 0.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the moving average of the weights; 0: none
+    precision: Literal["full", "bfloat16"] = "full"  # of the network's convolutions
+    accumulate: Count = 1  # parts of a batch in memory one after the other
+    compile: bool = False
+    patience: Annotated[int, Field(ge=0)] = 0  # validations without a better one until training stops; 0: never
     valid_every: Count = 100
     checkpoint_every: Count = 100
+    loaders: Annotated[int, Field(ge=0)] = 0  # processes that read ahead from disk; 0: the data are held in memory
+    tensorboard: bool = False
     workers: Count = 2  # models trained at a time
     threads: Count = 1  # threads each
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; one of {', '.join(LOSSES)}")
+        if self.unroll == ():
+            raise ValueError("unroll must name at least one number of intervals")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate must divide batch = {self.batch} (got {self.accumulate})")
+        return self
+
+    @property
+    def stages(self) -> tuple[int, tuple[int, ...]]:
+        """Intervals unrolled at first, and in each later stage."""
+        return self.unroll[0], self.unroll[1:] or self.unroll
+
+    @property
+    def reach(self) -> int:
+        """Intervals from the start to the end of the longest rollout in training."""
+        first, later = self.stages
+        return max(self.push_forward + max(later), first) if self.unroll_fraction else first
 
 
 class CompareSection(Section):
@@ -159,9 +184,15 @@ class Experiment(Section):
                 self._check_groups(model.groups(), self.spec)
                 if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                        self.check_network(model.build(self.spec, self.torch_dtype))
-        if self.train.unroll_fraction and self.train.unroll > self.data.steps and not self.data.path:
-            raise ValueError(f"train.unroll = {self.train.unroll} is longer than data.steps = {self.data.steps}")
+                        self.check_network(model.build(self.spec, self.torch_dtype), model)
+                if model.solver:
+                    self.build_base(model, device="cpu")
+            reach = self.train.reach * max(model.multiples)
+            if reach > self.data.steps and not self.data.path:
+                raise ValueError(
+                    f"train.unroll, train.push_forward and models.{name}.intervals reach over {reach} intervals; "
+                    f"data.steps = {self.data.steps}"
+                )
         return self
 
     def refuse_code(self, names: Iterable[str] | None = None) -> None:
@@ -182,14 +213,21 @@ class Experiment(Section):
         sections = {name: TypeAdapter(AnyModelSection).validate_python({"kind": KIND}) for name in modules}
         return self.model_copy(update={"models": sections}), networks
 
-    def check_network(self, network: Network) -> None:
+    def check_network(self, network: Network, section: ModelSection | None = None) -> None:
         """ValueError where a network cannot be applied to this experiment's states, or its group is no symmetry.
 
         It is applied once, on the meta device without memory or arithmetic if it was built there.
         """
         device = next(network.parameters()).device
-        components = self.spec.components + sum(field.components for field in self.spec.inputs)
-        like = torch.zeros(2, components, *self.spec.grid.n, dtype=self.torch_dtype, device=device)
+        fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
+        components = sum(field.components for field in fields)
+        like = torch.zeros(
+            2 if section is None else 2 * section.members,
+            components,
+            *self.spec.grid.n,
+            dtype=self.torch_dtype,
+            device=device,
+        )
         try:
             with torch.no_grad():
                 network.eval()(like)
@@ -287,6 +325,35 @@ class Experiment(Section):
         solver = self.build_solver(device=device)
         return VelocityForm(solver) if self.data.state == "velocity" else solver
 
+    def build_base(self, section: ModelSection, device: str | None = None) -> Stepper | None:
+        """The coarse solver that a hybrid corrects, on the grid of the stored states; None for a pure surrogate."""
+        if section.solver is None:
+            return None
+        if self.build_flow().stirring(self.grid.build()) is not None:
+            raise ValueError(
+                "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
+            )
+        alone = self.model_copy(
+            update={
+                "solver": section.solver,
+                "grid": GridSection(n=self.grid.build_stored().n, length=self.grid.length),
+            }
+        )
+        return alone.build_stepper(device)
+
+    def decay(self) -> float | None:
+        """The most that an interval leaves of the flow's energy and enstrophy, where nothing feeds it:
+
+            dE/dt = −2νZ − 2μE ≤ −2(ν k₁² + μ) E,  dZ/dt ≤ −2(ν k₁² + μ) Z,  k₁ the longest wave of the box;
+
+        of all its trajectories; None where something does."""
+        flows = [self.build_flow(), *self.flow.extremes()]
+        grid = self.grid.build()
+        if any(f.vectors or f.forcing(grid) is not None or f.stirring(grid) is not None for f in flows):
+            return None
+        slowest = min(f.viscosity * (2 * math.pi / max(grid.length)) ** 2 + f.drag for f in flows)
+        return math.exp(-2 * slowest * self.data.interval)
+
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up
@@ -297,6 +364,13 @@ class Experiment(Section):
     def spec(self) -> StateSpec:
         """What a stored state is."""
         return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
+
+
+def _stages(value: Any) -> Any:
+    """One number of intervals stands for 1, then that many; a list becomes what a frozen tree holds."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (1, value) if type(value) is int else value
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
-from solvers import FORCING, KNOWN_FIELDS, FieldSpec, Grid, StateSpec
+from fluidsurrogate.matching import check_matches, grid_of, own_dims, sides_of
+from solvers import FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
-INPUT_FIELDS = [field for field in KNOWN_FIELDS.values() if field.uniform or field is FORCING]
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
@@ -31,8 +31,8 @@ def open_data(path: str | Path) -> xr.Dataset:
         raise UsageError(f"{path}: no such dataset")
     try:
         if path.is_dir():
-            return xr.open_zarr(path, chunks=None, consolidated=False)
-        return xr.open_dataset(path)
+            return xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+        return xr.open_dataset(path, decode_timedelta=False)  # a time in hours stays a number, and its units are seen
     except Exception as error:  # xarray's backends raise whatever their libraries do
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{path}: neither a Zarr folder nor a NetCDF file: {reason}") from None
@@ -132,12 +132,7 @@ def _variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> tup
         array = array.squeeze(len(leading))
     attrs: dict[str, Any] = {"long_name": field.long_name or field.name, "units": field.units}
     attrs |= {"tensor_order": field.order, "parity": field.parity}
-    return (*leading, *_own_dims(field)), array, attrs | ({"wall_parity": field.wall} if field.wall else {})
-
-
-def _own_dims(field: FieldSpec) -> list[str]:
-    """The dims of one value of a field."""
-    return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
+    return (*leading, *own_dims(field)), array, attrs | ({"wall_parity": field.wall} if field.wall else {})
 
 
 def derive(
@@ -188,53 +183,17 @@ def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.
     return xr.DataArray(made, coords | {"wavenumber": wavenumbers}, [*leading, "wavenumber"])
 
 
-def sides_of(dataset: xr.Dataset) -> tuple[float, float]:
-    """The sides (y, x) of the periodic box behind the coordinates: cells times their mean spacing, wherever the first
-    lies."""
-    (y, dy), (x, dx) = _axis(dataset, "y"), _axis(dataset, "x")
-    return dy * len(y), dx * len(x)
-
-
-def _axis(dataset: xr.Dataset, axis: str) -> tuple[np.ndarray, float]:
-    """The coordinate and its mean spacing."""
-    if axis not in dataset.coords:
-        raise UsageError(f"the dataset has no coordinate {axis!r}")
-    values = np.atleast_1d(np.asarray(dataset[axis].values, dtype=np.float64))
-    if len(values) < 2:
-        raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
-    return values, float(np.diff(values).mean())
-
-
-def grid_of(dataset: xr.Dataset) -> Grid:
-    """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
-    n, length = [], []
-    for axis in ("y", "x"):
-        values, step = _axis(dataset, axis)
-        if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
-            raise UsageError(
-                f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
-            )
-        n.append(len(values))
-        length.append(step * len(values))
-    try:
-        return Grid((n[0], n[1]), (length[0], length[1]))
-    except ValueError as error:
-        raise UsageError(f"the dataset's grid: {error}") from None
-
-
-def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
-    attrs = variable.attrs
-    if "tensor_order" in attrs and "parity" in attrs:
-        units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))
-        try:
-            return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"variable {name!r}: tensor_order and parity: {error}") from None
-    if name in KNOWN_FIELDS:
-        return KNOWN_FIELDS[name]
-    raise UsageError(
-        f"variable {name!r} does not say how it transforms: give it the attributes tensor_order and parity"
-    )
+def at_time(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
+    """The dataset at the stored time `start`, its first one by default; UsageError where there is no such time."""
+    if "time" not in dataset.dims:
+        return dataset
+    if start is None:
+        return dataset.isel(time=[0])
+    times = np.asarray(dataset["time"].values, dtype=np.float64)
+    nearest = int(np.abs(times - start).argmin())
+    if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
+        raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
+    return dataset.isel(time=[nearest])
 
 
 def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
@@ -243,7 +202,12 @@ def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.f
     UsageError where grid, fields or interval are not those of `spec`, or a value is not finite.
     """
     check_matches(dataset, spec)
-    return torch.cat([_tensor(dataset, field, ("trajectory", "time"), dtype) for field in spec.fields], dim=2)
+    return read_states(dataset, spec, dtype)
+
+
+def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype, finite: bool = True) -> States:
+    """As `to_states`, of a dataset that is known to match; with `finite` False values may be what they are."""
+    return torch.cat([_tensor(dataset, field, ("trajectory", "time"), dtype, finite) for field in spec.fields], dim=2)
 
 
 def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -251,7 +215,9 @@ def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.f
     return {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
 
 
-def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype: torch.dtype) -> Tensor:
+def _tensor(
+    dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype: torch.dtype, finite: bool = True
+) -> Tensor:
     if field.name not in dataset:
         raise UsageError(f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars))}")
     variable = dataset[field.name]
@@ -261,66 +227,9 @@ def _tensor(dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype
         variable = variable.sel(component=COMPONENTS)
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
-    array = variable.transpose(*leading, *_own_dims(field)).values
-    values = torch.from_numpy(np.array(array)).to(dtype)
-    if not values.isfinite().all():
+    array = variable.transpose(*leading, *own_dims(field)).values
+    values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))).to(dtype)
+    if finite and not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
     return values[..., None, None] if field.uniform else values
-
-
-def check_matches(dataset: xr.Dataset, spec: StateSpec) -> None:
-    """UsageError that says which of grid, fields, inputs or interval differ from `spec`."""
-    if not isinstance(dataset, xr.Dataset):
-        raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
-    if "component" in dataset.coords and sorted(map(str, np.atleast_1d(dataset["component"].values))) != ["x", "y"]:
-        raise UsageError(f"the coordinate component must be x, y (got {list(dataset['component'].values)})")
-    for field in spec.fields + spec.inputs:
-        if field.name not in dataset:
-            raise UsageError(
-                f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars)) or 'none'}"
-            )
-        found = _field_of(field.name, dataset[field.name])
-        if (found.order, found.parity) != (field.order, field.parity):
-            raise UsageError(f"variable {field.name!r} has tensor_order {found.order} and parity {found.parity}; "
-                             f"expected {field.order} and {field.parity}")  # fmt: skip
-    grid = grid_of(dataset)
-    if grid.n != spec.grid.n or not np.allclose(grid.length, spec.grid.length, rtol=1e-4):
-        raise UsageError(f"the dataset's grid is {_describe(grid)}; expected {_describe(spec.grid)}")
-    for field in spec.fields + spec.inputs:
-        known = {"trajectory", *_own_dims(field)} | ({"time"} if field in spec.fields else set())
-        if extra := set(map(str, dataset[field.name].dims)) - known:
-            raise UsageError(
-                f"variable {field.name!r} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}"
-            )
-    if 0 in dataset.sizes.values():
-        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
-    times = dataset["time"].values if "time" in dataset.dims else np.zeros(1)
-    if "time" in dataset.coords and dataset["time"].dtype.kind not in "fiu":
-        raise UsageError("the coordinate time must be numbers in the units of the flow, not dates")
-    if len(times) > 1 and not np.allclose(np.diff(times), spec.interval, rtol=1e-4):
-        raise UsageError(f"the dataset's interval is {times[1] - times[0]:g}; expected {spec.interval:g}")
-    _check_nothing_is_ignored(dataset, spec)
-
-
-def _check_nothing_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
-    """UsageError where the dataset says of its flow what the step depends on and `spec` does not take.
-
-    A forcing, gravity, gradient, mean velocity or drag of zero is none. A viscosity, drag or diffusivity that all
-    trajectories share is what the model was trained with: it may be there for the diagnostics.
-    """
-    taken = {field.name for field in spec.fields + spec.inputs}
-    for field in INPUT_FIELDS:
-        if field.name in dataset.variables and field.name not in taken:
-            values = np.asarray(dataset[field.name].values)
-            shared = values.flat[0] if field.uniform and field.order == 0 else 0
-            if (values != shared).any():
-                differs = "is not zero" if field.order or not field.uniform else "differs between trajectories"
-                raise UsageError(
-                    f"the dataset's {field.name!r} {differs}, and is no input here: a step that ignored it would be "
-                    f"wrong. Train on a flow that has it as an input, or drop it (drop_vars({field.name!r}))"
-                )
-
-
-def _describe(grid: Grid) -> str:
-    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.6g} x {grid.length[1]:.6g}"

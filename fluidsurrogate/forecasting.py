@@ -38,6 +38,8 @@ def rollout(
 class Persistence(Stepper[State]):
     """Tomorrow as today: the forecast that every other must beat."""
 
+    is_markov = True
+
     def __init__(self, spec: StateSpec) -> None:
         self.spec = spec
 

@@ -1,8 +1,9 @@
 """Scores of forecasts: functions of xarray Datasets, by trajectory and time.
 
 A metric is a function under `@metric`: of a forecast and the truth if it compares, of a forecast alone if it describes.
-It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time. Those in `ALWAYS` are
-scored in every comparison, since tables and figures are made of them; an experiment names the others it wants.
+It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time, and changes neither of
+its arguments; of Datasets in dask chunks it is lazy. Equations, sources and units: docs/metrics.md. Those in `ALWAYS`
+are scored in every comparison, since tables and figures are made of them; an experiment names the others it wants.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.diagnostics import compute, vorticity
+from fluidsurrogate import diagnostics
 
 Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
@@ -65,25 +66,25 @@ def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
 @metric
 def energy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """Kinetic energy ½⟨|u|²⟩ of the flow that the vorticity induces."""
-    return compute(forecast, "kinetic_energy")
+    return _compute(forecast, "kinetic_energy")
 
 
 @metric
 def enstrophy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """½⟨ω²⟩."""
-    return compute(forecast, "enstrophy")
+    return _compute(forecast, "enstrophy")
 
 
 @metric
 def energy_spectrum(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """E(k): kinetic energy in the shell |k| ± ½, k counting waves across the longer side of the box; Σ_k E = energy."""
-    return compute(forecast, "energy_spectrum")
+    return _compute(forecast, "energy_spectrum")
 
 
 @metric
 def enstrophy_spectrum(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """Z(k): enstrophy in the same shells; Σ_k Z = enstrophy where the mean vorticity is zero."""
-    return compute(forecast, "enstrophy_spectrum")
+    return _compute(forecast, "enstrophy_spectrum")
 
 
 @metric
@@ -116,15 +117,15 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     The bands are thirds of the logarithm of the wavenumber, from the longest wave to the largest wavenumber whose
     shell holds a millionth of the truth's enstrophy (after Ohana et al. 2024, arXiv:2412.00568).
     """
-    difference = truth.assign(vorticity=vorticity(forecast) - vorticity(truth))
-    missed, held = (compute(data, "enstrophy_spectrum") for data in (difference, truth))
+    name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
+    difference = xr.Dataset({name: forecast[name] - truth[name]})
+    missed, held = (_compute(data, "enstrophy_spectrum") for data in (difference, truth))
     mean = held.mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]
-    largest = float(k.where(mean > 1e-6 * mean.sum()).max())
-    edges = np.geomspace(float(k[0]), max(largest, float(k[0]) * (1 + 1e-9)), len(BANDS) + 1)
-    number = BANDS.index(band)
-    above = k >= edges[number] * (1 - 1e-9) if number == 0 else k > edges[number]
-    inside = above & (k <= edges[number + 1] * (1 + 1e-9))
+    smallest, number = float(k[0]), BANDS.index(band)
+    ratio = (k.where(mean > 1e-6 * mean.sum()).max() / smallest).clip(min=1 + 1e-9)
+    low, high = (smallest * ratio ** (edge / len(BANDS)) * (1 + 1e-9) for edge in (number, number + 1))
+    inside = (k > (low if number else 0.0)) & (k <= high)
     numerator, denominator = (z.where(inside, 0.0).sum("wavenumber", skipna=False) for z in (missed, held))
     error = (numerator / denominator.where((denominator > 0) | (numerator != 0), 1.0)) ** 0.5
     return _named(error.where(_is_finite(error), math.inf), f"relative error of the {band} wavenumbers", "1")
@@ -161,7 +162,7 @@ def enstrophy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Data
 
 
 def _spectrum_error(forecast: xr.Dataset, truth: xr.Dataset, name: str, about: str) -> xr.DataArray:
-    f, t = compute(forecast, name), compute(truth, name)
+    f, t = _compute(forecast, name), _compute(truth, name)
     error = abs(f - t).sum("wavenumber", skipna=False) / t.sum("wavenumber").clip(min=1e-300)
     return _named(error.where(_is_finite(error), math.inf), f"relative error of the {about}", "1")
 
@@ -219,3 +220,24 @@ def _is_finite(array: xr.DataArray) -> xr.DataArray:
 def _named(array: xr.DataArray, long_name: str, units: str) -> xr.DataArray:
     array.attrs = {"long_name": long_name, "units": units}
     return array
+
+
+def _compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """`diagnostics.compute`; of a Dataset in dask chunks lazy, a chunk of trajectories and times at a time."""
+    field = next((field for field in ("vorticity", "velocity") if field in dataset), None)
+    if field is None or dataset[field].chunks is None:
+        return diagnostics.compute(dataset, name)
+    inner = [dim for dim in (*SPACE, "component") if dim in dataset[field].dims]
+    leading = [dim for dim in dataset[field].dims if dim not in inner]
+    needed = dataset[[field]].drop_vars([c for c in dataset.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
+    one = diagnostics.compute(needed.isel({dim: 0 for dim in leading}).load(), name)
+    template = one.expand_dims({dim: needed.sizes[dim] for dim in leading}).chunk(
+        {dim: needed.chunksizes[dim] for dim in leading}
+    )
+    made = xr.map_blocks(_one_block, needed, kwargs={"name": name, "dims": template.dims}, template=template)
+    made.attrs, made.name = one.attrs, name
+    return made.assign_coords({c: v for c, v in dataset.coords.items() if set(v.dims) <= set(leading)})
+
+
+def _one_block(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.DataArray:
+    return diagnostics.compute(dataset, name).transpose(*dims)

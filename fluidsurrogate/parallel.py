@@ -1,4 +1,4 @@
-"""Several models trained at a time, one process each."""
+"""Several models trained at a time, one process each; or one model by several processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_jobs(work: Work, jobs: dict[str, Job], workers: int, total: int, label: 
 
     With one worker in this process, else in fresh ones, which end by themselves if this one dies.
     """
-    with Progress(total * len(jobs), label, "steps") as progress:
+    with Progress(total * len(jobs), label, "steps", silent=not is_main_process()) as progress:
         if workers == 1 or len(jobs) == 1:
             for name, job in jobs.items():
                 work(*job, _Reporter(progress, name))
@@ -131,6 +131,24 @@ def _child(work: Work, name: str, job: Job, messages: Any) -> None:
         messages.put((name, "error", traceback.format_exc()))
     else:
         messages.put((name, "done", None))
+
+
+def processes() -> int:
+    """How many processes `accelerate launch` or torchrun started this program as, to train one model together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """True in the one of them that writes and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Until all of them are here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 def available_workers(requested: int, threads: int) -> int:

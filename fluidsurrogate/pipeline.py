@@ -19,17 +19,19 @@ import xarray as xr
 
 from fluidsurrogate.comparison import compare, summary, to_csv
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
 from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.ensemble_stage import forecast_ensembles
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
 from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
+from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.nn import allowing_code, code_is_allowed
-from fluidsurrogate.parallel import available_workers, run_jobs
+from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
-from fluidsurrogate.surrogate import CONFIG, Surrogate, load
+from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, load
 from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 
@@ -79,6 +81,12 @@ class Pipeline:
         return {"forecasts": self.forecasts_made_from, **numbers}
 
     @property
+    def _with_members(self) -> list[str]:
+        """The models whose forecasts get members: where any do, all but those of several networks."""
+        models = self.experiment.models.items()
+        return [] if self.experiment.compare.members is None else [name for name, m in models if m.members == 1]
+
+    @property
     def scores_made_from(self) -> MadeFrom:
         """What the scores depend on."""
         return {"forecasts": self.forecasts_made_from, "compare": self.experiment.tree()["compare"]}
@@ -112,13 +120,18 @@ class Pipeline:
             return
         options = self.experiment.train
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
-        for name in todo:
-            begin(self.model_path(name), parts[name], force)
+        wait_for_all()  # every process has seen what there is to do before one of them changes it
+        if is_main_process():
+            for name in todo:
+                begin(self.model_path(name), parts[name], force)
+        wait_for_all()
         tree = self.experiment.tree()
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
-        run_jobs(_train_job, jobs, available_workers(options.workers, options.threads), options.steps, "train")
+        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads)
+        run_jobs(_train_job, jobs, workers, options.steps, "train")
+        wait_for_all()
 
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs; where
@@ -128,11 +141,11 @@ class Pipeline:
             self._require(self.model_path(name), _model_made_from, self.model_made_from(name), "train")
         if not _is_there(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, force):
             self._rollout()
-        if self.experiment.compare.members is None or not self.experiment.models:
+        if not self._with_members:
             return
         if not _is_there(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, force):
             log.info(f"rollout: {self.ensembles_path}")
-            paths = {name: self.model_path(name) for name in self.experiment.models}
+            paths = {name: self.model_path(name) for name in self._with_members}
             ensembles = forecast_ensembles(
                 self.experiment, paths, self.data_path, self.ensembles_path, code_is_allowed()
             )
@@ -148,11 +161,25 @@ class Pipeline:
             raise UsageError(f"the solver cannot run these data: {error}") from None
         write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
 
+    def solve_to_zarr(
+        self, dataset: xr.Dataset, steps: int, to: Path, start: float | None, keep_every: int, batch: int | None,
+        force: bool,
+    ) -> None:  # fmt: skip
+        """The truth for a long forecast: the solver from the same starts, by the same code; see `rollout_to_zarr`."""
+        experiment, solver = self.experiment, self.experiment.build_solver()
+        made_from = {key: value for key, value in data_made_from(experiment).items() if key not in ("seed", "data")}
+        made_from |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
+        rollout_to_zarr(
+            Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start=start, batch=batch,
+            keep_every=keep_every, made_from={**made_from, "device": str(solver.device)}, force=force,
+            attributes={"source": "fluidsurrogate classical solver", "experiment": json.dumps(experiment.tree())},
+        )  # fmt: skip
+
     def compare(self, force: bool = False) -> None:
         """scores.nc, scores.csv and the two figures."""
         self._require(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, "rollout")
         ensembles = None
-        if self.experiment.compare.members is not None and self.experiment.models:
+        if self._with_members:
             self._require(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, "rollout")
             ensembles = open_data(self.ensembles_path)
         there = _is_there(self.scores_path, _dataset_made_from, self.scores_made_from, force)
@@ -186,7 +213,7 @@ class Pipeline:
         with open_data(self.scores_path) as scores:
             table = summary(scores).to_string()
         files = [self.data_path, *map(self.model_path, self.experiment.models), self.forecasts_path, self.scores_path]
-        files += [self.ensembles_path] if self.experiment.compare.members and self.experiment.models else []
+        files += [self.ensembles_path] if self._with_members else []
         files += self.score_files
         return table + "\n\n" + "\n".join(map(str, files))
 
@@ -290,9 +317,13 @@ def _train_job(
     folder = partial(Path(path))
     with allowing_code(allow_code):  # a process of its own knows of no permission
         surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
-    surrogate.save(folder / "result")
-    shutil.copy(folder / "curve.csv", folder / "result" / "curve.csv")
-    publish(Path(path))
+    if is_main_process():
+        surrogate.save(folder / "result")
+        for made in (CURVE, FIGURE, LAST):
+            shutil.copy(folder / made, folder / "result" / made)
+        if (folder / EVENTS).exists():
+            shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
+        publish(Path(path))
 
 
 def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:

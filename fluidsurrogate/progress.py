@@ -18,11 +18,12 @@ LINE_EVERY = 15.0  # seconds
 class Progress:
     """`with Progress(total, "generate", "trajectory") as progress: progress.update(8, "note")`."""
 
-    def __init__(self, total: int, label: str, unit: str, done: int = 0) -> None:
+    def __init__(self, total: int, label: str, unit: str, done: int = 0, silent: bool = False) -> None:
         self.total, self.label, self.unit, self.n, self.initial = total, label, unit, done, done
         self.began = self.said = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+        self.silent = silent
+        if sys.stderr.isatty() and not silent and log.isEnabledFor(logging.INFO):
             # A terminal that does not know its width says 0, on which tqdm would draw nothing.
             width = shutil.get_terminal_size((80, 24)).columns
             self.bar = tqdm(total=total, desc=label, unit=f" {unit}", initial=done, ncols=width)
@@ -33,7 +34,7 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(n)
-        elif time.monotonic() - self.said > LINE_EVERY:
+        elif not self.silent and time.monotonic() - self.said > LINE_EVERY:
             self.said = time.monotonic()
             done, elapsed = self.n - self.initial, self.said - self.began
             left = elapsed * (self.total - self.n) / max(done, 1)
@@ -54,5 +55,5 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         done, elapsed = self.n - self.initial, time.monotonic() - self.began
-        if done and exc[0] is None:
+        if done and exc[0] is None and not self.silent:
             log.info(f"  {self.label}: {done} {self.unit} in {elapsed:.1f} s, {done / elapsed:.3g}/s")

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import torch
 from pydantic import Field, create_model, model_validator
 
-from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Network, cast
+from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
-from solvers import FLOWS, Flow, Group, StateSpec, group_named
+from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
+
+INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
+Positive = Annotated[float, Field(gt=0)]
 
 
 class PartSection(Section):
@@ -90,15 +93,47 @@ def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "
     return chosen
 
 
+class SolverSection(Section):
+    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
+    the steps (see `solvers.NavierStokes2D`)."""
+
+    order: Literal[2, 4] = 4
+    dt: Positive | None = None
+    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
+
+
 class ModelSection(Section):
     """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
 
     kind: str
     augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
+    solver: SolverSection | None = None  # a hybrid: this solver, on the stored grid, steps and the network corrects it
+    intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
+    init: str | None = None  # a model's folder, whose weights it starts from
+    members: Annotated[int, Field(ge=1)] = 1  # networks of their own fresh weights, trained and applied as one model
+
+    @model_validator(mode="after")
+    def _check_steps(self):
+        if self.intervals is not None and (len(set(self.intervals)) < 2 or 1 not in self.intervals):
+            raise ValueError("intervals must be two different numbers or more, 1 among them, as in [1, 2]")
+        if self.intervals is not None and self.solver is not None:
+            raise ValueError("a hybrid steps one stored interval: give solver or intervals, not both")
+        if self.members > 1 and self.is_foreign:
+            raise ValueError("members are of an architecture of ours; train a module of yours once for each seed")
+        return self
 
     def keywords(self) -> dict[str, Any]:
         """What the architecture's builder takes."""
-        return self.model_dump(exclude={"kind", "augment"})
+        return self.model_dump(exclude=set(ModelSection.model_fields))
+
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        """Over how many stored intervals it can step."""
+        return tuple(sorted(set(self.intervals or (1,))))
+
+    def fields_in(self, spec: StateSpec) -> tuple[FieldSpec, ...]:
+        """What the network takes: state, inputs and, where it can choose, the interval."""
+        return spec.fields + spec.inputs + ((INTERVAL,) if self.intervals else ())
 
     @property
     def is_foreign(self) -> bool:
@@ -112,7 +147,10 @@ class ModelSection(Section):
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
         """The network for states of this spec, with fresh weights from torch's generator."""
-        return cast(ARCHITECTURES[self.kind](spec.fields + spec.inputs, spec.fields, **self.keywords()), dtype)
+        made = [
+            ARCHITECTURES[self.kind](self.fields_in(spec), spec.fields, **self.keywords()) for _ in range(self.members)
+        ]
+        return cast(made[0] if self.members == 1 else Members(made), dtype)
 
     def groups(self) -> dict[str, Group]:
         """The point groups that the model claims, by key."""

@@ -10,43 +10,61 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fluidsurrogate.scaling import Scaling
-from solvers import FieldSpec, Grid, StateSpec
+from solvers import VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
 
 State = Float[Tensor, "batch component y x"]
+MOTIONS = (VORTICITY.name, VELOCITY.name)  # what a state holds one of
 
 
 @final
 class Step(nn.Module):
-    """x⁺ = x + P c N(z), z = (x − shift) / scale, with the inputs beside the state in z: the network says the change.
+    """x⁺ = b + P c N(z), z = (b − shift) / scale, with the inputs beside the state in z: the network says the change of
+    b, the state as it is or what a coarse solver made of it.
 
     P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
     no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
+    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much: not in training,
+    where it would hide from the loss that the network dissipates too little (experiments/stability).
+
+    `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
     """
 
     shift: Tensor
     scale: Tensor
     change: Tensor
 
-    def __init__(self, spec: StateSpec, scaling: Scaling) -> None:
+    def __init__(self, spec: StateSpec, scaling: Scaling, multiples: Sequence[int] = (1,), multiple: int = 1) -> None:
         super().__init__()
         self.components, self.whole = spec.components, spec.grid.n
         shift, scale, change = scaling.to_tensors(spec)
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
-        self.register_buffer("change", change)
+        self.register_buffer("change", multiple * change)
         self.project = Projection(spec.grid, spec.fields, scaling.band)
+        self.bound = None if scaling.decay is None else Bound(spec, scaling.decay**multiple)
+        few, many = min(multiples), max(multiples)
+        self.eval()
+        self.told = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
-    def given(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point."""
-        if not inputs:
-            return None
-        whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
-        return (whole - self.shift[self.components :]) / self.scale[self.components :]
+    def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
+        """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point.
+        Last, where the network has a choice of intervals, the one it is asked for, from −1 to 1."""
+        parts = []
+        if inputs:
+            whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
+            parts.append((whole - self.shift[self.components :]) / self.scale[self.components :])
+        if self.told is not None:
+            parts.append(torch.full_like(state[:, :1], self.told, dtype=self.scale.dtype, device=self.scale.device))
+        return torch.cat(parts, dim=1) if parts else None
 
-    def forward(self, network: Callable[[Tensor], Tensor], state: State, given: Tensor | None) -> State:
-        z = (state - self.shift[: self.components]) / self.scale[: self.components]
+    def forward(
+        self, network: Callable[[Tensor], Tensor], state: State, given: Tensor | None, base: State | None = None
+    ) -> State:
+        base = state if base is None else base
+        z = (base - self.shift[: self.components]) / self.scale[: self.components]
         change = network(z if given is None else torch.cat([z, given], dim=1))
-        return state + self.project(self.change * change)
+        after = base + self.project(self.change * change)
+        return after if self.bound is None or self.training else self.bound(after, state)
 
 
 @final
@@ -79,6 +97,47 @@ class Projection(nn.Module):
 
 
 @final
+class Bound(nn.Module):
+    """x⁺ := x⁺ √min(1, d E/E⁺, d Z/Z⁺), E the energy and Z the enstrophy of the flow about its mean, d what an interval
+    leaves of them at the most: no forecast of an unforced flow gains energy. It scales the vorticity or the velocity,
+    the mean and other fields staying as they are, and commutes with every symmetry."""
+
+    weights: Tensor
+
+    def __init__(self, spec: StateSpec, decay: float) -> None:
+        super().__init__()
+        number, motion = next((i, f) for i, f in enumerate(spec.fields) if f.name in MOTIONS)
+        start = sum(f.components for f in spec.fields[:number])
+        self.flow, self.decay = slice(start, start + motion.components), decay
+        ky, kx = spec.grid.wavenumbers()
+        k2 = ky.square() + kx.square()
+        other = k2 if motion.name == VELOCITY.name else 1 / k2.where(k2 > 0, torch.inf)
+        columns = torch.full_like(kx, 2.0)  # the other half of a real field's spectrum
+        columns[0, 0] = 1.0
+        columns[0, -1] = 1.0 if spec.grid.n[1] % 2 == 0 else 2.0
+        weights = torch.stack([torch.where(k2 > 0, 1.0, 0.0), other]) * columns
+        self.register_buffer("weights", weights / weights.amax((1, 2), keepdim=True))
+
+    def forward(self, after: State, before: State) -> State:
+        flow = after[:, self.flow]
+        allowed = (
+            self.decay * self.sizes(before[:, self.flow]) / self.sizes(flow).clamp(min=torch.finfo(after.dtype).tiny)
+        )
+        factor = allowed.amin(1).clamp(max=1.0).sqrt()[:, None, None, None]
+        mean = flow.mean((-2, -1), keepdim=True)
+        bounded = mean + factor * (flow - mean)
+        if flow.shape[1] == after.shape[1]:
+            return bounded
+        return torch.cat([after[:, : self.flow.start], bounded, after[:, self.flow.stop :]], dim=1)
+
+    def sizes(self, flow: Tensor) -> Float[Tensor, "batch 2"]:
+        """Energy and enstrophy about the mean, each in units of its own."""
+        spectrum = torch.fft.rfft2(flow, norm="forward")
+        power = (spectrum.real.square() + spectrum.imag.square()).sum(1)
+        return torch.einsum("byx,nyx->bn", power, self.weights)
+
+
+@final
 class FoldedStep(nn.Module):
     """A surrogate's step with the kernels expanded for good: (state, *inputs in the order of the spec) → next state, in
     physical units: what `torch.export` and ONNX take."""
@@ -88,7 +147,7 @@ class FoldedStep(nn.Module):
         self.step, self.network = step, network
 
     def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
-        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs))
+        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, state))
 
 
 def divergence_free(
@@ -117,6 +176,7 @@ def _low_pass(n: int, most: int) -> Float[Tensor, "n n"]:
     """The projection onto the modes |m| ≤ most of n cells, float64; the identity where those are all."""
     if most >= n // 2:
         return torch.eye(n, dtype=torch.float64)
-    distance = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64)
-    angles = 2 * torch.pi * distance[..., None] * torch.arange(1, most + 1, dtype=torch.float64) / n
-    return (1 + 2 * angles.cos().sum(-1)) / n
+    distance = torch.arange(n)
+    angles = 2 * torch.pi * distance.double()[:, None] * torch.arange(1, most + 1, dtype=torch.float64) / n
+    row = (1 + 2 * angles.cos().sum(-1)) / n  # of the distance alone: the matrix itself would hold n² cosines a mode
+    return row[(distance[:, None] - distance).abs()]

@@ -42,6 +42,23 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def locked_beside(path: Path) -> Iterator[None]:
+    """Keep every other run from making `path` for the duration; nothing of the lock stays in its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{path} is being made by another run; wait for it or choose another name") from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which becomes `path` if the block ends well and vanishes if not.
 
@@ -136,7 +153,7 @@ def refuse_changes(path: Path, made_from: Mapping[str, Any], now: Mapping[str, A
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
         raise UsageError(
             f"{path} was made from other inputs: {'; '.join(shown)}{more}\n"
-            "  give --force to make it again, or another --out to keep both"
+            "  give --force to make it again, or another --out or --to to keep both"
         )
 
 

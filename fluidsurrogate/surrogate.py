@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 import xarray as xr
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration, read_calibration
+from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import (
+    at_time,
     check_matches,
     stack_members,
     to_dataset,
@@ -31,43 +32,88 @@ from fluidsurrogate.dataset import (
 from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.long_forecast import rollout_to_zarr
+from fluidsurrogate.matching import describe, is_on
+from fluidsurrogate.modelfiles import (
+    CONFIG,
+    FORMAT,
+    LAST,
+    WEIGHTS,
+    check_finite,
+    check_proportions,
+    check_weights,
+    describing,
+    file_of,
+    on_meta,
+    read_config,
+    tensors_in,
+    weights_in,
+)
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast, state_tensors
+from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import AnyModelSection, ModelSection
+from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
-from fluidsurrogate.store import read_json, replacing, write_json
-from solvers import FieldSpec, Grid, StateSpec, Stepper
+from fluidsurrogate.store import replacing, write_json
+from solvers import Grid, StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
-FORMAT = 1
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
 class SurrogateCarry:
-    """The state, the normalised inputs, and the network with its kernels expanded."""
+    """The state, the inputs as they are and normalised, and the network with its kernels expanded."""
 
     state: State
-    inputs: Tensor | None
+    inputs: Inputs
+    given: Tensor | None
     network: Callable[[Tensor], Tensor]
 
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = x + P c N(z): the network says the normalised change, in physical units in and out; see `Step`.
+    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see `Step`. b is
+    the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
-    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`.
+    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
+    `multiple` how many stored intervals a step is long, one of the section's `intervals`: `spec` is that of such steps,
+    `stored` that of the stored states.
     """
 
     def __init__(
-        self, network: Network, spec: StateSpec, scaling: Scaling, section: ModelSection, about: Mapping[str, Any]
+        self,
+        network: Network,
+        spec: StateSpec,
+        scaling: Scaling,
+        section: ModelSection,
+        about: Mapping[str, Any],
+        base: Stepper | None = None,
+        multiple: int = 1,
     ) -> None:
-        self.network, self.spec, self.scaling, self.section, self.about = network, spec, scaling, section, about
+        self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.stored, self.base, self.multiple = spec, base, multiple
+        self.spec = replace(spec, interval=multiple * spec.interval)
+        self.folder: Path | None = None  # that it was loaded from
+        self.calibration: Calibration | None = None  # of this grid and these intervals
         weight = next(network.parameters())
-        self.step = Step(spec, scaling).to(weight.device, weight.real.dtype)
-        self.calibration: Calibration | None = None
+        self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.is_markov = section.members == 1  # the mean of several does not say where each of them is
+        self.apart = False  # of an ensemble's members, `state` gives every one, one after the other, not their mean
+        self.half = False  # the network in bfloat16, the step around it as it is
+
+    def every(self, multiple: int) -> Surrogate:
+        """The same model, weights shared, stepping over that many stored intervals at once; UsageError where it was not
+        trained for that (`models.NAME.intervals`)."""
+        if multiple == self.multiple:
+            return self
+        if multiple not in self.section.multiples:
+            raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
+        other = Surrogate(self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple)
+        other.half, other.apart, other.folder = self.half, self.apart, self.folder
+        other.step.train(self.step.training)
+        return other
 
     @property
     def _scale(self) -> Tensor:
@@ -77,25 +123,42 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
-        return SurrogateCarry(state.to(self._scale), self.step.given(ordered(self.spec, inputs)), self.network.fold())
+        if (members := self.section.members) > 1:
+            state = state.repeat(members, 1, 1, 1)
+            inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
+        given = self.step.given(ordered(self.spec, inputs), state)
+        with self._precision():
+            return SurrogateCarry(state.to(self._scale), inputs, given, self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        return SurrogateCarry(self.step(carry.network, carry.state, carry.inputs), carry.inputs, carry.network)
+        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+
+        def network(z: Tensor) -> Tensor:
+            with self._precision():
+                return carry.network(z).to(z.dtype)
+
+        return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
 
     def state(self, carry: SurrogateCarry) -> State:
-        """The state in physical units."""
-        return carry.state
+        """The state in physical units; of an ensemble the mean of its members', each of which goes its own way."""
+        members = self.section.members
+        return carry.state if members == 1 or self.apart else carry.state.unflatten(0, (members, -1)).mean(0)
 
     def fold(self) -> FoldedStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
+        if self.base is not None:
+            raise UsageError("a hybrid cannot be folded: its solver is no network")
         return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
     def parameters(self) -> int:
         """Number of trained weights, a complex one counted as two."""
-        return sum(p.numel() * (1 + p.is_complex()) for p in self.network.parameters())
+        return weights_in(self.network)
 
     def forecast(
         self,
@@ -141,8 +204,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         if members < FEWEST_MEMBERS:
             raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
                              f"(got {members})")  # fmt: skip
+        if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
+            raise UsageError("a model of several networks has no perturbed members: take its networks one by one")
         forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(_at(dataset, start))
+        states, inputs = self._given(at_time(dataset, start))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
         noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
         others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
@@ -152,8 +217,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
-        check_matches(dataset, self.spec)
-        first = _at(dataset, start)
+        check_matches(dataset, self.spec, HINT)
+        first = at_time(dataset, start)
         states, inputs = self._given(first)
         with torch.no_grad():
             rolled = rollout(self, states, steps, inputs)
@@ -162,7 +227,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
         return to_dataset(
             self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
-            attributes={"source": "fluidsurrogate surrogate", **{f"model_{k}": v for k, v in self.about.items()}},
+            attributes=self.attributes,
         )  # fmt: skip
 
     def _given(self, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
@@ -170,79 +235,164 @@ class Surrogate(Stepper[SurrogateCarry]):
         states = to_states(first, self.spec, self._scale.dtype)[:, 0].to(self._scale.device)
         return states, to_inputs(first, self.spec, self._scale.dtype)
 
+    def forecast_to_zarr(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        path: str | Path,
+        *,
+        start: float | None = None,
+        keep_every: int = 1,
+        batch: int | None = None,
+        force: bool = False,
+    ) -> xr.Dataset:
+        """`forecast` for any number of starts and steps, written to the Zarr folder `path` while it runs, and opened
+        lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
+        check_matches(dataset, self.spec, HINT)
+        return rollout_to_zarr(
+            self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
+            attributes=self.attributes, force=force,
+        )  # fmt: skip
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What every forecast says of where it comes from."""
+        flags = {key: self.about[key] for key in (TRAINED, APPLIED) if key in self.about}
+        about = {f"model_{key}": value for key, value in self.about.items() if key not in flags}
+        return {"source": "fluidsurrogate surrogate", **about, **flags}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a forecast's bits depend on, beside its start: plain data, the weights as a hash."""
+        digest = hashlib.sha256()
+        for name, value in sorted(state_tensors(self.network).items()):
+            digest.update(name.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        config = self._config | {"multiple": self.multiple, "half": self.half}
+        if self.base is not None:  # it follows from the experiment
+            config["base"] = hashlib.sha256(str(self.about["experiment"]).encode()).hexdigest()[:16]
+        return config | {"weights": digest.hexdigest()[:16], "device": str(self._scale.device)}
+
+    def on(self, grid: Grid) -> Surrogate:
+        """The same weights on another grid; what comes of it says so in the attributes `trained_on_grid` and
+        `applied_to_grid`. On its own grid, the surrogate itself.
+
+        A convolution counts in cells. Where the cells keep their size and the box grows, `cnn`, `gcnn`, `unet`, `gunet`
+        and `steerable` do what they did, exactly; only that the flow feels the whole box, of which they now see less.
+        Where the cells change in the same box they meet eddies of another size in cells than they learnt, and go wrong:
+        a finer view of the coarse forecast, `Resampled(model, grid)`, is then the better one. `fno` counts in waves
+        across the box: finer cells in the same box are the nearest to what it learnt. `gfno` counts in both. The change
+        is cut off at the same physical wavenumber as before. Scores: `experiments/other_grid/results.md`.
+
+        UsageError where the architecture cannot (a U-Net needs sides that are multiples of 2^levels), or the group is
+        no symmetry of the grid.
+        """
+        if is_on(self.spec.grid, grid):
+            return self
+        if self.base is not None:
+            raise UsageError("a hybrid keeps to the grid that it was trained on: its solver is on that")
+        check_group(self.network.group, grid, self.spec)
+        trained, applied = str(self.about.get(TRAINED, describe(self.spec.grid))), describe(grid)
+        spec = replace(self.stored, grid=grid)
+        scaling, about = (
+            moved_scaling(self.scaling, self.spec.grid, grid),
+            {**self.about, TRAINED: trained, APPLIED: applied},
+        )
+        moved = Surrogate(self.network, spec, scaling, self.section, about, multiple=self.multiple)
+        moved.half = self.half
+        check_applies(moved, self._scale)
+        log.warning(
+            f"{self.about.get('name', 'the model')}: trained on {trained}, applied to {applied}: untested there"
+        )
+        return moved
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return {
+            "model": self.section.model_dump(mode="json", exclude_none=True),
+            "spec": asdict(self.stored),
+            "scaling": asdict(self.scaling),
+            "dtype": str(self._scale.dtype).removeprefix("torch."),
+        }
+
     def save(self, folder: str | Path) -> None:
         """Write weights and config, each in one piece."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / WEIGHTS) as beside:
-            save_file({k: v.contiguous() for k, v in state_tensors(self.network).items()}, beside)
-        config = {
-            "format": FORMAT,
-            "model": self.section.model_dump(mode="json", exclude_none=True),
-            "spec": asdict(self.spec),
-            "scaling": asdict(self.scaling),
-            "dtype": str(self._scale.dtype).removeprefix("torch."),
-            "about": dict(self.about),
-        }
-        write_json(folder / CONFIG, config)
+        write_weights(state_tensors(self.network), folder / WEIGHTS)
+        write_json(folder / CONFIG, {"format": FORMAT, **self._config, "about": dict(self.about)})
         if self.calibration is None:
             (folder / CALIBRATION).unlink(missing_ok=True)  # of the weights that were there before
         else:
             self.calibration.write(folder)
 
+    def push_to_hub(
+        self,
+        repository: str,
+        scores: xr.Dataset | None = None,
+        audit: xr.Dataset | None = None,
+        *,
+        private: bool = False,
+    ) -> str:
+        """Save to the repository "user/model" on the Hugging Face Hub, with a card: see `hub.push`."""
+        from fluidsurrogate.hub import push
 
-def _at(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
-    if "time" not in dataset.dims:
-        return dataset
-    if start is None:
-        return dataset.isel(time=[0])
-    times = np.asarray(dataset["time"].values, dtype=np.float64)
-    nearest = int(np.abs(times - start).argmin())
-    if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
-        raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
-    return dataset.isel(time=[nearest])
+        return push(self, repository, scores, audit, private=private)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as a safetensors file, in one piece."""
+    with replacing(path) as beside:
+        save_file({name: value.contiguous() for name, value in weights.items()}, beside)
 
 
 def load(
-    path: str | Path, device: str = "cpu", *, allow_code: bool = False, module: nn.Module | None = None
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    allow_code: bool = False,
+    module: nn.Module | None = None,
+    last: bool = False,
 ) -> Surrogate:
-    """The model in a folder that `Surrogate.save` wrote. Nothing in it is executed: safetensors and JSON only.
+    """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
+    Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
+    `last`: the weights at the end of training instead of the best.
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
-    folder = Path(path)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    config = read_json(folder / CONFIG)
-    if config is None:
-        raise UsageError(f"{folder} is no model: it has no {CONFIG}")
+    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    config, network = read_config(folder), None
+    if config.model.is_foreign or module is not None:
+        with describing(folder):  # whatever else is wrong, that it is code is said first
+            network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
+    weights = file_of(folder, LAST if last else WEIGHTS)
+    found = tensors_in(weights)
+    with describing(folder):
+        drafted = on_meta(config, len(found)) if network is None else network
+    check_weights(weights, found, drafted)  # before anything is allocated
+    with describing(folder):
+        network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
+        base = _base(config.model, config.about, device)
+        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
     try:
-        if config["format"] != FORMAT:
-            raise UsageError(f"model format {config['format']} is not {FORMAT}; made by another version")
-        spec = _spec_from_json(config["spec"])
-        numbers = config["scaling"]
-        shift, scale, change = (tuple(map(float, numbers[key])) for key in ("shift", "scale", "change"))
-        scaling = Scaling(shift, scale, change, (int(numbers["band"][0]), int(numbers["band"][1])))
-        section = TypeAdapter(AnyModelSection).validate_python(config["model"], strict=False)
-        if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"unknown dtype {config['dtype']!r}")
-        network = _network(section, spec, getattr(torch, config["dtype"]), allow_code, module).to(device).eval()
-        surrogate = Surrogate(network, spec, scaling, section, dict(config["about"]))
-    except UsageError as error:
-        raise UsageError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{folder / CONFIG} describes no model: {reason}") from None
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS, device=device))
+        network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{folder / WEIGHTS}: not the weights of this model: {reason}") from None
-    surrogate.calibration = read_calibration(folder, spec)
+        raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
+    check_finite(weights, network)
+    surrogate.folder = folder
+    surrogate.calibration = None if last else read_calibration(folder, config.spec)  # of the best weights
     return surrogate
+
+
+def _fetched(address: str) -> Path:
+    from fluidsurrogate.hub import fetch  # which pushes surrogates, and so needs this module
+
+    return fetch(address)
 
 
 def _network(
@@ -256,7 +406,10 @@ def _network(
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
 
 
-def _spec_from_json(tree: Mapping[str, Any]) -> StateSpec:
-    fields, inputs = (tuple(FieldSpec(**field) for field in tree[key]) for key in ("fields", "inputs"))
-    grid = Grid(tuple(tree["grid"]["n"]), tuple(tree["grid"]["length"]))
-    return StateSpec(grid, fields, float(tree["interval"]), inputs)
+def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in."""
+    if section.solver is None:
+        return None
+    tree = json.loads(about["experiment"])
+    check_proportions(tree)
+    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)

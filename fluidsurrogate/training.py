@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -14,56 +12,38 @@ import numpy as np
 import torch
 import xarray as xr
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
+from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment, TrainSection
-from fluidsurrogate.dataset import States, to_inputs, to_states
+from fluidsurrogate.curves import Events, write_curve
+from fluidsurrogate.drift import energy
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
-from fluidsurrogate.generation import split_of
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.lessons import Lesson, Lessons, answer
+from fluidsurrogate.losses import LOSSES, Measure
+from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.store import replacing, stamp, write_text
-from fluidsurrogate.surrogate import Surrogate
+from fluidsurrogate.store import read_json, stamp
+from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, write_weights
 from solvers import act, act_on_fields, group_named
 
-CHECKPOINT, CURVE = "checkpoint.safetensors", "curve.csv"
+CHECKPOINT = "checkpoint.safetensors"
 Report = Callable[[int, str], None]  # steps done so far, a note
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """States (trajectory, time, component, y, x) and inputs by name (trajectory, component, y, x)."""
-
-    states: States
-    inputs: Mapping[str, Tensor]
-
-    @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, split: str, experiment: Experiment) -> Trajectories:
-        """One split of a dataset; UsageError where it is not what the experiment describes."""
-        chosen, dtype = split_of(dataset, split, experiment), experiment.torch_dtype
-        return cls(to_states(chosen, experiment.spec, dtype), to_inputs(chosen, experiment.spec, dtype))
-
-    def window(self, which: Tensor, first: Tensor, length: int) -> tuple[States, dict[str, Tensor]]:
-        """States `first` … `first + length` of the trajectories `which`, and their inputs."""
-        times = first[:, None] + torch.arange(length + 1)
-        return self.states[which[:, None], times], {name: value[which] for name, value in self.inputs.items()}
 
 
 @final
 class Trainer:
-    """AdamW with warm-up and cosine decay on the mean square error of the change, relative to the RMS change:
+    """AdamW with warm-up and cosine decay on a loss of `losses.LOSSES` over the rollouts that `lessons.Lessons` asks.
 
-        loss = ⟨|x̂(t + jΔt) − x(t + jΔt)|² / c²⟩ over j = 1 … k and the batch,
-
-    k = 1, then `unroll` for the last `unroll_fraction` of the steps; x̂ is the surrogate's own rollout. Validation is a
-    rollout too; the weights with the lowest geometric mean of its nRMSE over all lead times are kept (as APEBench,
-    Koehler et al. 2024, arXiv:2411.00180). Everything random is derived from (seed, step): nothing depends on what was
-    drawn before, and a run that is resumed is bit-identical.
+    Validation is a rollout too; the weights with the lowest geometric mean of its nRMSE over all lead times are kept
+    (as APEBench, Koehler et al. 2024, arXiv:2411.00180), of the moving average of the weights where `train.average`
+    asks for one. Everything random is derived from (seed, step): nothing depends on what was drawn before, and a run
+    that is resumed is bit-identical. Of several processes (`accelerate launch`) each takes its share of every batch.
     """
 
     def __init__(
@@ -71,33 +51,51 @@ class Trainer:
         experiment: Experiment,
         name: str,
         train: Trajectories,
-        valid: Trajectories,
+        valid: InMemory,
         made_from: Mapping[str, Any],
         network: Network | None = None,
     ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
-        self.train, self.valid = train, valid
-        section = experiment.models[name]
+        self.valid, section = valid, experiment.models[name]
         self.augmentations = group_named(section.augment).elements if section.augment else ()
-        if self.options.unroll_fraction and train.states.shape[1] <= self.options.unroll:
-            raise UsageError(f"train.unroll = {self.options.unroll} needs more than {train.states.shape[1]} times")
         device = torch.device(experiment.device)
-        if network is None:
-            with seeded(derive_seed(self.seed, "weights"), device):
-                network = section.build(self.spec, experiment.torch_dtype)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         self.accelerator = Accelerator(cpu=device.type == "cpu")
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
+        processes = self.accelerator.num_processes
+        if self.options.batch % (processes * self.options.accumulate):
+            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes} processes "
+                             f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
+        self.lessons = Lessons(self.options, self.seed, section.multiples)
+        if train.size[1] <= self.lessons.longest:
+            raise UsageError(f"training reaches over {self.lessons.longest} intervals (train.unroll, push_forward, "
+                             f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
+        part = (self.accelerator.process_index, processes)
+        self.batches = Batches(train, self.lessons, self.seed, self.options.batch, part)
+        if network is None:
+            with seeded(derive_seed(self.seed, "weights"), device):
+                network = section.build(self.spec, experiment.torch_dtype)
+        if section.init is not None:
+            start_from(network, section.init)
+        self.network = network.to(self.accelerator.device)
+        if self.options.compile:
+            self.network.compile()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(self.options, step))
-        self.network, self.optimiser, self.schedule = self.accelerator.prepare(network, optimiser, schedule)
-        scaling = Scaling.fit(self.spec, train.states, train.inputs)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda s: learning_rate_factor(self.options, s)
+        )
+        base = experiment.build_base(section, str(self.accelerator.device))
+        scaling = Scaling.fit(self.spec, train.stretches, base)
+        if base is None and (decay := experiment.decay()) is not None and _loses_energy(self.spec, train):
+            scaling = Scaling(scaling.shift, scaling.scale, scaling.change, scaling.band, decay)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
-        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about)
-        self.step = 0
+        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base)
+        self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
+        self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
+        self.average = state_tensors(self.network)
         self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
@@ -105,57 +103,97 @@ class Trainer:
         options = self.options
         if folder is not None and (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
-        while self.step < options.steps:
-            loss = self._train_step()
+        is_main, name = self.accelerator.is_main_process, str(self.surrogate.about["name"])
+        events = Events(folder, self.step) if options.tensorboard and is_main and folder is not None else None
+        batches = self.batches.from_step(self.step, options.steps, options.loaders)
+        while self.step < options.steps and not self.is_stale:
+            began = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - began
+            loss = self._train_step(batch)
+            self.worked += time.perf_counter() - began
             self.step += 1
             last = self.step == options.steps
             if last or self.step % options.valid_every == 0:
                 self._validate(float(loss))
-            if report is not None:
-                report(self.step, self.note())  # before anything is written: a process whose parent died ends here
-            if folder is not None and (last or self.step % options.checkpoint_every == 0):
+                if events is not None:
+                    events.add(self.curve[-1])
+            if report is not None:  # before anything is written: a process whose parent died ends here
+                report(options.steps if self.is_stale else self.step, self.note())
+            if folder is not None and is_main and (last or self.is_stale or self.step % options.checkpoint_every == 0):
                 self._save(folder)
-        if folder is not None:
-            write_text(folder / CURVE, curve_csv(self.curve))
+        if folder is not None and is_main:
+            write_curve(self.curve, folder, name)
+            write_weights(self.average if options.average else self._weights(), folder / LAST)
         self.network.load_state_dict(self.best)
         self.network.eval()
         return self.surrogate
+
+    @property
+    def is_stale(self) -> bool:
+        """True where `train.patience` validations in a row were no better than the best before them."""
+        scores = [row["valid_nrmse"] for row in self.curve]
+        return (
+            bool(self.options.patience and scores) and len(scores) - 1 - int(np.argmin(scores)) >= self.options.patience
+        )
 
     def note(self) -> str:
         """Where the training stands, in a few words."""
         if not self.curve:
             return ""
-        return f"valid nRMSE {self.curve[-1]['valid_nrmse_first_step']:.3f} / {self.curve[-1]['valid_nrmse']:.3f}"
+        row = self.curve[-1]
+        waits = f", waits for data {self.waited / self.worked:.0%}" if self.options.loaders and self.worked else ""
+        return (
+            f"loss {row['loss']:.3g}, valid nRMSE {row['valid_nrmse_first_step']:.3f} / {row['valid_nrmse']:.3f}, "
+            f"learning rate {row['learning_rate']:.1g}{waits}"
+        )
 
-    def _train_step(self) -> Tensor:
-        options, device = self.options, self.accelerator.device
-        unroll = options.unroll if self.step >= options.steps * (1 - options.unroll_fraction) else 1
-        states, inputs = self.train.window(*self._draw(unroll), unroll)
-        states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
+    def _train_step(self, batch: Batch) -> Tensor:
+        options, lesson = self.options, self.lessons.at(self.step)
         self.network.train()
-        with seeded(derive_seed(self.seed, "step", self.step), device):  # a network of the user's may have dropout
-            predicted = rollout(self.surrogate, states[:, 0], unroll, inputs)
-        loss = ((predicted[:, 1:] - states[:, 1:]) / self.surrogate.step.change).square().mean()
-        if not loss.isfinite():
+        self.surrogate.step.train()
+        self.surrogate.half = options.precision == "bfloat16"
+        self.optimiser.zero_grad()
+        rows = self.batches.rows
+        size = len(rows) // options.accumulate
+        losses = []
+        for first in range(0, len(rows), size):
+            states = batch[0][first : first + size]
+            inputs = {name: value[first : first + size] for name, value in batch[1].items()}
+            loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
+            (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
+            losses.append(loss.detach())
+        self.surrogate.half = False
+        self.surrogate.step.eval()
+        loss = self._over_processes(torch.stack(losses).mean())
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self._over_processes(parameter.grad)
+        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.section.members)
+        if not (loss + norm.to(loss.device)).isfinite():
             raise UsageError(
                 f"{self.surrogate.about['name']}: the loss is not finite at step {self.step}: lower train.learning_rate"
             )
-        self.optimiser.zero_grad()
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         self.optimiser.step()
         self.schedule.step()
-        return loss.detach()
+        self._update_average()
+        return loss
 
-    def _draw(self, unroll: int) -> tuple[Tensor, Tensor]:
-        """Trajectories and first times of this step's batch: every window once an epoch, in an order of its own."""
-        trajectories, times = self.train.states.shape[:2]
-        starts = times - unroll
-        positions = self.step * self.options.batch + np.arange(self.options.batch)
-        count = trajectories * starts
-        windows = [_permutation(self.seed, unroll, int(p // count), count)[p % count] for p in positions]
-        chosen = torch.tensor(np.array(windows))
-        return chosen // starts, chosen % starts
+    def _loss(self, states: Tensor, inputs: dict[str, Tensor], lesson: Lesson, rows: slice) -> Tensor:
+        """Of these rows of the step's batch."""
+        device = self.accelerator.device
+        states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
+        start = self.lessons.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
+        labels = (self.step, rows.start) if rows.start else (self.step,)
+        self.surrogate.apart = True
+        with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
+            predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+        self.surrogate.apart = False
+        return LOSSES[self.options.loss](predicted, truth, self.measure)
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """The mean over all processes."""
+        return value if self.accelerator.num_processes == 1 else self.accelerator.reduce(value, "mean")
 
     def _augment(self, states: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         if not self.augmentations:
@@ -165,56 +203,59 @@ class Trainer:
         typed = {field.name: field for field in self.spec.inputs}
         return act_on_fields(self.spec.fields, states, g), {k: act(typed[k], v, g) for k, v in inputs.items()}
 
+    def _update_average(self) -> None:
+        """a := d a + (1 − d) w, d = min(decay, (1 + s) / (10 + s)): not yet so slow while the weights are young."""
+        if not self.options.average:
+            return
+        decay = min(self.options.average, (1 + self.step) / (10 + self.step))
+        for name, value in self._weights().items():
+            held = self.average[name]
+            self.average[name] = torch.lerp(value, held, decay) if held.is_floating_point() else value
+
     def _validate(self, loss: float) -> None:
+        current = self._weights()
+        weights = self.average if self.options.average else current
+        self.network.load_state_dict(weights)
         self.network.eval()
         truth, device = self.valid.states, self.accelerator.device
         inputs = {name: value.to(device) for name, value in self.valid.inputs.items()}
         with torch.no_grad():
             forecast = rollout(self.surrogate, truth[:, 0].to(device), truth.shape[1] - 1, inputs).cpu()
+        self.network.load_state_dict(current)
         axes = (2, 3, 4)
         error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()
         by_time = error[:, 1:].nan_to_num(nan=math.inf).mean(0)
         score = float(by_time.log().mean().exp())
         if score < self.best_score or not self.curve:
-            self.best, self.best_score = self._weights(), score
+            self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
         rate = self.optimiser.param_groups[0]["lr"]
         self.curve.append(
             {"step": self.step, "loss": loss, "learning_rate": rate,
              "valid_nrmse_first_step": float(by_time[0]), "valid_nrmse": score}
         )  # fmt: skip
 
-    def _weights(self) -> dict[str, Tensor]:
+    def _weights(self) -> Weights:
         return state_tensors(self.network)
 
     def _save(self, folder: Path) -> None:
-        """One safetensors file: weights, best weights and optimiser as tensors, everything else in its header."""
-        optimiser = self.optimiser.state_dict()
-        tensors = {f"network.{k}": v for k, v in self._weights().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= {f"optimiser.{i}.{k}": v for i, state in optimiser["state"].items() for k, v in state.items()}
-        header = {
-            "step": self.step,
-            "groups": optimiser["param_groups"],
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
-            "curve": self.curve,
-            "best_score": self.best_score,
-        }
-        with replacing(folder / CHECKPOINT) as beside:
-            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, beside, {"state": json.dumps(header)})
+        weights = {"network": self._weights(), "best": self.best}
+        weights |= {"average": self.average} if self.options.average else {}
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
+        about = {"step": self.step, "schedule": schedule, "curve": self.curve, "best_score": self.best_score}
+        write_checkpoint(folder / CHECKPOINT, weights, self.optimiser, about)
 
     def _restore(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["state"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        self.network.load_state_dict(_under(tensors, "network."))
-        self.best = _under(tensors, "best.")
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under(tensors, "optimiser.").items():
-            index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
-        self.optimiser.load_state_dict({"state": state, "param_groups": header["groups"]})
-        self.schedule.load_state_dict(header["schedule"] | {"lr_lambdas": [None]})
-        self.step, self.curve, self.best_score = header["step"], header["curve"], header["best_score"]
+        weights, about = read_checkpoint(path, self.optimiser)
+        self.network.load_state_dict(weights["network"])
+        self.best, self.average = weights["best"], weights.get("average", self.average)
+        self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
+        self.step, self.curve, self.best_score = about["step"], about["curve"], about["best_score"]
+
+
+def _loses_energy(spec, train: Trajectories) -> bool:
+    """True where no trajectory of the training data ever gains energy, as one that nothing feeds cannot."""
+    energies = (energy(spec, states) for states, _ in train.stretches())
+    return all(e is not None and bool((e[:, 1:] <= e[:, :-1] * (1 + 1e-5)).all()) for e in energies)
 
 
 def learning_rate_factor(options: TrainSection, step: int) -> float:
@@ -223,34 +264,23 @@ def learning_rate_factor(options: TrainSection, step: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
 
 
-def curve_csv(curve: Sequence[Mapping[str, float]]) -> str:
-    """The training curve as CSV."""
-    if not curve:
-        return ""
-    lines = [",".join(curve[0]), *(",".join(f"{value:.8g}" for value in row.values()) for row in curve)]
-    return "\n".join(lines) + "\n"
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-@lru_cache(maxsize=4)
-def _permutation(seed: int, unroll: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng(derive_seed(seed, "order", unroll, epoch)).permutation(count)
-
-
 def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time; the
-    file of a class of the user's, but not what that imports."""
+    file of a class of the user's, but not what that imports; the model that it starts from."""
     tree = experiment.tree()
     if "data" in data:
         data = {**data, "data": {key: value for key, value in data["data"].items() if key != "test"}}
-    train = {key: value for key, value in tree["train"].items() if key not in ("workers", "checkpoint_every")}
+    train = {key: value for key, value in tree["train"].items() if key not in ASIDE}
     model = tree["models"][name]
     if path := experiment.models[name].code:
         model = {**model, "source": source_of(path)}
+    if start := experiment.models[name].init:
+        about = (read_json(Path(start) / CONFIG) or {}).get("about", {})
+        model = {**model, "init_fingerprint": about.get("fingerprint")}
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
+
+
+ASIDE = ("workers", "checkpoint_every", "loaders", "tensorboard")  # keys of `train` that change no bit of a model
 
 
 def train_model(
@@ -264,6 +294,8 @@ def train_model(
 ) -> Surrogate:
     """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
     `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one."""
-    train, valid = (Trajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
+    source = Stored if experiment.train.loaders else InMemory
+    train = source.from_dataset(dataset, "train", experiment)
+    valid = InMemory.from_dataset(dataset, "valid", experiment)
     with fixed_threads(experiment.train.threads):
         return Trainer(experiment, name, train, valid, made_from, network).run(folder, report)

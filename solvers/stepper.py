@@ -22,6 +22,8 @@ class Stepper(ABC, Generic[Carry]):
     """
 
     spec: StateSpec
+    # True where a carry is no more than its state: `start` at a state goes on from there with the same bits.
+    is_markov: bool = False
 
     @abstractmethod
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> Carry:

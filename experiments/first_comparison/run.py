@@ -26,9 +26,10 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
+from fluidsurrogate.batches import InMemory
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.store import read_json, write_json, write_text
-from fluidsurrogate.training import Trainer, Trajectories
+from fluidsurrogate.training import Trainer
 from solvers import VORTICITY
 
 HERE = Path(__file__).parent
@@ -96,7 +97,7 @@ def calibrate() -> None:
     for name in MODELS:
         experiment = experiment_of(name, 8, 0, 1000)
         data = fs.generate(experiment)
-        train, valid = (Trajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
+        train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
         modules, networks = module_of(name, 0), {}
         if modules:
             experiment, networks = experiment.with_modules(modules)
@@ -106,7 +107,7 @@ def calibrate() -> None:
         trainer = trainers[name]
         trainer.step = 0 if unroll == 1 else 999  # the last fifth of the steps is over three intervals
         began = time.perf_counter()
-        trainer._train_step()
+        trainer._train_step(trainer.batches[trainer.step])
         seconds[name][unroll].append(time.perf_counter() - began)
     means = {name: 0.8 * statistics.median(s[1]) + 0.2 * statistics.median(s[3]) for name, s in seconds.items()}
     write_json(HERE / "steps.json", {

@@ -5,12 +5,13 @@ import pkgutil
 
 from fluidsurrogate.nn.foreign import Foreign, allowing_code, code_is_allowed, refuse_code
 from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn.members import Members, clip_each
 from fluidsurrogate.nn.network import ARCHITECTURES, CLAIMS, Network, architecture, cast, state_tensors
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
-    "ARCHITECTURES", "CLAIMS", "Foreign", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network", "allowing_code",
-    "architecture", "cast", "code_is_allowed", "refuse_code", "state_tensors",
+    "ARCHITECTURES", "CLAIMS", "Foreign", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Members", "Network",
+    "allowing_code", "architecture", "cast", "clip_each", "code_is_allowed", "refuse_code", "state_tensors",
 ]  # fmt: skip

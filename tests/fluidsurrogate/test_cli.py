@@ -55,7 +55,7 @@ def test_every_file_is_there(finished):
         assert str(name) in done.stdout
     for model in MODELS:
         names = {path.name for path in (out / "models" / model).iterdir()}
-        assert names == {"weights.safetensors", "config.json", "curve.csv"}
+        assert names == {"weights.safetensors", "last.safetensors", "config.json", "curve.csv", "curves.png"}
     assert not list(out.rglob("*.partial")) + list(out.rglob("*.new"))
     assert "small-d4" in done.stdout
     assert "nRMSE" in done.stdout
@@ -175,6 +175,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
     assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
     assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
+    assert "--members need a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
     assert not (tmp_path / "never.nc").exists()
     again = ["calibrate", folder, *sizes]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
@@ -215,6 +216,45 @@ def test_members_in_a_whole_run(finished, tmp_path, caplog):
     with caplog.at_level("INFO", "fluidsurrogate"):
         assert main([*command, "compare.calibration_starts=20"]) == 0
     assert caplog.text.count("is up to date") == 4 + len(MODELS)
+
+
+def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):
+    """Piece by piece, of a model or of the solver; made once, and refused for other inputs."""
+    toml, out, _ = finished
+    data = fs.open_data(out / "data.zarr")
+    command = ["rollout", str(toml), "--out", str(out), "--start", str(out / "data.zarr"), "--at", "0.5"]
+    command += ["--steps", "6", "--keep-every", "2", "--batch", "4"]
+    for name in ("solver", "small-d4"):
+        assert main([*command, "--model", name, "--to", str(tmp_path / f"{name}.zarr")]) == 0
+        forecast = fs.open_data(tmp_path / f"{name}.zarr")
+        assert forecast["vorticity"].sizes == {"trajectory": 6, "time": 4, "y": 16, "x": 16}
+        np.testing.assert_allclose(forecast["time"], [0.5, 1.0, 1.5, 2.0])
+        assert list(forecast["split"].values) == list(data["split"].values)
+    truth = fs.open_data(tmp_path / "solver.zarr")["vorticity"][:, 1]
+    np.testing.assert_allclose(truth, data["vorticity"][:, 4], atol=1e-4)
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        assert main([*command, "--model", "small-d4", "--to", str(tmp_path / "small-d4.zarr")]) == 0
+    assert "is up to date" in caplog.text
+    again = [*command, "--model", "small-cnn", "--to", tmp_path / "small-d4.zarr"]
+    assert "stepper.model" in refused(capsys, *again)
+    assert main([*map(str, again), "--force"]) == 0
+    assert "--model solver need a name that ends in .zarr" in refused(
+        capsys, *command, "--model", "solver", "--to", tmp_path / "x.nc"
+    )
+    assert "0.6 is no stored time" in refused(capsys, *again, "--at", "0.6", "--force")
+
+
+def test_forecast_on_another_grid(finished, tmp_path, capsys):
+    toml, out, _ = finished
+    start = tmp_path / "start.nc"
+    fs.generate(fs.Experiment.read(toml, ["grid.n=24", "models={}"])).isel(time=[0]).to_netcdf(start)
+    command = ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--start", str(start), "--steps", "2"]
+    assert "--other-grid on the command line" in refused(capsys, *command, "--to", tmp_path / "x.nc")
+    for to in ("x.nc", "x.zarr"):
+        assert main([*command, "--to", str(tmp_path / to), "--other-grid"]) == 0
+        with fs.open_data(tmp_path / to) as forecast:
+            assert forecast.sizes["x"] == 24
+            assert forecast.attrs["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
 
 
 def test_starts_that_do_not_fit(finished, tmp_path, capsys):
@@ -303,8 +343,9 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
     assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
     config = {"format": 1, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
-              "spec": {"fields": [], "inputs": [], "grid": {"n": [16, 16], "length": [1.0, 1.0]}, "interval": 1.0},
-              "scaling": {"shift": [], "scale": [], "change": [], "band": [1, 1]}}  # fmt: skip
+              "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
+                       "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
+              "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]}}  # fmt: skip
     (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
     own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]
     assert "would import and run os:system" in refused(capsys, "rollout", mine, "--out", tmp_path / "out", *own)

@@ -66,7 +66,7 @@ def test_frozen(experiment):
         ("grid.n=[16, 32]", "models.small-d4: group 'D4' is no symmetry of this rectangle"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1"),
         ("train.learning_rate=-1.0", "train.learning_rate: input should be greater than 0"),
-        ("train.unroll=9", "train.unroll = 9 is longer than data.steps = 4"),
+        ("train.unroll=9", "models.small-d4.intervals reach over 9 intervals; data.steps = 4"),
         ("solver.dt=0.1", "dt must divide the interval 0.25 into at most 100000 steps (got 0.1)"),
         ("solver.order=3", "solver.order: input should be 2 or 4"),
         ("solver.kernel=fortran", "solver.kernel: input should be 'auto', 'torch', 'native', 'compile' or 'graph'"),

@@ -1,5 +1,6 @@
 """Members: what they are perturbed by, which symmetries that keeps, and what it depends on."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from, one_step_errors
 from fluidsurrogate.step import Projection
@@ -208,4 +208,7 @@ def test_what_is_refused(model, trained):
     for members in (2, 0, -1):
         with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):
             model.ensemble(data, 2, members, Perturbation((SPECTRUM,), 0.5))
-    assert fs.UsageError is UsageError
+    two = copy.copy(model)
+    two.is_markov = False
+    with pytest.raises(UsageError, match="a model of several networks has no perturbed members"):
+        two.ensemble(data, 2, 3, Perturbation((SPECTRUM,), 0.5))

@@ -1,6 +1,8 @@
 """Scores against closed forms."""
 
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.comparison import summary, to_csv
 from fluidsurrogate.dataset import grid_coordinates
+from fluidsurrogate.diagnostics import compute
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.metrics import METRICS, correlation_time
 from solvers import Grid, velocity
 
@@ -223,6 +227,65 @@ def test_metrics_are_chosen_by_name_and_what_tables_need_is_always_there():
     np.testing.assert_allclose(scores["nrmse_geometric_mean"], 0.1)
     with pytest.raises(UsageError, match="unknown metric 'vrms'; one of nrmse"):
         fs.compare({"f": truth}, truth, metrics=["vrms"])
+
+
+def pair(state):
+    """A truth and a forecast of it, with a forecast that turns non-finite and coordinates along `trajectory`."""
+    truth = dataset(noise(3, 4, 16, 16))
+    forecast = truth + 0.1 * dataset(noise(3, 4, 16, 16, seed=1))
+    forecast["vorticity"][2, 3, 0, 0] = np.inf
+    made = []
+    for data in (forecast, truth):
+        if state == "velocity":
+            data = data.assign(velocity=compute(data, "velocity")).drop_vars("vorticity")
+        split = ("trajectory", np.array(["test", "test", "valid"], dtype=object))
+        made.append(data.assign_coords(split=split).assign_attrs(title="a title"))
+    return made
+
+
+@pytest.mark.parametrize("state", ["vorticity", "velocity"])
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_is_lazy_pure_and_the_same_in_chunks(name, state):
+    forecast, truth = pair(state)
+    before = forecast.copy(deep=True), truth.copy(deep=True)
+    whole = METRICS[name](forecast, truth)
+    assert forecast.identical(before[0])
+    assert truth.identical(before[1])
+    assert METRICS[name](forecast, truth).identical(whole)
+    chunks = {"trajectory": 2, "time": 3, "y": 8}
+    chunked = METRICS[name](forecast.chunk(chunks), truth.chunk(chunks))
+    assert chunked.chunks is not None
+    assert chunked.attrs == whole.attrs
+    assert chunked.sizes == whole.sizes
+    np.testing.assert_allclose(chunked.transpose(*whole.dims), whole, rtol=1e-10, atol=1e-13)
+    assert set(chunked.coords) == set(whole.coords)
+    for coordinate in whole.coords:
+        assert chunked[coordinate].equals(whole[coordinate])
+
+
+def test_compare_takes_chunks():
+    forecast, truth = pair("vorticity")
+    a = fs.compare({"f": forecast}, truth)
+    b = fs.compare({"f": forecast.chunk(trajectory=1)}, truth.chunk(time=2)).load()
+    assert set(a.variables) == set(b.variables)
+    for name, values in a.data_vars.items():
+        np.testing.assert_allclose(b[name].transpose(*values.dims), values, rtol=1e-10, atol=1e-13)
+
+
+def test_every_metric_has_a_row_in_its_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = [line.replace("\\|", "/") for line in text.splitlines() if line.startswith("| `")]
+    named = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    derived = {"nrmse_first_step", "nrmse_mean", "nrmse_geometric_mean", "correlation_time_censored",
+               "correlation_time", "correlation_time_median", "correlation_time_median_censored"}  # fmt: skip
+    assert {*METRICS, *ENSEMBLE_METRICS} <= named
+    assert derived <= named
+    assert derived <= set(fs.compare({"f": dataset(noise(1, 2, 8, 8))}, dataset(noise(1, 2, 8, 8))).data_vars)
+    assert all(len(line.split("|")) == 8 for line in rows)
+    for name in METRICS:
+        units = METRICS[name](*[dataset(noise(1, 2, 8, 8))] * 2).attrs["units"]
+        (row,) = [line for line in rows if f"`{name}`" in line.split("|")[1]]
+        assert row.split("|")[4].strip() == units, name
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))

@@ -6,8 +6,9 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.batches import InMemory
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.training import Trainer, Trajectories, learning_rate_factor, train_model
+from fluidsurrogate.training import Trainer, learning_rate_factor, train_model
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 
@@ -23,7 +24,7 @@ def test_overfits_a_tiny_set(toml):
                "train.valid_every=1", "models.small-d4.width=32"],
     )  # fmt: skip
     losses: list[float] = []
-    train, valid = (Trajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
+    train, valid = (InMemory.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
     trainer = Trainer(experiment, "small-d4", train, valid, {})
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 100
@@ -53,31 +54,31 @@ def test_scaling_obeys_the_types():
     spec = StateSpec(Grid.square(8), (VORTICITY, TRACER, VELOCITY), 1.0)
     states = torch.randn(5, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)) + 2.0
     states[:, :, 3] *= 10
-    scaling = Scaling.fit(spec, states, {})
+    scaling = Scaling.fit(spec, lambda: [(states, {})])
     assert scaling.shift[0] == scaling.shift[2] == 0.0  # pseudoscalar and vector: a shift would not turn with them
     assert scaling.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
     _, scale, _ = scaling.to_tensors(spec)
     assert scale[2] == scale[3]  # a vector's components share a scale
     turned = torch.stack([act_on_fields(spec.fields, trajectory, D4.elements[1]) for trajectory in states])
-    assert Scaling.fit(spec, turned, {}).scale == pytest.approx(scaling.scale, rel=1e-6)
+    assert Scaling.fit(spec, lambda: [(turned, {})]).scale == pytest.approx(scaling.scale, rel=1e-6)
 
 
 def test_band_is_the_solvers(toml, experiment, data):
-    train = Trajectories.from_dataset(data, "train", experiment)
-    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)  # (16 - 1) // 3
+    train = InMemory.from_dataset(data, "train", experiment)
+    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)  # (16 - 1) // 3
     short = Experiment.read(toml, ["data.interval=0.002"])  # a change so small that rounding is not far below it
-    train = Trajectories.from_dataset(fs.generate(short), "train", short)
-    assert Scaling.fit(experiment.spec, train.states, {}).band == (5, 5)
+    train = InMemory.from_dataset(fs.generate(short), "train", short)
+    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)
     noisy = train.states + torch.randn(train.states.shape)
-    assert Scaling.fit(experiment.spec, noisy, {}).band == (8, 8)
+    assert Scaling.fit(experiment.spec, lambda: [(noisy, {})]).band == (8, 8)
 
 
 def test_every_window_once_an_epoch(experiment, data):
-    train = Trajectories.from_dataset(data, "train", experiment)
+    train = InMemory.from_dataset(data, "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
-        which, first = trainer._draw(1)
+        which, first = trainer.batches.windows(trainer.step)
         seen += [int(w) * 4 + int(f) for w, f in zip(which, first, strict=True)]
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
@@ -85,7 +86,7 @@ def test_every_window_once_an_epoch(experiment, data):
 
 def test_augmentation_moves_state_and_inputs_together(toml):
     experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
-    train = Trajectories.from_dataset(fs.generate(experiment), "train", experiment)
+    train = InMemory.from_dataset(fs.generate(experiment), "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
              for trainer.step in range(40)}  # fmt: skip
@@ -125,3 +126,109 @@ def test_diverging_training_stops_with_advice(toml, data):
     experiment = Experiment.read(toml, ["train.learning_rate=1e30", "train.warmup=0"])
     with pytest.raises(UsageError, match=r"loss is not finite at step \d+: lower train.learning_rate"):
         fs.train(experiment, data, ["small-cnn"])
+
+
+def weights_of(toml, data, *overrides, name="small-d4"):
+    return fs.train(Experiment.read(toml, overrides), data, [name])[name].network.state_dict()
+
+
+def distance(a, b):
+    return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def test_accumulated_parts_are_the_batch(toml, data):
+    whole, parts = (weights_of(toml, data, *o) for o in ((), ("train.accumulate=2",)))
+    assert distance(whole, parts) < 1e-6
+    halved = weights_of(toml, data, "train.batch=2")  # the control: half the batch is another training
+    assert distance(whole, halved) > 1e-4
+
+
+def test_average_of_the_weights(toml, data, tmp_path):
+    """a := d a + (1 − d) w from the fresh weights on, followed by hand; the last validation is of the average."""
+    options = ["train.average=0.7", "train.valid_every=8"]
+    experiment = Experiment.read(toml, options)
+    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    trainer = Trainer(experiment, "small-d4", train, valid, {})
+    average = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    seen = []
+
+    def follow(step, note):
+        decay = min(0.7, step / (9 + step))
+        for key, value in trainer.network.state_dict().items():
+            average[key] = decay * average[key] + (1 - decay) * value
+        seen.append(trainer.network.state_dict()["lift.weight"].clone())
+
+    model = trainer.run(report=follow)
+    assert distance(model.network.state_dict(), average) < 1e-6
+    assert float((model.network.state_dict()["lift.weight"] - seen[-1]).abs().max()) > 1e-4
+
+
+def test_bfloat16_is_near_and_not_the_same(toml, data):
+    full, half = (weights_of(toml, data, *o) for o in ((), ("train.precision=bfloat16",)))
+    assert 1e-6 < distance(full, half) < 0.05
+    assert all(value.dtype is torch.float32 for value in half.values())
+
+
+def test_patience_stops_and_keeps_the_best(toml, data, tmp_path):
+    """With a learning rate that spoils everything the first validation stays the best one."""
+    experiment = Experiment.read(
+        toml, ["train.steps=60", "train.valid_every=2", "train.patience=3", "train.learning_rate=3", "train.warmup=0"]
+    )
+    train_model(experiment, "small-d4", data, {}, tmp_path)
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)
+    best = int(rows["valid_nrmse"].argmin())
+    assert len(rows) == best + 4 < 30
+    model = train_model(experiment, "small-d4", data, {}, tmp_path)  # a run that had stopped stays where it is
+    assert len(np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)) == len(rows)
+    again = Experiment.read(toml, ["train.steps=60", "train.learning_rate=3", "train.warmup=0", "train.valid_every=2"])
+    trainer_rows = train_model(again, "small-d4", data, {}, None).network.state_dict()
+    assert trainer_rows.keys() == model.network.state_dict().keys()
+
+
+def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
+    fs.train(toml, data, ["small-d4"])["small-d4"].save(tmp_path / "first")
+    other = Experiment.read(toml, ["flow.viscosity=5e-2", "train.learning_rate=1e-12", "train.weight_decay=0"])
+    changed = fs.generate(other)
+    tuned = fs.train(other, changed, ["small-d4"], init=tmp_path / "first")["small-d4"]
+    kept = fs.load(tmp_path / "first").network.state_dict()
+    assert distance(tuned.network.state_dict(), kept) < 1e-6
+    assert tuned.scaling != fs.load(tmp_path / "first").scaling  # normalisation is that of the new data
+    fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
+    assert distance(fresh.network.state_dict(), kept) > 1e-2
+    for overrides, said in [
+        (["models.small-d4.width=8"], "has other weights than this model"),
+        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4'; the experiment has no such model"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
+    with pytest.raises(UsageError, match="is no model"):
+        fs.train(toml, data, init=tmp_path)
+
+
+def test_compiled_training_ends_near_the_eager_one(toml, data):
+    eager, compiled = (weights_of(toml, data, *o, name="small-cnn") for o in ((), ("train.compile=true",)))
+    assert eager.keys() == compiled.keys()
+    assert distance(eager, compiled) < 1e-4
+
+
+def test_tensorboard_gets_every_row(toml, data, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_model(Experiment.read(toml, ["train.tensorboard=true"]), "small-cnn", data, {}, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)
+    got = events.Scalars("valid_nrmse")
+    assert [event.step for event in got] == rows["step"].tolist()
+    np.testing.assert_allclose([event.value for event in got], rows["valid_nrmse"], rtol=1e-6)
+
+
+def test_last_weights_are_kept_beside_the_best(toml, data, tmp_path):
+    from safetensors.torch import load_file
+
+    experiment = Experiment.read(toml, ["train.average=0.5"])
+    train_model(experiment, "small-cnn", data, {}, tmp_path).save(tmp_path)
+    best, last = (load_file(tmp_path / name) for name in ("weights.safetensors", "last.safetensors"))
+    assert best.keys() == last.keys()
+    loaded = fs.load(tmp_path, last=True).network.state_dict()
+    assert all(torch.equal(loaded[key], last[key]) for key in last)

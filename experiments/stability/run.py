@@ -1,0 +1,188 @@
+"""What keeps a forecast of a thousand steps alive? The default D4 network, trained in different ways, on a decaying
+flow and on a forced one, rolled out from 96 unseen starts beside the solver.
+
+    python experiments/stability/run.py [VARIANT …]        # results/*.json, results.md
+
+A variant is a few keys of `[train]`, or a part of the step taken away. A run that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import fluidsurrogate as fs
+from fluidsurrogate.batches import InMemory
+from fluidsurrogate.dataset import to_inputs, to_states
+from fluidsurrogate.drift import energy
+from fluidsurrogate.generation import split_of
+from fluidsurrogate.store import read_json, write_json, write_text
+from fluidsurrogate.surrogate import Surrogate
+from fluidsurrogate.training import Trainer
+from solvers import Stepper
+from solvers.spectra import energy_spectrum
+
+HERE = Path(__file__).parent
+STEPS, STARTS, WARM = 1000, 96, 100  # statistics of the forced flow are over the steps after WARM
+FLOWS = {"decaying": HERE.parent / "demo.toml", "forced": HERE / "forced.toml"}
+# What is changed: keys of `train`; `filter` and `bound`: whether the step has them.
+VARIANTS: dict[str, dict] = {
+    "default": {},
+    "one step": {"unroll_fraction": 0.0},
+    "one step, no filter, no bound": {"unroll_fraction": 0.0, "filter": False, "bound": False},
+    "one step, no bound": {"unroll_fraction": 0.0, "bound": False},
+    "bound in training too": {"bound": "always"},
+    "noise 0.1": {"unroll_fraction": 0.0, "noise": 0.1},
+    "push-forward": {"unroll": 1, "push_forward": 1, "unroll_fraction": 0.5},
+    "curriculum to 8": {"unroll": [1, 2, 4, 8], "unroll_fraction": 0.4},
+}
+ABOUT = f"""# What keeps a forecast of a thousand steps alive?
+
+`python experiments/stability/run.py`: `gunet` over D4, 1,000 training steps, one seed; {STARTS} unseen starts, {STEPS}
+steps.
+
+- *default*: one interval, then three for the last fifth of the steps; changes restricted to the modes that change in
+  the data (*filter*); in forecasts of an unforced flow, energy and enstrophy bounded by what viscosity leaves of them
+  at the most (*bound*).
+- *finite*: forecasts that stay so; *rises*: steps in which the energy of one rises; *energy*: forecast / solver.
+- *worst shell*: of the time-averaged energy spectrum, |forecast / solver − 1| at its largest over the shells that hold
+  99 % of the energy; averages are over the steps after {WARM}.
+"""
+UNFORCED_ONLY = ("one step, no bound", "bound in training too")
+
+
+def experiment_of(flow: str, options: dict) -> fs.Experiment:
+    """The flow's experiment with one network and as many test starts as asked."""
+    tree = fs.Experiment.read(FLOWS[flow]).tree()
+    tree["models"] = {"gunet-d4": tree["models"]["gunet-d4"]}
+    tree["data"]["test"] = STARTS
+    tree["train"] |= {key: value for key, value in options.items() if key not in ("filter", "bound")}
+    return fs.Experiment.from_tree(tree)
+
+
+def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
+    """The network, its step with or without filter and bound."""
+    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    trainer = Trainer(experiment, "gunet-d4", train, valid, {})
+    model, scaling = trainer.surrogate, trainer.surrogate.scaling
+    if not options.get("filter", True):
+        scaling = replace(scaling, band=tuple(n // 2 for n in experiment.spec.grid.n))
+    if not options.get("bound", True):
+        scaling = replace(scaling, decay=None)
+    trainer.surrogate = Surrogate(model.network, model.spec, scaling, model.section, model.about)
+    if options.get("bound") == "always":
+        trainer.surrogate.step.train = lambda mode=True: trainer.surrogate.step
+    return trainer.run()
+
+
+def followed(stepper: Stepper, start: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Energy (start, step), the mean's drift relative to the RMS, and the spectrum averaged over the later steps."""
+    carry, length = stepper.start(start, inputs, list(range(len(start)))), stepper.spec.grid.length
+    energies, spectra, states = [energy(stepper.spec, start[:, None])[:, 0]], [], []
+    for step in range(1, STEPS + 1):
+        carry = stepper.advance(carry)
+        state = stepper.state(carry)
+        energies.append(energy(stepper.spec, state[:, None])[:, 0])
+        if step <= 20:
+            states.append(state)
+        if step > WARM and step % 5 == 0:
+            spectra.append(energy_spectrum(state.double(), length).mean(0))
+    drift = (state.double().mean((-2, -1)) - start.double().mean((-2, -1))).abs().max() / start.double().std()
+    return {"energy": torch.stack(energies, 1), "spectrum": torch.stack(spectra).mean(0), "drift": drift,
+            "states": torch.stack(states, 1)}  # fmt: skip
+
+
+def run(flow: str, name: str, solver: dict[str, Tensor], data, experiment: fs.Experiment) -> None:
+    """Train and follow one variant."""
+    path, options = HERE / "results" / f"{flow}-{name.replace(', ', '-').replace(' ', '-')}.json", VARIANTS[name]
+    if path.exists():
+        return
+    began = time.process_time()
+    model = trained(experiment_of(flow, options), data, options)
+    took = time.process_time() - began
+    test = split_of(data, "test", experiment).isel(time=[0])
+    start, inputs = to_states(test, model.spec)[:, 0], to_inputs(test, model.spec)
+    with torch.no_grad():
+        own = followed(model, start, inputs)
+    e, truth = own["energy"], solver["energy"]
+    spectrum = solver["spectrum"]
+    order = spectrum.sort(descending=True)
+    held = order.indices[: int((order.values.cumsum(0) < 0.99 * spectrum.sum()).sum()) + 1]
+    error = (own["states"] - solver["states"]).square().mean((2, 3, 4)).sqrt()
+    error = error / solver["states"].square().mean((2, 3, 4)).sqrt()
+    at_20 = e[:, 20] / truth[:, 20]
+    ratio = (own["spectrum"] / spectrum)[held]
+    write_json(path, {
+        "flow": flow, "variant": name, "core_seconds": round(took, 1),
+        "finite": int(e.isfinite().all(1).sum()),
+        "nrmse_10": _round(error[:, 9].mean()), "nrmse_20": _round(error[:, 19].mean()),
+        "rises": int((e[:, 1:] > e[:, :-1] * (1 + 1e-6)).sum()),
+        "energy_20": [_round(v) for v in (at_20.amin(), at_20.mean(), at_20.amax())],
+        "energy_last": _round((e[:, -1] / truth[:, -1]).mean()),
+        "mean_energy": _round(e[:, WARM:].mean() / truth[:, WARM:].mean()),
+        "spectrum_worst": _round((ratio - 1).abs().max()), "shells": len(held),
+        "spectrum_ratio": [_round(v) for v in ratio], "drift": _round(own["drift"]),
+    })  # fmt: skip
+
+
+def _round(value: Tensor) -> float | None:
+    number = float(value)
+    return float(f"{number:.4g}") if math.isfinite(number) else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("variants", nargs="*", metavar="VARIANT")
+    parser.add_argument("--flow", choices=FLOWS, help="one flow only")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    for flow in [arguments.flow] if arguments.flow else FLOWS:
+        experiment = experiment_of(flow, {})
+        data = fs.generate(experiment)
+        test = split_of(data, "test", experiment).isel(time=[0])
+        with torch.no_grad():
+            solver = followed(
+                experiment.build_stepper(), to_states(test, experiment.spec)[:, 0], to_inputs(test, experiment.spec)
+            )
+        for name in arguments.variants or [v for v in VARIANTS if flow == "decaying" or v not in UNFORCED_ONLY]:
+            run(flow, name, solver, data, experiment)
+    write_text(HERE / "results.md", table())
+
+
+def table() -> str:
+    """Both flows, a row a variant."""
+    found = {(row["flow"], row["variant"]): row for row in map(read_json, sorted((HERE / "results").glob("*.json")))}
+    lines = [ABOUT]
+    for flow in FLOWS:
+        lines += [f"## {flow.capitalize()} flow", ""]
+        forced = flow == "forced"
+        head = ["variant", "core-seconds", "finite", "nRMSE, step 10", "step 20", "energy, step 20 (least, mean, most)"]
+        head += ["mean energy", "worst shell"] if forced else ["rises", f"energy, step {STEPS}"]
+        lines += ["| " + " | ".join([*head, "drift of the mean"]) + " |", "|" + "---|" * (len(head) + 1)]
+        for name in VARIANTS:
+            if (row := found.get((flow, name))) is None:
+                continue
+            cells = [name, f"{row['core_seconds']:.0f}", f"{row['finite']} / {STARTS}"]
+            cells += [_said(row["nrmse_10"]), _said(row["nrmse_20"]), ", ".join(map(_said, row["energy_20"]))]
+            cells += [_said(row["mean_energy"]), _said(row["spectrum_worst"])] if forced else [
+                str(row["rises"]), _said(row["energy_last"])]  # fmt: skip
+            lines.append("| " + " | ".join([*cells, "-" if row["drift"] is None else f"{row['drift']:.0e}"]) + " |")
+        lines.append("")
+    finding = HERE / "finding.md"
+    return "\n".join(lines) + (finding.read_text(encoding="utf-8") if finding.exists() else "")
+
+
+def _said(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}" if value < 1e4 else f"{value:.0e}"
+
+
+if __name__ == "__main__":
+    main()

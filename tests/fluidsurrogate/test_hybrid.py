@@ -1,0 +1,107 @@
+"""A coarse solver with a learned correction: it is the solver where nothing is learned, keeps what both keep, learns
+through the solver, and beats it."""
+
+import pytest
+import torch
+from torch import nn
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.batches import InMemory
+from fluidsurrogate.equivariance import equivariance_error
+from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.training import Trainer
+from solvers import D4
+
+# The truth on 32² cells, stored on 16²; the hybrid's solver takes one step of second order where the truth takes many.
+COARSE = ["grid.n=32", "grid.store=16", "flow.viscosity=1e-3", "models.small-d4.solver={dt = 0.25, order = 2}"]
+
+
+def trainer_of(toml, *overrides, name="small-d4"):
+    experiment = Experiment.read(toml, [*COARSE, *overrides])
+    data = fs.generate(experiment)
+    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    return experiment, Trainer(experiment, name, train, valid, {}), train
+
+
+def test_without_a_correction_it_is_the_coarse_solver(toml):
+    experiment, trainer, train = trainer_of(toml)
+    hybrid = trainer.surrogate
+    nn.init.zeros_(hybrid.network.out.head.weight)
+    nn.init.zeros_(hybrid.network.out.head.bias)
+    coarse = experiment.build_flow().solver(hybrid.spec.grid, interval=0.25, dt=0.25, order=2)
+    state = train.states[:, 0]
+    with torch.no_grad():
+        once = coarse(state)
+        torch.testing.assert_close(hybrid(state), once, rtol=0, atol=1e-6)
+        torch.testing.assert_close(rollout(hybrid, state, 2)[:, 2], coarse(once), rtol=0, atol=1e-6)
+    assert (
+        float((once - train.states[:, 1]).norm() / (train.states[:, 1] - state).norm()) > 0.02
+    )  # it has errors to learn
+    # The change that the network's output is scaled by is what the solver misses.
+    with torch.no_grad():
+        pairs = [(coarse(train.states[:, t]), train.states[:, t + 1]) for t in range(train.size[1] - 1)]
+    missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
+    assert hybrid.scaling.change[0] == pytest.approx(float(missed), rel=1e-5)
+    assert hybrid.scaling.decay is None
+
+
+def test_it_is_equivariant_and_keeps_the_mean(toml):
+    _, trainer, train = trainer_of(toml, "dtype=float64")
+    state = train.states[:, 0] + 0.7
+    with torch.no_grad():
+        assert max(equivariance_error(trainer.surrogate, state, D4).values()) < 1e-10
+        forecast = rollout(trainer.surrogate, state, 3)
+    assert float((forecast.mean((-2, -1)) - forecast[:, :1].mean((-2, -1))).abs().max()) < 1e-12
+    _, plain, _ = trainer_of(toml, "dtype=float64", "models.small-cnn.solver={dt = 0.25, order = 2}", name="small-cnn")
+    with torch.no_grad():
+        assert max(equivariance_error(plain.surrogate, state, D4).values()) > 1e-3  # the control
+
+
+def test_gradients_go_through_the_solver(toml):
+    """Two intervals: the derivative along a direction in weight space is the difference quotient; with the state cut
+    off after the first interval it is another."""
+    _, trainer, train = trainer_of(toml, "dtype=float64")
+    hybrid, weight = trainer.surrogate, trainer.network.out.head.weight
+    state, direction = train.states[:, 0], torch.randn(weight.shape, dtype=torch.float64)
+
+    def loss():
+        return (rollout(hybrid, state, 2)[:, 2] - train.states[:, 2]).square().mean()
+
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    kept, step, around = weight.detach().clone(), 1e-4, []
+    with torch.no_grad():
+        for sign in (1, -1):
+            weight.copy_(kept + sign * step * direction)
+            around.append(float(loss()))
+        weight.copy_(kept)
+    quotient = (around[0] - around[1]) / (2 * step)
+    assert float((gradient * direction).sum()) == pytest.approx(quotient, rel=1e-5)
+    with torch.no_grad():
+        once = hybrid(state)
+    (cut,) = torch.autograd.grad((hybrid(once) - train.states[:, 2]).square().mean(), weight)
+    assert float((cut * direction).sum()) != pytest.approx(quotient, rel=1e-2)
+
+
+@pytest.mark.parametrize("state", ["vorticity", "velocity"])
+def test_it_learns_and_comes_back_from_its_folder(toml, tmp_path, state):
+    experiment = Experiment.read(
+        toml, [*COARSE, f"data.state={state}", "data.train=6", "train.steps=150", "train.learning_rate=1e-2"]
+    )
+    data = fs.generate(experiment)
+    hybrid = fs.train(experiment, data, ["small-d4"])["small-d4"]
+    start = InMemory.from_dataset(data, "valid", experiment).states
+    with torch.no_grad():
+        missed = (hybrid.base(start[:, 0]) - start[:, 1]).norm()
+        assert float((hybrid(start[:, 0]) - start[:, 1]).norm() / missed) < 0.7
+    hybrid.save(tmp_path)
+    loaded = fs.load(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(start[:, 0]), hybrid(start[:, 0]))
+    with pytest.raises(UsageError, match="a hybrid cannot be folded"):
+        hybrid.fold()
+
+
+def test_a_stirred_flow_has_no_hybrid(toml):
+    with pytest.raises(UsageError, match=r"models.small-d4: solver: what stirs the flow at random is unknown"):
+        Experiment.read(toml, [*COARSE, "flow={kind = 'stirred', viscosity = 1e-2}"])

@@ -1,0 +1,324 @@
+"""What things say of themselves, and whether that is enough to make them again."""
+
+import json
+import os
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+import xarray as xr
+from torch import nn
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.cli import main
+from fluidsurrogate.info_report import report
+from fluidsurrogate.inspection import validation
+from fluidsurrogate.remake import to_toml
+
+MODELS = ("small-d4", "small-cnn")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run of the miniature."""
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp("info") / "run"
+    assert main(["run", str(Path(__file__).parents[1] / "miniature.toml"), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def printed(capsys, *argv):
+    capsys.readouterr()
+    assert main(["info", *map(str, argv)]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *argv):
+    assert main(["info", *map(str, argv)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    return said
+
+
+def test_a_data_set(finished, capsys):
+    found = fs.info(finished / "data.zarr")
+    json.dumps(found)
+    assert found["kind"] == "data set"
+    assert found["dims"] == {"trajectory": 6, "time": 5, "y": 16, "x": 16}
+    assert found["variables"] == [{"name": "vorticity", "dims": ["trajectory", "time", "y", "x"], "dtype": "float32",
+                                   "units": "s-1", "long_name": "vorticity", "type": "pseudoscalar"}]  # fmt: skip
+    assert found["grid"] == {"cells": [16, 16], "length": pytest.approx([2 * np.pi] * 2)}
+    assert found["time"] == {"count": 5, "first": 0.0, "last": 1.0, "interval": 0.25}
+    assert found["splits"] == {"train": 3, "valid": 1, "test": 2}
+    assert found["flow"]["viscosity"] == 0.02
+    assert found["bytes"] == sum(p.stat().st_size for p in (finished / "data.zarr").rglob("*") if p.is_file())
+    made = found["made"]
+    assert made["experiment"] == Experiment.from_tree(made["experiment"]).tree()
+    assert made["fingerprint_holds"]
+    assert made["changed"] == {}
+    assert made["again"] == "yes, to the bit on the same device and number of threads"
+    assert made["command"] == "fluidsurrogate generate EXPERIMENT.toml"
+    said = printed(capsys, finished / "data.zarr")
+    assert "vorticity(trajectory, time, y, x): float32, s-1, pseudoscalar" in said
+    assert "train 3, valid 1, test 2" in said
+    assert "decaying: viscosity = 0.02" in said
+    assert "interval 0.25" in said
+
+
+def test_a_model(finished, capsys):
+    found = fs.info(finished / "models" / "small-d4")
+    json.dumps(found)
+    model = fs.load(finished / "models" / "small-d4")
+    assert (found["kind"], found["name"], found["model"]["kind"]) == ("model", "small-d4", "gcnn")
+    assert found["parameters"] == model.parameters
+    assert (found["group"], found["stride"], found["interval"]) == ("D4", 1, 0.25)
+    assert found["scaling"]["change"] == list(model.scaling.change)
+    assert found["validation"]["steps"] == 8
+    rows = np.genfromtxt(finished / "models" / "small-d4" / "curve.csv", delimiter=",", names=True)
+    assert found["validation"]["nrmse"] == rows["valid_nrmse"].min()
+    assert found["made"]["again"].startswith("yes, to the bit")
+    said = printed(capsys, finished / "models" / "small-d4")
+    assert "claims       the point group D4 and shifts by whole cells" in said
+    assert f"parameters   {model.parameters:,}, float32" in said
+
+
+def test_forecasts_and_scores(finished, capsys, tmp_path):
+    found = fs.info(finished / "scores.nc")
+    json.dumps(found)
+    assert (found["kind"], found["sources"]) == ("scores", ["solver", "persistence", *MODELS])
+    with fs.open_data(finished / "scores.nc") as scores:
+        expected = scores["nrmse_mean"].sel(source="small-d4").item()
+    assert found["scores"]["nrmse_mean"]["small-d4"] == expected
+    assert f"small-d4 {expected:.4f}" in printed(capsys, finished / "scores.nc")
+    found = fs.info(finished / "forecasts.nc")
+    assert (found["kind"], found["made"]["command"]) == ("forecasts", "fluidsurrogate run EXPERIMENT.toml")
+    assert found["made"]["again"].startswith("yes")
+    model, data = fs.load(finished / "models" / "small-d4"), fs.open_data(finished / "data.zarr")
+    model.forecast(data, 2).to_netcdf(tmp_path / "forecast.nc")
+    found = fs.info(tmp_path / "forecast.nc")
+    assert (found["kind"], found["made"]["model"]) == ("forecast", "small-d4")
+    model.forecast_to_zarr(data, 2, tmp_path / "forecast.zarr")
+    found = fs.info(tmp_path / "forecast.zarr")
+    assert (found["kind"], found["made"]["model"]) == ("forecast", "small-d4")
+    assert found["made"]["again"].startswith("yes")
+    assert main(["audit", str(finished / "models" / "small-d4"), "--steps", "2", "--to", str(tmp_path)]) == 0
+    found = fs.info(tmp_path / "audit.nc")
+    assert (found["kind"], found["audit"]["verdict"], found["made"]["model"]) == ("audit", "pass", "small-d4")
+    assert "verdict      pass (claims D4" in printed(capsys, tmp_path / "audit.nc")
+
+
+def test_a_run_and_what_is_missing_of_it(copied, capsys):
+    found = fs.info(copied)
+    json.dumps(found)
+    kinds = [result["kind"] for result in found["results"]]
+    assert kinds == ["data set", "model", "model", "forecasts", "scores"]
+    assert (found["name"], found["half_made"], found["to_make"]) == ("miniature", [], [])
+    (copied / "scores.nc").unlink()
+    (copied / "forecasts.nc").write_text("text")
+    partial = copied / "models" / "small-cnn.partial"
+    shutil.move(copied / "models" / "small-cnn", partial)
+    made_from = json.loads(json.loads((partial / "config.json").read_text())["about"]["made_from"])
+    (partial / "made_from.json").write_text(json.dumps(made_from))
+    said = printed(capsys, copied)
+    assert "small-cnn, half made" in said
+    assert "the same fluidsurrogate train goes on from here" in said
+    assert f"{copied / 'scores.nc'}: not made yet" in said
+    assert f"{copied / 'models' / 'small-cnn'}: not made yet" in said
+    assert f"broken: {copied / 'forecasts.nc'}: neither a Zarr folder nor a NetCDF file" in said
+    assert len(printed(capsys, partial).splitlines()) == 1
+    (copied / "data.zarr").rename(copied / "data.zarr.partial")
+    (copied / "data.zarr.partial" / "made_from.json").write_text("{}")
+    (copied / "data.zarr.partial" / "progress.json").write_text('{"blocks": 2, "inner_step": 0.1}')
+    assert "2 blocks done" in printed(capsys, copied / "data.zarr.partial")
+
+
+def test_what_is_none_of_these(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    (tmp_path / "file.txt").write_text("text\nof two lines")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "zarr").mkdir()
+    (tmp_path / "zarr" / "zarr.json").write_text("{}")
+    for name, said in [
+        ("empty", "is empty"),
+        ("other", "is no data set (Zarr), no model (config.json) and no run"),
+        ("file.txt", "neither a Zarr folder nor a NetCDF file"),
+        ("nowhere", "no such file or folder"),
+        ("model", "describes no model: format is missing"),
+        ("zarr", "is a data set without variables"),
+        ("file.txt/inside", "no such file or folder"),
+    ]:
+        assert said in refused(capsys, tmp_path / name)
+
+
+def test_data_of_somebody_elses(tmp_path, capsys):
+    """No attributes, no splits, no grid that is ours: what there is to say."""
+    data = xr.Dataset({"omega": (("time", "lat"), np.zeros((3, 4)))}, {"time": [0.0, 1.0, 2.0]})
+    data.to_netcdf(tmp_path / "plain.nc")
+    found = fs.info(tmp_path / "plain.nc")
+    assert "grid" not in found
+    assert found["variables"][0]["type"] is None
+    assert found["made"] == {"again": "no: it does not say which experiment made it"}
+    assert "omega(time, lat): float64" in printed(capsys, tmp_path / "plain.nc")
+    assert "does not say which experiment made it" in refused(
+        capsys, tmp_path / "plain.nc", "--write-experiment", tmp_path / "x.toml"
+    )
+    assert not (tmp_path / "x.toml").exists()
+    strange = data.assign_attrs(experiment="{", made_from="[1]", versions="3", fingerprint="x")
+    strange.to_netcdf(tmp_path / "strange.nc")
+    assert fs.info(tmp_path / "strange.nc")["made"]["again"].startswith("no")
+
+
+# -- made again
+
+
+def test_the_written_experiment_makes_the_same_again(finished, tmp_path, capsys):
+    file = tmp_path / "again.toml"
+    assert str(file) in printed(capsys, finished / "models" / "small-d4", "--write-experiment", file)
+    assert main(["generate", str(file), "--out", str(tmp_path / "again")]) == 0
+    assert main(["train", str(file), "--out", str(tmp_path / "again")]) == 0
+    a, b = (fs.open_data(folder / "data.zarr") for folder in (finished, tmp_path / "again"))
+    assert a.equals(b)
+    for name in MODELS:
+        a, b = (
+            (folder / "models" / name / "weights.safetensors").read_bytes() for folder in (finished, tmp_path / "again")
+        )
+        assert a == b
+    assert "exists already" in refused(capsys, finished / "data.zarr", "--write-experiment", file)
+
+
+def edited(folder, **about):
+    config = json.loads((folder / "config.json").read_text())
+    config["about"] |= about
+    (folder / "config.json").write_text(json.dumps(config))
+    return fs.info(folder)["made"]
+
+
+def test_other_versions_are_named(copied):
+    model = copied / "models" / "small-d4"
+    recorded = json.loads(json.loads((model / "config.json").read_text())["about"]["versions"])
+    made = edited(model, versions=json.dumps(recorded | {"torch": "1.0", "gone": "2.0"}))
+    assert made["changed"] == {"torch": ("1.0", recorded["torch"]), "gone": ("2.0", "none")}
+    assert made["again"] == f"yes, to rounding: torch was 1.0, is {recorded['torch']}, gone was 2.0, is none"
+
+
+def test_what_does_not_hold_is_said(copied):
+    model = copied / "models" / "small-d4"
+    about = json.loads((model / "config.json").read_text())["about"]
+    tree, made_from = json.loads(about["experiment"]), json.loads(about["made_from"])
+    made = edited(model, fingerprint="0" * 16)
+    assert made["again"] == "no: its fingerprint is not that of what it was made from"
+    edited(model, **about)
+    made = edited(model, experiment=json.dumps(tree | {"grid": {"n": 16, "shape": "round"}}))
+    assert made["again"].startswith("no: this version does not take it: its experiment: unknown key 'grid.shape'")
+    made = edited(model, experiment=json.dumps(tree | {"seed": 2}))
+    assert made["again"].startswith("no: this version makes something else of it: data.seed was 1, is 2")
+    made = edited(model, experiment=json.dumps(tree | {"models": {}}))
+    assert made["again"] == "no: its experiment has no model 'small-d4'"
+    made = edited(model, experiment=json.dumps(tree | {"device": "cuda:7"}))
+    assert made["again"].startswith("yes")
+    assert made_from["seed"] == 1
+    edited(model, **about)
+    assert "validation" in fs.info(model)
+    (model / "curve.csv").write_text("step,loss\n1,text\n")
+    assert "validation" not in fs.info(model)
+
+
+def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, monkeypatch):
+    own = tmp_path / "mine.nc"
+    fs.open_data(copied / "data.zarr").to_netcdf(own)
+    arguments = ["--out", str(tmp_path / "mine"), "--set", f"data.path={own}", "--set", "train.steps=2"]
+    assert main(["train", str(toml), *arguments]) == 0
+    model = tmp_path / "mine" / "models" / "small-d4"
+    assert fs.info(model)["made"]["again"].startswith("yes")
+    assert fs.info(tmp_path / "mine")["data"] == str(own)
+    assert "data of your own" in report(fs.info(tmp_path / "mine"))
+    os.utime(own, (1, 1))
+    assert "have changed since" in fs.info(model)["made"]["again"]
+    own.unlink()
+    assert f"its data, {own}, are not there" in fs.info(model)["made"]["again"]
+
+
+def test_trained_from_python(trained, toml, tmp_path, capsys):
+    data, models = trained
+    models["small-d4"].save(tmp_path / "same")
+    assert fs.info(tmp_path / "same")["made"]["again"].startswith("yes")
+    other = fs.train(toml, data.assign_attrs(fingerprint="unknown"), ["small-cnn"])["small-cnn"]
+    other.save(tmp_path / "other")
+    assert "not what its experiment generates" in fs.info(tmp_path / "other")["made"]["again"]
+    mine = fs.train(toml, data, {"mine": nn.Conv2d(1, 1, 3, padding=1)})["mine"]
+    mine.save(tmp_path / "mine")
+    found = fs.info(tmp_path / "mine")
+    assert found["code"] is None
+    assert found["numbers"] == 10
+    assert "mine is a module of your own, given from Python" in found["made"]["again"]
+    assert "given from Python; 10 numbers" in printed(capsys, tmp_path / "mine")
+
+
+def test_a_module_is_not_imported(trained, tmp_path, capsys):
+    trained[1]["small-d4"].save(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    tree = json.loads(config["about"]["experiment"])
+    config["model"] = tree["models"]["small-d4"] = {"kind": "module", "path": "antigravity:Net"}
+    config["about"]["experiment"] = json.dumps(tree)
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    found = fs.info(tmp_path / "model")
+    assert found["code"] == "antigravity:Net"
+    assert "antigravity:Net: its code is not looked at" in found["made"]["again"]
+    assert "antigravity" not in __import__("sys").modules
+
+
+# -- small parts
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": 1, "b": -0.5, "c": 1e-05, "d": True, "e": [1, [2.5, "x"]], "f": {}},
+        {"text": 'quotes " and \\ and \n and é and \U0001f30a and \x7f', "a b": {"c.d": {"e": 1}, "": 2}},
+        {"t": {"u": {"v": {"w": 1}}, "x": 2}, "list": [{"low": 1e-3, "high": 1e22}, {}]},
+        {"flow": {"viscosity": {"low": 1e-3, "high": 1e-2, "distribution": "log-uniform"}, "kind": "kolmogorov"}},
+    ],
+)
+def test_toml_is_read_back_as_it_was(tree):
+    assert tomllib.loads(to_toml(tree)) == tree
+
+
+def test_toml_of_every_experiment_that_we_ship():
+    from pathlib import Path
+
+    paths = sorted((Path(__file__).parents[2] / "experiments").rglob("*.toml"))
+    for path in paths[:: max(1, len(paths) // 8)]:
+        tree = Experiment.read(path).tree()
+        assert tomllib.loads(to_toml(tree)) == tree
+
+
+@pytest.mark.parametrize("text", ["", "step\n", "step,valid_nrmse\n1,2\n", "a,b\n1", "step,valid_nrmse\n1,x\n", "\0"])
+def test_a_curve_that_says_nothing(text):
+    assert validation(text) is None
+
+
+def test_a_curve_that_diverged():
+    head = "step,loss,learning_rate,valid_nrmse_first_step,valid_nrmse\n"
+    assert validation(head + "4,1,1,inf,inf\n8,1,1,0.5,0.7\n") == {
+        "steps": 8, "step": 8, "nrmse_first_step": 0.5, "nrmse": 0.7
+    }  # fmt: skip
+
+
+def test_info_is_a_function():
+    import fluidsurrogate.inspection
+
+    assert fs.info is fluidsurrogate.inspection.info
+    with pytest.raises(UsageError):
+        fs.info("nowhere")

@@ -1,0 +1,360 @@
+"""Rollouts that are written while they run: the same numbers as in memory, the same bits after any kill, bounded."""
+
+import copy
+import json
+import multiprocessing
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import UsageError, batching, long_forecast
+from fluidsurrogate.dataset import to_states
+from fluidsurrogate.store import locked_beside
+from fluidsurrogate.surrogate import Surrogate
+from solvers import Stepper
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Pieces of four times for batches of two starts on 16 x 16 cells."""
+    monkeypatch.setattr(batching, "KEPT_BYTES", 2 * 4 * 16 * 16 * 4)
+
+
+@pytest.fixture(scope="module")
+def forced():
+    """A model in double precision whose step depends on a forcing, a viscosity and a mean velocity, and its data."""
+    overrides = ["flow.kind=kolmogorov", "flow.spin_up=0", "flow.viscosity=[1e-2, 2e-2]", "dtype=float64",
+                 "flow.mean_velocity=[0.3, 0.1]", "train.steps=4"]  # fmt: skip
+    experiment = fs.Experiment.read(Path(__file__).parents[1] / "miniature.toml", overrides)
+    data = fs.generate(experiment)
+    return data, fs.train(experiment, data, ["small-cnn"])["small-cnn"]
+
+
+def files(folder):
+    """Every file with its bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def assert_same(zarr, memory):
+    assert set(zarr.variables) == set(memory.variables)
+    for name, variable in memory.variables.items():
+        assert zarr[name].dims == variable.dims
+        assert zarr[name].attrs == variable.attrs, name
+        if variable.dtype.kind == "f":
+            assert zarr[name].dtype == variable.dtype
+            scale = float(np.abs(variable.values).max())
+            np.testing.assert_allclose(zarr[name], variable, rtol=0, atol=1e-5 * scale)
+        else:
+            assert list(zarr[name].values) == list(variable.values)
+
+
+def test_equals_forecast(trained, forced, tmp_path, small_pieces):
+    for number, (data, model) in enumerate(((trained[0], trained[1]["small-d4"]), forced)):
+        zarr = model.forecast_to_zarr(data, 9, tmp_path / f"{number}.zarr", start=0.5, batch=2)
+        memory = model.forecast(data, 9, start=0.5)
+        assert_same(zarr, memory)
+        assert zarr["vorticity"].encoding["chunks"][:2] == ((2, 4) if number == 0 else (2, 2))
+        assert {k: v for k, v in zarr.attrs.items() if k in memory.attrs} == memory.attrs
+    assert zarr["vorticity"].dtype == np.float64
+
+
+def test_every_third_interval(trained, tmp_path, small_pieces):
+    data, models = trained
+    every = models["small-d4"].forecast_to_zarr(data, 12, tmp_path / "a.zarr", batch=6)
+    third = models["small-d4"].forecast_to_zarr(data, 12, tmp_path / "b.zarr", batch=6, keep_every=3)
+    np.testing.assert_allclose(third["time"], 0.75 * np.arange(5))
+    np.testing.assert_allclose(third["vorticity"], every["vorticity"][:, ::3], atol=1e-5)
+
+
+def test_one_start_without_trajectory_or_time(trained, tmp_path):
+    data, models = trained
+    one = data[["vorticity"]].isel(trajectory=0, time=0, drop=True)
+    zarr = models["small-d4"].forecast_to_zarr(one, 3, tmp_path / "one.zarr")
+    assert zarr["vorticity"].sizes == {"trajectory": 1, "time": 4, "y": 16, "x": 16}
+    np.testing.assert_allclose(zarr["vorticity"], models["small-d4"].forecast(one, 3)["vorticity"], atol=1e-6)
+
+
+class Stop(Exception):
+    """What stands for a kill."""
+
+
+@pytest.mark.parametrize("which", ["float32", "float64 with inputs"])
+def test_stopped_after_any_piece_and_resumed(trained, forced, tmp_path, small_pieces, monkeypatch, which):
+    """Stopped before and after each of its writes, it ends with the bytes of a run in one piece."""
+    data, model = (trained[0], trained[1]["small-d4"]) if which == "float32" else forced
+    model.forecast_to_zarr(data, 9, tmp_path / "whole.zarr", batch=4, keep_every=3)
+    write, stops = long_forecast.write_json, 0
+
+    def stopping(path, value):
+        nonlocal stops
+        if stops % 2:
+            write(path, value)
+        stops += 1
+        if stops < 9:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(long_forecast, "write_json", stopping)
+        for _ in range(20):
+            try:
+                model.forecast_to_zarr(data, 9, tmp_path / "cut.zarr", batch=4, keep_every=3)
+                break
+            except Stop:
+                assert not (tmp_path / "cut.zarr").exists()
+                with pytest.raises(UsageError, match="steps was 9, is 6"):
+                    model.forecast_to_zarr(data, 6, tmp_path / "cut.zarr", batch=4, keep_every=3)
+    assert stops >= 9
+    assert files(tmp_path / "cut.zarr") == files(tmp_path / "whole.zarr")
+    assert {path.name for path in tmp_path.iterdir()} == {"cut.zarr", "whole.zarr"}
+
+
+def slowly(model, data, path):
+    model.forecast_to_zarr(data, 60, path, batch=2)
+
+
+def test_killed_and_resumed(trained, tmp_path, small_pieces):
+    """SIGKILL at random moments of a process of its own."""
+    data, models = trained
+    slowly(models["small-d4"], data, tmp_path / "whole.zarr")
+    moments, kills = random.Random(5), 0
+    for attempt in range(60):
+        process = FORK.Process(target=slowly, args=(models["small-d4"], data, tmp_path / "cut.zarr"))
+        process.start()
+        process.join(moments.uniform(0.05, 0.5) * (1 + attempt / 10))
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert kills >= 2
+    assert files(tmp_path / "cut.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_the_stored_state_is_gone_on_with(trained, tmp_path, small_pieces, monkeypatch):
+    """The control: a stored state that is changed by hand changes what follows, and nothing before."""
+    data, models = trained
+    write, path = long_forecast.write_json, tmp_path / "x.zarr"
+
+    def stopping(file, value):
+        write(file, value)
+        if value.get("pieces") == 2:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(long_forecast, "write_json", stopping)
+        with pytest.raises(Stop):
+            models["small-d4"].forecast_to_zarr(data, 11, path, batch=2)
+    store = tmp_path / "x.zarr.partial" / "result"
+    changed = xr.open_zarr(store, consolidated=False)[["vorticity"]].isel(trajectory=[0, 1], time=slice(4, 8)).load()
+    changed["vorticity"][0, -1] = 0
+    changed.drop_vars(list(changed.coords)).to_zarr(
+        store, region={"trajectory": slice(0, 2), "time": slice(4, 8)}, consolidated=False
+    )
+    got = models["small-d4"].forecast_to_zarr(data, 11, path, batch=2)["vorticity"]
+    right = models["small-d4"].forecast(data, 11)["vorticity"]
+    np.testing.assert_allclose(got[:, :7], right[:, :7], atol=1e-5)
+    np.testing.assert_allclose(got[1:], right[1:], atol=1e-5)
+    assert float(abs(got[0, 8] - right[0, 8]).max()) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["solver", "persistence"])
+def test_any_stepper(experiment, trained, tmp_path, small_pieces, monkeypatch, kind):
+    """The solver too, which begins a batch that was cut short from its start, to the same bits."""
+    data = trained[0]
+    stepper: Stepper = experiment.build_solver() if kind == "solver" else fs.Persistence(experiment.spec)
+    zarr = fs.rollout_to_zarr(stepper, data, 9, tmp_path / "whole.zarr", made_from={"which": kind}, batch=4)
+    states = to_states(data, experiment.spec)
+    memory = fs.rollout(stepper, states[:, 0], 9)
+    np.testing.assert_allclose(zarr["vorticity"], memory[:, :, 0], atol=1e-4)
+    if kind == "solver":
+        np.testing.assert_allclose(zarr["vorticity"][:, :5], data["vorticity"], atol=1e-4)
+    write, count = long_forecast.write_json, 0
+
+    def stopping(file, value):
+        nonlocal count
+        write(file, value)
+        count += 1
+        if count in (3, 6):
+            raise Stop
+
+    monkeypatch.setattr(long_forecast, "write_json", stopping)
+    for _ in range(3):
+        try:
+            fs.rollout_to_zarr(stepper, data, 9, tmp_path / "cut.zarr", made_from={"which": kind}, batch=4)
+        except Stop:
+            continue
+    assert files(tmp_path / "cut.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_random_steppers_get_the_seeds_of_their_trajectories(toml, tmp_path):
+    """In batches as at once: each trajectory of a stirred flow is stirred by its own seed."""
+    stirred = ["flow={kind = 'stirred', viscosity = 1e-2, wavenumber = 2, spin_up = 0}", "models={}"]
+    experiment = fs.Experiment.read(toml, stirred)
+    data = fs.generate(experiment)
+    made = [
+        fs.rollout_to_zarr(experiment.build_solver(), data, 4, tmp_path / f"{batch}.zarr", made_from={}, batch=batch)
+        for batch in (2, 3)
+    ]
+    for zarr in made:
+        np.testing.assert_allclose(zarr["vorticity"], data["vorticity"], atol=1e-3)
+
+
+def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
+    data, models = trained
+    model, path = models["small-d4"], tmp_path / "x.zarr"
+    model.forecast_to_zarr(data, 3, path)
+    marks = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        model.forecast_to_zarr(data.copy(), 3, path)
+    assert "is up to date" in caplog.text
+    assert marks == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    other = data.copy(deep=True)
+    other["vorticity"][5, 0, 3, 3] += 1e-3
+    loud = Surrogate(*(getattr(models["small-cnn"], a) for a in ("network", "spec", "scaling", "section", "about")))
+    for said, call in {
+        "steps was 3, is 4": lambda: model.forecast_to_zarr(data, 4, path),
+        "starts was": lambda: model.forecast_to_zarr(other, 3, path),
+        "start_time was 0.0, is 0.25": lambda: model.forecast_to_zarr(data, 3, path, start=0.25),
+        "stepper.weights was": lambda: with_other_weights(model).forecast_to_zarr(data, 3, path),
+        "stepper.model": lambda: loud.forecast_to_zarr(data, 3, path),
+        'batch was "as memory allows", is 2': lambda: model.forecast_to_zarr(data, 3, path, batch=2),
+    }.items():
+        with pytest.raises(UsageError, match=said):
+            call()
+    assert model.forecast_to_zarr(data, 4, path, force=True).sizes["time"] == 5
+
+
+def with_other_weights(model):
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        next(network.parameters()).add_(1e-3)
+    return Surrogate(network, model.spec, model.scaling, model.section, model.about)
+
+
+def test_bad_calls(trained, tmp_path):
+    data, models = trained
+    model, path = models["small-d4"], tmp_path / "x.zarr"
+    late = data.copy(deep=True)
+    late["vorticity"][5, 0, 3, 3] = np.nan
+    (tmp_path / "mine.zarr").mkdir()
+    for said, call in {
+        "steps must be at least 1": lambda: model.forecast_to_zarr(data, 0, path),
+        "batch must be at least 1": lambda: model.forecast_to_zarr(data, 2, path, batch=0),
+        "multiple of keep_every = 2": lambda: model.forecast_to_zarr(data, 3, path, keep_every=2),
+        "a name that ends in .zarr": lambda: model.forecast_to_zarr(data, 3, tmp_path / "x.nc"),
+        "NaN": lambda: model.forecast_to_zarr(late, 3, path),
+        "no stored time": lambda: model.forecast_to_zarr(data, 3, path, start=0.3),
+        "is no Zarr folder": lambda: model.forecast_to_zarr(data, 3, tmp_path / "mine.zarr", force=True),
+        "seeds must be one a trajectory, 6": lambda: fs.rollout_to_zarr(model, data, 2, path, made_from={}, seeds=[1]),
+    }.items():
+        with pytest.raises(UsageError, match=said) as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1
+    with locked_beside(path), pytest.raises(UsageError, match="being made by another run"):
+        model.forecast_to_zarr(data, 3, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.zarr"]
+
+
+def test_non_finite_goes_on_and_resumes(trained, tmp_path, small_pieces, monkeypatch, caplog):
+    data, models = trained
+    wild = Surrogate(*(getattr(models["small-d4"], a) for a in ("network", "spec", "scaling", "section", "about")))
+    wild.step.change.mul_(1e25)
+    write, stopped = long_forecast.write_json, False
+
+    def stopping(file, value):
+        nonlocal stopped
+        write(file, value)
+        if value.get("pieces") == 2 and not stopped:
+            stopped = True
+            raise Stop
+
+    monkeypatch.setattr(long_forecast, "write_json", stopping)
+    with pytest.raises(Stop):
+        wild.forecast_to_zarr(data, 11, tmp_path / "x.zarr", batch=2)
+    zarr = wild.forecast_to_zarr(data, 11, tmp_path / "x.zarr", batch=2)
+    assert "turned non-finite; it goes on" in caplog.text
+    assert stopped
+    assert np.isfinite(zarr["vorticity"][:, 0]).all()
+    assert np.isnan(zarr["vorticity"][:, -1]).all()
+
+
+def test_memory_is_bounded(trained, tmp_path, monkeypatch):
+    """However many starts and steps, no more states are read or kept at a time than the batch and the piece hold."""
+    data, models = trained
+    many, model = xr.concat([data.isel(time=[0])] * 20, "trajectory"), models["small-d4"]
+    kept, read, batches, one = [], [], [], 16 * 16 * 4
+    cost = batching.bytes_of_a_step(model, torch.zeros(1, 1, 16, 16), {}, [0])
+    monkeypatch.setattr(batching, "CPU_BYTES", 7 * cost)
+    monkeypatch.setattr(batching, "KEPT_BYTES", 40 * one)
+    monkeypatch.setattr(long_forecast, "READ_CELLS", 10 * 16 * 16)
+
+    def spy(owner, name, seen, size):
+        original = getattr(owner, name)
+
+        def spied(*args, **options):
+            seen.append(size(*args))
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, spied)
+
+    spy(long_forecast, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
+    spy(long_forecast.Starts, "read", read, lambda self, first, last: last - first)
+    spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
+    model.forecast_to_zarr(many, 20, tmp_path / "x.zarr")
+    assert max(batches) == 7  # 120 starts in 18 batches
+    assert max(kept) <= 40
+    assert max(read) == 10
+    assert sum(batches) == 120 * 20 + 1
+
+
+def test_batches_follow_free_memory(trained, monkeypatch):
+    model = trained[1]["small-d4"]
+    one = torch.zeros(1, 1, 16, 16)
+    cost = batching.bytes_of_a_step(model, one, {}, [0])
+    assert cost > 64 * 16 * 16 * 4
+    chosen = batching.plan(model, one, {}, [0], 96, 10001)
+    assert 16 <= chosen.batch <= 96
+    assert 96 % chosen.batch == 0
+    assert chosen.batch * chosen.piece * 16 * 16 * 4 <= batching.KEPT_BYTES
+    assert chosen.batch % chosen.chunk == 0
+    assert chosen.batch * chosen.piece * cost <= batching.LOST_BYTES
+    assert batching.plan(model, one, {}, [0], 96, 10001, 10).piece == max(
+        1, batching.LOST_BYTES // (chosen.batch * cost * 10)
+    )
+
+    class Memory:
+        available = 4 * 10 * cost
+
+    monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: Memory)
+    assert batching.plan(model, one, {}, [0], 96, 10).batch == 10  # 9.6 in ten rounds
+    assert batching.plan(model, one, {}, [0], 96, 10, batch=50).batch == 50
+    Memory.available = 0
+    assert batching.plan(model, one, {}, [0], 96, 10).batch == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_full_disk(trained, tmp_path, monkeypatch):
+    """In one line, and the same call goes on when there is room."""
+    from fluidsurrogate.cli import explain
+
+    data, models = trained
+
+    def full(path, value):
+        with open("/dev/full", "w") as file:
+            file.write(json.dumps(value))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(long_forecast, "write_json", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+    assert explain(caught.value) == "No space left on device; make room, the same command goes on from here"
+    models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
