@@ -303,7 +303,7 @@ def load(
     weights = file_of(folder, LAST if last else WEIGHTS)
     found = tensors_in(weights)
     with describing(folder):
-        drafted = on_meta(config, len(found)) if network is None else network
+        drafted = on_meta(config, found) if network is None else network
     check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
