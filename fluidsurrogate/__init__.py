@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fluidsurrogate.api import generate, train
     from fluidsurrogate.auditing import audit
+    from fluidsurrogate.calibrating import calibrate
     from fluidsurrogate.comparison import compare
     from fluidsurrogate.config import Experiment
     from fluidsurrogate.dataset import open_data
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
 __version__ = version("fluidsurrogate")
 
 __all__ = [
-    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "compare", "equivariance_error",
-    "generate", "info", "load", "open_data", "rollout", "rollout_to_zarr", "train",
+    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "calibrate", "compare",
+    "equivariance_error", "generate", "info", "load", "open_data", "rollout", "rollout_to_zarr", "train",
 ]  # fmt: skip
 
 _HOME = {
     "generate": "api",
     "train": "api",
     "audit": "auditing",
+    "calibrate": "calibrating",
     "compare": "comparison",
     "Experiment": "config",
     "open_data": "dataset",

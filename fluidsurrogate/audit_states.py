@@ -110,6 +110,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
     log.info(f"audit: {count} trajectories of {MADE_STEPS} intervals from the classical solver")
     tree = experiment.tree()
     tree["data"] |= {"test": count, "steps": MADE_STEPS, "block": count}
+    tree["data"].pop("test_steps", None)
     few = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     return compute(few, few.build_solver(), Block("test", 0, count, 0))[0]
 

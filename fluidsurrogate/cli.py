@@ -1,5 +1,5 @@
 """The command line: `fluidsurrogate STAGE EXPERIMENT.toml`, each stage what `Pipeline` does under that name, and
-`fluidsurrogate audit FOLDER`, `fluidsurrogate info PATH`."""
+`fluidsurrogate audit FOLDER`, `fluidsurrogate calibrate FOLDER`, `fluidsurrogate info PATH`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ STAGE_HELP = {
 }
 FROM_HELP = "a trained model's folder, whose weights the experiment's models of its kind and group start from"
 ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
+CALIBRATE_HELP = "how far a trained model's forecasts may be off, on fresh starts: calibration.json"
 TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
@@ -66,6 +67,8 @@ def parser() -> Parser:
             own.add_argument("--keep-every", type=int, default=1, metavar="M", help="store each M-th interval (.zarr)")
             own.add_argument("--batch", type=int, help="starts at a time (.zarr; default: what memory allows)")
             own.add_argument("--other-grid", action="store_true", help="take a start on another grid than trained on")
+            own.add_argument("--members", type=int, help="members of the ensemble, of a calibrated model (default: 1)")
+            own.add_argument("--level", type=float, help="error up to which it counts as predictable (default: 0.5)")
     about = "the kinds of models, their options and the defaults of these"
     stages.add_parser("models", help=about, description=about)
     info = stages.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. Nothing in it is executed.")
@@ -83,6 +86,18 @@ def parser() -> Parser:
     )
     audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     audit.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+    about = f"{CALIBRATE_HELP}. Then a forecast may have members, a 90 %% error bound and a horizon."
+    calibrate = stages.add_parser("calibrate", help=CALIBRATE_HELP, description=about)
+    calibrate.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
+    calibrate.add_argument("--starts", type=int, default=1000, help="starts that the bound is over (default: 1000)")
+    calibrate.add_argument("--steps", type=int, help="intervals (default: as many as the experiment's trajectories)")
+    calibrate.add_argument("--members", type=int, default=8, help="with the unperturbed one (default: 8)")
+    calibrate.add_argument(
+        "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
+    )
+    calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    calibrate.add_argument("--force", action="store_true", help="drop the calibration that is there")
+    calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
     return top
 
 
@@ -122,7 +137,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.allow_code and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does; processes that train get a copy
     with allowing_code(arguments.allow_code):
-        return audit_model(arguments) if arguments.stage == "audit" else run_stage(arguments)
+        own = {"audit": audit_model, "calibrate": calibrate_model}
+        return own.get(arguments.stage, run_stage)(arguments)
 
 
 def run_stage(arguments: argparse.Namespace) -> int:
@@ -215,6 +231,32 @@ def audit_model(arguments: argparse.Namespace) -> int:
     return 1 if result.attrs["verdict"] == "fail" else 0
 
 
+def calibrate_model(arguments: argparse.Namespace) -> int:
+    """Calibrate a trained model where it lies; the exit code."""
+    from fluidsurrogate.calibrating import calibrate
+    from fluidsurrogate.calibration import CALIBRATION
+    from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.surrogate import load
+
+    path = arguments.folder / CALIBRATION
+    if path.exists():
+        if not arguments.force:
+            raise UsageError(f"{path} exists already; give --force to make it again")
+        path.unlink()  # one that is broken must not stand in the way of another
+    data = None if arguments.data is None else open_data(arguments.data)
+    model = load(arguments.folder, arguments.device)
+    found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
+    assert found is not None
+    found.write(arguments.folder)
+    ratio = found.spread_skill
+    sys.stdout.write(
+        f"{found.starts} starts, {len(ratio)} leads: nRMSE within {found.nrmse[0]:.3g} after the first and "
+        f"{found.nrmse[-1]:.3g} after the last with probability {found.coverage:g}; "
+        f"spread over error {min(ratio):.2f} to {max(ratio):.2f}\n{path}\n"
+    )
+    return 0
+
+
 def forecasts_own_start(arguments: argparse.Namespace) -> bool:
     """True where the options for a user's own start are given, all of them; UsageError where only some are."""
     given = {f"--{key}": getattr(arguments, key) for key in ("model", "start", "steps", "to")}
@@ -223,11 +265,14 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
         raise UsageError(
             f"a forecast of your own needs --model, --start, --steps and --to; missing: {', '.join(missing)}"
         )
+    if missing and (arguments.members is not None or arguments.level is not None):
+        raise UsageError("--members and --level are of a forecast of your own: give --model, --start, --steps and --to")
     return not missing
 
 
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
+    from fluidsurrogate.calibration import LEVEL, horizon_line
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.matching import grid_of
     from fluidsurrogate.pipeline import write_netcdf
@@ -245,6 +290,11 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     folder = pipeline.model_path(arguments.model)
     if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
+    members, level = arguments.members or 1, LEVEL if arguments.level is None else arguments.level
+    if members > 1 and is_zarr:
+        raise UsageError(f"--members need a NetCDF file (--to {to})")
+    if arguments.level is not None and members == 1:
+        raise UsageError("--level is of an ensemble's error bound: give --members")
     with open_data(arguments.start) as start:
         if arguments.at is None and start.sizes.get("time", 1) > 1:
             log.info(f"rollout: from the first of {start.sizes['time']} times in {arguments.start}; --at takes another")
@@ -254,9 +304,14 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
         else:
             model = load(folder, pipeline.experiment.device)
             model = model.on(grid_of(start)) if arguments.other_grid else model
+            if members > 1 and model.calibration is None:
+                raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
                                        keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
             else:
-                write_netcdf(model.forecast(start, arguments.steps, arguments.at), to)
+                forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
+                write_netcdf(forecast, to)
+                if members > 1:
+                    sys.stdout.write(horizon_line(forecast) + "\n")
     log.info(f"rollout: {to}")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS, single
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, fields
 
@@ -32,6 +33,10 @@ def compare(
     that the time is a lower bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and
     correlation 0 from there, with a warning.
 
+    Of forecasts with a dimension `member` these score the unperturbed member, where a coordinate `perturbed` says which
+    that is, else the mean over the members; the metrics of `fluidsurrogate.ensemble_metrics` score the perturbed
+    members. Of a forecast without members these are NaN; where none has members they are not there.
+
     Raises UsageError where a forecast has not the truth's trajectories, times or grid.
     """
     if not forecasts:
@@ -39,12 +44,20 @@ def compare(
     truth = _with_dims(truth, "the truth")
     if not {"vorticity", "velocity"} & set(fields(truth)):
         raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
-    if unknown := sorted(set(metrics or ()) - set(METRICS)):
-        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join(METRICS)}")
+    if unknown := sorted(set(metrics or ()) - {*METRICS, *ENSEMBLE_METRICS}):
+        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join([*METRICS, *ENSEMBLE_METRICS])}")
     wanted = [key for key in METRICS if metrics is None or key in (*ALWAYS, *metrics)]
-    scored = [_score(name, _aligned(name, forecast, truth), truth, correlation_threshold, wanted)
-              for name, forecast in forecasts.items()]  # fmt: skip
-    scores = xr.concat(scored, xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"}))
+    aligned = {name: _aligned(name, forecast, truth) for name, forecast in forecasts.items()}
+    scored = [_score(name, single(forecast), truth, correlation_threshold, wanted)
+              for name, forecast in aligned.items()]  # fmt: skip
+    source = xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"})
+    scores = xr.concat(scored, source)
+    ensembles = {name: forecast for name, forecast in aligned.items() if "member" in forecast.dims}
+    wanted = [key for key in ENSEMBLE_METRICS if metrics is None or key in metrics]
+    if ensembles and wanted:
+        parts = [_score_ensemble(forecast, truth, wanted) for forecast in ensembles.values()]
+        together = xr.concat(parts, source[[list(forecasts).index(name) for name in ensembles]], join="outer")
+        scores = scores.assign(together.reindex(source=scores["source"]).drop_vars("source").data_vars)
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
     return scores
 
@@ -72,6 +85,17 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float,
     return xr.Dataset(variables).drop_vars(["split", "seed"], errors="ignore")
 
 
+def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[str]) -> xr.Dataset:
+    variables: dict[str, xr.DataArray] = {}
+    for key in wanted:
+        values = ENSEMBLE_METRICS[key](forecast, truth)
+        if "trajectory" in values.dims:
+            variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
+            values = values.mean("trajectory", skipna=False, keep_attrs=True)
+        variables[key] = values
+    return xr.Dataset(variables).drop_vars(["split", "seed", "perturbed"], errors="ignore")
+
+
 def _with_dims(dataset: xr.Dataset, name: str) -> xr.Dataset:
     for dim in ("time", "y", "x"):
         if dim not in dataset.dims or dim not in dataset.coords:
@@ -97,7 +121,8 @@ def _aligned(name: str, forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 
 def summary(scores: xr.Dataset) -> pd.DataFrame:
-    """One row a source: errors, correlation time (median over trajectories) and, where measured, symmetry and cost."""
+    """One row a source: errors, correlation time (median over trajectories) and, where there are members, the horizon
+    that their bound states (likewise), where measured, symmetry and cost."""
     rows = {}
     for source in scores["source"].values:
         one = scores.sel(source=source)
@@ -108,6 +133,9 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
             "last": f"{float(one['nrmse'][-1]):.4f} ± {float(one['nrmse_spread'][-1]):.4f}",
             "correlation time": f"{'> ' if censored else ''}{median:g}",
         }
+        if "horizon_median" in one:
+            form = "> {:g}" if float(one["horizon_median_censored"]) == 1 else "{:g}"
+            row["horizon"] = _number(float(one["horizon_median"]), form)
         if "equivariance_error" in one:
             row |= {
                 "equivariance error": _number(float(one["equivariance_error"]), "{:.1e}"),
@@ -124,7 +152,8 @@ def _number(value: float, form: str) -> str:
 
 def to_csv(scores: xr.Dataset) -> str:
     """A row a source and time: whatever depends on both, spectra as a column a wavenumber, or on the source alone."""
-    flat = scores.drop_vars([name for name, v in scores.data_vars.items() if {"trajectory", "element"} & set(v.dims)])
+    left_out = {"trajectory", "element", "rank"}
+    flat = scores.drop_vars([name for name, v in scores.data_vars.items() if left_out & set(v.dims)])
     spectra = {str(name): v for name, v in flat.data_vars.items() if "wavenumber" in v.dims}
     columns = {
         f"{name}_{k:g}": values.sel(wavenumber=k, drop=True)
@@ -132,5 +161,5 @@ def to_csv(scores: xr.Dataset) -> str:
         for k in values["wavenumber"].values
         if not name.endswith("_spread")
     }
-    flat = flat.drop_dims(["wavenumber", "trajectory", "element"], errors="ignore").assign(columns)
+    flat = flat.drop_dims(["wavenumber", *left_out], errors="ignore").assign(columns)
     return flat.to_dataframe(dim_order=["source", "time"]).reset_index().to_csv(index=False, float_format="%.8g")

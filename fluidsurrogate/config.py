@@ -17,6 +17,8 @@ import torch
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
+from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.losses import LOSSES
@@ -59,18 +61,28 @@ class GridSection(Section):
 
 
 class DataSection(Section):
-    """Numbers of trajectories by split, of stored intervals, and the time between them; `state`, what is stored and
-    learnt of the flow; or a dataset of the user's."""
+    """Numbers of trajectories by split, of stored intervals, and the time between them; `test_steps` intervals of the
+    test trajectories, if not `steps`; `state`, what is stored and learnt of the flow; or a dataset of the user's."""
 
     train: Count
     valid: Count
     test: Count
     steps: Count
+    test_steps: Count | None = None
     interval: Positive
     state: Literal["vorticity", "velocity"] = "vorticity"
     block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
     threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
     path: str | None = None
+
+    def steps_of(self, split: str) -> int:
+        """Intervals of the trajectories of a split."""
+        return self.steps if split in ("train", "valid") else self.test_steps or self.steps
+
+    @property
+    def stored_steps(self) -> int:
+        """Intervals of all trajectories as they are stored: a dataset has one time axis, `split_of` cuts it."""
+        return max(self.steps, self.test_steps or 0)
 
 
 class TrainSection(Section):
@@ -123,15 +135,19 @@ class TrainSection(Section):
 
 
 class CompareSection(Section):
-    """How forecasts are scored: `metrics` beside those that always are (absent: all there are)."""
+    """How forecasts are scored: `metrics` beside those that always are (absent: all there are); `members` of each
+    model's forecasts (absent: none), of a model that is not calibrated yet by `calibration_starts` fresh starts."""
 
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     metrics: tuple[str, ...] | None = None
+    members: Annotated[int, Field(ge=FEWEST_MEMBERS)] | None = None
+    calibration_starts: Annotated[int, Field(ge=FEWEST_STARTS)] = 32
 
     @model_validator(mode="after")
     def _check(self):
-        if unknown := sorted(set(self.metrics or ()) - set(METRICS)):
-            raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(METRICS)}")
+        known = [*METRICS, *ENSEMBLE_METRICS]
+        if unknown := sorted(set(self.metrics or ()) - set(known)):
+            raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(known)}")
         return self
 
 

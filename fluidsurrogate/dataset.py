@@ -71,6 +71,30 @@ def to_dataset(
     return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
 
 
+def stack_members(
+    spec: StateSpec, first: xr.Dataset, others: Float[Tensor, "trajectory member time component y x"]
+) -> xr.Dataset:
+    """A forecast as member 0 and others as members 1, 2, ...: each field (trajectory, member, time, y, x), and the
+    coordinate `perturbed`, false for the first."""
+    parts = others.split([field.components for field in spec.fields], dim=3)
+    stacked = {}
+    for field, part in zip(spec.fields, parts, strict=True):
+        dims, array, attrs = _variable(field, part, ("trajectory", "member", "time"))
+        own = first[field.name].transpose("trajectory", "time", ...).values
+        stacked[field.name] = (dims, np.concatenate([own[:, None], array], axis=1), attrs)
+    count = others.shape[1] + 1
+    about = {"long_name": "perturbed, as all but the first are", "units": "1"}
+    return first.assign(stacked).assign_coords(
+        member=("member", np.arange(count), {"long_name": "member of the ensemble", "units": "1"}),
+        perturbed=("member", np.arange(count) > 0, about),
+    )
+
+
+def trajectory_labels(dataset: xr.Dataset) -> list[Any]:
+    """The coordinate `trajectory` as plain values."""
+    return np.asarray(dataset["trajectory"].values).tolist()
+
+
 def trajectory_coordinates(dataset: xr.Dataset) -> dict[str, Any]:
     """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added."""
     return {str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)}

@@ -120,7 +120,7 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
             state = torch.cat(starts).to(solver.device, solver.dtype)
             inputs = stack_inputs(flows, solver)
             state = spin_up(experiment, state, inputs, seeds)
-            states = rollout(solver, state, experiment.data.steps, inputs, seeds, carries.append)
+            states = rollout(solver, state, experiment.data.stored_steps, inputs, seeds, carries.append)
         except ValueError as error:
             raise UsageError(f"the solver cannot run this flow: {error}") from None
     finite = states[: block.count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
@@ -226,9 +226,17 @@ def provenance(
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:
     """The trajectories of one split: by the coordinate `split`, or, where a user's dataset has none, the first
-    `data.train`, the next `data.valid` and the next `data.test`. UsageError where they are not there."""
+    `data.train`, the next `data.valid` and the next `data.test`. Where `data.test_steps` is given, as many intervals of
+    them as are this split's. UsageError where they are not there."""
     if "trajectory" not in dataset.dims:
         raise UsageError("the dataset has no dimension 'trajectory'")
+    if experiment.data.test_steps is not None:
+        times = experiment.data.steps_of(split) + 1
+        if dataset.sizes.get("time", 1) < times:
+            raise UsageError(
+                f"the dataset has {dataset.sizes.get('time', 1)} times; its {split} trajectories need {times}"
+            )
+        dataset = dataset.isel(time=slice(0, times))
     if "split" in dataset.coords:
         chosen = np.flatnonzero(np.asarray(dataset["split"].values, dtype=object) == split)
         if not len(chosen):

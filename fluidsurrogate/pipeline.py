@@ -1,5 +1,5 @@
 """The stages of an experiment, each of which knows its inputs, so that nothing is done twice and nothing is mixed up:
-data.zarr → models/NAME/ → forecasts.nc → scores.nc, scores.csv, comparison.png, scores.png.
+data.zarr → models/NAME/ → forecasts.nc, ensembles.nc → scores.nc, scores.csv, comparison.png, scores.png.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fluidsurrogate.comparison import compare, summary, to_csv
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
 from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.ensemble_stage import forecast_ensembles
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
@@ -48,6 +49,7 @@ class Pipeline:
         self.command = command or experiment.name  # how messages name the experiment in a command line
         self.data_path = Path(experiment.data.path) if experiment.data.path else out / "data.zarr"
         self.forecasts_path, self.scores_path = out / "forecasts.nc", out / "scores.nc"
+        self.ensembles_path = out / "ensembles.nc"
 
     # -- what each result depends on
 
@@ -70,6 +72,19 @@ class Pipeline:
             "data": self.data_made_from,
             "models": {name: self.model_made_from(name) for name in self.experiment.models},
         }
+
+    @property
+    def ensembles_made_from(self) -> MadeFrom:
+        """What the members depend on."""
+        compare = self.experiment.compare
+        numbers = {"members": compare.members, "calibration_starts": compare.calibration_starts}
+        return {"forecasts": self.forecasts_made_from, **numbers}
+
+    @property
+    def _with_members(self) -> list[str]:
+        """The models whose forecasts get members: where any do, all but those of several networks."""
+        models = self.experiment.models.items()
+        return [] if self.experiment.compare.members is None else [name for name, m in models if m.members == 1]
 
     @property
     def scores_made_from(self) -> MadeFrom:
@@ -119,12 +134,24 @@ class Pipeline:
         wait_for_all()
 
     def rollout(self, force: bool = False) -> None:
-        """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs."""
+        """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs; where
+        compare.members is given, ensembles.nc."""
         self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
         for name in self.experiment.models:
             self._require(self.model_path(name), _model_made_from, self.model_made_from(name), "train")
-        if _is_there(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, force):
+        if not _is_there(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, force):
+            self._rollout()
+        if not self._with_members:
             return
+        if not _is_there(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, force):
+            log.info(f"rollout: {self.ensembles_path}")
+            paths = {name: self.model_path(name) for name in self._with_members}
+            ensembles = forecast_ensembles(
+                self.experiment, paths, self.data_path, self.ensembles_path, code_is_allowed()
+            )
+            write_netcdf(self._stamped(ensembles, self.ensembles_made_from), self.ensembles_path)
+
+    def _rollout(self) -> None:
         log.info(f"rollout: {self.forecasts_path}")
         models = {name: load(self.model_path(name), self.experiment.device) for name in self.experiment.models}
         truth = split_of(open_data(self.data_path), "test", self.experiment).load()
@@ -151,16 +178,22 @@ class Pipeline:
     def compare(self, force: bool = False) -> None:
         """scores.nc, scores.csv and the two figures."""
         self._require(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, "rollout")
+        ensembles = None
+        if self._with_members:
+            self._require(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, "rollout")
+            ensembles = open_data(self.ensembles_path)
         there = _is_there(self.scores_path, _dataset_made_from, self.scores_made_from, force)
         if there and all(path.exists() for path in self.score_files):
             return
         log.info(f"compare: {self.scores_path}")
         with open_data(self.forecasts_path) as forecasts:
             options = self.experiment.compare
-            scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics)
+            scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
             write_text(self.out / "scores.csv", to_csv(scores))
             with replacing(self.out / "comparison.png") as beside:
-                draw_comparison(forecasts, beside)
+                draw_comparison(forecasts, beside, ensembles=ensembles)
+        if ensembles is not None:
+            ensembles.close()
         with replacing(self.out / "scores.png") as beside:
             draw_scores(scores, beside)
         write_netcdf(self._stamped(scores, self.scores_made_from), self.scores_path)
@@ -180,6 +213,7 @@ class Pipeline:
         with open_data(self.scores_path) as scores:
             table = summary(scores).to_string()
         files = [self.data_path, *map(self.model_path, self.experiment.models), self.forecasts_path, self.scores_path]
+        files += [self.ensembles_path] if self._with_members else []
         files += self.score_files
         return table + "\n\n" + "\n".join(map(str, files))
 
@@ -237,15 +271,30 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     return forecasts
 
 
-def score_all(forecasts: xr.Dataset, threshold: float, metrics: Sequence[str] | None = None) -> xr.Dataset:
-    """The scores of every source against the solver, with what was measured of each while rolling out."""
+def score_all(
+    forecasts: xr.Dataset,
+    threshold: float,
+    metrics: Sequence[str] | None = None,
+    ensembles: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """The scores of every source against the solver, with what was measured of each while rolling out; of those with
+    members also what these say: their mean error bound, and their horizon by trajectory."""
     truth = forecasts.sel(source="solver", drop=True)
     by_source = {str(name): forecasts.sel(source=name, drop=True) for name in forecasts["source"].values}
+    if ensembles is not None:
+        by_source |= {str(name): ensembles.sel(source=name, drop=True).load() for name in ensembles["source"].values}
     scores = compare(by_source, truth, threshold, metrics)
     scores["equivariance_error_by_element"] = forecasts["equivariance_error"]
     scores["equivariance_error"] = forecasts["equivariance_error"].max("element", keep_attrs=True)
     for name in ("parameters", "seconds_per_step"):
         scores[name] = forecasts[name]
+    if ensembles is not None:
+        said = ensembles[["error_bound", "horizon", "horizon_censored"]].load()
+        said["error_bound"] = said["error_bound"].mean("trajectory", skipna=False, keep_attrs=True)
+        said["horizon_median"] = said["horizon"].median("trajectory", keep_attrs=True)
+        said["horizon_median_censored"] = said["horizon_censored"].astype(float).mean("trajectory") >= 0.5
+        said = said.drop_vars(["split", "seed"], errors="ignore").reindex(source=scores["source"])
+        scores = scores.assign(said.drop_vars("source").data_vars)  # its names would be cut to the longest model's
     return scores
 
 

@@ -17,34 +17,47 @@ from fluidsurrogate.diagnostics import vorticity
 COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
 
 
-def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4) -> None:
-    """Rows: the truth and each source; left the vorticity, right the error, at a few times, all on one colour scale."""
+def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembles: xr.Dataset | None = None) -> None:
+    """Rows: the truth and each source; left the vorticity, right the error, at a few times, all on one colour scale.
+    Below the first model of `ensembles` one perturbed member of it, and beside this, below the error, the standard
+    deviation over all, on a scale of its own."""
     field = vorticity(forecasts.isel(trajectory=0))
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
     truth = field.sel(source="solver")
+    rows = [(source, field.sel(source=source), field.sel(source=source) - truth) for source in sources]
+    spread = None
+    if ensembles is not None:
+        first = str(ensembles["source"].values[0])
+        members = vorticity(ensembles.sel(source=first).isel(trajectory=0).isel(member=slice(1, None)).load())
+        spread = members.std("member", ddof=1)
+        rows.insert(sources.index(first) + 1, (f"{first},\na member", members.isel(member=0), spread))
     limit = float(np.abs(truth.isel(time=times)).max())
     y, x = (np.concatenate([[0], np.asarray(field[a]) + float(field[a][0])]) for a in ("y", "x"))
     aspect = len(field["y"]) / len(field["x"])
-    figure = Figure(figsize=(1.45 * 2 * len(times) + 1.6, 1.5 * aspect * len(sources) + 0.9), layout="constrained")
-    axes = figure.subplots(len(sources), 2 * len(times), squeeze=False)
+    figure = Figure(figsize=(1.45 * 2 * len(times) + 1.6, 1.5 * aspect * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots(len(rows), 2 * len(times), squeeze=False)
     colours = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
-    for row, source in zip(axes, sources, strict=True):
-        shown = field.sel(source=source)
+    for line, (source, shown, beside) in zip(axes, rows, strict=True):
         for i, t in enumerate(times):
-            for axis, values in ((row[i], shown), (row[i + len(times)], shown - truth)):
+            for axis, values in ((line[i], shown), (line[i + len(times)], beside)):
                 axis.set(xticks=[], yticks=[], aspect="equal")
                 if source == "solver" and values is not shown:
                     axis.axis("off")
                     continue
                 at = np.ma.masked_invalid(values.isel(time=t).transpose("y", "x").values)
-                axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
+                if values is spread:
+                    most = float(spread.isel(time=times[-1]).max())
+                    axis.pcolormesh(x, y, at, cmap="Purples", vmin=0, vmax=most, rasterized=True)
+                    axis.set_title(f"spread, 0 to {most:.2g}", fontsize=9)
+                else:
+                    axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
                 axis.set_facecolor("0.6")
-        row[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
+        line[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
     for i, t in enumerate(times):
         label = f"t = {float(field['time'][t]):g}"
         axes[0][i].set_title(label, fontsize=9)
-        axes[min(1, len(sources) - 1)][i + len(times)].set_title(f"error, {label}", fontsize=9)
+        axes[min(1, len(rows) - 1)][i + len(times)].set_title(f"error, {label}", fontsize=9)
     figure.colorbar(colours, ax=axes, label="vorticity [1/s]", shrink=0.6, extend="both", pad=0.01)
     figure.savefig(path, dpi=110, format="png")
 
@@ -67,6 +80,8 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
         axes[1, 2].plot(time, _finite(one["enstrophy"].values), **style)
         for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):
             axis.loglog(scores["wavenumber"], _finite(one["energy_spectrum"].values[t]), **style)
+    if "error_bound" in scores:
+        _draw_bound(axes[0, 0], scores, sources)
     truth = scores["energy_spectrum"].sel(source="solver") if "solver" in sources else scores["energy_spectrum"][0]
     threshold = scores.attrs.get("correlation_threshold")
     axes[0, 0].set(xlabel="time [s]", ylabel="nRMSE (mean ± spread)", yscale="log", title="error")
@@ -163,6 +178,21 @@ def _draw_drift(audit: xr.Dataset, axis) -> None:
     axis.set_xlim(0, time[-1])
     if axis.lines:
         axis.legend(frameon=False)
+
+
+def _draw_bound(axis, scores: xr.Dataset, sources: list[str]) -> None:
+    """Of the first source that has an error bound: its mean, and the spread of the members."""
+    source = next((s for s in sources if scores["error_bound"].sel(source=s).notnull().any()), None)
+    if source is None:
+        return
+    colour, time = COLOURS[sources.index(source) % len(COLOURS)], scores["time"].values[1:]
+    for name, style, label in (("error_bound", "--", "90 % bound"), ("ensemble_spread", ":", "spread")):
+        if name in scores:
+            values = _finite(scores[name].sel(source=source).values[1:])
+            if name == "error_bound":
+                label = f"{100 * scores[name].attrs.get('coverage', 0.9):g} % bound"
+            axis.plot(time, values, style, color=colour, lw=1.4, label=f"{label}, {source}")
+    axis.legend(frameon=False, fontsize=8, handles=axis.lines[-2:])
 
 
 def _say(axis, text: str) -> None:

@@ -17,8 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration, read_calibration
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import at_time, check_matches, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.dataset import (
+    at_time,
+    check_matches,
+    stack_members,
+    to_dataset,
+    to_inputs,
+    to_states,
+    trajectory_coordinates,
+    trajectory_labels,
+)
+from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
@@ -85,6 +96,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         self.stored, self.base, self.multiple = spec, base, multiple
         self.spec = replace(spec, interval=multiple * spec.interval)
         self.folder: Path | None = None  # that it was loaded from
+        self.calibration: Calibration | None = None  # of this grid and these intervals
         weight = next(network.parameters())
         self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
         self.is_markov = section.members == 1  # the mean of several does not say where each of them is
@@ -148,20 +160,68 @@ class Surrogate(Stepper[SurrogateCarry]):
         """Number of trained weights, a complex one counted as two."""
         return weights_in(self.network)
 
-    def forecast(self, dataset: xr.Dataset, steps: int, start: float | None = None) -> xr.Dataset:
+    def forecast(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        start: float | None = None,
+        members: int = 1,
+        seed: int = 0,
+        level: float = LEVEL,
+    ) -> xr.Dataset:
         """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
 
         In and out (trajectory, time, y, x), times steps + 1, the start first; trajectories keep their coordinates.
-        UsageError where grid, fields or interval are not the model's, or `start` is no stored time.
+        With `members` > 1, of a calibrated model: (trajectory, member, time, y, x), see `ensemble`, and what
+        `Calibration.bound` says of the unperturbed member's error: `error_bound`, `horizon` to the `level`.
+        UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
+        asked of a model that is not calibrated.
         """
+        if members == 1:
+            return self._forecast(dataset, steps, start)
+        if self.calibration is None:
+            raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
+        if not level > 0:
+            raise UsageError(f"level must be positive (got {level:g})")
+        perturbation = self.calibration.perturbation.build()
+        return self.calibration.bound(self.ensemble(dataset, steps, members, perturbation, start, seed), level)
+
+    def ensemble(
+        self,
+        dataset: xr.Dataset,
+        steps: int,
+        members: int,
+        perturbation: Perturbation,
+        start: float | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """The forecast, as member 0, and members − 1 others whose start, and whose state before every later step, is
+        perturbed: (trajectory, member, time, y, x). The coordinate `perturbed` says which are.
+
+        What is random depends on `seed`, the number of the member and the trajectory's coordinate: not on what else is
+        forecast.
+        """
+        if members < FEWEST_MEMBERS:
+            raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
+                             f"(got {members})")  # fmt: skip
+        if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
+            raise UsageError("a model of several networks has no perturbed members: take its networks one by one")
+        forecast = self._forecast(dataset, steps, start)
+        states, inputs = self._given(at_time(dataset, start))
+        seeds = member_seeds(seed, trajectory_labels(forecast), members)
+        noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
+        others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
+        about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
+        return stack_members(self.spec, forecast, others).assign_attrs(about)
+
+    def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
         check_matches(dataset, self.spec, HINT)
         first = at_time(dataset, start)
-        states = to_states(first, self.spec, self._scale.dtype)[:, 0]
-        inputs = to_inputs(first, self.spec, self._scale.dtype)
+        states, inputs = self._given(first)
         with torch.no_grad():
-            rolled = rollout(self, states.to(self._scale.device), steps, inputs)
+            rolled = rollout(self, states, steps, inputs)
         if not rolled.isfinite().all():
             log.warning(f"{self.about.get('name', 'the model')}: the forecast turned non-finite")
         begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
@@ -169,6 +229,11 @@ class Surrogate(Stepper[SurrogateCarry]):
             self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
             attributes=self.attributes,
         )  # fmt: skip
+
+    def _given(self, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
+        """The states of a dataset's one time, on the model's device, and the inputs."""
+        states = to_states(first, self.spec, self._scale.dtype)[:, 0].to(self._scale.device)
+        return states, to_inputs(first, self.spec, self._scale.dtype)
 
     def forecast_to_zarr(
         self,
@@ -255,6 +320,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)
         write_json(folder / CONFIG, {"format": FORMAT, **self._config, "about": dict(self.about)})
+        if self.calibration is None:
+            (folder / CALIBRATION).unlink(missing_ok=True)  # of the weights that were there before
+        else:
+            self.calibration.write(folder)
 
     def push_to_hub(
         self,
@@ -316,6 +385,7 @@ def load(
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
     surrogate.folder = folder
+    surrogate.calibration = None if last else read_calibration(folder, config.spec)  # of the best weights
     return surrogate
 
 

@@ -27,8 +27,9 @@ def test_generate_load_forecast_compare(trained, tmp_path, monkeypatch):
 
     (block,) = [block for block in BLOCKS if "fs.compare(" in block]
     data, models = trained
-    models["small-d4"].save(tmp_path / "runs" / "demo" / "models" / "gcnn-d4")
+    fs.calibrate(models["small-d4"], starts=20, members=8).save(tmp_path / "runs" / "demo" / "models" / "gcnn-d4")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fs, "generate", lambda path: data, raising=False)
     names = run(block.replace("steps=20", "steps=4"))
     assert torch.tensor(names["scores"]["nrmse"].values).shape == (1, 5)
+    assert torch.tensor(names["scores"]["crps"].values).isfinite().all()

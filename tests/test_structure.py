@@ -37,7 +37,9 @@ def test_networks_see_tensors_only():
     assert not offenders("fluidsurrogate/nn", {"xarray", "pandas", "numpy", "pydantic", "fluidsurrogate.config"})
 
 
-@pytest.mark.parametrize("module", ["metrics.py", "comparison.py", "plots.py", "audit_report.py"])
+@pytest.mark.parametrize(
+    "module", ["metrics.py", "ensemble_metrics.py", "comparison.py", "plots.py", "audit_report.py"]
+)
 def test_scores_see_xarray_only(module):
     assert not {"torch", "solvers"} & {name.partition(".")[0] for name in imports(ROOT / "fluidsurrogate" / module)}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,80 @@ def test_forecast_of_ones_own_start(finished, tmp_path, capsys):
     assert "steps must be at least 1" in refused(capsys, *command, "--steps", "0", "--to", tmp_path / "other.nc")
     assert "missing: --to" in refused(capsys, *command, "--steps", "7")
     assert "unknown model 'nobody'" in refused(capsys, *command, "--model", "nobody", "--steps", "7", "--to", "x.nc")
+
+
+def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
+    """Refused until the model is calibrated; then members, a bound, and a line that says the horizon."""
+    toml, finished_out, _ = finished
+    out, folder = tmp_path / "out", tmp_path / "out" / "models" / "small-d4"
+    shutil.copytree(finished_out / "models" / "small-d4", folder)
+    start = fs.open_data(finished_out / "data.zarr").isel(trajectory=[0, 1], time=2)[["vorticity"]]
+    start.to_netcdf(tmp_path / "two.nc")
+    start.isel(trajectory=0).to_netcdf(tmp_path / "one.nc")
+    command = ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--steps", "2", "--members", "4"]
+    own = ["--start", str(tmp_path / "two.nc"), "--to", str(tmp_path / "two-out.nc")]
+    assert f"fluidsurrogate calibrate {folder}" in refused(capsys, *command, *own)
+    sizes = ["--starts", "20", "--steps", "3", "--members", "4"]
+    assert main(["calibrate", str(folder), *sizes]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("20 starts, 3 leads: nRMSE within ")
+    assert said.splitlines()[-1] == str(folder / "calibration.json")
+    assert main([*command, *own, "--level", "9"]) == 0
+    said = capsys.readouterr().out
+    assert said == ("horizon: time median at least 1, 1 to at least 1 of 2 trajectories "
+                    "(nRMSE at most 9 with probability 0.9, calibrated on 20 starts)\n")  # fmt: skip
+    with fs.open_data(tmp_path / "two-out.nc") as forecast:
+        assert forecast["vorticity"].sizes == {"trajectory": 2, "member": 4, "time": 3, "y": 16, "x": 16}
+        assert forecast["error_bound"].dims == ("trajectory", "time")
+    own = ["--start", str(tmp_path / "one.nc"), "--to", str(tmp_path / "one-out.nc")]
+    assert main([*command, *own, "--level", "1e-3"]) == 0
+    assert capsys.readouterr().out.startswith("horizon: time 0.5 (nRMSE at most 0.001 with")  # its start
+    to = ["--to", str(tmp_path / "never.nc")]
+    assert "members must be 1, or at least 3" in refused(capsys, *command[:-1], "2", *own[:2], *to)
+    assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
+    assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
+    assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
+    assert "--members need a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
+    assert not (tmp_path / "never.nc").exists()
+    again = ["calibrate", folder, *sizes]
+    assert "calibration.json exists already; give --force" in refused(capsys, *again)
+    (folder / "calibration.json").write_text("{}")
+    assert "is no calibration of format 1; fluidsurrogate calibrate" in refused(capsys, *command, *own[:2], *to)
+    assert main([str(a) for a in again] + ["--force"]) == 0
+    for spoiled, said in ((["--starts", "3"], "starts must be at least 20"), (["--members", "1"], "members must be at"),
+                          (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
+                          (["--data", tmp_path / "two.nc"], "need the dimensions trajectory and time")):  # fmt: skip
+        assert said in refused(capsys, *again, "--force", *spoiled)
+    assert "is no model" in refused(capsys, "calibrate", tmp_path / "nowhere")
+
+
+def test_members_in_a_whole_run(finished, tmp_path, caplog):
+    """`compare.members`: one file more, models calibrated, scores of the members; what was there stays as it was."""
+    toml, finished_out, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(finished_out, out)
+    before = (out / "forecasts.nc").stat().st_mtime_ns
+    command = ["run", str(toml), "--out", str(out), "--set", "compare.members=4", "--set"]
+    (out / "scores.nc").unlink()
+    assert main([*command, "compare.calibration_starts=20"]) == 0
+    assert (out / "forecasts.nc").stat().st_mtime_ns == before
+    with fs.open_data(out / "ensembles.nc") as ensembles, fs.open_data(out / "scores.nc") as scores:
+        sizes = {"source": 2, "trajectory": 2, "member": 4, "time": 5, "y": 16, "x": 16}
+        assert ensembles["vorticity"].sizes == sizes
+        assert ensembles["vorticity"].dtype == np.float32
+        assert list(scores["source"].values) == ["solver", "persistence", *MODELS]
+        for name in ("crps", "spread_skill", "rank_histogram", "bound_coverage", "error_bound", "horizon"):
+            assert scores[name].sel(source="persistence").isnull().all()
+            assert scores[name].sel(source="small-d4").notnull().any()
+        with fs.open_data(finished_out / "scores.nc") as plain:
+            np.testing.assert_allclose(scores["nrmse"], plain["nrmse"], atol=1e-5)
+            assert "crps" not in plain
+    assert (out / "models" / "small-cnn" / "calibration.json").exists()
+    assert not list(out.rglob("*.partial"))
+    caplog.clear()
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        assert main([*command, "compare.calibration_starts=20"]) == 0
+    assert caplog.text.count("is up to date") == 4 + len(MODELS)
 
 
 def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):

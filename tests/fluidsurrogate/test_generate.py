@@ -242,3 +242,17 @@ def test_a_plate_s_parity_is_no_parity_of_the_field(toml):
     for name in ("temperature", "vorticity"):
         mirrored = -data[name].values[..., ::-1, :]
         np.testing.assert_allclose(data[name], mirrored, atol=1e-5 * float(abs(data[name]).max()))
+
+
+def test_test_trajectories_may_be_longer(toml, tmp_path):
+    """One time axis for all; the splits are cut to their own; shorter ones are the same to the bit."""
+    longer = Experiment.read(toml, ["data.test_steps=6"])
+    data, plain = fs.generate(longer), fs.generate(toml)
+    assert data.sizes["time"] == 7
+    assert [split_of(data, s, longer).sizes["time"] for s in ("train", "valid", "test")] == [5, 5, 7]
+    assert np.array_equal(data["vorticity"][:, :5], plain["vorticity"])
+    shorter = Experiment.read(toml, ["data.test_steps=2"])
+    data = fs.generate(shorter)
+    assert [split_of(data, s, shorter).sizes["time"] for s in ("train", "valid", "test")] == [5, 5, 3]
+    with pytest.raises(UsageError, match="the dataset has 5 times; its test trajectories need 7"):
+        split_of(plain, "test", longer)

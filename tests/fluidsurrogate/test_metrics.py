@@ -14,6 +14,7 @@ from fluidsurrogate import UsageError
 from fluidsurrogate.comparison import summary, to_csv
 from fluidsurrogate.dataset import grid_coordinates
 from fluidsurrogate.diagnostics import compute
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.metrics import METRICS, correlation_time
 from solvers import Grid, velocity
 
@@ -277,7 +278,7 @@ def test_every_metric_has_a_row_in_its_documentation():
     named = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
     derived = {"nrmse_first_step", "nrmse_mean", "nrmse_geometric_mean", "correlation_time_censored",
                "correlation_time", "correlation_time_median", "correlation_time_median_censored"}  # fmt: skip
-    assert set(METRICS) <= named
+    assert {*METRICS, *ENSEMBLE_METRICS} <= named
     assert derived <= named
     assert derived <= set(fs.compare({"f": dataset(noise(1, 2, 8, 8))}, dataset(noise(1, 2, 8, 8))).data_vars)
     assert all(len(line.split("|")) == 8 for line in rows)

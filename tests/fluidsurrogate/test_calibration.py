@@ -1,0 +1,263 @@
+"""Bounds: their coverage where the error is known, what a forecast says of itself, and files that are none."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import UsageError
+from fluidsurrogate.calibrating import Errors, quantiles
+from fluidsurrogate.calibration import Calibration, PerturbationSection, read_calibration
+from fluidsurrogate.dataset import grid_coordinates
+from fluidsurrogate.ensemble_metrics import relative_spread
+from fluidsurrogate.metrics import nrmse
+from solvers import Grid
+
+SIZES = {"starts": 20, "steps": 3, "members": 4}
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained):
+    """The miniature's network, calibrated on as few starts as that takes."""
+    return fs.calibrate(trained[1]["small-d4"], **SIZES)
+
+
+def calibration(members=3, **changed):
+    perturbation = PerturbationSection(spectra=((1.0,) * 11,), memory=0.5, factor=1.0)
+    values = {"nrmse": (0.1, 0.2, 0.4), "ratio": (1.0, 2.0, 4.0), "spread_skill": (1.0,) * 3, "source": "here"}
+    return Calibration(perturbation=perturbation, members=members, coverage=0.9, starts=100, factor_starts=10,
+                       **(values | changed))  # fmt: skip
+
+
+def forecast_of(deviations, times=4, members=3, seed=0):
+    """Truth, and members that err by a deviation of each trajectory's own, growing with time."""
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((len(deviations), 1, times, 16, 16))
+    size = np.asarray(deviations)[:, None, None, None, None] * np.arange(times)[:, None, None]
+    values = truth + size * rng.standard_normal((len(deviations), members, times, 16, 16))
+    coords = {"trajectory": np.arange(len(deviations)), "time": 0.5 * np.arange(times),
+              **grid_coordinates(Grid.square(16))}  # fmt: skip
+    made = xr.Dataset({"vorticity": (("trajectory", "member", "time", "y", "x"), values)}, coords)
+    known = xr.Dataset({"vorticity": (("trajectory", "time", "y", "x"), truth[:, 0])}, coords)
+    return made.assign_coords(perturbed=("member", np.arange(members) > 0)), known
+
+
+def test_quantiles():
+    """⌈(n + 1)c⌉-th smallest: of 1 … 19 at 90 % the 18th."""
+    errors = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))[:, None]
+    assert quantiles(errors, 0.9) == (18.0,)
+    assert quantiles(np.array([[1.0], [math.inf], [2.0]]), 0.75) == (math.inf,)
+
+
+def test_coverage_of_known_errors():
+    """Log-normal errors: over many calibrations the coverage is (⌈(n + 1)c⌉)/(n + 1), no less and little more, and the
+    plain 90 % quantile of twenty falls short."""
+    rng = np.random.default_rng(1)
+    found = [[], []]
+    for _ in range(400):
+        errors, fresh = rng.lognormal(size=(20, 1)), rng.lognormal(size=500)
+        found[0].append((fresh <= quantiles(errors, 0.9)[0]).mean())
+        found[1].append((fresh <= np.quantile(errors, 0.85)).mean())
+    assert np.mean(found[0]) == pytest.approx(19 / 21, abs=0.01)
+    assert np.mean(found[1]) < 0.85
+
+
+def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
+    """Trajectories whose errors differ tenfold: 90 % of each third, where a bound by lead alone covers all of the small
+    ones and few of the large."""
+    rng = np.random.default_rng(2)
+    first, second = (forecast_of(10 ** rng.uniform(-2, -1, 600), seed=s) for s in (0, 1))
+    alone, others = first[0].isel(member=0, drop=True), first[0].isel(member=[1, 2])
+    error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), relative_spread(others, alone)))
+    errors = Errors(error, spread, error, spread)
+    known = calibration(nrmse=quantiles(error, 0.9), ratio=quantiles(errors.ratio(), 0.9))
+    size = nrmse(second[0].isel(member=0, drop=True), second[1])
+    third = np.argsort(np.argsort(size.values[:, 1])) // 200
+    own = known.bound(second[0])["error_bound"]
+    plain = known.bound(second[0].isel(member=0, drop=True))["error_bound"]
+    within, within_plain = ([(size <= bound)[third == i, 1:].mean().item() for i in range(3)] for bound in (own, plain))
+    assert np.mean(within) == pytest.approx(0.9, abs=0.03)
+    assert within == pytest.approx([0.9] * 3, abs=0.05)
+    assert np.mean(within_plain) == pytest.approx(0.9, abs=0.03)
+    assert within_plain[0] == 1.0
+    assert within_plain[2] < 0.75
+
+
+def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
+    forecast, _ = forecast_of([0.1, 0.2], times=6)
+    alone = forecast.isel(member=0, drop=True)
+    plain = calibration(nrmse=(0.1, 0.3, 0.2), source="there").bound(alone, level=0.25)
+    bounds = plain["error_bound"]
+    np.testing.assert_array_equal(bounds[0], [0, 0.1, 0.3, 0.2, math.nan, math.nan])
+    assert plain["horizon"].values.tolist() == [0.5, 0.5]  # below again later, but not up to there
+    assert not plain["horizon_censored"].any()
+    never = calibration().bound(alone, level=0.4)
+    assert never["horizon"].values.tolist() == [1.5, 1.5]
+    assert never["horizon_censored"].all()
+    at_once = calibration().bound(alone, level=0.01)
+    assert at_once["horizon"].values.tolist() == [0.0, 0.0]
+    shorter = calibration().bound(alone.isel(time=slice(0, 3)), level=0.4)
+    assert shorter["horizon"].values.tolist() == [1.0, 1.0]
+    assert shorter["horizon_censored"].all()
+    for key, value in (("level", 0.25), ("coverage", 0.9), ("calibration_starts", 100)):
+        assert plain["horizon"].attrs[key] == value
+    assert bounds.attrs["calibration"] == "3 leads calibrated on 100 starts (there); by lead alone"
+
+
+def test_bound_is_of_the_calibrated_number_of_members():
+    """More members change nothing, fewer leave the bound by lead."""
+    forecast, _ = forecast_of([0.1, 0.2], members=6)
+    known = calibration(members=4)
+    own = known.bound(forecast)["error_bound"]
+    np.testing.assert_array_equal(own, known.bound(forecast.isel(member=slice(0, 4)))["error_bound"])
+    assert "from the spread of 3 perturbed members" in own.attrs["calibration"]
+    assert own[1, 1] > 1.5 * own[0, 1]
+    few = known.bound(forecast.isel(member=slice(0, 3)))["error_bound"]
+    np.testing.assert_array_equal(few, [[0, 0.1, 0.2, 0.4]] * 2)
+
+
+def test_calibrate(calibrated, trained, tmp_path):
+    """Fitted, saved, loaded; forecasts say what they are worth; the starts are none of the data's."""
+    data, models = trained
+    known = calibrated.calibration
+    assert (known.starts, known.factor_starts, known.members, len(known.nrmse)) == (20, 8, 4, 3)
+    assert models["small-d4"].calibration is None
+    assert fs.calibrate(models["small-d4"], **SIZES).calibration == known
+    assert 0.5 < known.perturbation.factor < 5
+    calibrated.save(tmp_path / "model")
+    loaded = fs.load(tmp_path / "model")
+    assert loaded.calibration == known
+    assert json.loads((tmp_path / "model" / "calibration.json").read_text())["format"] == 1
+    forecast = loaded.forecast(data, 4, members=4, level=1e-3)
+    assert forecast["error_bound"].dims == ("trajectory", "time")
+    assert (forecast["error_bound"][:, 1:4] > 0).all()
+    assert forecast["error_bound"][:, 4].isnull().all()
+    assert (forecast["horizon"] == 0).all()
+    assert forecast["horizon"].attrs["level"] == 1e-3
+    forecast.to_netcdf(tmp_path / "forecast.nc")
+    assert fs.open_data(tmp_path / "forecast.nc")["perturbed"].values.tolist() == [False, True, True, True]
+    scores = fs.compare({"f": forecast.isel(time=slice(0, 4))}, data.isel(time=slice(0, 4)))
+    assert scores["bound_coverage"][0, 1:].notnull().all()
+    with pytest.raises(UsageError, match="level must be positive"):
+        loaded.forecast(data, 2, members=4, level=0.0)
+    models["small-d4"].save(tmp_path / "model")  # other weights perhaps: the calibration was of those before
+    assert fs.load(tmp_path / "model").calibration is None
+
+
+def test_the_calibrated_spread_is_that_of_the_error(trained, calibrated):
+    """On fresh starts, in the geometric mean over the leads; with half the perturbation it is not."""
+    experiment = fs.Experiment.read("tests/miniature.toml", ["data.test=40", "seed=5", "data.steps=3"])
+    data = fs.generate(experiment)
+    test = data.isel(trajectory=data["split"].values == "test")
+    own = calibrated.calibration.perturbation.build()
+    ratios = []
+    for perturbation in (own, replace(own, factor=own.factor / 2)):
+        forecast = calibrated.ensemble(test, 3, 6, perturbation)
+        ratio = fs.compare({"f": forecast}, test, metrics=["spread_skill"])["spread_skill"][0, 1:]
+        ratios.append(float(np.exp(np.log(ratio).mean())))
+    assert ratios[0] == pytest.approx(1.0, abs=0.25)
+    assert ratios[1] < 0.7
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["flow.kind=kolmogorov", "flow.spin_up=0", "flow.viscosity=[1e-2, 2e-2]"],
+        ["flow.tracer={diffusivity = 1e-2, wavenumber = 2}", "data.state=velocity"],
+    ],
+    ids=["forcing and viscosity as inputs", "velocity and tracer"],
+)
+def test_states_of_several_fields_and_inputs(overrides):
+    """Each member with its trajectory's inputs; a velocity's perturbation is free of divergence."""
+    experiment = fs.Experiment.read("tests/miniature.toml", [*overrides, "train.steps=2"])
+    data = fs.generate(experiment)
+    model = fs.calibrate(fs.train(experiment, data, ["small-cnn"])["small-cnn"], starts=20, steps=2, members=3)
+    forecast = model.forecast(data, 2, members=3)
+    assert forecast["error_bound"].notnull().all()
+    for field in model.spec.fields:
+        perturbed = forecast[field.name] - forecast[field.name].isel(member=0)
+        assert (abs(perturbed).isel(time=0, member=1) > 0).any()
+        assert forecast[field.name].dims[:3] == ("trajectory", "member", "time")
+        if field.solenoidal:
+            start = perturbed.isel(time=0, member=1).transpose("trajectory", "component", "y", "x").values
+            u, v = np.moveaxis(np.fft.rfft2(start.astype(np.float64)), 1, 0)
+            ky, kx = (k.numpy() for k in model.spec.grid.odd_wavenumbers())
+            assert np.abs(kx * u + ky * v).max() < 1e-4 * np.abs(kx * u).max()
+
+
+def test_calibrate_on_data_of_ones_own(trained):
+    data, models = trained
+    many = xr.concat([data] * 8, "trajectory").assign_coords(trajectory=np.arange(48))
+    many = many.assign_coords(split=("trajectory", ["train", *["own"] * 47]))
+    known = fs.calibrate(models["small-d4"], starts=30, members=3, data=many).calibration
+    assert (known.starts, len(known.nrmse)) == (30, 4)
+    assert known.source == "a dataset of the user's"
+    for spoil, said in (
+        (data, "28 trajectories of 4 intervals, not of training or validation, are needed; the data have 2 of 4"),
+        (many.isel(time=[0]), "are needed; the data have 47 of 0"),
+        (many.isel(trajectory=0, drop=True), "need the dimensions trajectory and time"),
+        (many.rename(vorticity="w"), "no variable 'vorticity'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            fs.calibrate(models["small-d4"], starts=20, members=3, data=spoil)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"starts": 19}, "starts must be at least 20 .got 19"),
+        ({"members": 2}, "members must be at least 3 .got 2"),
+        ({"steps": 0}, "steps must be at least 1 .got 0"),
+        ({"starts": 20, "coverage": 0.99}, "coverage must be between 0 and 0.952, as 20 starts allow .got 0.99"),
+        ({"coverage": 1.0}, "coverage must be between 0 and"),
+        ({"coverage": -0.1}, "coverage must be between 0 and"),
+    ],
+)
+def test_numbers_out_of_range(trained, options, said):
+    with pytest.raises(UsageError, match=said):
+        fs.calibrate(trained[1]["small-d4"], **options)
+
+
+def test_a_model_that_does_not_say_where_it_comes_from(trained):
+    model = trained[1]["small-d4"]
+    other = fs.Surrogate(model.network, model.spec, model.scaling, model.section, {})
+    with pytest.raises(UsageError, match="does not say which experiment it comes from; give --data"):
+        fs.calibrate(other)
+
+
+def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
+    errors = Errors(*(np.full((20, 2), math.inf) for _ in range(4)))
+    known = calibration(nrmse=quantiles(errors.single, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
+    known.write(tmp_path)
+    assert "Infinity" not in (tmp_path / "calibration.json").read_text()
+    assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec) == known
+
+
+def test_files_that_are_no_calibration(calibrated, tmp_path):
+    calibrated.save(tmp_path)
+    path = tmp_path / "calibration.json"
+    good = json.loads(path.read_text())
+    perturbation = good["perturbation"]
+    for text, said in (
+        ("{", "is not valid JSON"),
+        ("[]", "is no calibration of format 1"),
+        (good | {"format": 2}, "is no calibration of format 1"),
+        ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
+        (good | {"ratio": [1.0]}, "nrmse, ratio and spread_skill must be as many numbers"),
+        (good | {"nrmse": [1.0, -1.0, 1.0]}, "nrmse.1: Input should be greater than or equal to 0"),
+        (good | {"members": 2}, "members: Input should be greater than or equal to 3"),
+        (good | {"coverage": 1.5}, "coverage: Input should be less than 1"),
+        (good | {"extra": 1}, "extra: Extra inputs are not permitted"),
+        (good | {"perturbation": perturbation | {"memory": 1.0}}, "perturbation.memory: Input should be less than 1"),
+        (good | {"perturbation": perturbation | {"spectra": [[1.0]]}}, "of this model: spectra must be 1 of 11 shells"),
+    ):
+        path.write_text(text if isinstance(text, str) else json.dumps(text))
+        with pytest.raises(UsageError, match=said) as caught:
+            fs.load(tmp_path)
+        assert len(str(caught.value).splitlines()) == 1
+    assert torch.isfinite(torch.tensor(good["nrmse"])).all()

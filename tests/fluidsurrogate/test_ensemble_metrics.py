@@ -1,0 +1,141 @@
+"""Scores of ensembles against closed forms, with an ensemble that is too sure as the control that fails."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import UsageError
+from fluidsurrogate.comparison import summary, to_csv
+from fluidsurrogate.dataset import grid_coordinates
+from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
+from solvers import Grid
+
+
+def dataset(values, *leading):
+    """Vorticity (*leading, y, x) as a Dataset."""
+    coords = {"time": 0.5 * np.arange(values.shape[leading.index("time")]), **grid_coordinates(Grid.square(16))}
+    coords["trajectory"] = np.arange(values.shape[0])
+    return xr.Dataset({"vorticity": ((*leading, "y", "x"), values)}, coords)
+
+
+def synthetic(members, deviation=1.0, trajectories=60, seed=0):
+    """A truth and members about a centre that nobody knows, the truth with deviation 1, the members with another."""
+    rng = np.random.default_rng(seed)
+    centre = 3 * rng.standard_normal((trajectories, 1, 2, 16, 16))
+    truth = (centre + rng.standard_normal(centre.shape))[:, 0]
+    values = centre + deviation * rng.standard_normal((trajectories, members, 2, 16, 16))
+    return dataset(values, "trajectory", "member", "time"), dataset(truth, "trajectory", "time")
+
+
+@pytest.mark.parametrize(("members", "deviation"), [(2, 1.0), (5, 0.5), (9, 2.0)])
+def test_crps_of_gaussians(members, deviation):
+    """E|X − Y| − ½E|X − X'| = √(2/π)√(1 + σ²) − σ/√π for X ~ N(0, σ²), Y ~ N(0, 1), whatever the number of members;
+    for two members too, where the estimate that is not fair is far off."""
+    forecast, truth = synthetic(members, deviation)
+    expected = np.sqrt(2 / np.pi) * np.sqrt(1 + deviation**2) - deviation / np.sqrt(np.pi)
+    found = ENSEMBLE_METRICS["crps"](forecast, truth)
+    rms = float((truth["vorticity"] ** 2).mean()) ** 0.5
+    assert found.dims == ("trajectory", "time")
+    assert float(found.mean()) * rms == pytest.approx(expected, rel=0.015)
+    unfair = expected + deviation / np.sqrt(np.pi) / members
+    assert abs(float(found.mean()) * rms - unfair) > 0.02
+
+
+def test_crps_of_one_gaussian_and_one_truth():
+    """σ(z(2Φ(z) − 1) + 2φ(z) − 1/√π), z = (y − μ)/σ (Gneiting & Raftery 2007, doi:10.1198/016214506000001437)."""
+    z, phi, cdf = 1.5, np.exp(-1.125) / np.sqrt(2 * np.pi), 0.9331927987
+    members = dataset(np.random.default_rng(3).standard_normal((1, 400, 2, 16, 16)), "trajectory", "member", "time")
+    truth = dataset(np.full((1, 2, 16, 16), z), "trajectory", "time")
+    expected = z * (2 * cdf - 1) + 2 * phi - 1 / np.sqrt(np.pi)
+    np.testing.assert_allclose(ENSEMBLE_METRICS["crps"](members, truth) * z, expected, rtol=0.01)
+
+
+def test_a_reliable_ensemble_has_ratio_one_and_flat_ranks():
+    for members in (2, 7):
+        forecast, truth = synthetic(members)
+        np.testing.assert_allclose(ENSEMBLE_METRICS["spread_skill"](forecast, truth), 1.0, atol=0.02)
+        ranks = ENSEMBLE_METRICS["rank_histogram"](forecast, truth)
+        assert ranks.dims == ("time", "rank")
+        np.testing.assert_allclose(ranks, 1 / (members + 1), rtol=0.05)
+        spread = ENSEMBLE_METRICS["ensemble_spread"](forecast, truth)
+        error = fs.compare({"f": forecast}, truth)["nrmse"][0]  # no member is unperturbed: of the mean
+        np.testing.assert_allclose(spread.mean("trajectory"), error, rtol=0.02)
+
+
+@pytest.mark.parametrize("deviation", [0.5, 2.0])
+def test_an_ensemble_that_is_too_sure_or_not_sure_enough(deviation):
+    """(8/7) σ² / (1 + σ²/7); the truth outside of all members too often, or hardly ever."""
+    forecast, truth = synthetic(7, deviation)
+    expected = np.sqrt(8 / 7 * deviation**2 / (1 + deviation**2 / 7))
+    np.testing.assert_allclose(ENSEMBLE_METRICS["spread_skill"](forecast, truth), expected, rtol=0.02)
+    ends = 8 * ENSEMBLE_METRICS["rank_histogram"](forecast, truth).sel(rank=[0, 7]).mean("rank")
+    assert ((ends > 1.5) if deviation < 1 else (ends < 0.5)).all()
+
+
+def test_ranks_count_what_lies_below_and_share_ties():
+    truth = dataset(np.zeros((1, 2, 16, 16)), "trajectory", "time")
+    values = np.stack([np.full((2, 16, 16), v) for v in (-2.0, -1.0, 3.0)])[None]
+    ranks = ENSEMBLE_METRICS["rank_histogram"](dataset(values, "trajectory", "member", "time"), truth)
+    assert ranks.values.tolist() == [[0, 0, 1, 0]] * 2
+    values[:, 2] = 0.0
+    ranks = ENSEMBLE_METRICS["rank_histogram"](dataset(values, "trajectory", "member", "time"), truth)
+    assert ranks.values.tolist() == [[0, 0, 0.5, 0.5]] * 2
+
+
+def test_the_unperturbed_member_is_scored_as_the_forecast_and_is_no_member_of_the_ensemble():
+    forecast, truth = synthetic(5)
+    marked = forecast.assign_coords(perturbed=("member", np.arange(5) > 0))
+    alone = forecast.isel(member=0, drop=True)
+    xr.testing.assert_identical(single(marked)["vorticity"], alone["vorticity"])
+    scores = fs.compare({"members": marked, "alone": alone}, truth)
+    np.testing.assert_array_equal(scores["nrmse"][0], scores["nrmse"][1])
+    assert scores["crps"].sel(source="alone").isnull().all()
+    assert scores["rank_histogram"].sizes == {"source": 2, "time": 2, "rank": 5}
+    others = forecast.isel(member=slice(1, None))
+    for name, score in ENSEMBLE_METRICS.items():
+        np.testing.assert_array_equal(score(marked, truth), score(others, truth), err_msg=name)
+    assert "crps" in to_csv(scores).splitlines()[0]
+    assert "alone" in summary(scores).to_string()
+    assert not set(ENSEMBLE_METRICS) & set(fs.compare({"alone": alone}, truth).data_vars)
+
+
+def test_metrics_of_ensembles_are_chosen_by_name():
+    forecast, truth = synthetic(3, trajectories=2)
+    scores = fs.compare({"f": forecast}, truth, metrics=["crps"])
+    assert "crps" in scores
+    assert "spread_skill" not in scores
+    with pytest.raises(UsageError, match=r"unknown metric 'crsp'; one of nrmse, .*, crps, ensemble_spread"):
+        fs.compare({"f": forecast}, truth, metrics=["crsp"])
+
+
+def test_members_of_one():
+    forecast, truth = synthetic(2, trajectories=2)
+    marked = forecast.assign_coords(perturbed=("member", [False, True]))
+    with pytest.raises(UsageError, match=r"needs two perturbed members at least \(got 1"):
+        perturbed(marked)
+    with pytest.raises(UsageError, match=r"needs two perturbed members at least \(got 1"):
+        fs.compare({"f": forecast.isel(member=[0])}, truth)
+
+
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_every_metric_is_defined_for_what_is_not_finite(name):
+    forecast, truth = synthetic(3, trajectories=2)
+    forecast["vorticity"][0, 1, 1, 3, 3] = np.nan
+    values = ENSEMBLE_METRICS[name](forecast, truth)
+    assert {"long_name", "units"} <= set(values.attrs)
+    assert "time" in values.dims
+    if name != "bound_coverage":
+        assert not values.isnull().any()
+    if name == "spread_skill":
+        assert values[1] == 0
+
+
+def test_a_vector_has_one_spread():
+    """The components of a velocity are one field: twice the vorticity's members, one component zero, √½ of the rms."""
+    forecast, truth = synthetic(5, trajectories=4)
+    both = [xr.concat([d["vorticity"], 0 * d["vorticity"]], xr.Variable("component", ["x", "y"]))
+            for d in (forecast, truth)]  # fmt: skip
+    vectors = [xr.Dataset({"velocity": v.transpose("trajectory", ..., "component", "y", "x")}) for v in both]
+    expected = relative_spread(forecast, truth)
+    np.testing.assert_allclose(relative_spread(*vectors).transpose("trajectory", "time"), expected, rtol=1e-12)
