@@ -32,7 +32,7 @@ STEPS_A_INTERVAL = (1, 2, 4, 8, 16, 32, 64)
 ABOUT = f"""# A coarse solver with a learned correction
 
 `python experiments/hybrid/run.py`: Kolmogorov flow, ν = 1e-3, the truth on {8 * N}², seen through n = {N}; 16 unseen
-starts, 32 intervals of 0.25. `gunet` over D4, 800 training steps, three seeds (mean ± standard deviation).
+starts, 32 intervals of 0.25. `gunet` over D4, 500 training steps, three seeds (mean ± standard deviation).
 
 Correlation time: mean first time at which the correlation with the truth falls below 0.8 (≥: for some it did not).
 Milliseconds: an interval of 16 trajectories on one core, float32, solvers at their best step.
