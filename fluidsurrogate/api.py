@@ -17,7 +17,7 @@ from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import run_jobs
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
-from fluidsurrogate.surrogate import Surrogate
+from fluidsurrogate.surrogate import Surrogate, load
 from fluidsurrogate.training import model_made_from, train_model
 
 
@@ -42,6 +42,7 @@ def train(
     data: xr.Dataset | None = None,
     models: Sequence[str] | Mapping[str, nn.Module] | None = None,
     *,
+    out: str | Path | None = None,
     init: str | Path | None = None,
     allow_code: bool = False,
 ) -> dict[str, Surrogate]:
@@ -52,6 +53,9 @@ def train(
     is copied and stays as it is. `init`: the folder of a trained model, whose weights the experiment's models of its
     kind and group start from (fine-tuning). `allow_code` lets models of kind "module" import and run what their `path`
     names.
+
+    With `out`, models of the experiment are trained on out/data.zarr, several at a time, into out/models/NAME, as the
+    command line does: killed at any moment, the same call goes on, and what is there is not made again.
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
     trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
@@ -68,6 +72,16 @@ def train(
         if unknown:
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
         experiment.refuse_code(name for name in chosen if name not in networks)
+        if out is not None:
+            if data is not None or networks:
+                raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
+            pipeline = Pipeline(
+                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), Path(out)
+            )
+            with locked(pipeline.out):
+                pipeline.generate()
+                pipeline.train()
+            return {name: load(pipeline.model_path(name), experiment.device) for name in chosen}
         dataset = generate(experiment) if data is None else data
         trained: dict[str, Surrogate] = {}
 

@@ -304,7 +304,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
         else:
             model = load(folder, pipeline.experiment.device)
             model = model.on(grid_of(start)) if arguments.other_grid else model
-            if members > 1 and model.calibration is None:
+            if members > 1 and model.calibration is None and model.section.members == 1:
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
@@ -312,6 +312,6 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
             else:
                 forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
                 write_netcdf(forecast, to)
-                if members > 1:
+                if "error_bound" in forecast:
                     sys.stdout.write(horizon_line(forecast) + "\n")
     log.info(f"rollout: {to}")

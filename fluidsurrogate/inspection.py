@@ -191,7 +191,7 @@ def _model(folder: Path) -> Info:
         found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:
         with describing(folder):
-            network = on_meta(config, len(tensors))
+            network = on_meta(config, tensors)
         check_weights(weights, tensors, network)
         found |= {"group": network.group.name, "stride": network.stride, "parameters": weights_in(network)}
     curve = folder / CURVE

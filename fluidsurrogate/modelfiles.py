@@ -181,13 +181,15 @@ def check_finite(path: Path, network: Network) -> None:
             raise UsageError(f"{path}: {name!r} holds NaN or infinite values")
 
 
-def on_meta(config: ModelConfig, tensors: int) -> Network:
+def on_meta(config: ModelConfig, found: Shapes) -> Network:
     """The network that a config describes, on the meta device: names and shapes without memory or arithmetic.
 
     ValueError where it cannot be applied to the config's states; or where what the step holds beside the weights, or
-    the number of layers, is out of all proportion to any grid and to a file of so many `tensors`.
+    the number of layers or members, is out of all proportion to any grid and to the tensors that were `found`.
     """
-    spec = config.spec
+    spec, members = config.spec, config.model.members
+    if members > 1 and any(shape[:1] != (members,) for _, shape in found.values()):
+        raise ValueError(f"model.members = {members}, which are not those in {WEIGHTS}")
     components = sum(field.components for field in config.model.fields_in(spec))
     ny, nx = spec.grid.n
     if (
@@ -195,10 +197,10 @@ def on_meta(config: ModelConfig, tensors: int) -> Network:
     ) > STEP_BYTES:  # the matrices of `step.Projection`
         raise ValueError(f"spec.grid of {ny} x {nx} cells would take {held / 2**30:.0f} GiB, at most 2 are taken")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        with _counting(2 * tensors + 8):  # a layer may make a weight twice
+        with _counting(members * (2 * len(found) + 8)):  # a layer may make a weight twice
             network = config.model.build(spec, config.torch_dtype)
         with torch.no_grad():
-            network.eval()(torch.zeros(1, components, ny, nx, dtype=config.torch_dtype))
+            network.eval()(torch.zeros(members, components, ny, nx, dtype=config.torch_dtype))
         return network
 
 

@@ -174,11 +174,17 @@ class Surrogate(Stepper[SurrogateCarry]):
         In and out (trajectory, time, y, x), times steps + 1, the start first; trajectories keep their coordinates.
         With `members` > 1, of a calibrated model: (trajectory, member, time, y, x), see `ensemble`, and what
         `Calibration.bound` says of the unperturbed member's error: `error_bound`, `horizon` to the `level`.
+        Of a model of k networks (`models.NAME.members`) the forecast is their mean; with `members` = k, member 0 is
+        that mean and 1 … k are the networks'.
         UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
         asked of a model that is not calibrated.
         """
         if members == 1:
             return self._forecast(dataset, steps, start)
+        if (networks := self.section.members) > 1:
+            if members != networks:
+                raise UsageError(f"this model has {networks} networks: members must be 1 or {networks} (got {members})")
+            return self._by_network(dataset, steps, start)
         if self.calibration is None:
             raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
         if not level > 0:
@@ -205,7 +211,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
                              f"(got {members})")  # fmt: skip
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
-            raise UsageError("a model of several networks has no perturbed members: take its networks one by one")
+            raise UsageError("a model of several networks has no perturbed members: its members are its networks")
         forecast = self._forecast(dataset, steps, start)
         states, inputs = self._given(at_time(dataset, start))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
@@ -213,6 +219,19 @@ class Surrogate(Stepper[SurrogateCarry]):
         others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
         about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
         return stack_members(self.spec, forecast, others).assign_attrs(about)
+
+    def _by_network(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
+        """The mean of the networks' forecasts and, as further members, each."""
+        forecast = self._forecast(dataset, steps, start)
+        states, inputs = self._given(at_time(dataset, start))
+        with torch.no_grad():
+            carry = self.start(states, inputs)
+            rolled = [carry.state]
+            for _ in range(steps):
+                carry = self.advance(carry)
+                rolled.append(carry.state)
+        each = torch.stack(rolled, dim=1).unflatten(0, (self.section.members, -1)).transpose(0, 1)
+        return stack_members(self.spec, forecast, each)
 
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
@@ -372,7 +391,7 @@ def load(
     weights = file_of(folder, LAST if last else WEIGHTS)
     found = tensors_in(weights)
     with describing(folder):
-        drafted = on_meta(config, len(found)) if network is None else network
+        drafted = on_meta(config, found) if network is None else network
     check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()

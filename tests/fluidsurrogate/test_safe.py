@@ -51,7 +51,7 @@ def peak():
 
 GOOD = {  # one of every key, as the miniature's
     "format": 1,
-    "model": {"kind": "gcnn", "augment": "D4", "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
+    "model": {"kind": "gcnn", "augment": "D4", "members": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
               "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean"},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",

@@ -86,3 +86,20 @@ def test_what_has_no_members(toml):
         Experiment.read(toml, ["models.small-d4={kind = 'module', path = 'a:B', members = 2}"])
     with pytest.raises(UsageError, match=r"models.small-d4.members: input should be greater than or equal to 1"):
         Experiment.read(toml, ["models.small-d4.members=0"])
+
+
+def test_forecast_with_the_networks_as_members(toml):
+    experiment = Experiment.read(toml, ["models.small-d4.members=3"])
+    data = fs.generate(experiment)
+    model = fs.train(experiment, data, ["small-d4"])["small-d4"]
+    test = data.isel(trajectory=slice(4, 6))
+    forecast, mean = model.forecast(test, 3, members=3), model.forecast(test, 3)
+    fields = forecast["vorticity"].transpose("member", "trajectory", "time", "y", "x").values
+    assert (fields[0] == mean["vorticity"].values).all()
+    assert abs(fields[1:].mean(0) - fields[0]).max() < 1e-5
+    assert (fields[1:, :, 0] == test["vorticity"].values[:, 0]).all()
+    scores = fs.compare({"ensemble": forecast}, test.isel(time=slice(0, 4)))
+    assert float(scores["crps"][0, 3]) > 0
+    for members, said in ((2, r"members must be 1 or 3 \(got 2\)"), (4, r"members must be 1 or 3 \(got 4\)")):
+        with pytest.raises(UsageError, match=said):
+            model.forecast(test, 3, members=members)

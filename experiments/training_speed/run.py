@@ -1,0 +1,113 @@
+"""What a training step costs beside the network: waiting for data, members of an ensemble, precision.
+
+    python experiments/training_speed/run.py        # results.md; quiet machine, one thread each, some minutes
+
+- Data: the demo's group U-Net trained from a Zarr folder by processes that read ahead; the share of the time that the
+  steps wait for a batch, after the first ten, in which the readers start.
+- Members: a training step of k members as one model against k steps of one network, in turn.
+- Precision: a step with `precision = "bfloat16"` against one in full precision, in turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+
+import fluidsurrogate as fs
+from fluidsurrogate.batches import InMemory, Stored
+from fluidsurrogate.store import write_text
+from fluidsurrogate.training import Trainer
+
+HERE = Path(__file__).parent
+MEMBERS, REPEATS = 4, 7
+
+
+def experiment_of(*overrides: str) -> fs.Experiment:
+    """The demo with its group U-Net alone."""
+    network = "{kind = 'gunet', group = 'D4'}"
+    return fs.Experiment.read(
+        HERE.parent / "demo.toml", [f"models={{g = {network}}}", "data.train=64", "data.test=1", *overrides]
+    )
+
+
+def trainer_of(data, *overrides: str) -> Trainer:
+    """Of that network."""
+    experiment = experiment_of(*overrides)
+    source = Stored if experiment.train.loaders else InMemory
+    train = source.from_dataset(data, "train", experiment)
+    return Trainer(experiment, "g", train, InMemory.from_dataset(data, "valid", experiment), {})
+
+
+def waiting(data, loaders: int, steps: int = 60) -> tuple[float, float]:
+    """The share of the time that steps wait for data, and milliseconds a step."""
+    trainer = trainer_of(data, f"train.loaders={loaders}")
+    batches = trainer.batches.from_step(0, steps, loaders)
+    for trainer.step in range(10):
+        trainer._train_step(next(batches))
+    waited, began = 0.0, time.perf_counter()
+    for trainer.step in range(10, steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        trainer._train_step(batch)
+    took = time.perf_counter() - began
+    return waited / took, 1e3 * took / (steps - 10)
+
+
+def in_turn(**functions: Callable[[], object]) -> dict[str, float]:
+    """Median milliseconds of each."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(REPEATS):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def step_of(trainer: Trainer) -> Callable[[], object]:
+    """One training step on its first batch."""
+    batch = trainer.batches[0]
+    return lambda: trainer._train_step(batch)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    lines = [
+        "# What a training step costs beside the network", "",
+        f"`python experiments/training_speed/run.py`, {date.today()}, {os.cpu_count()} cores, one thread each; the "
+        "demo's `gunet` over D4.", "", "| data | waits for data | ms a step |", "|---|---|---|",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        data = fs.generate(experiment_of(), folder)
+        for loaders in (0, 1, 2):
+            share, took = waiting(data, loaders)
+            label = f"read ahead by {loaders}" if loaders else "in memory"
+            lines.append(f"| {label} | {100 * share:.1f} % | {took:.1f} |")
+        lines += ["", f"| batch in parts of | {MEMBERS} members as one, ms | {MEMBERS} steps of one, ms | ratio |",
+                  "|---|---|---|---|"]  # fmt: skip
+        for part in (16, 4, 2):
+            accumulate = f"train.accumulate={16 // part}"
+            together = step_of(trainer_of(data, f"models.g.members={MEMBERS}", accumulate))
+            alone = step_of(trainer_of(data, accumulate))
+            found = in_turn(together=together, alone=lambda: [alone() for _ in range(MEMBERS)])  # noqa: B023
+            a, b = found["together"], found["alone"]
+            lines.append(f"| {part} | {a:.0f} | {b:.0f} | {a / b:.2f} |")
+        found = in_turn(full=step_of(trainer_of(data)), half=step_of(trainer_of(data, "train.precision=bfloat16")))
+    lines += ["", "| precision | ms a step |", "|---|---|", *(f"| {k} | {v:.1f} |" for k, v in found.items()), ""]
+    write_text(HERE / "results.md", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
