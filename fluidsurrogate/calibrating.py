@@ -44,10 +44,20 @@ class Errors:
         """Those of several blocks."""
         return cls(*(np.concatenate([getattr(p, key) for p in parts]) for key in cls.__dataclass_fields__))
 
-    def ratio(self) -> np.ndarray:
-        """Error over spread: 0 where the spread is infinite, and with it the bound."""
+    def ratio(self, exponent: np.ndarray) -> np.ndarray:
+        """Error over spread^exponent: 0 where that is infinite, and with it the bound."""
+        spread = self.spread**exponent
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isinf(self.spread) | (self.single == 0), 0.0, self.single / self.spread)
+            return np.where(np.isinf(spread) | (self.single == 0), 0.0, self.single / spread)
+
+    def exponent(self) -> np.ndarray:
+        """How the error goes with the spread from start to start, by lead: the slope of its logarithm on the
+        spread's, by least squares, between 0 and 1."""
+        known = np.isfinite(self.single) & np.isfinite(self.spread) & (self.single > 0) & (self.spread > 0)
+        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.single, self.spread))
+        count = np.maximum(known.sum(0), 1)
+        y, x = (np.where(known, v - np.where(known, v, 0.0).sum(0) / count, 0.0) for v in (y, x))
+        return np.clip((x * y).sum(0) / np.maximum((x**2).sum(0), 1e-300), 0.0, 1.0)
 
     def spread_skill(self) -> np.ndarray:
         """Spread over the error of the mean by lead, the root of the ratio of the sums of squares; inf where neither
@@ -70,7 +80,7 @@ def calibrate(
     The truth is made by the classical solver of the model's experiment, from starts of its flow that are none of
     training, validation or test; or it is `data`: the trajectories that its coordinate `split` does not call "train" or
     "valid", each from its first time. `starts` of them fix the quantiles; before these an eighth as many, from 8 to
-    128, fix spectrum, memory and size of the perturbation, so that the quantiles are of forecasts that nothing was
+    128, fix the perturbation and the exponents, so that the quantiles are of forecasts that nothing was
     fitted to. `steps` intervals (default: those of the experiment's test trajectories, or of the data); `members`
     with the unperturbed one, perturbed by `seed`.
 
@@ -92,7 +102,7 @@ def calibrate(
         parts, source = from_data(data, model, starts + fitted_on, steps), "a dataset of the user's"
     with Progress((1 + ROUNDS) * fitted_on + starts, "calibrate", "starts") as progress:
         truth = list(parts(0, fitted_on))
-        perturbation = fit(model, truth, members, seed, progress)
+        perturbation, exponent = fit(model, truth, members, seed, progress)
         errors = forecast_errors(model, perturbation, parts(fitted_on, fitted_on + starts), members, seed, progress)
     calibrated = copy.copy(model)
     calibrated.calibration = Calibration(
@@ -102,16 +112,19 @@ def calibrate(
         starts=starts,
         factor_starts=fitted_on,
         nrmse=quantiles(errors.single, coverage),
-        ratio=quantiles(errors.ratio(), coverage),
+        ratio=quantiles(errors.ratio(exponent), coverage),
+        exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
         source=source,
     )
     return calibrated
 
 
-def fit(model: Surrogate, truth: list[xr.Dataset], members: int, seed: int, progress: Progress) -> Perturbation:
+def fit(
+    model: Surrogate, truth: list[xr.Dataset], members: int, seed: int, progress: Progress
+) -> tuple[Perturbation, np.ndarray]:
     """Spectrum and memory as the one-step errors have them; then the factor by `ROUNDS` of scaling it by the error over
-    the spread, in the geometric mean over the leads: the spread is nearly in proportion to it."""
+    the spread, in the geometric mean over the leads: the spread is nearly in proportion to it. And the exponents."""
     dtype = model.step.scale.dtype
     states = [to_states(part, model.spec, dtype) for part in truth]
     inputs = [to_inputs(part, model.spec, dtype) for part in truth]
@@ -119,11 +132,12 @@ def fit(model: Surrogate, truth: list[xr.Dataset], members: int, seed: int, prog
     progress.update(sum(map(len, states)))
     perturbation = Perturbation(spectra, memory)
     for _ in range(ROUNDS):
-        found = forecast_errors(model, perturbation, iter(truth), members, seed, progress).spread_skill()
+        errors = forecast_errors(model, perturbation, iter(truth), members, seed, progress)
+        found = errors.spread_skill()
         found = found[np.isfinite(found) & (found > 0)]
         if len(found):
             perturbation = replace(perturbation, factor=perturbation.factor / float(np.exp(np.log(found).mean())))
-    return perturbation
+    return perturbation, errors.exponent()
 
 
 def forecast_errors(

@@ -51,10 +51,12 @@ class Calibration(Section):
     of another forecast, from a start drawn as those were, is no larger with probability `coverage`, at each lead by
     itself.
 
-    `nrmse`: of the unperturbed forecast's nRMSE; `ratio`: of that over the spread of `members` − 1 perturbed members,
-    so that a forecast has a bound of its own, its spread times this. `spread_skill`: the spread over the error of the
-    members' mean, on the same starts. `factor_starts` other starts fixed the size of the perturbation. `source`: where
-    the starts came from.
+    `nrmse`: of the unperturbed forecast's nRMSE; `ratio`: of that over spread^`exponent`, the spread that of
+    `members` − 1 perturbed members: so a forecast has a bound of its own. The exponent is how the error goes with the
+    spread from start to start, from 1 where the spread knows it to 0 where it knows nothing of it; with 1 throughout,
+    forecasts of little spread would be bounded too closely at late leads, by lead alone those of much spread at early
+    ones. `spread_skill`: the spread over the error of the members' mean, on the same starts. `factor_starts` other
+    starts fixed perturbation and exponents. `source`: where the starts came from.
     """
 
     perturbation: PerturbationSection
@@ -64,13 +66,14 @@ class Calibration(Section):
     factor_starts: Annotated[int, Field(ge=1)]
     nrmse: tuple[Quantile, ...]
     ratio: tuple[Quantile, ...]
+    exponent: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     spread_skill: tuple[Quantile, ...]
     source: str
 
     @model_validator(mode="after")
     def _check(self):
-        if not len(self.nrmse) == len(self.ratio) == len(self.spread_skill) > 0:
-            raise ValueError("nrmse, ratio and spread_skill must be as many numbers, one a lead")
+        if not len(self.nrmse) == len(self.ratio) == len(self.exponent) == len(self.spread_skill) > 0:
+            raise ValueError("nrmse, ratio, exponent and spread_skill must be as many numbers, one a lead")
         return self
 
     def check(self, spec: StateSpec) -> None:
@@ -93,6 +96,9 @@ class Calibration(Section):
         leads = xr.DataArray(quantile, {"time": forecast["time"]}, ("time",))
         if own:
             spread = relative_spread(perturbed(forecast.isel(member=slice(0, self.members))), single(forecast))
+            power = np.ones(forecast.sizes["time"])
+            power[1 : count + 1] = self.exponent[: len(power) - 1]
+            spread = spread ** xr.DataArray(power, {"time": forecast["time"]}, ("time",))
             spread = spread.where(leads != 0, 0.0)  # of no error there is no infinite part
         else:
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)

@@ -64,7 +64,8 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         spreads.append(found[1])
     error, spread = np.concatenate(errors), np.concatenate(spreads)
     model.calibration = model.calibration.model_copy(update={
-        "starts": STARTS, "nrmse": quantiles(error, 0.9), "ratio": quantiles(error / spread, 0.9),
+        "starts": STARTS, "nrmse": quantiles(error, 0.9),
+        "ratio": quantiles(error / spread ** np.array(model.calibration.exponent), 0.9),
     })  # fmt: skip
     return model, error, spread
 
@@ -141,10 +142,10 @@ def collect(blocks: list[dict]) -> dict[str, np.ndarray]:
     return found | {"ranks": np.mean([b["ranks"] for b in blocks], axis=0)}
 
 
-def redrawn(error: np.ndarray, spread: np.ndarray, starts: int) -> list[float]:
+def redrawn(ratios: np.ndarray, starts: int) -> list[float]:
     """Mean, standard deviation and smallest and largest coverage at lead 20 of bounds from the spread, over 500 draws
     of so many calibration starts and 1000 test starts from all there are."""
-    rng, ratio, found = np.random.default_rng(0), (error / spread)[:, [19]], []
+    rng, ratio, found = np.random.default_rng(0), ratios[:, [19]], []
     for _ in range(500):
         order = rng.permutation(len(ratio))
         found.append((ratio[order[starts : starts + 1000]] <= quantiles(ratio[order[:starts]], 0.9)[0]).mean())
@@ -160,9 +161,11 @@ def summarise(
     """The numbers of the tables; `known` are errors and spreads of the calibration starts."""
     calibration, interval = model.calibration, model.spec.interval
     error, own = found["error"][:, 1:], found["own_spread"][:, 1:]
-    plain, bound = np.array(calibration.nrmse), own * np.array(calibration.ratio)
-    together = [np.concatenate(pair) for pair in zip(known, (error, own), strict=True)]
-    first = [quantiles(v[:1000], 0.9) for v in (known[0], known[0] / known[1])]
+    plain, exponent = np.array(calibration.nrmse), np.array(calibration.exponent)
+    bound, sharp = own**exponent * np.array(calibration.ratio), own * np.array(quantiles(known[0] / known[1], 0.9))
+    ratios = known[0] / known[1] ** exponent
+    together = np.concatenate([ratios, error / own**exponent])
+    first = [quantiles(v[:1000], 0.9) for v in (known[0], ratios)]
     third = np.argsort(np.argsort(found["own_spread"][:, 1:], axis=0), axis=0) * 3 // len(error)
 
     def by_third(limit: np.ndarray) -> list[list[float]]:
@@ -191,11 +194,13 @@ def summarise(
     return {
         "memory": calibration.perturbation.memory, "factor": calibration.perturbation.factor,
         "starts": calibration.starts, "tests": len(error),
-        "coverage_of_1000": (error <= own * np.array(first[1])).mean(0).tolist(),
+        "coverage_of_1000": (error <= own**exponent * np.array(first[1])).mean(0).tolist(),
         "coverage_plain_of_1000": (error <= np.array(first[0])).mean(0).tolist(),
-        "redrawn": {str(n): redrawn(*together, n) for n in (100, 300, 1000, 3000)},
+        "redrawn": {str(n): redrawn(together, n) for n in (100, 300, 1000, 3000)},
         "coverage": (error <= bound).mean(0).tolist(), "coverage_plain": (error <= plain).mean(0).tolist(),
         "coverage_by_third": by_third(bound), "coverage_plain_by_third": by_third(np.broadcast_to(plain, error.shape)),
+        "coverage_sharp": (error <= sharp).mean(0).tolist(), "coverage_sharp_by_third": by_third(sharp),
+        "mean_bound_sharp": sharp.mean(0).tolist(), "exponent": exponent.tolist(),
         "mean_bound": bound.mean(0).tolist(), "bound_plain": plain.tolist(), "nrmse": error.mean(0).tolist(),
         "nrmse_of_mean": found["error_of_mean"][:, 1:].mean(0).tolist(),
         "spread_skill": np.sqrt((found["spread"] ** 2).sum(0) / (found["error_of_mean"] ** 2).sum(0))[1:].tolist(),
@@ -210,8 +215,11 @@ def table(r: dict) -> str:
     """results.md."""
     rows = [
         ("coverage of the bound from the spread", "coverage", "{:.1%}"),
+        ("the same with exponent 1", "coverage_sharp", "{:.1%}"),
         ("coverage of the bound by lead alone", "coverage_plain", "{:.1%}"),
+        ("exponent of the spread", "exponent", "{:.2f}"),
         ("mean bound from the spread", "mean_bound", "{:.3f}"),
+        ("the same with exponent 1", "mean_bound_sharp", "{:.3f}"),
         ("bound by lead alone", "bound_plain", "{:.3f}"),
         ("mean nRMSE, unperturbed member", "nrmse", "{:.3f}"),
         ("mean nRMSE, mean of the members", "nrmse_of_mean", "{:.3f}"),
@@ -234,10 +242,11 @@ def table(r: dict) -> str:
     ]
     for name, key in (
         ("the bound from the spread", "coverage_by_third"),
+        ("the same with exponent 1", "coverage_sharp_by_third"),
         ("the bound by lead alone", "coverage_plain_by_third"),
     ):
         for i, which in enumerate(("least", "middle", "most")):
-            lines.append(f"| coverage of {name}, third of {which} spread | "
+            lines.append(f"| coverage of {name}, in the third of {which} spread | "
                          + " | ".join(f"{r[key][i][t]:.1%}" for t in shown) + " |")  # fmt: skip
     worst = [max(abs(c - 0.9) for c in r[key]) for key in ("coverage", "coverage_plain")]
     few = [max(abs(c - 0.9) for c in r[key]) for key in ("coverage_of_1000", "coverage_plain_of_1000")]
@@ -296,7 +305,7 @@ def table(r: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(r: dict, found: dict[str, np.ndarray], ratio: np.ndarray, path: Path) -> None:
+def draw(r: dict, found: dict[str, np.ndarray], bound: np.ndarray, path: Path) -> None:
     """Coverage, spread and error, ranks, horizons."""
     from matplotlib.figure import Figure
 
@@ -304,6 +313,8 @@ def draw(r: dict, found: dict[str, np.ndarray], ratio: np.ndarray, path: Path) -
     (a, b), (c, d) = figure.subplots(2, 2)
     lead, level = np.arange(1, STEPS + 1), LEVELS[-1]
     a.axhspan(0.87, 0.93, color="0.9")
+    for i, label in ((0, "from the spread, third of least spread"), (2, "of most")):
+        a.plot(lead, r["coverage_by_third"][i], color="#0072b2", ls=":" if i else "--", lw=0.9, label=label)
     a.axhline(0.9, color="0.5", lw=0.8)
     for key, label, colour in (
         ("coverage", "from the spread", "#0072b2"),
@@ -331,7 +342,7 @@ def draw(r: dict, found: dict[str, np.ndarray], ratio: np.ndarray, path: Path) -
     c.axhline(1, color="0.5", lw=0.8)
     c.set(xlabel="members below the truth", ylabel="frequency / flat", ylim=(0, 2), title="rank histogram")
     c.legend(frameon=False, ncols=2)
-    bound = np.concatenate([np.zeros((len(found["error"]), 1)), found["own_spread"][:, 1:] * ratio], axis=1)
+    bound = np.concatenate([np.zeros((len(found["error"]), 1)), bound], axis=1)
     last, real = (np.cumprod(values <= level, axis=1).sum(1) - 1 for values in (bound, found["error"]))
     counts, _, _ = np.histogram2d(last, real, bins=np.arange(-0.5, STEPS + 1.5))
     d.pcolormesh(np.arange(-0.5, STEPS + 1.5), np.arange(-0.5, STEPS + 1.5), np.where(counts > 0, counts, np.nan).T,
@@ -361,7 +372,8 @@ def main() -> None:
     result = summarise(model, (error, spread), found, tried)
     write_json(HERE / "results.json", result)
     write_text(HERE / "results.md", table(result))
-    draw(result, found, np.array(model.calibration.ratio), HERE / "results.png")
+    bound = found["own_spread"][:, 1:] ** np.array(model.calibration.exponent) * np.array(model.calibration.ratio)
+    draw(result, found, bound, HERE / "results.png")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ def calibrated(trained):
 def calibration(members=3, **changed):
     perturbation = PerturbationSection(spectra=((1.0,) * 11,), memory=0.5, factor=1.0)
     values = {"nrmse": (0.1, 0.2, 0.4), "ratio": (1.0, 2.0, 4.0), "spread_skill": (1.0,) * 3, "source": "here"}
-    return Calibration(perturbation=perturbation, members=members, coverage=0.9, starts=100, factor_starts=10,
-                       **(values | changed))  # fmt: skip
+    values["exponent"] = (1.0,) * len(changed.get("ratio", values["ratio"]))
+    values |= changed
+    return Calibration(perturbation=perturbation, members=members, coverage=0.9, starts=100, factor_starts=10, **values)
 
 
 def forecast_of(deviations, times=4, members=3, seed=0):
@@ -75,7 +76,7 @@ def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
     alone, others = first[0].isel(member=0, drop=True), first[0].isel(member=[1, 2])
     error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), relative_spread(others, alone)))
     errors = Errors(error, spread, error, spread)
-    known = calibration(nrmse=quantiles(error, 0.9), ratio=quantiles(errors.ratio(), 0.9))
+    known = calibration(nrmse=quantiles(error, 0.9), ratio=quantiles(errors.ratio(np.ones(3)), 0.9))
     size = nrmse(second[0].isel(member=0, drop=True), second[1])
     third = np.argsort(np.argsort(size.values[:, 1])) // 200
     own = known.bound(second[0])["error_bound"]
@@ -86,6 +87,30 @@ def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
     assert np.mean(within_plain) == pytest.approx(0.9, abs=0.03)
     assert within_plain[0] == 1.0
     assert within_plain[2] < 0.75
+
+
+def test_the_exponent_is_how_the_error_goes_with_the_spread():
+    """Errors that go with the spread, with its root, not at all, or the wrong way: the slope in [0, 1]; with it, half
+    of the largest tenth of error / spread^exponent are of much spread, half of little."""
+    rng = np.random.default_rng(4)
+    spread = rng.lognormal(size=(4000, 1)) * np.ones(4)
+    error = spread ** np.array([1.0, 0.5, 0.0, -1.0]) * rng.lognormal(sigma=0.3, size=(4000, 4))
+    errors = Errors(error, spread, error, spread)
+    exponent = errors.exponent()
+    np.testing.assert_allclose(exponent, [1, 0.5, 0, 0], atol=0.02)
+    ratio = errors.ratio(exponent)[:, :3]
+    beyond = ratio > quantiles(ratio, 0.9)
+    assert beyond[spread[:, 0] > 1].mean(0) == pytest.approx([0.1] * 3, abs=0.02)
+    plain = errors.ratio(np.ones(4))[:, 1]
+    assert (plain > np.quantile(plain, 0.9))[spread[:, 0] > 1].mean() < 0.02
+    spread[::7] = math.inf  # of members that turned non-finite nothing is known
+    assert np.isfinite(Errors(error, spread, error, spread).exponent()).all()
+    known = calibration(ratio=(1.0, 2.0, 4.0), exponent=(1.0, 0.5, 0.0))
+    forecast, _ = forecast_of([0.1, 0.2])
+    own = [known.bound(forecast)["error_bound"], calibration().bound(forecast)["error_bound"]]
+    np.testing.assert_allclose(own[0][:, 1], own[1][:, 1])
+    np.testing.assert_allclose(own[0][:, 2], 2 * (own[1][:, 2] / 2) ** 0.5)
+    np.testing.assert_allclose(own[0][:, 3], 4.0)
 
 
 def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
@@ -233,6 +258,7 @@ def test_a_model_that_does_not_say_where_it_comes_from(trained):
 def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
     errors = Errors(*(np.full((20, 2), math.inf) for _ in range(4)))
     known = calibration(nrmse=quantiles(errors.single, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
+    assert Errors.ratio(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
     known.write(tmp_path)
     assert "Infinity" not in (tmp_path / "calibration.json").read_text()
     assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec) == known
@@ -248,7 +274,7 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
         ("[]", "is no calibration of format 1"),
         (good | {"format": 2}, "is no calibration of format 1"),
         ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
-        (good | {"ratio": [1.0]}, "nrmse, ratio and spread_skill must be as many numbers"),
+        (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must be as many numbers"),
         (good | {"nrmse": [1.0, -1.0, 1.0]}, "nrmse.1: Input should be greater than or equal to 0"),
         (good | {"members": 2}, "members: Input should be greater than or equal to 3"),
         (good | {"coverage": 1.5}, "coverage: Input should be less than 1"),
