@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from fluidsurrogate.errors import UsageError
     from fluidsurrogate.forecasting import Persistence, rollout
     from fluidsurrogate.inspection import info
+    from fluidsurrogate.loading import load
     from fluidsurrogate.long_forecast import rollout_to_zarr
-    from fluidsurrogate.surrogate import Surrogate, load
+    from fluidsurrogate.surrogate import Surrogate
 
 __version__ = version("fluidsurrogate")
 
@@ -51,7 +52,7 @@ _HOME = {
     "info": "inspection",
     "rollout_to_zarr": "long_forecast",
     "Surrogate": "surrogate",
-    "load": "surrogate",
+    "load": "loading",
 }
 
 

@@ -13,11 +13,12 @@ from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.generation import generate_in_memory
+from fluidsurrogate.loading import load
 from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import run_jobs
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
-from fluidsurrogate.surrogate import Surrogate, load
+from fluidsurrogate.surrogate import Surrogate
 from fluidsurrogate.training import model_made_from, train_model
 
 

@@ -214,10 +214,10 @@ def audit_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.audit_report import table
     from fluidsurrogate.auditing import audit
     from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.loading import load
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.plots import draw_audit
     from fluidsurrogate.store import replacing
-    from fluidsurrogate.surrogate import load
 
     model = load(arguments.folder, arguments.device)
     states = None if arguments.data is None else open_data(arguments.data)
@@ -236,7 +236,7 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.calibrating import calibrate
     from fluidsurrogate.calibration import CALIBRATION
     from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.surrogate import load
+    from fluidsurrogate.loading import load
 
     path = arguments.folder / CALIBRATION
     if path.exists():
@@ -274,9 +274,9 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
     from fluidsurrogate.calibration import LEVEL, horizon_line
     from fluidsurrogate.dataset import open_data
+    from fluidsurrogate.loading import load
     from fluidsurrogate.matching import grid_of
     from fluidsurrogate.pipeline import write_netcdf
-    from fluidsurrogate.surrogate import load
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
     log = logging.getLogger("fluidsurrogate")

@@ -20,6 +20,7 @@ from solvers import FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
+CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
@@ -110,15 +111,20 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
 
 
 def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.Dataset:
-    """A dataset like `block` for all the trajectories in `coordinates`, its values lazy zeros, a trajectory a chunk:
-    what a Zarr folder is laid out from."""
+    """A dataset like `block` for all the trajectories in `coordinates`, its values lazy zeros, a trajectory a chunk or,
+    of a large one, so many of its times that a window of a few is read without the rest: what a Zarr folder is laid out
+    from."""
     total = len(coordinates["trajectory"][1])
 
     def widen(variable: xr.DataArray) -> tuple:
         if "trajectory" not in variable.dims:
             return variable.dims, variable.values, variable.attrs
         shape = (total, *variable.shape[1:])
-        return variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=(1, *shape[1:])), variable.attrs
+        chunks = [1, *shape[1:]]
+        if "time" in variable.dims:
+            at = variable.dims.index("time")
+            chunks[at] = min(shape[at], max(1, CHUNK_BYTES // (variable.nbytes // (variable.shape[0] * shape[at]))))
+        return variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=tuple(chunks)), variable.attrs
 
     rest = {name: c for name, c in block.coords.items() if "trajectory" not in c.dims}
     return xr.Dataset({name: widen(v) for name, v in block.data_vars.items()}, rest | dict(coordinates), block.attrs)

@@ -14,11 +14,11 @@ from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import split_of
+from fluidsurrogate.loading import load
 from fluidsurrogate.nn import allowing_code
 from fluidsurrogate.parallel import available_workers, run_jobs
 from fluidsurrogate.reproducible import fixed_threads
 from fluidsurrogate.store import partial, replacing
-from fluidsurrogate.surrogate import load
 
 STEPS = 2  # of a job: calibrated, forecast
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.loading import load
+from fluidsurrogate.modelfiles import CONFIG
 from fluidsurrogate.nn import Network, state_tensors
 from fluidsurrogate.store import read_json
-from fluidsurrogate.surrogate import CONFIG, load
 
 
 def starting_from(experiment: Experiment, folder: str | Path) -> Experiment:

@@ -1,7 +1,7 @@
 """What a model's folder may hold, checked before anything is built or allocated after what it says: a config of the
 right types, and a safetensors file with the very tensors that this config describes, both in the folder itself.
 
-The folder may be somebody else's. Nothing in it is executed; whatever it holds, `surrogate.load` takes it or says in
+The folder may be somebody else's. Nothing in it is executed; whatever it holds, `loading.load` takes it or says in
 one line why not.
 """
 

@@ -26,12 +26,14 @@ from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import Persistence, rollout, seconds_per_step
 from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
+from fluidsurrogate.loading import load
 from fluidsurrogate.long_forecast import rollout_to_zarr
+from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
-from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, load
+from fluidsurrogate.surrogate import Surrogate
 from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 

@@ -24,12 +24,13 @@ from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.lessons import Lesson, Lessons, answer
 from fluidsurrogate.losses import LOSSES, Measure
+from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.store import read_json, stamp
-from fluidsurrogate.surrogate import CONFIG, LAST, Surrogate, write_weights
+from fluidsurrogate.surrogate import Surrogate, write_weights
 from solvers import act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -53,7 +53,7 @@ def experiment_of(name: str, size: int, seed: int, steps: int) -> fs.Experiment:
     """The demo with one network."""
     tree = fs.Experiment.read(HERE.parent / "demo.toml").tree()
     tree |= {"seed": seed, "models": {} if MODELS[name]["kind"] == "module" else {name: MODELS[name]}}
-    tree["data"]["train"] = size
+    tree["data"] |= {"train": size, "test_steps": tree["data"]["steps"]}
     tree["train"] |= {"steps": steps, "valid_every": max(steps // 10, 1)}
     return fs.Experiment.from_tree(tree)
 

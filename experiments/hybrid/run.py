@@ -28,7 +28,7 @@ from solvers.grid import Grid, resample
 
 HERE = Path(__file__).parent
 N, FACTORS, SEEDS, MODELS = 32, (1, 2, 4), range(3), ("hybrid", "surrogate")
-STEPS_A_INTERVAL = (1, 2, 4, 8, 16, 32, 64)
+STEPS_A_INTERVAL = (4, 8, 16, 32, 64, 128)
 ABOUT = f"""# A coarse solver with a learned correction
 
 `python experiments/hybrid/run.py`: Kolmogorov flow, ν = 1e-3, the truth on {8 * N}², seen through n = {N}; 16 unseen

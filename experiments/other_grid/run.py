@@ -42,7 +42,7 @@ trained on 32² cells on 2π, one seed. Written by `python experiments/other_gri
 
 def truth_of(overrides: list[str]) -> xr.Dataset:
     """Sixteen unseen trajectories of the demo's flow, by the solver."""
-    few = ["models={}", "data.train=1", "data.valid=1", f"data.steps={STEPS}"]
+    few = ["models={}", "data.train=1", "data.valid=1", f"data.steps={STEPS}", f"data.test_steps={STEPS}"]
     data = fs.generate(Experiment.read(DEMO, [*few, *overrides]))
     return data.isel(trajectory=data["split"].values == "test")
 

@@ -13,7 +13,7 @@ from reference import acted, noise
 from torch import nn
 
 import fluidsurrogate as fs
-import fluidsurrogate.surrogate
+import fluidsurrogate.loading
 from fluidsurrogate import Persistence, UsageError
 from fluidsurrogate.audit_report import table
 from fluidsurrogate.cli import main
@@ -143,14 +143,14 @@ def test_states_come_from_the_models_experiment_and_files_go_beside_it(folders, 
 
 
 def test_a_false_claim_fails(folders, tmp_path, capsys, monkeypatch):
-    honest = fluidsurrogate.surrogate.load
+    honest = fluidsurrogate.loading.load
 
     def boastful(*arguments):
         model = honest(*arguments)
         model.network.group = D4
         return model
 
-    monkeypatch.setattr(fluidsurrogate.surrogate, "load", boastful)
+    monkeypatch.setattr(fluidsurrogate.loading, "load", boastful)
     command = ["audit", str(folders / "small-cnn"), "--data", str(folders / "data.nc"), "--to", str(tmp_path)]
     assert main(command) == 1
     out = capsys.readouterr().out

@@ -256,3 +256,16 @@ def test_test_trajectories_may_be_longer(toml, tmp_path):
     assert [split_of(data, s, shorter).sizes["time"] for s in ("train", "valid", "test")] == [5, 5, 3]
     with pytest.raises(UsageError, match="the dataset has 5 times; its test trajectories need 7"):
         split_of(plain, "test", longer)
+
+
+def test_large_trajectories_are_stored_by_a_few_times(toml, tmp_path, monkeypatch):
+    """A window of two states is then read without the whole trajectory; the values are the same."""
+    import zarr
+
+    whole = fs.generate(toml, tmp_path / "whole")
+    monkeypatch.setattr("fluidsurrogate.dataset.CHUNK_BYTES", 2 * 16 * 16 * 4)
+    fs.generate(toml, tmp_path / "parts")
+    store = zarr.open(tmp_path / "parts" / "data.zarr", mode="r")
+    assert store["vorticity"].chunks == (1, 2, 16, 16)
+    assert zarr.open(tmp_path / "whole" / "data.zarr", mode="r")["vorticity"].chunks == (1, 5, 16, 16)
+    assert np.array_equal(fs.open_data(tmp_path / "parts" / "data.zarr")["vorticity"], whole["vorticity"])

@@ -19,7 +19,9 @@ STEPS = {"gcnn": 250, "cnn": 250, "gunet": 250, "unet": 250, "gfno": 250, "fno":
 
 @pytest.fixture(scope="module")
 def demo():
-    tree = fs.Experiment.read(DEMO, ["data.valid=4", "data.test=8", "train.unroll_fraction=0.0"]).tree()
+    tree = fs.Experiment.read(
+        DEMO, ["data.valid=4", "data.test=8", "data.test_steps=20", "train.unroll_fraction=0.0"]
+    ).tree()
     return tree, fs.generate(fs.Experiment.from_tree(tree))
 
 

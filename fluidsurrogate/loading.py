@@ -1,0 +1,105 @@
+"""A trained model from its folder, or from the Hub; nothing in it is executed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from fluidsurrogate.calibration import read_calibration
+from fluidsurrogate.config import Experiment
+from fluidsurrogate.errors import UsageError
+from fluidsurrogate.modelfiles import (
+    LAST,
+    WEIGHTS,
+    check_finite,
+    check_proportions,
+    check_weights,
+    describing,
+    file_of,
+    on_meta,
+    read_config,
+    tensors_in,
+)
+from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
+from fluidsurrogate.reproducible import has_device
+from fluidsurrogate.sections import ModelSection
+from fluidsurrogate.surrogate import Surrogate
+from solvers import StateSpec, Stepper
+
+
+def load(
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    allow_code: bool = False,
+    module: nn.Module | None = None,
+    last: bool = False,
+) -> Surrogate:
+    """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
+    Nothing in it is executed: safetensors and JSON only.
+
+    A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
+    imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
+    `last`: the weights at the end of training instead of the best.
+    UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
+    neither was given.
+    """
+    if not has_device(device):
+        raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
+    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    config, network = read_config(folder), None
+    if config.model.is_foreign or module is not None:
+        with describing(folder):  # whatever else is wrong, that it is code is said first
+            network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
+    weights = file_of(folder, LAST if last else WEIGHTS)
+    found = tensors_in(weights)
+    with describing(folder):
+        drafted = on_meta(config, found) if network is None else network
+    check_weights(weights, found, drafted)  # before anything is allocated
+    with describing(folder):
+        network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
+        base = _base(config.model, config.about, device)
+        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
+    try:
+        network.load_state_dict(load_file(weights, device=device))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
+    check_finite(weights, network)
+    surrogate.folder = folder
+    surrogate.calibration = None if last else read_calibration(folder, config.spec)  # of the best weights
+    return surrogate
+
+
+def _fetched(address: str) -> Path:
+    from fluidsurrogate.hub import fetch  # whose model cards are audits, which load models
+
+    return fetch(address)
+
+
+def _network(
+    section: ModelSection, spec: StateSpec, dtype: torch.dtype, allow_code: bool, module: nn.Module | None
+) -> Network:
+    if module is None:
+        with allowing_code(allow_code):
+            return section.build(spec, dtype)
+    if not section.is_foreign:
+        raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
+    return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
+
+
+def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in."""
+    if section.solver is None:
+        return None
+    tree = json.loads(about["experiment"])
+    check_proportions(tree)
+    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
