@@ -301,8 +301,8 @@ def table(r: dict) -> str:
         "",
         f"The memory, {r['memory']:.2f}, is measured: the correlation of one-step errors an interval apart. So are "
         f"size and spectrum; the one number that is fitted, the factor of the size, comes out as {r['factor']:.2f}. "
-        "The exponents of the spread are fitted on the same 125 starts; that there should be any was decided after seeing, "
-        "on the test starts, what exponent 1 does to those of little and of much spread.",
+        "The exponents of the spread are fitted on the same 125 starts; that there should be any was decided after "
+        "seeing, on the test starts, what exponent 1 does to those of little and of much spread.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
