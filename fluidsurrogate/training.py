@@ -270,7 +270,7 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
     file of a class of the user's, but not what that imports; the model that it starts from."""
     tree = experiment.tree()
     if "data" in data:
-        data = {**data, "data": {key: value for key, value in data["data"].items() if key != "test"}}
+        data = {**data, "data": {k: v for k, v in data["data"].items() if k not in ("test", "test_steps")}}
     train = {key: value for key, value in tree["train"].items() if key not in ASIDE}
     model = tree["models"][name]
     if path := experiment.models[name].code:

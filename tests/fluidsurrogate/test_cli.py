@@ -330,7 +330,7 @@ def test_a_module_of_ones_own(mine, tmp_path):
         assert int(scores["parameters"].sel(source="mine")) == 4 * 9 + 4 + 8 + 4 + 1
         assert "allow" not in scores.attrs["experiment"]
     config = json.loads((out / "models" / "mine" / "config.json").read_text())
-    assert config["model"] == {"kind": "module", "path": "my_networks:Net", "options": {"width": 4}}
+    assert config["model"] == {"kind": "module", "path": "my_networks:Net", "options": {"width": 4}, "members": 1}
 
 
 def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
