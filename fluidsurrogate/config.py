@@ -28,7 +28,18 @@ from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, SolverSection, tagged_section
-from solvers import FORCING, Flow, Grid, Group, NavierStokes2D, StateSpec, Stepper, VelocityForm, point_group
+from solvers import (
+    FORCING,
+    Flow,
+    Grid,
+    Group,
+    NavierStokes2D,
+    StateSpec,
+    Stepper,
+    Unresolved,
+    VelocityForm,
+    point_group,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -326,7 +337,8 @@ class Experiment(Section):
         return VelocityForm(solver) if self.data.state == "velocity" else solver
 
     def build_base(self, section: ModelSection, device: str | None = None) -> Stepper | None:
-        """The coarse solver that a hybrid corrects, on the grid of the stored states; None for a pure surrogate."""
+        """The coarse solver that a hybrid corrects, on the grid of the stored states, of which it leaves the modes that
+        it does not hold; None for a pure surrogate."""
         if section.solver is None:
             return None
         if self.build_flow().stirring(self.grid.build()) is not None:
@@ -339,7 +351,7 @@ class Experiment(Section):
                 "grid": GridSection(n=self.grid.build_stored().n, length=self.grid.length),
             }
         )
-        return alone.build_stepper(device)
+        return Unresolved(alone.build_stepper(device))
 
     def decay(self) -> float | None:
         """The most that an interval leaves of the flow's energy and enstrophy, where nothing feeds it:

@@ -31,16 +31,19 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     nn.init.zeros_(hybrid.network.out.head.bias)
     coarse = experiment.build_flow().solver(hybrid.spec.grid, interval=0.25, dt=0.25, order=2)
     state = train.states[:, 0]
+    held = coarse.state(coarse.start(state))
+    lost = state - held  # of the 16 cells' modes the two-thirds rule leaves the solver 5
+    assert float(lost.norm() / state.norm()) > 1e-3
     with torch.no_grad():
         once = coarse(state)
-        torch.testing.assert_close(hybrid(state), once, rtol=0, atol=1e-6)
-        torch.testing.assert_close(rollout(hybrid, state, 2)[:, 2], coarse(once), rtol=0, atol=1e-6)
+        torch.testing.assert_close(hybrid(state), once + lost, rtol=0, atol=1e-5)
+        torch.testing.assert_close(rollout(hybrid, state, 2)[:, 2], coarse(once) + lost, rtol=0, atol=1e-5)
     assert (
         float((once - train.states[:, 1]).norm() / (train.states[:, 1] - state).norm()) > 0.02
     )  # it has errors to learn
     # The change that the network's output is scaled by is what the solver misses.
     with torch.no_grad():
-        pairs = [(coarse(train.states[:, t]), train.states[:, t + 1]) for t in range(train.size[1] - 1)]
+        pairs = [(hybrid.base(train.states[:, t]), train.states[:, t + 1]) for t in range(train.size[1] - 1)]
     missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
     assert hybrid.scaling.change[0] == pytest.approx(float(missed), rel=1e-5)
     assert hybrid.scaling.decay is None
