@@ -34,6 +34,7 @@ from solvers import (
     Grid,
     Group,
     NavierStokes2D,
+    Resampled,
     StateSpec,
     Stepper,
     Unresolved,
@@ -337,21 +338,20 @@ class Experiment(Section):
         return VelocityForm(solver) if self.data.state == "velocity" else solver
 
     def build_base(self, section: ModelSection, device: str | None = None) -> Stepper | None:
-        """The coarse solver that a hybrid corrects, on the grid of the stored states, of which it leaves the modes that
-        it does not hold; None for a pure surrogate."""
+        """The coarse solver that a hybrid corrects, between stored states, of which it leaves the modes that it does
+        not hold; None for a pure surrogate."""
         if section.solver is None:
             return None
         if self.build_flow().stirring(self.grid.build()) is not None:
             raise ValueError(
                 "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
             )
-        alone = self.model_copy(
-            update={
-                "solver": section.solver,
-                "grid": GridSection(n=self.grid.build_stored().n, length=self.grid.length),
-            }
-        )
-        return Unresolved(alone.build_stepper(device))
+        stored = self.grid.build_stored()
+        grid = Grid.rectangle(section.solver.n or stored.n, stored.length)
+        if grid.is_square != stored.is_square:
+            raise ValueError(f"solver.n must be of the stored grid's shape (got {section.solver.n})")
+        own = {"solver": section.solver, "grid": GridSection(n=grid.n, length=grid.length)}
+        return Unresolved(Resampled(self.model_copy(update=own).build_stepper(device), stored))
 
     def decay(self) -> float | None:
         """The most that an interval leaves of the flow's energy and enstrophy, where nothing feeds it:

@@ -102,12 +102,19 @@ class SolverSection(Section):
     kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
 
 
+class CoarseSolverSection(SolverSection):
+    """The solver of a hybrid, on `n` cells, one number or [y, x] (absent: the stored ones). With 3/2 of the stored
+    cells it holds every mode of the stored states, of which the two-thirds rule else leaves it two thirds."""
+
+    n: int | tuple[int, int] | None = None
+
+
 class ModelSection(Section):
     """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
 
     kind: str
     augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
-    solver: SolverSection | None = None  # a hybrid: this solver, on the stored grid, steps and the network corrects it
+    solver: CoarseSolverSection | None = None  # a hybrid: this solver steps and the network corrects it
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
     init: str | None = None  # a model's folder, whose weights it starts from
     members: Annotated[int, Field(ge=1)] = 1  # networks of their own fresh weights, trained and applied as one model

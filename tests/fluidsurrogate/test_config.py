@@ -94,6 +94,8 @@ def test_frozen(experiment):
         ("models.small-d4.intervals=[1, 4]", "models.small-d4.intervals reach over 8 intervals; data.steps = 4"),
         ("models.small-d4.solver=3", "models.small-d4.solver must be a table (got 3)"),
         ("models.small-d4.solver={order = 3}", "models.small-d4.solver.order: input should be 2 or 4"),
+        ("models.small-d4.solver={n = 9}", "n must be even and at least 8 (got 9)"),
+        ("models.small-d4.solver={n = 'fine'}", "must be one whole number or a pair [y, x]"),
         ("models.small-d4.solver={dt = 0.1}", "dt must divide the interval 0.25"),
         ("solver.dt=0.1", "dt must divide the interval 0.25 into at most 100000 steps (got 0.1)"),
         ("solver.order=3", "solver.order: input should be 2 or 4"),

@@ -11,7 +11,7 @@ from fluidsurrogate.batches import InMemory
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.training import Trainer
-from solvers import D4
+from solvers import D4, Grid, resample
 
 # The truth on 32² cells, stored on 16²; the hybrid's solver takes one step of second order where the truth takes many.
 COARSE = ["grid.n=32", "grid.store=16", "flow.viscosity=1e-3", "models.small-d4.solver={dt = 0.25, order = 2}"]
@@ -47,6 +47,17 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
     assert hybrid.scaling.change[0] == pytest.approx(float(missed), rel=1e-5)
     assert hybrid.scaling.decay is None
+
+
+def test_with_half_as_many_cells_again_its_solver_holds_every_mode(toml):
+    experiment, trainer, train = trainer_of(toml, "models.small-d4.solver={n = 24, dt = 0.25, order = 2}")
+    state, grid = train.states[:, 0], trainer.surrogate.spec.grid
+    finer = experiment.build_flow().solver(Grid.square(24, grid.length[0]), interval=0.25, dt=0.25, order=2)
+    with torch.no_grad():
+        expected = resample(finer(resample(state, grid, finer.spec.grid)), finer.spec.grid, grid)
+        torch.testing.assert_close(trainer.surrogate.base(state, {}), expected, rtol=0, atol=1e-5)
+    with pytest.raises(UsageError, match=r"solver.n must be of the stored grid's shape"):
+        Experiment.read(toml, [*COARSE, "models.small-d4.solver={n = [16, 24]}"])
 
 
 def test_it_is_equivariant_and_keeps_the_mean(toml):
