@@ -177,6 +177,7 @@ def list_models() -> str:
     """Each architecture, what it is, and its options as a TOML file would set them."""
     from fluidsurrogate.nn import ARCHITECTURES
     from fluidsurrogate.nn.network import options_of
+    from fluidsurrogate.sections import ModelSection
 
     lines = []
     for kind, build in sorted(ARCHITECTURES.items()):
@@ -185,6 +186,8 @@ def list_models() -> str:
         options = options_of(build).values()
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
         lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
+    common = ", ".join(key for key in ModelSection.model_fields if key != "kind")
+    lines.append(f"  every kind: {common}")
     return "\n".join(lines) + "\n"
 
 

@@ -362,6 +362,7 @@ def test_models(capsys):
     assert '    group = "D4", width = 32, lifting_size = 5, size = 3, dilations = [1, 2, 4, 2, 1],' in said
     assert "\n    modes = 12, width = 32, layers = 4\n" in said
     assert "\n    path, options\n" in said
+    assert said.endswith("\n  every kind: augment, solver, intervals, init, members\n")
     assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
 
 
