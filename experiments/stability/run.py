@@ -51,7 +51,8 @@ steps.
 - *default*: one interval, then three for the last fifth of the steps; changes restricted to the modes that change in
   the data (*filter*); in forecasts of an unforced flow, energy and enstrophy bounded by what viscosity leaves of them
   at the most (*bound*).
-- *finite*: forecasts that stay so; *rises*: steps in which the energy of one rises by 1e-6; *energy*: forecast / solver.
+- *finite*: forecasts that stay so; *rises*: steps in which the energy of one rises by 1e-6; *energy*: forecast over
+  solver.
 - *worst shell*: of the time-averaged energy spectrum, |forecast / solver − 1| at its largest over the shells that hold
   99 % of the energy; averages are over the steps after {WARM}.
 """
