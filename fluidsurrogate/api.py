@@ -15,7 +15,7 @@ from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.generation import generate_in_memory
 from fluidsurrogate.loading import load
 from fluidsurrogate.nn import Network, allowing_code
-from fluidsurrogate.parallel import run_jobs
+from fluidsurrogate.parallel import processes, run_jobs
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
 from fluidsurrogate.surrogate import Surrogate
@@ -74,6 +74,8 @@ def train(
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
         experiment.refuse_code(name for name in chosen if name not in networks)
         if out is not None:
+            if processes() > 1:
+                raise UsageError("several processes train by the command: accelerate launch -m fluidsurrogate train …")
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
             pipeline = Pipeline(

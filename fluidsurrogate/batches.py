@@ -24,7 +24,7 @@ from fluidsurrogate.reproducible import derive_seed
 from solvers import StateSpec
 
 Batch = tuple[States, dict[str, Tensor]]
-STRETCH = 8  # trajectories of a stored set that are in memory at a time
+STRETCH = 8  # trajectories that are looked at a time: so much a set that is stored takes in memory
 
 
 class Trajectories(ABC):
@@ -73,7 +73,9 @@ class InMemory(Trajectories):
         return self.states[which[:, None], times], {name: value[which] for name, value in self.inputs.items()}
 
     def stretches(self) -> Iterator[Batch]:
-        yield self.states, dict(self.inputs)
+        for first in range(0, self.size[0], STRETCH):
+            part = slice(first, first + STRETCH)
+            yield self.states[part], {name: value[part] for name, value in self.inputs.items()}
 
 
 @final
@@ -115,8 +117,8 @@ class Stored(Trajectories):
 
 @final
 class Batches(Dataset[Batch]):
-    """Item `step` is this process's part of that step's batch: every window once an epoch, in an order that depends on
-    the seed, the epoch and the length of the window alone: the same after a kill, and however it is read."""
+    """Item `step` is this process's part of that step's batch: while its length stays, every window once an epoch, in
+    an order that depends on seed, epoch and length alone: the same after a kill, and however it is read."""
 
     def __init__(
         self, data: Trajectories, lessons: Lessons, seed: int, batch: int, part: tuple[int, int] = (0, 1)
@@ -156,6 +158,9 @@ class Batches(Dataset[Batch]):
             yield from loader
         except UsageError as error:  # torch puts the process's traceback before what went wrong
             raise UsageError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+        except (RuntimeError, OSError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UsageError(f"a process that reads the data failed ({reason}); the same command goes on") from None
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -55,7 +55,7 @@ def parser() -> Parser:
         sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
         sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
         sub.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
-        if stage in ("run", "train"):
+        if stage != "generate":  # a later stage must know what its models were made from
             sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
         if stage == "rollout":
             own = sub.add_argument_group("a forecast of your own, from a trained model")
@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
-    from fluidsurrogate.parallel import is_main_process, processes
+    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
     from fluidsurrogate.pipeline import Pipeline
     from fluidsurrogate.store import locked
 
@@ -167,6 +167,7 @@ def run_stage(arguments: argparse.Namespace) -> int:
     if processes() > 1 and arguments.stage != "train":
         raise UsageError("several processes train one model together: accelerate launch -m fluidsurrogate train …")
     with locked(pipeline.out) if is_main_process() else nullcontext():
+        wait_for_all(experiment.device)  # until the one that locks has the lock
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")

@@ -130,6 +130,8 @@ class TrainSection(Section):
             raise ValueError(f"unknown loss {self.loss!r}; one of {', '.join(LOSSES)}")
         if self.unroll == ():
             raise ValueError("unroll must name at least one number of intervals")
+        if self.push_forward and not self.unroll_fraction:
+            raise ValueError("push_forward is for the last unroll_fraction of the steps, which is 0")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch = {self.batch} (got {self.accumulate})")
         return self
@@ -197,6 +199,8 @@ class Experiment(Section):
                 if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
                         self.check_network(model.build(self.spec, self.torch_dtype), model)
+                if model.members > 1 and self.train.precision != "full":
+                    raise ValueError("members train in full precision: leave out train.precision, or members")
                 if model.solver:
                     self.build_base(model, device="cpu")
             reach = self.train.reach * max(model.multiples)
@@ -363,7 +367,7 @@ class Experiment(Section):
         grid = self.grid.build()
         if any(f.vectors or f.forcing(grid) is not None or f.stirring(grid) is not None for f in flows):
             return None
-        slowest = min(f.viscosity * (2 * math.pi / max(grid.length)) ** 2 + f.drag for f in flows)
+        slowest = min(f.viscosity for f in flows) * (2 * math.pi / max(grid.length)) ** 2 + min(f.drag for f in flows)
         return math.exp(-2 * slowest * self.data.interval)
 
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:

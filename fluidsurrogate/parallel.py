@@ -143,12 +143,12 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def wait_for_all() -> None:
-    """Until all of them are here."""
+def wait_for_all(device: str) -> None:
+    """Until all of them are here; the first call says on which kind of device they are to meet."""
     if processes() > 1:
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        PartialState(cpu=device.startswith("cpu")).wait_for_everyone()
 
 
 def available_workers(requested: int, threads: int) -> int:

@@ -122,18 +122,18 @@ class Pipeline:
             return
         options = self.experiment.train
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
-        wait_for_all()  # every process has seen what there is to do before one of them changes it
+        wait_for_all(self.experiment.device)  # every process has seen what there is to do before one of them changes it
         if is_main_process():
             for name in todo:
                 begin(self.model_path(name), parts[name], force)
-        wait_for_all()
+        wait_for_all(self.experiment.device)
         tree = self.experiment.tree()
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
         workers = 1 if processes() > 1 else available_workers(options.workers, options.threads)
         run_jobs(_train_job, jobs, workers, options.steps, "train")
-        wait_for_all()
+        wait_for_all(self.experiment.device)
 
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs; where
@@ -333,7 +333,8 @@ def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_
     if force or not path.exists():
         return False
     refuse_changes(path, made_from_of(path) or {}, made_from)
-    tidy(path)
+    if is_main_process():
+        tidy(path)
     log.info(f"{path} is up to date")
     return True
 

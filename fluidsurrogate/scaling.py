@@ -80,7 +80,7 @@ def _changes(spec: StateSpec, stretches, base) -> tuple[tuple[float, ...], tuple
             times = before.shape[1]
             repeated = {name: value.repeat_interleave(times, 0) for name, value in inputs.items()}
             with torch.no_grad():
-                before = base(before.flatten(0, 1), repeated).unflatten(0, before.shape[:2])
+                before = base(before.flatten(0, 1), repeated).unflatten(0, before.shape[:2]).to(after)
         step = after.double() - before.double()
         squares = [s + float(p.square().sum()) for s, p in zip(squares, _parts(spec, step), strict=True)]
         count += step[:, :, 0].numel()

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import xarray as xr
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment, TrainSection
 from fluidsurrogate.curves import Events, write_curve
-from fluidsurrogate.drift import energy
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
@@ -27,11 +27,13 @@ from fluidsurrogate.losses import LOSSES, Measure
 from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
+from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.step import Bound
 from fluidsurrogate.store import read_json, stamp
 from fluidsurrogate.surrogate import Surrogate, write_weights
-from solvers import act, act_on_fields, group_named
+from solvers import StateSpec, act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
 Report = Callable[[int, str], None]  # steps done so far, a note
@@ -60,25 +62,30 @@ class Trainer:
         self.valid, section = valid, experiment.models[name]
         self.augmentations = group_named(section.augment).elements if section.augment else ()
         device = torch.device(experiment.device)
-        if device.type == "cuda" and device.index is not None:
+        if device.type == "cuda" and device.index is not None and processes() == 1:
             torch.cuda.set_device(device)
-        self.accelerator = Accelerator(cpu=device.type == "cpu")
-        processes = self.accelerator.num_processes
-        if self.options.batch % (processes * self.options.accumulate):
-            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes} processes "
+        # One process needs no Accelerator, whose first device would stay that of all.
+        together = processes() > 1
+        self.accelerator = Accelerator(cpu=device.type == "cpu") if together else None
+        self.device = self.accelerator.device if self.accelerator else device
+        if self.options.batch % (processes() * self.options.accumulate):
+            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
                              f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
         self.lessons = Lessons(self.options, self.seed, section.multiples)
         if train.size[1] <= self.lessons.longest:
             raise UsageError(f"training reaches over {self.lessons.longest} intervals (train.unroll, push_forward, "
                              f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
-        part = (self.accelerator.process_index, processes)
+        part = (self.accelerator.process_index, processes()) if self.accelerator else (0, 1)
         self.batches = Batches(train, self.lessons, self.seed, self.options.batch, part)
         if network is None:
             with seeded(derive_seed(self.seed, "weights"), device):
                 network = section.build(self.spec, experiment.torch_dtype)
         if section.init is not None:
             start_from(network, section.init)
-        self.network = network.to(self.accelerator.device)
+        self.network = network.to(self.device)
+        if self.accelerator:  # a network that was given is each process's own until here
+            for tensor in (*network.parameters(), *network.buffers()):
+                broadcast(tensor.data)
         if self.options.compile:
             self.network.compile()
         self.optimiser = torch.optim.AdamW(
@@ -87,16 +94,16 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimiser, lambda s: learning_rate_factor(self.options, s)
         )
-        base = experiment.build_base(section, str(self.accelerator.device))
+        base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
-        if base is None and (decay := experiment.decay()) is not None and _loses_energy(self.spec, train):
+        if base is None and (decay := experiment.decay()) is not None and _decays(self.spec, train, decay):
             scaling = Scaling(scaling.shift, scaling.scale, scaling.change, scaling.band, decay)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base)
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
-        self.average = state_tensors(self.network)
+        self.average = self._weights()
         self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
@@ -104,7 +111,9 @@ class Trainer:
         options = self.options
         if folder is not None and (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
-        is_main, name = self.accelerator.is_main_process, str(self.surrogate.about["name"])
+        is_main, name = is_main_process(), str(self.surrogate.about["name"])
+        if options.tensorboard and folder is None:
+            raise UsageError("train.tensorboard writes beside the model: train from the command line, or with out")
         events = Events(folder, self.step) if options.tensorboard and is_main and folder is not None else None
         batches = self.batches.from_step(self.step, options.steps, options.loaders)
         while self.step < options.steps and not self.is_stale:
@@ -172,29 +181,35 @@ class Trainer:
                 parameter.grad = self._over_processes(parameter.grad)
         norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.section.members)
         if not (loss + norm.to(loss.device)).isfinite():
-            raise UsageError(
-                f"{self.surrogate.about['name']}: the loss is not finite at step {self.step}: lower train.learning_rate"
-            )
+            self._give_up("the loss is not finite")
         self.optimiser.step()
         self.schedule.step()
         self._update_average()
         return loss
 
+    def _give_up(self, reason: str) -> None:
+        name = self.surrogate.about["name"]
+        raise UsageError(f"{name}: {reason} at step {self.step}: lower train.learning_rate") from None
+
     def _loss(self, states: Tensor, inputs: dict[str, Tensor], lesson: Lesson, rows: slice) -> Tensor:
         """Of these rows of the step's batch."""
-        device = self.accelerator.device
+        device = self.device
         states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
         start = self.lessons.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
         self.surrogate.apart = True
         with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
-            predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+            try:
+                predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+            except ValueError as error:  # a hybrid's solver, on a state that has blown up
+                self._give_up(str(error))
         self.surrogate.apart = False
-        return LOSSES[self.options.loss](predicted, truth, self.measure)
+        measure = self.measure._replace(change=lesson.stride * self.measure.change)
+        return LOSSES[self.options.loss](predicted, truth, measure)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         """The mean over all processes."""
-        return value if self.accelerator.num_processes == 1 else self.accelerator.reduce(value, "mean")
+        return value if self.accelerator is None else self.accelerator.reduce(value, "mean")
 
     def _augment(self, states: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         if not self.augmentations:
@@ -211,22 +226,26 @@ class Trainer:
         decay = min(self.options.average, (1 + self.step) / (10 + self.step))
         for name, value in self._weights().items():
             held = self.average[name]
-            self.average[name] = torch.lerp(value, held, decay) if held.is_floating_point() else value
+            is_number = held.is_floating_point() or held.is_complex()
+            self.average[name] = torch.lerp(value, held, decay) if is_number else value
 
     def _validate(self, loss: float) -> None:
         current = self._weights()
         weights = self.average if self.options.average else current
         self.network.load_state_dict(weights)
         self.network.eval()
-        truth, device = self.valid.states, self.accelerator.device
-        inputs = {name: value.to(device) for name, value in self.valid.inputs.items()}
+        truth = self.valid.states
+        inputs = {name: value.to(self.device) for name, value in self.valid.inputs.items()}
         with torch.no_grad():
-            forecast = rollout(self.surrogate, truth[:, 0].to(device), truth.shape[1] - 1, inputs).cpu()
+            try:
+                forecast = rollout(self.surrogate, truth[:, 0].to(self.device), truth.shape[1] - 1, inputs).cpu()
+            except ValueError:  # a hybrid's solver, on a state that has blown up
+                forecast = torch.full_like(truth, math.nan)
         self.network.load_state_dict(current)
         axes = (2, 3, 4)
         error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()
         by_time = error[:, 1:].nan_to_num(nan=math.inf).mean(0)
-        score = float(by_time.log().mean().exp())
+        score = float(self._over_processes(by_time.log().mean().exp().to(self.device)))  # one verdict for all
         if score < self.best_score or not self.curve:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
         rate = self.optimiser.param_groups[0]["lr"]
@@ -253,10 +272,15 @@ class Trainer:
         self.step, self.curve, self.best_score = about["step"], about["curve"], about["best_score"]
 
 
-def _loses_energy(spec, train: Trajectories) -> bool:
-    """True where no trajectory of the training data ever gains energy, as one that nothing feeds cannot."""
-    energies = (energy(spec, states) for states, _ in train.stretches())
-    return all(e is not None and bool((e[:, 1:] <= e[:, :-1] * (1 + 1e-5)).all()) for e in energies)
+def _decays(spec: StateSpec, train: Trajectories, decay: float) -> bool:
+    """True where energy and enstrophy of the training data decay as `decay` says: checked, since the data may be a
+    user's, of another viscosity, or seen on fewer cells than they were computed on."""
+    bound = Bound(spec, decay).double()
+    for states, _ in train.stretches():
+        sizes = bound.sizes(states.double().flatten(0, 1)[:, bound.flow]).unflatten(0, states.shape[:2])
+        if bool((sizes[:, 1:] > decay * sizes[:, :-1] * (1 + 1e-5)).any()):
+            return False
+    return True
 
 
 def learning_rate_factor(options: TrainSection, step: int) -> float:

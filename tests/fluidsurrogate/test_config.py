@@ -75,6 +75,10 @@ def test_frozen(experiment):
         ("train.unroll_fraction=1.5", "train.unroll_fraction: input should be less than or equal to 1"),
         ("train.push_forward=-1", "train.push_forward: input should be greater than or equal to 0"),
         ("train.push_forward=7", "reach over 9 intervals; data.steps = 4"),
+        (
+            "train={push_forward = 1, unroll_fraction = 0.0}",
+            "push_forward is for the last unroll_fraction of the steps",
+        ),
         ("train.noise=-0.1", "train.noise: input should be greater than or equal to 0"),
         ("train.noise=inf", "train.noise: input should be a finite number"),
         ("train.loss=l3", "train: unknown loss 'l3'; one of change, l2, h1, bands"),

@@ -1,5 +1,8 @@
 """Training: it learns, obeys the types, conserves the mean, and a checkpoint is the whole of it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -205,10 +208,19 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
         fs.train(toml, data, init=tmp_path)
 
 
-def test_compiled_training_ends_near_the_eager_one(toml, data):
-    eager, compiled = (weights_of(toml, data, *o, name="small-cnn") for o in ((), ("train.compile=true",)))
-    assert eager.keys() == compiled.keys()
-    assert distance(eager, compiled) < 1e-4
+@pytest.mark.slow
+def test_compiled_training_ends_near_the_eager_one(toml):
+    """In a process of its own: what checks shapes under test is no part of what is compiled."""
+    program = f"""
+import fluidsurrogate as fs
+runs = [fs.train(fs.Experiment.read({str(toml)!r}, ["train.compile=" + c]), models=["small-cnn"])["small-cnn"]
+        for c in ("false", "true")]
+a, b = (run.network.state_dict() for run in runs)
+print(max(float((a[key] - b[key]).abs().max()) for key in a))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 1e-4
 
 
 def test_tensorboard_gets_every_row(toml, data, tmp_path):
