@@ -1,10 +1,10 @@
 """How far can a forecast be trusted, and does the model know? Bounds, members and horizons of the demo's group U-Net.
 
-    python experiments/horizon/run.py [--model runs/demo/models/gunet-d4]      # results.json, results.md, results.png
+    python experiments/horizon/run.py [--model FOLDER]      # results.json, results.md, results.png
 
 The model is calibrated on 3000 fresh starts (and 125 others, which fix the perturbation) and tested on 2000 more, all
 by the demo's solver, each under a split name of its own in the seeds; 24 intervals each, 8 members. Then schemes of
-perturbation are compared on 32 further starts. Where the model is not there it is trained by the demo's experiment
+perturbation are compared on 32 further starts. Where no model is given it is trained by the demo's experiment, for 1,000 steps
 (a minute or two). What is there is not made again: runs/horizon holds the model and the scores of every start.
 """
 
@@ -40,7 +40,7 @@ def fitted(path: Path) -> fs.Surrogate:
     if path.exists():
         model = fs.load(path)
     else:
-        experiment = fs.Experiment.read(HERE.parent / "demo.toml")
+        experiment = fs.Experiment.read(HERE.parent / "demo.toml", ["train.steps=1000"])
         model = fs.train(experiment, models=["gunet-d4"])["gunet-d4"]
     model = fs.calibrate(model, starts=8 * FITTED, steps=STEPS, members=MEMBERS)
     model.save(WORK / "model")
@@ -360,7 +360,7 @@ def draw(r: dict, found: dict[str, np.ndarray], bound: np.ndarray, path: Path) -
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", type=Path, default=Path("runs/demo/models/gunet-d4"))
+    options.add_argument("--model", type=Path, default=WORK / "trained")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     model = fitted(options.parse_args().model)

@@ -64,7 +64,7 @@ def experiment_of(flow: str, options: dict) -> fs.Experiment:
     tree = fs.Experiment.read(FLOWS[flow]).tree()
     tree["models"] = {"gunet-d4": tree["models"]["gunet-d4"]}
     tree["data"]["test"] = STARTS
-    tree["train"] |= {key: value for key, value in options.items() if key not in ("filter", "bound")}
+    tree["train"] |= {"steps": 1000} | {key: value for key, value in options.items() if key not in ("filter", "bound")}
     return fs.Experiment.from_tree(tree)
 
 
