@@ -4,8 +4,8 @@
 
 The model is calibrated on 3000 fresh starts (and 125 others, which fix the perturbation) and tested on 2000 more, all
 by the demo's solver, each under a split name of its own in the seeds; 24 intervals each, 8 members. Then schemes of
-perturbation are compared on 32 further starts. Where no model is given it is trained by the demo's experiment, for 1,000 steps
-(a minute or two). What is there is not made again: runs/horizon holds the model and the scores of every start.
+perturbation are compared on 32 further starts. Where no model is given it is trained by the demo's experiment, for
+1,000 steps (a minute or two). What is there is not made again: runs/horizon holds the model and every start's scores.
 """
 
 from __future__ import annotations
