@@ -210,17 +210,18 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
 
 @pytest.mark.slow
 def test_compiled_training_ends_near_the_eager_one(toml):
-    """In a process of its own: what checks shapes under test is no part of what is compiled."""
+    """In a process of its own: what checks shapes under test is no part of what is compiled. In double precision: in
+    single, AdamW makes whole steps of gradients that are nothing but rounding."""
     program = f"""
 import fluidsurrogate as fs
-runs = [fs.train(fs.Experiment.read({str(toml)!r}, ["train.compile=" + c]), models=["small-cnn"])["small-cnn"]
+runs = [fs.train(fs.Experiment.read({str(toml)!r}, ["dtype=float64", "train.compile=" + c]), models=["small-cnn"])["small-cnn"]
         for c in ("false", "true")]
 a, b = (run.network.state_dict() for run in runs)
 print(max(float((a[key] - b[key]).abs().max()) for key in a))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.splitlines()[-1]) < 1e-4
+    assert float(done.stdout.splitlines()[-1]) < 1e-8
 
 
 def test_tensorboard_gets_every_row(toml, data, tmp_path):
