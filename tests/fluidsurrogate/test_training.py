@@ -214,9 +214,10 @@ def test_compiled_training_ends_near_the_eager_one(toml):
     single, AdamW makes whole steps of gradients that are nothing but rounding."""
     program = f"""
 import fluidsurrogate as fs
-runs = [fs.train(fs.Experiment.read({str(toml)!r}, ["dtype=float64", "train.compile=" + c]), models=["small-cnn"])["small-cnn"]
-        for c in ("false", "true")]
-a, b = (run.network.state_dict() for run in runs)
+def train(compiled):
+    experiment = fs.Experiment.read({str(toml)!r}, ["dtype=float64", "train.compile=" + compiled])
+    return fs.train(experiment, models=["small-cnn"])["small-cnn"].network.state_dict()
+a, b = train("false"), train("true")
 print(max(float((a[key] - b[key]).abs().max()) for key in a))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
