@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluidsurrogate.config import TrainSection
 from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.surrogate import Surrogate
 
 Rolled = Float[Tensor, "batch time component y x"]

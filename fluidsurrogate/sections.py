@@ -103,8 +103,8 @@ class SolverSection(Section):
 
 
 class CoarseSolverSection(SolverSection):
-    """The solver of a hybrid, on `n` cells, one number or [y, x] (absent: the stored ones). With 3/2 of the stored
-    cells it holds every mode of the stored states, of which the two-thirds rule else leaves it two thirds."""
+    """The solver of a hybrid, on `n` cells, one number or [y, x]; absent: 3/2 of the stored ones, with which it holds
+    every mode of the stored states. On the stored ones themselves the two-thirds rule would drop a third of them."""
 
     n: int | tuple[int, int] | None = None
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
-from fluidsurrogate.config import Experiment, TrainSection
+from fluidsurrogate.config import Experiment
 from fluidsurrogate.curves import Events, write_curve
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import start_from
@@ -30,6 +30,7 @@ from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.step import Bound
 from fluidsurrogate.store import read_json, stamp
 from fluidsurrogate.surrogate import Surrogate, write_weights
@@ -201,8 +202,10 @@ class Trainer:
         with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
             try:
                 predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
-            except ValueError as error:  # a hybrid's solver, on a state that has blown up
-                self._give_up(str(error))
+            except ValueError as error:
+                if self.surrogate.base is None:
+                    raise
+                self._give_up(str(error))  # a hybrid's solver, on a state that has blown up
         self.surrogate.apart = False
         measure = self.measure._replace(change=lesson.stride * self.measure.change)
         return LOSSES[self.options.loss](predicted, truth, measure)
@@ -239,8 +242,10 @@ class Trainer:
         with torch.no_grad():
             try:
                 forecast = rollout(self.surrogate, truth[:, 0].to(self.device), truth.shape[1] - 1, inputs).cpu()
-            except ValueError:  # a hybrid's solver, on a state that has blown up
-                forecast = torch.full_like(truth, math.nan)
+            except ValueError:
+                if self.surrogate.base is None:
+                    raise
+                forecast = torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
         self.network.load_state_dict(current)
         axes = (2, 3, 4)
         error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()

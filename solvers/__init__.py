@@ -47,7 +47,6 @@ from solvers.symmetry import (
     group_named,
     point_group,
 )  # fmt: skip
-from solvers.unresolved import Unresolved
 from solvers.velocity_form import VelocityForm
 
 __all__ = [
@@ -55,6 +54,6 @@ __all__ = [
     "FORCING", "GRAVITY", "GROUPS",
     "KNOWN_FIELDS", "MEAN_GRADIENT", "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY",
     "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec",
-    "Stepper", "Stirring", "Tracer", "Unresolved", "VelocityForm", "act", "act_on_fields", "group_named", "point_group",
+    "Stepper", "Stirring", "Tracer", "VelocityForm", "act", "act_on_fields", "group_named", "point_group",
     "resample", "velocity",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 EXPERIMENT = HERE.parents[1] / "tests" / "miniature.toml"
 KILLS, LONGEST = 50, 1.0  # seconds until a kill, at the most
 OVERRIDES = [
-    "train.steps=3000", "train.valid_every=50", "train.checkpoint_every=10", "train.average=0.99", "train.noise=0.1",
+    "train.steps=1200", "train.valid_every=50", "train.checkpoint_every=10", "train.average=0.99", "train.noise=0.1",
     "train.accumulate=2", "train.unroll=[1, 2]", "train.push_forward=1", "train.unroll_fraction=0.5",
     "models.small-d4.augment=D4",
 ]  # fmt: skip
@@ -63,14 +63,18 @@ def main() -> None:
             moments.append(sum(1 for _ in (killed / "models").glob("*/config.json")))
         a, b = contents(whole), contents(killed)
     same = a == b
-    write_text(HERE / "results.md", f"""# Killed {len(moments)} times
+    verdict = "Every byte is the same." if same else "THE FILES DIFFER: " + ", ".join(n for n in a if a[n] != b.get(n))
+    write_text(
+        HERE / "results.md",
+        f"""# Killed {len(moments)} times
 
-`python experiments/resume/run.py`: two networks, 3,000 steps each, checkpoints every 10; SIGKILL after a random time of
-up to {LONGEST:g} s, {len(moments)} times ({moments.count(0)} in the first network's training, {moments.count(1)} in the
-second's). Files compared: {", ".join(f"`{name}`" for name in a)}.
+`python experiments/resume/run.py`: two networks, 1,200 steps each, checkpoints every 10; SIGKILL after a random time of
+up to {LONGEST:g} s: {moments.count(0)} times while the first network trained, {moments.count(1)} while the second did.
+Compared are all {len(a)} files of both: {", ".join(sorted({Path(name).name for name in a}))}.
 
-**{"Every byte is the same." if same else "THE FILES DIFFER: " + ", ".join(n for n in a if a[n] != b.get(n))}**
-""")  # fmt: skip
+**{verdict}**
+""",
+    )
     raise SystemExit(not same)
 
 

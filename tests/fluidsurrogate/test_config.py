@@ -128,6 +128,11 @@ def test_bad_value(toml, override, said):
     assert len(message.splitlines()) == 1
 
 
+def test_an_ensemble_in_half_precision(toml):
+    said = refusal(toml, "models.small-d4.members=2", "train.precision=bfloat16")
+    assert "models.small-d4: members train in full precision" in said
+
+
 STIRRED = ["flow={kind = 'stirred', viscosity = 1e-2, wavenumber = 2, spin_up = 0}"]
 SHEAR = ["flow={kind = 'shear'}"]
 CONVECTION = ["flow={kind = 'convection', viscosity = 1e-2, diffusivity = 1e-2}", "grid.n=40"]

@@ -6,9 +6,9 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.batches import InMemory
-from fluidsurrogate.config import TrainSection
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.lessons import Lesson, Lessons, answer
+from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.training import Trainer
 
 
