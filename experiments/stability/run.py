@@ -32,9 +32,12 @@ from solvers.spectra import energy_spectrum
 HERE = Path(__file__).parent
 STEPS, STARTS, WARM = 1000, 96, 100  # statistics of the forced flow are over the steps after WARM
 FLOWS = {"decaying": HERE.parent / "demo.toml", "forced": HERE / "forced.toml"}
-# What is changed: keys of `train`; `filter` and `bound`: whether the step has them.
+# What is changed: keys of `train`; `seed` of weights and order, the data being the same; `filter` and `bound`: whether
+# the step has them.
 VARIANTS: dict[str, dict] = {
     "default": {},
+    "default, seed 1": {"seed": 1},
+    "default, seed 2": {"seed": 2},
     "one step": {"unroll_fraction": 0.0},
     "one step, no filter, no bound": {"unroll_fraction": 0.0, "filter": False, "bound": False},
     "one step, no bound": {"unroll_fraction": 0.0, "bound": False},
@@ -64,7 +67,9 @@ def experiment_of(flow: str, options: dict) -> fs.Experiment:
     tree = fs.Experiment.read(FLOWS[flow]).tree()
     tree["models"] = {"gunet-d4": tree["models"]["gunet-d4"]}
     tree["data"]["test"] = STARTS
-    tree["train"] |= {"steps": 1000} | {key: value for key, value in options.items() if key not in ("filter", "bound")}
+    tree["seed"] = options.get("seed", 0)
+    elsewhere = ("filter", "bound", "seed")
+    tree["train"] |= {"steps": 1000} | {key: value for key, value in options.items() if key not in elsewhere}
     return fs.Experiment.from_tree(tree)
 
 

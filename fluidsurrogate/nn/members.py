@@ -13,12 +13,14 @@ from torch.func import functional_call, stack_module_state, vmap
 from fluidsurrogate.nn.layers import Kernels
 from fluidsurrogate.nn.network import Field, FieldOut, Network
 
+AT_ONCE = 4096  # cells a member; on a CPU a grouped convolution of more is slower than one convolution a member
+
 
 @final
 class Members(Network):
     """A deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474): (members · batch, component, y, x) in and out,
     one member's states after the other's. Each weight is a stack of the members'; one `vmap` applies them all, and what
-    is a convolution of each becomes one grouped convolution."""
+    is a convolution of each becomes one grouped convolution. Where that does not pay they are applied in turn."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__()
@@ -40,6 +42,9 @@ class Members(Network):
             return functional_call(self.one[0], (weights, buffers), (own,))
 
         each = x.unflatten(0, (self.count, -1))
+        if x.device.type == "cpu" and each[0, :, 0].numel() > AT_ONCE:
+            own = (_members(stacks, self.count) for stacks in (weights, buffers))
+            return torch.cat([apply(*part) for part in zip(*own, each, strict=True)])
         return vmap(apply, randomness="different")(weights, buffers, each).flatten(0, 1)
 
     def fold(self) -> Callable[[Field], FieldOut]:
@@ -49,6 +54,11 @@ class Members(Network):
     def plain(self) -> nn.Module:
         """Not to be had: ValueError."""
         raise ValueError("an ensemble cannot be folded; fold its members, trained one by one")
+
+
+def _members(stacks: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    apart = {name: stack.unbind() for name, stack in stacks.items()}
+    return [{name: values[i] for name, values in apart.items()} for i in range(count)]
 
 
 def _flat(name: str) -> str:

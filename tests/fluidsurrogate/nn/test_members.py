@@ -13,9 +13,11 @@ from fluidsurrogate.training import Trainer
 from solvers import D4, TRACER, VELOCITY, VORTICITY
 
 
+@pytest.mark.parametrize("at_once", [0, 4096])
 @pytest.mark.parametrize("kind", ["gcnn", "gunet", "gfno", "cnn"])
 @pytest.mark.parametrize("fields", [(VORTICITY,), (VELOCITY, TRACER)])
-def test_one_by_one(kind, fields):
+def test_one_by_one(kind, fields, at_once, monkeypatch):
+    monkeypatch.setattr("fluidsurrogate.nn.members.AT_ONCE", at_once)
     torch.manual_seed(0)
     networks = [ARCHITECTURES[kind](fields, fields, width=8) for _ in range(3)]
     x = torch.randn(3, 2, sum(f.components for f in fields), 16, 16)
