@@ -19,6 +19,7 @@ from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectorie
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.curves import Events, write_curve
+from fluidsurrogate.dataset import States
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import start_from
 from fluidsurrogate.forecasting import rollout
@@ -104,7 +105,7 @@ class Trainer:
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
-        self.average = self._weights()
+        self.average = {key: value.to(self.device) for key, value in self._weights().items()}
         self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
@@ -227,25 +228,18 @@ class Trainer:
         if not self.options.average:
             return
         decay = min(self.options.average, (1 + self.step) / (10 + self.step))
-        for name, value in self._weights().items():
-            held = self.average[name]
+        weights = self.network.state_dict()
+        for name, held in self.average.items():
             is_number = held.is_floating_point() or held.is_complex()
-            self.average[name] = torch.lerp(value, held, decay) if is_number else value
+            self.average[name] = torch.lerp(weights[name], held, decay) if is_number else weights[name].clone()
 
     def _validate(self, loss: float) -> None:
         current = self._weights()
         weights = self.average if self.options.average else current
         self.network.load_state_dict(weights)
         self.network.eval()
-        truth = self.valid.states
-        inputs = {name: value.to(self.device) for name, value in self.valid.inputs.items()}
-        with torch.no_grad():
-            try:
-                forecast = rollout(self.surrogate, truth[:, 0].to(self.device), truth.shape[1] - 1, inputs).cpu()
-            except ValueError:
-                if self.surrogate.base is None:
-                    raise
-                forecast = torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
+        truth, size = self.valid.states, len(self.batches.rows) // self.options.accumulate  # what fits in training
+        forecast = torch.cat([self._forecast(slice(first, first + size)) for first in range(0, len(truth), size)])
         self.network.load_state_dict(current)
         axes = (2, 3, 4)
         error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()
@@ -258,6 +252,18 @@ class Trainer:
             {"step": self.step, "loss": loss, "learning_rate": rate,
              "valid_nrmse_first_step": float(by_time[0]), "valid_nrmse": score}
         )  # fmt: skip
+
+    @torch.no_grad()
+    def _forecast(self, rows: slice) -> States:
+        """Of these trajectories of the validation set, at all its times."""
+        truth = self.valid.states[rows]
+        inputs = {name: value[rows].to(self.device) for name, value in self.valid.inputs.items()}
+        try:
+            return rollout(self.surrogate, truth[:, 0].to(self.device), truth.shape[1] - 1, inputs).cpu()
+        except ValueError:
+            if self.surrogate.base is None:
+                raise
+            return torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
 
     def _weights(self) -> Weights:
         return state_tensors(self.network)
@@ -272,7 +278,8 @@ class Trainer:
     def _restore(self, path: Path) -> None:
         weights, about = read_checkpoint(path, self.optimiser)
         self.network.load_state_dict(weights["network"])
-        self.best, self.average = weights["best"], weights.get("average", self.average)
+        self.best = weights["best"]
+        self.average |= {key: value.to(self.device) for key, value in weights.get("average", {}).items()}
         self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
         self.step, self.curve, self.best_score = about["step"], about["curve"], about["best_score"]
 
@@ -306,7 +313,7 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
         model = {**model, "source": source_of(path)}
     if start := experiment.models[name].init:
         about = (read_json(Path(start) / CONFIG) or {}).get("about", {})
-        model = {**model, "init_fingerprint": about.get("fingerprint")}
+        model = {**model, "init": about.get("fingerprint", start)}  # which model, wherever it lies
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
 

@@ -1,15 +1,17 @@
 """What a training step costs beside the network: waiting for data, members of an ensemble, precision.
 
-    python experiments/training_speed/run.py        # results.md; quiet machine, one thread each, some minutes
+    python experiments/training_speed/run.py [--device cpu]     # results.md; one thread each, some quiet minutes
 
 - Data: the demo's group U-Net trained from a Zarr folder by processes that read ahead; the share of the time that the
   steps wait for a batch, after the first ten, in which the readers start.
-- Members: a training step of k members as one model against k steps of one network, in turn.
+- Members: a training step of k members as one model against k steps of one network, in turn; the batch whole and in
+  parts, as `train.accumulate` divides it.
 - Precision: a step with `precision = "bfloat16"` against one in full precision, in turn.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import statistics
@@ -33,9 +35,8 @@ MEMBERS, REPEATS = 4, 7
 def experiment_of(*overrides: str) -> fs.Experiment:
     """The demo with its group U-Net alone."""
     network = "{kind = 'gunet', group = 'D4'}"
-    return fs.Experiment.read(
-        HERE.parent / "demo.toml", [f"models={{g = {network}}}", "data.train=64", "data.test=1", *overrides]
-    )
+    fixed = [f"models={{g = {network}}}", "data.train=64", "data.test=1"]
+    return fs.Experiment.read(HERE.parent / "demo.toml", [*fixed, *overrides])
 
 
 def trainer_of(data, *overrides: str) -> Trainer:
@@ -46,9 +47,9 @@ def trainer_of(data, *overrides: str) -> Trainer:
     return Trainer(experiment, "g", train, InMemory.from_dataset(data, "valid", experiment), {})
 
 
-def waiting(data, loaders: int, steps: int = 60) -> tuple[float, float]:
+def waiting(data, loaders: int, on: str, steps: int = 60) -> tuple[float, float]:
     """The share of the time that steps wait for data, and milliseconds a step."""
-    trainer = trainer_of(data, f"train.loaders={loaders}")
+    trainer = trainer_of(data, on, f"train.loaders={loaders}")
     batches = trainer.batches.from_step(0, steps, loaders)
     for trainer.step in range(10):
         trainer._train_step(next(batches))
@@ -82,31 +83,37 @@ def step_of(trainer: Trainer) -> Callable[[], object]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    device = parser.parse_args().device
+    on = f"device={device}"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores, one thread each"
     torch.set_num_threads(1)
     logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
     lines = [
         "# What a training step costs beside the network", "",
-        f"`python experiments/training_speed/run.py`, {date.today()}, {os.cpu_count()} cores, one thread each; the "
-        "demo's `gunet` over D4.", "", "| data | waits for data | ms a step |", "|---|---|---|",
+        f"`python experiments/training_speed/run.py`, {date.today()}, {where}; the demo's `gunet` over D4.", "",
+        "| data | waits for data | ms a step |", "|---|---|---|",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         data = fs.generate(experiment_of(), folder)
         for loaders in (0, 1, 2):
-            share, took = waiting(data, loaders)
+            share, took = waiting(data, loaders, on)
             label = f"read ahead by {loaders}" if loaders else "in memory"
             lines.append(f"| {label} | {100 * share:.1f} % | {took:.1f} |")
         lines += ["", f"| batch in parts of | {MEMBERS} members as one, ms | {MEMBERS} steps of one, ms | ratio |",
                   "|---|---|---|---|"]  # fmt: skip
         for part in (16, 4, 2):
             accumulate = f"train.accumulate={16 // part}"
-            together = step_of(trainer_of(data, f"models.g.members={MEMBERS}", accumulate))
-            alone = step_of(trainer_of(data, accumulate))
+            together = step_of(trainer_of(data, on, f"models.g.members={MEMBERS}", accumulate))
+            alone = step_of(trainer_of(data, on, accumulate))
             found = in_turn(together=together, alone=lambda: [alone() for _ in range(MEMBERS)])  # noqa: B023
             a, b = found["together"], found["alone"]
             lines.append(f"| {part} | {a:.0f} | {b:.0f} | {a / b:.2f} |")
-        found = in_turn(full=step_of(trainer_of(data)), half=step_of(trainer_of(data, "train.precision=bfloat16")))
+        half = step_of(trainer_of(data, on, "train.precision=bfloat16"))
+        found = in_turn(full=step_of(trainer_of(data, on)), half=half)
     lines += ["", "| precision | ms a step |", "|---|---|", *(f"| {k} | {v:.1f} |" for k, v in found.items()), ""]
-    write_text(HERE / "results.md", "\n".join(lines))
+    write_text(HERE / ("results.md" if device == "cpu" else "results-cuda.md"), "\n".join(lines))
 
 
 if __name__ == "__main__":

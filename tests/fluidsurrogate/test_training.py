@@ -1,5 +1,6 @@
 """Training: it learns, obeys the types, conserves the mean, and a checkpoint is the whole of it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.batches import InMemory
+from fluidsurrogate.finetuning import starting_from
+from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.training import Trainer, learning_rate_factor, train_model
+from fluidsurrogate.training import Trainer, learning_rate_factor, model_made_from, train_model
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 
@@ -41,6 +44,19 @@ def test_beats_persistence_on_unseen_starts(toml):
     persistence = test.isel(time=[0] * 5).assign_coords(time=test["time"])
     scores = fs.compare({"model": forecast, "persistence": persistence}, test)["nrmse_first_step"]
     assert float(scores[0]) < 0.5 * float(scores[1])
+
+
+def test_validation_in_parts_is_that_of_the_whole_set(toml):
+    """Its score: the geometric mean over the lead times of the forecasts' mean nRMSE."""
+    experiment = Experiment.read(toml, ["data.valid=3", "train.batch=2", "train.steps=1"])
+    data = fs.generate(experiment)
+    valid = InMemory.from_dataset(data, "valid", experiment)
+    trainer = Trainer(experiment, "small-d4", InMemory.from_dataset(data, "train", experiment), valid, {})
+    model = trainer.run()
+    with torch.no_grad():
+        error = rollout(model, valid.states[:, 0], valid.size[1] - 1) - valid.states
+    by_time = (error.square().mean((2, 3, 4)) / valid.states.square().mean((2, 3, 4))).sqrt().mean(0)[1:]
+    assert trainer.curve[-1]["valid_nrmse"] == pytest.approx(float(by_time.log().mean().exp()), rel=1e-5)
 
 
 def test_mean_is_conserved(experiment, data):
@@ -196,6 +212,11 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
     kept = fs.load(tmp_path / "first").network.state_dict()
     assert distance(tuned.network.state_dict(), kept) < 1e-6
     assert tuned.scaling != fs.load(tmp_path / "first").scaling  # normalisation is that of the new data
+    shutil.copytree(tmp_path / "first", tmp_path / "moved")
+    made_from = [
+        model_made_from(starting_from(other, tmp_path / where), "small-d4", {}) for where in ("first", "moved")
+    ]
+    assert made_from[0] == made_from[1] != model_made_from(other, "small-d4", {})
     fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
     assert distance(fresh.network.state_dict(), kept) > 1e-2
     for overrides, said in [
