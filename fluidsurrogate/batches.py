@@ -20,6 +20,7 @@ from fluidsurrogate.dataset import States, check_matches, read_states, to_inputs
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import split_of
 from fluidsurrogate.lessons import Lessons
+from fluidsurrogate.parallel import without_main
 from fluidsurrogate.reproducible import derive_seed
 from solvers import StateSpec
 
@@ -155,7 +156,9 @@ class Batches(Dataset[Batch]):
             multiprocessing_context="spawn", prefetch_factor=4,
         )  # fmt: skip
         try:
-            yield from loader
+            with without_main():
+                batches = iter(loader)
+            yield from batches
         except UsageError as error:  # torch puts the process's traceback before what went wrong
             raise UsageError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
         except (RuntimeError, OSError) as error:
