@@ -247,9 +247,7 @@ class Trainer:
                     raise
                 forecast = torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
         self.network.load_state_dict(current)
-        axes = (2, 3, 4)
-        error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()
-        by_time = error[:, 1:].nan_to_num(nan=math.inf).mean(0)
+        by_time = self._nrmse(forecast, truth)[:, 1:].nan_to_num(nan=math.inf).mean(0)
         score = float(self._over_processes(by_time.log().mean().exp().to(self.device)))  # one verdict for all
         if score < self.best_score or not self.curve:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
@@ -258,6 +256,16 @@ class Trainer:
             {"step": self.step, "loss": loss, "learning_rate": rate,
              "valid_nrmse_first_step": float(by_time[0]), "valid_nrmse": score}
         )  # fmt: skip
+
+    def _nrmse(self, forecast: Tensor, truth: Tensor) -> Tensor:
+        """As `metrics.nrmse`, by trajectory and time: the mean over the fields, whose units differ; the error as it is
+        where a field is zero."""
+        parts, values = [field.components for field in self.spec.fields], []
+        powers = (x.double().square().mean((3, 4)).split(parts, dim=2) for x in (forecast - truth, truth))
+        for error, size in zip(*powers, strict=True):
+            error, size = error.sum(2), size.sum(2)
+            values.append((error / size.where(size > 0, 1.0)).sqrt())
+        return torch.stack(values).mean(0)
 
     def _weights(self) -> Weights:
         return state_tensors(self.network)

@@ -146,6 +146,23 @@ def test_accumulated_parts_are_the_batch(toml, data):
     assert distance(whole, halved) > 1e-4
 
 
+@pytest.mark.parametrize("factor", [100, 0])
+def test_validation_is_the_score_of_several_fields(toml, tmp_path, factor):
+    """Each in its own units: the mean over the fields of what `compare` gives; finite where one of them is zero."""
+    experiment = Experiment.read(toml, ["flow.tracer={diffusivity=1e-2}"])
+    data = fs.generate(experiment)
+    data["tracer"] = (factor * data["tracer"]).assign_attrs(data["tracer"].attrs)
+    model = train_model(experiment, "small-cnn", data, {}, tmp_path)
+    valid = data.isel(trajectory=data["split"].values == "valid")
+    scores = fs.compare({"model": model.forecast(valid, 4)}, valid, metrics=["nrmse"])
+    best = min(np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True), key=lambda row: row["valid_nrmse"])
+    if not factor:
+        assert best["valid_nrmse"] < 10
+        return
+    assert best["valid_nrmse_first_step"] == pytest.approx(float(scores["nrmse_first_step"][0]), rel=1e-6)
+    assert best["valid_nrmse"] == pytest.approx(float(scores["nrmse_geometric_mean"][0]), rel=1e-6)
+
+
 def test_average_of_the_weights(toml, data, tmp_path):
     """a := d a + (1 − d) w from the fresh weights on, followed by hand; the last validation is of the average."""
     options = ["train.average=0.7", "train.valid_every=8"]
