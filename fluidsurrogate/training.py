@@ -82,7 +82,7 @@ class Trainer:
             with seeded(derive_seed(self.seed, "weights"), device):
                 network = section.build(self.spec, experiment.torch_dtype)
         if section.init is not None:
-            start_from(network, section.init)
+            start_from(network, self.spec.fields, section.init)
         self.network = network.to(self.device)
         if self.accelerator:  # a network that was given is each process's own until here
             for tensor in (*network.parameters(), *network.buffers()):

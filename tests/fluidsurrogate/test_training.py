@@ -225,6 +225,32 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
         fs.train(toml, data, init=tmp_path)
 
 
+def test_fine_tuning_on_a_flow_with_other_inputs(toml, tmp_path):
+    """A new input does nothing at first, a lost one is at its mean, a shared one is kept, whatever its place."""
+    viscosity, forcing = ["flow.viscosity=[1e-2, 2e-2]"], ["flow.kind=kolmogorov", "flow.spin_up=0"]
+    still = ["train.learning_rate=1e-12", "train.weight_decay=0", "train.steps=1"]
+
+    def train(name, overrides, start=None):
+        experiment = Experiment.read(toml, overrides)
+        model = fs.train(experiment, models=["small-d4"], init=start and tmp_path / start)["small-d4"]
+        model.save(tmp_path / name)
+        return model
+
+    def said(model, **given):
+        vorticity = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        inputs = [torch.full_like(vorticity, given[field.name]) for field in model.spec.inputs]
+        return model.network(torch.cat([vorticity, *inputs], dim=1)).detach()
+
+    first = train("first", viscosity)
+    both = train("both", [*viscosity, *forcing, *still], "first")
+    assert float((said(both, viscosity=0.7, forcing=3.0) - said(first, viscosity=0.7)).abs().max()) < 1e-5
+    lost = train("lost", [*forcing, *still], "both")
+    assert float((said(lost, forcing=3.0) - said(first, viscosity=0.0)).abs().max()) < 1e-5
+    assert float((said(first, viscosity=0.7) - said(first, viscosity=0.0)).abs().max()) > 1e-3
+    with pytest.raises(UsageError, match="give both the same kind, options, fields and inputs"):
+        fs.train(Experiment.read(toml, ["data.state=velocity"]), models=["small-d4"], init=tmp_path / "both")
+
+
 @pytest.mark.slow
 def test_compiled_training_ends_near_the_eager_one(toml):
     """In a process of its own: what checks shapes under test is no part of what is compiled. In double precision: in
