@@ -59,9 +59,12 @@ class InMemory(Trajectories):
         chosen, dtype = split_of(dataset, split, experiment), experiment.torch_dtype
         free = psutil.virtual_memory().available
         if 2 * chosen.nbytes > free:
+            advice = "set train.loaders = 2 to read it from disk while training"
+            if split == "valid":  # rolled out as a whole
+                advice = "what is validated on is held in memory; take fewer trajectories (data.valid)"
             raise UsageError(
                 f"the split {split!r} holds {chosen.nbytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: "
-                "set train.loaders = 2 to read it from disk while training"
+                f"{advice}"
             )
         return cls(to_states(chosen, experiment.spec, dtype), to_inputs(chosen, experiment.spec, dtype))
 

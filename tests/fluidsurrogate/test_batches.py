@@ -83,6 +83,8 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     with pytest.raises(UsageError, match=r"holds 0.0 GB and 0.0 GB of memory are free: set train.loaders = 2"):
         InMemory.from_dataset(dataset, "train", experiment)
+    with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
+        InMemory.from_dataset(dataset, "valid", experiment)
     Trainer(experiment, "small-cnn", Stored.from_dataset(dataset, "train", experiment), _valid(stored, monkeypatch), {})
 
 
