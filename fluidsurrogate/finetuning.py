@@ -45,6 +45,9 @@ def start_from(network: Network, fields: Sequence[FieldSpec], folder: str | Path
     are zero, so that it does nothing at first; one that the new flow lacks is left out, as if it were at its mean.
     """
     trained = load(folder)
+    if trained.network.group.name != network.group.name:  # of as many elements, say, and so of the same shape
+        groups = f"{trained.network.group.name}, this model {network.group.name}"
+        raise UsageError(f"{folder} has the group {groups}: give both the same kind, options, fields and inputs")
     weights, before = state_tensors(trained.network), _liftings(trained.network)
     reason = "give both the same kind, options, fields and inputs"
     if [field.name for field in fields] == [field.name for field in trained.stored.fields]:

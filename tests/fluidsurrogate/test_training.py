@@ -223,6 +223,10 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
             fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
     with pytest.raises(UsageError, match="is no model"):
         fs.train(toml, data, init=tmp_path)
+    fs.train(Experiment.read(toml, ["models.small-d4.group=C4"]), data, ["small-d4"])["small-d4"].save(tmp_path / "c4")
+    start = f"models.small-d4.init={tmp_path / 'c4'}"  # D2 has as many elements, and so weights of the same shape
+    with pytest.raises(UsageError, match="has the group C4, this model D2"):
+        fs.train(Experiment.read(toml, ["models.small-d4.group=D2", start]), data, ["small-d4"])
 
 
 def test_fine_tuning_on_a_flow_with_other_inputs(toml, tmp_path):
