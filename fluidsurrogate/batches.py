@@ -20,6 +20,7 @@ from fluidsurrogate.dataset import States, check_matches, read_states, to_inputs
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import split_of
 from fluidsurrogate.lessons import Lessons
+from fluidsurrogate.parallel import without_main
 from fluidsurrogate.reproducible import derive_seed
 from solvers import StateSpec
 
@@ -58,9 +59,12 @@ class InMemory(Trajectories):
         chosen, dtype = split_of(dataset, split, experiment), experiment.torch_dtype
         free = psutil.virtual_memory().available
         if 2 * chosen.nbytes > free:
+            advice = "set train.loaders = 2 to read it from disk while training"
+            if split == "valid":  # rolled out as a whole
+                advice = "what is validated on is held in memory; take fewer trajectories (data.valid)"
             raise UsageError(
                 f"the split {split!r} holds {chosen.nbytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: "
-                "set train.loaders = 2 to read it from disk while training"
+                f"{advice}"
             )
         return cls(to_states(chosen, experiment.spec, dtype), to_inputs(chosen, experiment.spec, dtype))
 
@@ -155,7 +159,9 @@ class Batches(Dataset[Batch]):
             multiprocessing_context="spawn", prefetch_factor=4,
         )  # fmt: skip
         try:
-            yield from loader
+            with without_main():
+                batches = iter(loader)
+            yield from batches
         except UsageError as error:  # torch puts the process's traceback before what went wrong
             raise UsageError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
         except (RuntimeError, OSError) as error:

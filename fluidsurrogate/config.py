@@ -69,6 +69,8 @@ class Experiment(Section):
                     raise ValueError("what stirs the flow must be the same for every trajectory")
             if flow.spin_up:
                 self.build_spin_up(device="cpu")
+        if self.train.precision != "full" and self.torch_dtype is torch.float64:
+            raise ValueError("train.precision = 'bfloat16' has no effect in double precision: take dtype = 'float32'")
         for name, model in self.models.items():
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.loading import load
 from fluidsurrogate.modelfiles import CONFIG
 from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn.layers import LiftingConv2d
 from fluidsurrogate.store import read_json
+from solvers import FieldSpec
 
 
 def starting_from(experiment: Experiment, folder: str | Path) -> Experiment:
@@ -31,11 +37,38 @@ def starting_from(experiment: Experiment, folder: str | Path) -> Experiment:
     return Experiment.from_tree(tree)
 
 
-def start_from(network: Network, folder: str | Path) -> None:
-    """Give a network the weights of a trained model; UsageError where that is of another shape."""
-    weights = state_tensors(load(folder).network)
+def start_from(network: Network, fields: Sequence[FieldSpec], folder: str | Path) -> None:
+    """Give a network for states of these fields the weights of a trained model; UsageError where that is of another
+    shape.
+
+    Another flow has other inputs: a lifting's weights go by name. Those of an input that the trained model did not have
+    are zero, so that it does nothing at first; one that the new flow lacks is left out, as if it were at its mean.
+    """
+    trained = load(folder)
+    if trained.network.group.name != network.group.name:  # of as many elements, say, and so of the same shape
+        groups = f"{trained.network.group.name}, this model {network.group.name}"
+        raise UsageError(f"{folder} has the group {groups}: give both the same kind, options, fields and inputs")
+    weights, before = state_tensors(trained.network), _liftings(trained.network)
+    reason = "give both the same kind, options, fields and inputs"
+    if [field.name for field in fields] == [field.name for field in trained.stored.fields]:
+        reason = "give both the same kind and options"
+        for name, now in _liftings(network).items():
+            if name in before:
+                weights[f"{name}.weight"] = _by_name(weights[f"{name}.weight"], before[name], now)
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        reason = "give both the same kind, options, fields and inputs"
         raise UsageError(f"{folder} has other weights than this model: {reason}") from None
+
+
+def _liftings(network: Network) -> dict[str, Sequence[FieldSpec]]:
+    """What each lifting of a network takes."""
+    return {name: layer.fields for name, layer in network.named_modules() if isinstance(layer, LiftingConv2d)}
+
+
+def _by_name(weight: Tensor, before: Sequence[FieldSpec], now: Sequence[FieldSpec]) -> Tensor:
+    """The weight (channel, component, y, x) of a lifting, for other fields."""
+    parts = weight.split([field.components for field in before], dim=1)
+    known = {field.name: part for field, part in zip(before, parts, strict=True)}
+    none = weight[:, :1] * 0
+    return torch.cat([known.get(field.name, none.repeat(1, field.components, 1, 1)) for field in now], dim=1)

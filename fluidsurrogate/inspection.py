@@ -32,7 +32,13 @@ from fluidsurrogate.store import read_json
 
 CURVE = "curve.csv"
 TYPES = {(0, 1): "scalar", (0, -1): "pseudoscalar", (1, 1): "vector", (1, -1): "pseudovector"}
-RUN = {"data.zarr": "generate", "models": "train", "forecasts.nc": "rollout", "scores.nc": "compare"}
+RUN = {
+    "data.zarr": "generate",
+    "models": "train",
+    "forecasts.nc": "rollout",
+    "ensembles.nc": "rollout",
+    "scores.nc": "compare",
+}
 Info = dict[str, Any]
 
 
@@ -206,7 +212,7 @@ def _half_made(folder: Path) -> Info:
     of, progress = folder.name.removesuffix(".partial"), read_json(folder / "progress.json")
     made_from = read_json(folder / "made_from.json")
     known = made_from if isinstance(made_from, dict) else {}
-    stage = "rollout" if "stepper" in known else "train" if "model" in known else "generate"
+    stage = RUN.get(of) or ("rollout" if "stepper" in known else "train" if "model" in known else "generate")
     found = {"kind": "half made", "path": str(folder), "bytes": size_of(folder), "of": of, "stage": stage}
     return found | ({"blocks": progress["blocks"]} if isinstance(progress, dict) and "blocks" in progress else {})
 
@@ -231,6 +237,7 @@ def _run(folder: Path) -> Info:
     tree: Info = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})
     wanted = [models / name for name in tree.get("models", {})]
     wanted += [folder / "forecasts.nc", folder / "scores.nc"]
+    wanted += [folder / "ensembles.nc"] if _has_members(tree) else []
     wanted += [] if tree.get("data", {}).get("path") else [folder / "data.zarr"]
     return {
         "kind": "run",
@@ -241,6 +248,13 @@ def _run(folder: Path) -> Info:
         "half_made": half_made,
         "to_make": [str(path) for path in wanted if not path.exists()],
     } | ({"data": tree["data"]["path"]} if tree.get("data", {}).get("path") else {})
+
+
+def _has_members(tree: Mapping[str, Any]) -> bool:
+    """True where the experiment asks for members of the forecasts of a model that is a single network."""
+    compare, models = tree.get("compare"), tree.get("models", {}).values()
+    alone = any(isinstance(model, dict) and model.get("members", 1) == 1 for model in models)
+    return alone and isinstance(compare, dict) and "members" in compare
 
 
 def _plain(value: Any) -> Any:

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import parent_process
+from types import ModuleType
 from typing import Any
 
 from fluidsurrogate.errors import UsageError
@@ -59,7 +61,7 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
             while waiting and len(running) < workers:
                 name, job = waiting.pop(0)
                 running[name] = context.Process(target=_child, args=(work, name, job, messages), name=name)
-                with _deaf_to_ctrl_c():
+                with without_main(), _deaf_to_ctrl_c():
                     running[name].start()
             message = _next_message(messages, running)
             if message is None:
@@ -94,6 +96,17 @@ def _next_message(messages: Any, running: dict[str, Any]) -> tuple[str, str, Any
         return messages.get(timeout=1.0)
     except queue.Empty:
         return None
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Fresh processes started in here do not run the user's script again, of which they need nothing: it needs no
+    `if __name__ == "__main__"`."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str
     now: Any = {
         "generate": lambda: pipeline.data_made_from,
         "train": lambda: pipeline.model_made_from(str(name)),
-        "rollout": lambda: pipeline.forecasts_made_from,
+        "rollout": lambda: pipeline.ensembles_made_from if "members" in made_from else pipeline.forecasts_made_from,
         "compare": lambda: pipeline.scores_made_from,
     }[stage]()
     data = made_from.get("data")

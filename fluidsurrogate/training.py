@@ -19,10 +19,8 @@ from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectorie
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.curves import Events, write_curve
-from fluidsurrogate.dataset import States
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import start_from
-from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.lessons import Lesson, Lessons, answer
 from fluidsurrogate.losses import LOSSES, Measure
 from fluidsurrogate.modelfiles import CONFIG, LAST
@@ -35,6 +33,7 @@ from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.step import Bound
 from fluidsurrogate.store import read_json, stamp
 from fluidsurrogate.surrogate import Surrogate, write_weights
+from fluidsurrogate.validation import validation_error
 from solvers import StateSpec, act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -83,7 +82,7 @@ class Trainer:
             with seeded(derive_seed(self.seed, "weights"), device):
                 network = section.build(self.spec, experiment.torch_dtype)
         if section.init is not None:
-            start_from(network, section.init)
+            start_from(network, self.spec.fields, section.init)
         self.network = network.to(self.device)
         if self.accelerator:  # a network that was given is each process's own until here
             for tensor in (*network.parameters(), *network.buffers()):
@@ -238,12 +237,9 @@ class Trainer:
         weights = self.average if self.options.average else current
         self.network.load_state_dict(weights)
         self.network.eval()
-        truth, size = self.valid.states, len(self.batches.rows) // self.options.accumulate  # what fits in training
-        forecast = torch.cat([self._forecast(slice(first, first + size)) for first in range(0, len(truth), size)])
+        part = len(self.batches.rows) // self.options.accumulate  # what fits in training
+        by_time = validation_error(self.surrogate, self.valid, part, self.device)
         self.network.load_state_dict(current)
-        axes = (2, 3, 4)
-        error = (forecast - truth).double().square().mean(axes).sqrt() / truth.double().square().mean(axes).sqrt()
-        by_time = error[:, 1:].nan_to_num(nan=math.inf).mean(0)
         score = float(self._over_processes(by_time.log().mean().exp().to(self.device)))  # one verdict for all
         if score < self.best_score or not self.curve:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
@@ -252,18 +248,6 @@ class Trainer:
             {"step": self.step, "loss": loss, "learning_rate": rate,
              "valid_nrmse_first_step": float(by_time[0]), "valid_nrmse": score}
         )  # fmt: skip
-
-    @torch.no_grad()
-    def _forecast(self, rows: slice) -> States:
-        """Of these trajectories of the validation set, at all its times."""
-        truth = self.valid.states[rows]
-        inputs = {name: value[rows].to(self.device) for name, value in self.valid.inputs.items()}
-        try:
-            return rollout(self.surrogate, truth[:, 0].to(self.device), truth.shape[1] - 1, inputs).cpu()
-        except ValueError:
-            if self.surrogate.base is None:
-                raise
-            return torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
 
     def _weights(self) -> Weights:
         return state_tensors(self.network)

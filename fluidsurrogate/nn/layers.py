@@ -125,7 +125,7 @@ class LiftingConv2d(Expanding):
     def __init__(self, group: Group, fields: Sequence[FieldSpec], channels: int, size: int = 3) -> None:
         super().__init__()
         _check_odd(size)
-        self.group = group
+        self.group, self.fields = group, tuple(fields)
         components = sum(field.components for field in fields)
         self.weight = nn.Parameter(torch.empty(channels, components, size, size))
         self.bias = nn.Parameter(torch.zeros(channels))

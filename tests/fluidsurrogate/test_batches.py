@@ -1,5 +1,8 @@
 """Batches: the same from memory, from disk and from processes that read ahead; nothing waits for them."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -80,9 +83,24 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     with pytest.raises(UsageError, match=r"holds 0.0 GB and 0.0 GB of memory are free: set train.loaders = 2"):
         InMemory.from_dataset(dataset, "train", experiment)
+    with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
+        InMemory.from_dataset(dataset, "valid", experiment)
     Trainer(experiment, "small-cnn", Stored.from_dataset(dataset, "train", experiment), _valid(stored, monkeypatch), {})
 
 
 def _valid(stored, monkeypatch):
     monkeypatch.undo()
     return InMemory.from_dataset(stored[1], "valid", stored[0])
+
+
+def test_a_script_needs_no_main_guard(toml, tmp_path):
+    """Models trained side by side, each with a process that reads ahead, by a script that is not run again in any."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fluidsurrogate as fs\n"
+        f"experiment = fs.Experiment.read({str(toml)!r}, ['train.loaders=1', 'train.workers=2', 'train.steps=2'])\n"
+        f"print(*fs.train(experiment, out={str(tmp_path / 'run')!r}))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "small-d4 small-cnn\n"

@@ -133,6 +133,10 @@ def test_an_ensemble_in_half_precision(toml):
     assert "models.small-d4: members train in full precision" in said
 
 
+def test_half_precision_of_double_precision(toml):
+    assert "train.precision = 'bfloat16' has no effect" in refusal(toml, "dtype=float64", "train.precision=bfloat16")
+
+
 STIRRED = ["flow={kind = 'stirred', viscosity = 1e-2, wavenumber = 2, spin_up = 0}"]
 SHEAR = ["flow={kind = 'shear'}"]
 CONVECTION = ["flow={kind = 'convection', viscosity = 1e-2, diffusivity = 1e-2}", "grid.n=40"]

@@ -141,6 +141,20 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     assert "2 blocks done" in printed(capsys, copied / "data.zarr.partial")
 
 
+def test_a_run_with_members(copied, toml, capsys):
+    numbers = ["--set", "compare.members=3", "--set", "compare.calibration_starts=20"]
+    assert main(["rollout", str(toml), "--out", str(copied), *numbers]) == 0
+    found = fs.info(copied / "ensembles.nc")
+    assert (found["kind"], found["made"]["command"]) == ("forecasts", "fluidsurrogate run EXPERIMENT.toml")
+    assert found["made"]["again"].startswith("yes")
+    (copied / "scores.nc").unlink()  # of the experiment without members
+    (copied / "forecasts.nc").unlink()
+    assert f"{copied / 'ensembles.nc'}: forecasts" in printed(capsys, copied)
+    (copied / "ensembles.nc").rename(copied / "ensembles.nc.partial")
+    assert "ensembles.nc, half made" in printed(capsys, copied)
+    assert "the same fluidsurrogate rollout goes on from here" in printed(capsys, copied)
+
+
 def test_what_is_none_of_these(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()

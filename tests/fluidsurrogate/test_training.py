@@ -162,6 +162,23 @@ def test_accumulated_parts_are_the_batch(toml, data):
     assert distance(whole, halved) > 1e-4
 
 
+@pytest.mark.parametrize("factor", [100, 0])
+def test_validation_is_the_score_of_several_fields(toml, tmp_path, factor):
+    """Each in its own units: the mean over the fields of what `compare` gives; finite where one of them is zero."""
+    experiment = Experiment.read(toml, ["flow.tracer={diffusivity=1e-2}"])
+    data = fs.generate(experiment)
+    data["tracer"] = (factor * data["tracer"]).assign_attrs(data["tracer"].attrs)
+    model = train_model(experiment, "small-cnn", data, {}, tmp_path)
+    valid = data.isel(trajectory=data["split"].values == "valid")
+    scores = fs.compare({"model": model.forecast(valid, 4)}, valid, metrics=["nrmse"])
+    best = min(np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True), key=lambda row: row["valid_nrmse"])
+    if not factor:
+        assert best["valid_nrmse"] < 10
+        return
+    assert best["valid_nrmse_first_step"] == pytest.approx(float(scores["nrmse_first_step"][0]), rel=1e-6)
+    assert best["valid_nrmse"] == pytest.approx(float(scores["nrmse_geometric_mean"][0]), rel=1e-6)
+
+
 def test_average_of_the_weights(toml, data, tmp_path):
     """a := d a + (1 − d) w from the fresh weights on, followed by hand; the last validation is of the average."""
     options = ["train.average=0.7", "train.valid_every=8"]
@@ -227,6 +244,36 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
             fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
     with pytest.raises(UsageError, match="is no model"):
         fs.train(toml, data, init=tmp_path)
+    fs.train(Experiment.read(toml, ["models.small-d4.group=C4"]), data, ["small-d4"])["small-d4"].save(tmp_path / "c4")
+    start = f"models.small-d4.init={tmp_path / 'c4'}"  # D2 has as many elements, and so weights of the same shape
+    with pytest.raises(UsageError, match="has the group C4, this model D2"):
+        fs.train(Experiment.read(toml, ["models.small-d4.group=D2", start]), data, ["small-d4"])
+
+
+def test_fine_tuning_on_a_flow_with_other_inputs(toml, tmp_path):
+    """A new input does nothing at first, a lost one is at its mean, a shared one is kept, whatever its place."""
+    viscosity, forcing = ["flow.viscosity=[1e-2, 2e-2]"], ["flow.kind=kolmogorov", "flow.spin_up=0"]
+    still = ["train.learning_rate=1e-12", "train.weight_decay=0", "train.steps=1"]
+
+    def train(name, overrides, start=None):
+        experiment = Experiment.read(toml, overrides)
+        model = fs.train(experiment, models=["small-d4"], init=start and tmp_path / start)["small-d4"]
+        model.save(tmp_path / name)
+        return model
+
+    def said(model, **given):
+        vorticity = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        inputs = [torch.full_like(vorticity, given[field.name]) for field in model.spec.inputs]
+        return model.network(torch.cat([vorticity, *inputs], dim=1)).detach()
+
+    first = train("first", viscosity)
+    both = train("both", [*viscosity, *forcing, *still], "first")
+    assert float((said(both, viscosity=0.7, forcing=3.0) - said(first, viscosity=0.7)).abs().max()) < 1e-5
+    lost = train("lost", [*forcing, *still], "both")
+    assert float((said(lost, forcing=3.0) - said(first, viscosity=0.0)).abs().max()) < 1e-5
+    assert float((said(first, viscosity=0.7) - said(first, viscosity=0.0)).abs().max()) > 1e-3
+    with pytest.raises(UsageError, match="give both the same kind, options, fields and inputs"):
+        fs.train(Experiment.read(toml, ["data.state=velocity"]), models=["small-d4"], init=tmp_path / "both")
 
 
 @pytest.mark.slow
