@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, final
 
@@ -13,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.modelfiles import CONFIG_BYTES, file_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.store import read_json, write_json
 from solvers import StateSpec
@@ -62,7 +65,7 @@ class Calibration(Section):
     perturbation: PerturbationSection
     members: Annotated[int, Field(ge=FEWEST_MEMBERS)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
-    starts: Annotated[int, Field(ge=1)]
+    starts: Annotated[int, Field(ge=1, lt=2**31)]  # as the attributes of files take it
     factor_starts: Annotated[int, Field(ge=1)]
     nrmse: tuple[Quantile, ...]
     ratio: tuple[Quantile, ...]
@@ -143,16 +146,17 @@ def horizon_line(forecast: xr.Dataset) -> str:
 
 def read_calibration(folder: Path, spec: StateSpec) -> Calibration | None:
     """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model."""
-    path = folder / CALIBRATION
-    tree: Any = read_json(path)
-    if tree is None:
+    if not os.path.lexists(folder / CALIBRATION):
         return None
-    again = f"fluidsurrogate calibrate {folder} --force makes it again"
-    if not isinstance(tree, dict) or tree.get("format") != CALIBRATION_FORMAT:
+    path, again = file_of(folder, CALIBRATION), f"fluidsurrogate calibrate {folder} --force makes it again"
+    if (size := path.stat().st_size) > CONFIG_BYTES:
+        raise UsageError(f"{path} is no calibration: it has {size} bytes, at most {CONFIG_BYTES} are read; {again}")
+    tree: Any = read_json(path)
+    if not isinstance(tree, dict) or tree.get("format") is True or tree.get("format") != CALIBRATION_FORMAT:
         raise UsageError(f"{path} is no calibration of format {CALIBRATION_FORMAT}; {again}")
     try:
         numbers = {key: value for key, value in tree.items() if key != "format"}
-        calibration = Calibration.model_validate(numbers, strict=False)
+        calibration = Calibration.model_validate_json(json.dumps(numbers))  # as JSON a list may stand for a tuple
         calibration.check(spec)
     except ValidationError as error:
         first = error.errors()[0]

@@ -140,7 +140,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise UsageError(f"{path} is not valid JSON") from None
 
 

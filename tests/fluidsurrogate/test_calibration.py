@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -272,6 +273,12 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
     for text, said in (
         ("{", "is not valid JSON"),
         ("[]", "is no calibration of format 1"),
+        ("null", "is no calibration of format 1"),
+        ("[" * 100_000, "is not valid JSON"),
+        (" " * 5_000_000, "it has 5000000 bytes, at most 4194304 are read"),
+        (good | {"format": True}, "is no calibration of format 1"),
+        (good | {"starts": 10**30}, "is no calibration: starts: "),
+        (good | {"nrmse": ["1", "1", "1"]}, "nrmse.0: Input should be a valid number"),
         (good | {"format": 2}, "is no calibration of format 1"),
         ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
         (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must be as many numbers"),
@@ -287,3 +294,23 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
             fs.load(tmp_path)
         assert len(str(caught.value).splitlines()) == 1
     assert torch.isfinite(torch.tensor(good["nrmse"])).all()
+
+
+def test_a_calibration_that_is_no_file_of_the_folder(calibrated, tmp_path):
+    """Nothing is followed out of the folder, and nothing waited for."""
+    folder = tmp_path / "model"
+    calibrated.save(folder)
+    path = folder / "calibration.json"
+    os.replace(path, tmp_path / "calibration.json")
+    for make, said in (
+        (lambda: os.symlink("../calibration.json", path), "is a link that leaves the folder"),
+        (lambda: os.symlink("calibration.json", path), "has no calibration.json"),
+        (lambda: os.mkfifo(path), "its calibration.json is no file"),
+        (path.mkdir, "its calibration.json is no file"),
+    ):
+        make()
+        with pytest.raises(UsageError, match=said) as caught:
+            fs.load(folder)
+        assert len(str(caught.value).splitlines()) == 1
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert fs.load(folder).calibration is None
