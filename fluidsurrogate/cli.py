@@ -96,7 +96,7 @@ def parser() -> Parser:
         "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
     )
     calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    calibrate.add_argument("--force", action="store_true", help="drop the calibration that is there")
+    calibrate.add_argument("--force", action="store_true", help="replace the calibration that is there")
     calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
     return top
 
@@ -243,12 +243,11 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.loading import load
 
     path = arguments.folder / CALIBRATION
-    if path.exists():
-        if not arguments.force:
-            raise UsageError(f"{path} exists already; give --force to make it again")
-        path.unlink()  # one that is broken must not stand in the way of another
+    if path.exists() and not arguments.force:
+        raise UsageError(f"{path} exists already; give --force to make it again")
     data = None if arguments.data is None else open_data(arguments.data)
-    model = load(arguments.folder, arguments.device)
+    # One that is broken must not stand in the way of another; one that is whole stays until there is another.
+    model = load(arguments.folder, arguments.device, calibrated=False)
     found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
     assert found is not None
     found.write(arguments.folder)

@@ -42,13 +42,14 @@ def load(
     allow_code: bool = False,
     module: nn.Module | None = None,
     last: bool = False,
+    calibrated: bool = True,
 ) -> Surrogate:
     """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
     Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
-    `last`: the weights at the end of training instead of the best.
+    `last`: the weights at the end of training instead of the best. `calibrated` False: without its calibration.
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
@@ -75,7 +76,8 @@ def load(
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
     surrogate.folder = folder
-    surrogate.calibration = None if last else read_calibration(folder, config.spec)  # of the best weights
+    if calibrated and not last:  # it is of the best weights
+        surrogate.calibration = read_calibration(folder, config.spec)
     return surrogate
 
 

@@ -186,6 +186,8 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
                           (["--data", tmp_path / "two.nc"], "need the dimensions trajectory and time")):  # fmt: skip
         assert said in refused(capsys, *again, "--force", *spoiled)
+    assert fs.load(folder).calibration is not None  # what is refused takes nothing away
+    assert fs.load(folder, calibrated=False).calibration is None
     assert "is no model" in refused(capsys, "calibrate", tmp_path / "nowhere")
 
 
