@@ -191,15 +191,16 @@ def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.
 
 def at_time(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     """The dataset at the stored time `start`, its first one by default; UsageError where there is no such time."""
-    if "time" not in dataset.dims:
-        return dataset
+    has_dim = "time" in dataset.dims
     if start is None:
-        return dataset.isel(time=[0])
-    times = np.asarray(dataset["time"].values, dtype=np.float64)
+        return dataset.isel(time=[0]) if has_dim else dataset
+    if not has_dim and "time" not in dataset.coords:
+        raise UsageError(f"start = {start:g} is no stored time: the dataset does not say of which time it is")
+    times = np.atleast_1d(np.asarray(dataset["time"].values, dtype=np.float64))
     nearest = int(np.abs(times - start).argmin())
     if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
         raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
-    return dataset.isel(time=[nearest])
+    return dataset.isel(time=[nearest]) if has_dim else dataset
 
 
 def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
