@@ -293,8 +293,9 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     folder = pipeline.model_path(arguments.model)
     if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
-    members, level = arguments.members or 1, LEVEL if arguments.level is None else arguments.level
-    if members > 1 and is_zarr:
+    members = 1 if arguments.members is None else arguments.members
+    level = LEVEL if arguments.level is None else arguments.level
+    if members != 1 and is_zarr:
         raise UsageError(f"--members need a NetCDF file (--to {to})")
     if arguments.level is not None and members == 1:
         raise UsageError("--level is of an ensemble's error bound: give --members")
@@ -307,6 +308,8 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
         else:
             model = load(folder, pipeline.experiment.device)
             model = model.on(grid_of(start)) if arguments.other_grid else model
+            if arguments.level is not None and model.section.members > 1:
+                raise UsageError("--level is of an error bound: the members of a model of several networks have none")
             if members > 1 and model.calibration is None and model.section.members == 1:
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
