@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.metrics import fields
 from fluidsurrogate.modelfiles import CONFIG_BYTES, file_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.store import read_json, write_json
@@ -106,6 +107,8 @@ class Calibration(Section):
         else:
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)
         error_bound = (spread * leads).transpose("trajectory", "time")
+        known = leads.notnull() & (forecast["time"] > forecast["time"][0])
+        error_bound = error_bound.where(is_finite(single(forecast)) | ~known, math.inf)  # no number, no skill
         how = f"{count} leads calibrated on {self.starts} starts ({self.source}); " + (
             f"from the spread of {self.members - 1} perturbed members" if own else "by lead alone"
         )
@@ -127,6 +130,13 @@ class Calibration(Section):
     def write(self, folder: Path) -> None:
         """calibration.json, in one piece."""
         write_json(folder / CALIBRATION, {"format": CALIBRATION_FORMAT, **self.model_dump(mode="json")})
+
+
+def is_finite(forecast: xr.Dataset) -> xr.DataArray:
+    """Where all values of a forecast are finite, by trajectory and time."""
+    found = [np.isfinite(forecast[name]) for name in fields(forecast)]
+    parts = [f.all([dim for dim in f.dims if dim not in ("trajectory", "time")]) for f in found]
+    return math.prod(parts[1:], start=parts[0]).astype(bool)
 
 
 def horizon_line(forecast: xr.Dataset) -> str:

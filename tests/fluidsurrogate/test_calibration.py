@@ -147,6 +147,21 @@ def test_bound_is_of_the_calibrated_number_of_members():
     np.testing.assert_array_equal(few, [[0, 0.1, 0.2, 0.4]] * 2)
 
 
+def test_a_forecast_that_is_no_number_is_bounded_by_none():
+    """Whatever its members say: they may be finite where it is not."""
+    forecast, _ = forecast_of([0.1, 0.2], times=5)
+    broken = forecast.copy(deep=True)
+    broken["vorticity"][0, 0, 2:, 3, 3] = np.nan
+    for known, given in ((calibration(), lambda f: f), (calibration(), lambda f: f.isel(member=0, drop=True))):
+        whole, part = (known.bound(given(f), level=9.0) for f in (forecast, broken))
+        assert part["error_bound"].isel(trajectory=1).equals(whole["error_bound"].isel(trajectory=1))
+        assert np.array_equal(part["error_bound"][0, :2], whole["error_bound"][0, :2])
+        assert np.isinf(part["error_bound"][0, 2:4]).all()
+        assert np.isnan(part["error_bound"][0, 4])  # beyond the calibrated leads
+        assert part["horizon"].values.tolist() == [0.5, 1.5]
+        assert part["horizon_censored"].values.tolist() == [False, True]
+
+
 def test_calibrate(calibrated, trained, tmp_path):
     """Fitted, saved, loaded; forecasts say what they are worth; the starts are none of the data's."""
     data, models = trained
