@@ -316,7 +316,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and config, each in one piece."""
+        """Write weights and config, each in one piece. UsageError where it was calibrated at longer steps (`every`): a
+        folder's calibration is of single intervals."""
+        if self.calibration is not None and self.multiple > 1:
+            raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
+                             "single ones: save model.every(1)")  # fmt: skip
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)

@@ -248,6 +248,20 @@ def test_calibrate_on_data_of_ones_own(trained):
             fs.calibrate(models["small-d4"], starts=20, members=3, data=spoil)
 
 
+def test_a_calibration_at_longer_steps_stays_out_of_the_folder(trained, toml, tmp_path):
+    """There it would be taken for one of single intervals."""
+    experiment = fs.Experiment.read(toml, ["models.small-d4.intervals=[1, 2]", "data.steps=6", "train.steps=2"])
+    model = fs.train(experiment, fs.generate(experiment), ["small-d4"])["small-d4"].every(2)
+    lots = trained[0].isel(time=[0, 2, 4], trajectory=np.arange(28) % 6).drop_vars(["split", "trajectory"])
+    known = fs.calibrate(model, starts=20, members=3, data=lots)
+    assert "error_bound" in known.forecast(lots, 1, members=3)
+    with pytest.raises(UsageError, match=r"is of steps over 2 intervals, .*: save model.every\(1\)"):
+        known.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    known.every(1).save(tmp_path / "model")
+    assert fs.load(tmp_path / "model").calibration is None
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
