@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import check_matches, grid_of, own_dims, sides_of
-from solvers import FieldSpec, Grid, StateSpec
+from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
@@ -218,8 +218,13 @@ def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype, finite
 
 
 def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """The inputs of `spec` by name, each (trajectory, component, y, x)."""
-    return {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
+    """The inputs of `spec` by name, each (trajectory, component, y, x). UsageError for a negative viscosity, drag or
+    diffusivity, with which no flow goes on."""
+    inputs = {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
+    for field in (VISCOSITY, DRAG, DIFFUSIVITY):
+        if field.name in inputs and not (inputs[field.name] >= 0).all():
+            raise UsageError(f"variable {field.name!r} is negative; it must be at least 0")
+    return inputs
 
 
 def _tensor(

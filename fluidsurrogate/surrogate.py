@@ -114,13 +114,20 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+        base = None if self.base is None else self._by_solver(self.base, carry)
 
         def network(z: Tensor) -> Tensor:
             with self._precision():
                 return carry.network(z).to(z.dtype)
 
         return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    @staticmethod
+    def _by_solver(base: Stepper, carry: SurrogateCarry) -> State:
+        try:
+            return base(carry.state, carry.inputs).to(carry.state)
+        except ValueError as error:  # on numbers that it cannot run
+            raise UsageError(f"the hybrid's solver: {error}") from None
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
