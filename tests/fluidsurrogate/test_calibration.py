@@ -1,5 +1,6 @@
 """Bounds: their coverage where the error is known, what a forecast says of itself, and files that are none."""
 
+import copy
 import json
 import math
 import os
@@ -283,6 +284,26 @@ def test_a_model_that_does_not_say_where_it_comes_from(trained):
     other = fs.Surrogate(model.network, model.spec, model.scaling, model.section, {})
     with pytest.raises(UsageError, match="does not say which experiment it comes from; give --data"):
         fs.calibrate(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"grid": {"n": 65536}}, "a grid of 65536 cells a side: more than 8192"),
+     ({"data": {"steps": 10**12}}, "1000000000000 steps and 4 members would take .* GiB of memory")],
+)  # fmt: skip
+def test_an_experiment_out_of_all_proportion(trained, changes, said):
+    """It may be somebody else's."""
+    model = trained[1]["small-d4"]
+    tree = json.loads(model.about["experiment"])
+    for table, values in changes.items():
+        tree[table] |= values
+    other = copy.copy(model)
+    other.about = {**model.about, "experiment": json.dumps(tree)}
+    with pytest.raises(UsageError, match=said):
+        fs.calibrate(other, starts=20, members=4)
+    other.about = {"experiment": "[1]"}
+    with pytest.raises(UsageError, match="does not say which experiment"):
+        fs.calibrate(other, starts=20, members=4)
 
 
 def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
