@@ -99,7 +99,7 @@ def calibrate(
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
-        check_memory(model, (fitted_on, members), steps or experiment.data.steps_of(SPLIT))
+        check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
         parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
         parts, source = from_data(data, model, starts + fitted_on, steps), "a dataset of the user's"
@@ -163,10 +163,10 @@ def forecast_errors(
     return Errors.together(parts)
 
 
-def check_memory(model: Surrogate, forecasts: tuple[int, int], steps: int) -> None:
+def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> None:
     """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
-    (fitted_on, members), spec = forecasts, model.spec
-    needed = 8 * spec.components * math.prod(spec.grid.n) * (steps + 1) * (fitted_on + BLOCK * members)
+    state = 8 * model.spec.components * math.prod(model.spec.grid.n)
+    needed = state * (steps + 1) * (fitted_on + BLOCK * members)
     if needed > (free := psutil.virtual_memory().available):
         raise UsageError(f"{steps} steps and {members} members would take {needed / 2**30:.3g} GiB of memory, "
                          f"{free / 2**30:.3g} are free: give fewer")  # fmt: skip
