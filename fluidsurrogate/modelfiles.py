@@ -35,6 +35,8 @@ CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a h
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
 MOST_CELLS = 8192  # along a side of an experiment's grid
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Key = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # these, and whole numbers of 64 bits, files take as attributes
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -52,7 +54,7 @@ class ModelConfig(BaseModel):
     spec: StateSpec
     scaling: Scaling
     dtype: Literal["float32", "float64"]
-    about: dict[str, str | int | Number | list[str | int | Number]]
+    about: dict[Key, str | Whole | Number | list[str | Whole | Number]]
 
     @model_validator(mode="after")
     def _check(self):
@@ -116,8 +118,9 @@ def describing(folder: Path) -> Iterator[None]:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
         at = ".".join(str(part) for part in fault["loc"])
-        reason = " ".join(fault["msg"].removeprefix("Value error, ").split())
-        said = f"{at}: {reason}" if at else reason
+        reason = fault["msg"].removeprefix("Value error, ")
+        said = " ".join((f"{at}: {reason}" if at else reason).split())
+        said = "".join(c if c.isprintable() else "?" for c in said)  # a key may hold anything
         raise UsageError(f"{folder / CONFIG} describes no model: {said[:300]}") from None
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -127,10 +127,15 @@ def test_what_is_said_names_the_key(folder):
         (("scaling", "change"), [0.0], "scale and change must be positive"),
         (("dtype",), "float16", "dtype: Input should be 'float32' or 'float64'"),
         (("about", "seed"), {"a": 1}, "about.seed"),
+        (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
+        (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
+        (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
         (("format",), 2, "model format 2 is not 1; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
+    (folder / "config.json").write_text(json.dumps(replaced(GOOD, ("about", "seed"), 2**63)))
+    assert isinstance(fs.load(folder).about["seed"], float)  # no file takes a whole number of more than 64 bits
     (folder / "config.json").write_text(json.dumps(GOOD | {"written_by_a_later_version": 1}))
     fs.load(folder)
 
