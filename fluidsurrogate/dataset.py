@@ -239,7 +239,11 @@ def _tensor(
         variable = variable.sel(component=COMPONENTS)
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
-    array = variable.transpose(*leading, *own_dims(field)).values
+    try:
+        array = variable.transpose(*leading, *own_dims(field)).values
+    except Exception as error:  # of a file that is broken, or larger than memory: libraries raise whatever they do
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
     values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))).to(dtype)
     if finite and not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")

@@ -159,3 +159,17 @@ def test_spellings_of_units(said, expected):
 )  # fmt: skip
 def test_other_units(said, expected):
     assert not agree(said, expected)
+
+
+def test_chunks_that_are_cut_off(trained, start, tmp_path):
+    path = tmp_path / "start.zarr"
+    start.to_zarr(path, consolidated=False)
+    for chunk in (path / "vorticity" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:20])
+    with fs.open_data(path) as given:
+        for call in (lambda: trained[1]["small-d4"].forecast(given, 1),
+                     lambda: trained[1]["small-d4"].forecast_to_zarr(given, 1, tmp_path / "x.zarr")):  # fmt: skip
+            with pytest.raises(UsageError, match=r"^variable 'vorticity' cannot be read: ") as caught:
+                call()
+            assert len(str(caught.value).splitlines()) == 1
