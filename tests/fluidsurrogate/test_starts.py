@@ -93,6 +93,8 @@ REFUSED = {
     "a time that is none": (lambda d, p: d.assign_coords(time=[np.nan]), "time holds NaN"),
     "another interval": (
         lambda d, p: xr.concat([d, d.assign_coords(time=[1.5])], "time"), "interval is 1; expected 0.25"),
+    "a time that is missing": (
+        lambda d, p: xr.concat([d, d, d], "time").assign_coords(time=[0.0, 0.25, 0.75]), "interval is 0.5; expected"),
     "times twice": (lambda d, p: xr.concat([d, d], "time"), "interval is 0; expected 0.25"),
     "times without a coordinate": (
         lambda d, p: xr.concat([d, d], "time").drop_vars("time"), "time has no coordinate"),
@@ -110,6 +112,7 @@ REFUSED = {
     "too large": (lambda d, p: d.assign(vorticity=d["vorticity"].astype(float) * 1e300), "too large"),
     "a true scalar": (lambda d, p: attribute(d, tensor_order=0, parity=1), "parity 1; expected 0 and -1"),
     "plates": (lambda d, p: attribute(d, wall_parity=-1), "wall_parity -1; expected 0"),
+    "several plates": (lambda d, p: attribute(d, wall_parity=[1, -1]), r"wall_parity \[1, -1\]; expected 0"),
     "nothing": (lambda d, p: d.isel(trajectory=[]), "is empty"),
 }  # fmt: skip
 
