@@ -53,6 +53,8 @@ class Starts:
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
+        # Zarr has no settled form for strings of fixed length, as those from NetCDF are.
+        coordinates = {k: c.astype(object) if c.dtype.kind == "U" else c for k, c in coordinates.items()}
         self.coordinates = {"trajectory": ("trajectory", np.arange(self.count), {"long_name": "trajectory"})}
         self.coordinates |= coordinates
         kept = np.result_type(np.float32, *(self.first[field.name].dtype for field in spec.fields))

@@ -234,6 +234,15 @@ def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
     assert model.forecast_to_zarr(data, 4, path, force=True).sizes["time"] == 5
 
 
+def test_names_from_netcdf_are_stored_as_zarr_has_them(trained, tmp_path, recwarn):
+    data, models = trained
+    data.to_netcdf(tmp_path / "start.nc")
+    with fs.open_data(tmp_path / "start.nc") as start:
+        zarr = models["small-d4"].forecast_to_zarr(start, 2, tmp_path / "x.zarr")
+    assert zarr["split"].values.tolist() == data["split"].values.tolist()
+    assert not [w for w in recwarn if "Zarr V3 specification" in str(w.message)]
+
+
 @pytest.mark.parametrize("text", ["not json", 3, "[1]", "null", "[" * 100_000, ""])
 def test_a_forecast_that_does_not_say_what_it_was_made_from(trained, tmp_path, text):
     data, models = trained
