@@ -88,7 +88,8 @@ class Calibration(Section):
 
     def bound(self, forecast: xr.Dataset, level: float = LEVEL) -> xr.Dataset:
         """The forecast with `error_bound` (trajectory, time), `horizon` (trajectory), the last time up to which the
-        bound is at most `level`, and `horizon_censored`, true where it still is at the last calibrated time.
+        bound is at most `level`, and `horizon_censored`, true where it still is at the last calibrated time; the
+        attribute `predictability` says it in a line.
 
         From the spread where the forecast has as many members as the calibration (of more, the first ones), else by
         lead alone. The start itself has the bound 0; leads beyond the calibrated ones have none: NaN.
@@ -125,7 +126,8 @@ class Calibration(Section):
         times.attrs = {"long_name": about, "units": "s", **attrs}
         censored = last >= known
         censored.attrs = {"long_name": f"{about}: it still was at the last calibrated time", "units": "1"}
-        return forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
+        bounded = forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
+        return bounded.assign_attrs(predictability=horizon_line(bounded))
 
     def write(self, folder: Path) -> None:
         """calibration.json, in one piece."""

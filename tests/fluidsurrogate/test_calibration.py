@@ -133,6 +133,10 @@ def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
     assert shorter["horizon_censored"].all()
     for key, value in (("level", 0.25), ("coverage", 0.9), ("calibration_starts", 100)):
         assert plain["horizon"].attrs[key] == value
+    assert plain.attrs["predictability"] == (
+        "horizon: time median 0.5, 0.5 to 0.5 of 2 trajectories (nRMSE at most 0.25 with probability 0.9, "
+        "calibrated on 100 starts)"
+    )
     assert bounds.attrs["calibration"] == "3 leads calibrated on 100 starts (there); by lead alone"
 
 
