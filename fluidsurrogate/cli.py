@@ -279,6 +279,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.loading import load
     from fluidsurrogate.matching import grid_of
+    from fluidsurrogate.other_grid import APPLIED
     from fluidsurrogate.pipeline import write_netcdf
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
@@ -311,6 +312,8 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
             if arguments.level is not None and model.section.members > 1:
                 raise UsageError("--level is of an error bound: the members of a model of several networks have none")
             if members > 1 and model.calibration is None and model.section.members == 1:
+                if APPLIED in model.about:
+                    raise UsageError("--members are of a calibrated model, which on another grid this one is not")
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,

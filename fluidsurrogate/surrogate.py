@@ -98,6 +98,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         return other
 
     @property
+    def _hint(self) -> str:
+        """What could be done with a start on another grid: of a hybrid nothing."""
+        return "" if self.base is not None else HINT
+
+    @property
     def _scale(self) -> Tensor:
         """Of the dtype and on the device that the surrogate computes with."""
         return self.step.scale
@@ -225,7 +230,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
-        check_matches(dataset, self.spec, HINT)
+        check_matches(dataset, self.spec, self._hint)
         first = at_time(dataset, start)
         states, inputs = self._given(first)
         with torch.no_grad():
@@ -256,7 +261,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     ) -> xr.Dataset:
         """`forecast` for any number of starts and steps, written to the Zarr folder `path` while it runs, and opened
         lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
-        check_matches(dataset, self.spec, HINT)
+        check_matches(dataset, self.spec, self._hint)
         return rollout_to_zarr(
             self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
             attributes=self.attributes, force=force,

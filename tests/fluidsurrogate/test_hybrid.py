@@ -108,6 +108,8 @@ def test_what_its_solver_cannot_run_is_said_in_one_line(toml):
     for stepper in (trainer.surrogate, trainer_of(toml, "flow.viscosity=[1e-3, 2e-3]", name="small-cnn")[1].surrogate):
         with pytest.raises(UsageError, match=r"^variable 'viscosity' is negative"):
             stepper.forecast(data.assign(viscosity=-data["viscosity"]), 1)
+    with pytest.raises(UsageError, match=r"expected 16 x 16 cells on 6.28319 x 6.28319$"):  # and no hint of model.on
+        trainer.surrogate.forecast(data.isel(x=slice(0, 8)), 1)
 
 
 @pytest.mark.parametrize("state", ["vorticity", "velocity"])
