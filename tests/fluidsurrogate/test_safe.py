@@ -206,6 +206,25 @@ def test_the_experiment_of_a_hybrid(folder, experiment, said):
     assert peak() - before < 200 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("solver.n", 65536, "model.solver.n = 65536 is more than 16 times the 16 stored cells"),
+     ("solver.n", [16, 20000], "model.solver.n = 20000 is more than 16 times"),
+     ("data.interval", 1.0, "its experiment is of other states, or of another interval"),
+     ("grid.n", 32, "its experiment is of other states"), ("grid.length", 1.0, "its experiment is of other states"),
+     ("data.state", "velocity", "its experiment is of other states")],
+)  # fmt: skip
+def test_the_solver_of_a_hybrid_is_of_its_states(folder, trained, key, value, said):
+    about = dict(trained[1]["small-d4"].about)
+    tree, solver, (table, name) = json.loads(about["experiment"]), {"order": 2}, key.split(".")
+    (solver if table == "solver" else tree[table])[name] = value
+    hybrid = GOOD | {"model": GOOD["model"] | {"solver": solver}, "about": about | {"experiment": json.dumps(tree)}}
+    (folder / "config.json").write_text(json.dumps(hybrid))
+    before = peak()
+    assert said in refused(folder)
+    assert peak() - before < 200 * 2**20
+
+
 # -- the weights
 
 
