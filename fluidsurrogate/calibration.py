@@ -108,8 +108,8 @@ class Calibration(Section):
         else:
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)
         error_bound = (spread * leads).transpose("trajectory", "time")
-        known = leads.notnull() & (forecast["time"] > forecast["time"][0])
-        error_bound = error_bound.where(is_finite(single(forecast)) | ~known, math.inf)  # no number, no skill
+        bounded = leads.notnull() & (forecast["time"] > forecast["time"][0])
+        error_bound = error_bound.where(is_finite(single(forecast)) | ~bounded, math.inf)  # no number, no skill
         how = f"{count} leads calibrated on {self.starts} starts ({self.source}); " + (
             f"from the spread of {self.members - 1} perturbed members" if own else "by lead alone"
         )
@@ -126,8 +126,8 @@ class Calibration(Section):
         times.attrs = {"long_name": about, "units": "s", **attrs}
         censored = last >= known
         censored.attrs = {"long_name": f"{about}: it still was at the last calibrated time", "units": "1"}
-        bounded = forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
-        return bounded.assign_attrs(predictability=horizon_line(bounded))
+        made = forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
+        return made.assign_attrs(predictability=horizon_line(made))
 
     def write(self, folder: Path) -> None:
         """calibration.json, in one piece."""
@@ -136,9 +136,12 @@ class Calibration(Section):
 
 def is_finite(forecast: xr.Dataset) -> xr.DataArray:
     """Where all values of a forecast are finite, by trajectory and time."""
-    found = [np.isfinite(forecast[name]) for name in fields(forecast)]
-    parts = [f.all([dim for dim in f.dims if dim not in ("trajectory", "time")]) for f in found]
-    return math.prod(parts[1:], start=parts[0]).astype(bool)
+    known = xr.ones_like(forecast["time"], dtype=bool)
+    for name in fields(forecast):
+        values = forecast[name]
+        found = xr.apply_ufunc(np.isfinite, values)
+        known = known & found.all([dim for dim in values.dims if dim not in ("trajectory", "time")])
+    return known
 
 
 def horizon_line(forecast: xr.Dataset) -> str:
