@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what Zarr was about to write when it was interrupted
     try:
         return run(arguments)
     except (UsageError, OSError) as error:
