@@ -16,6 +16,7 @@ from fluidsurrogate.config import Experiment
 from fluidsurrogate.dataset import check_matches, open_data, to_inputs, to_states
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import Block, compute, split_of
+from fluidsurrogate.modelfiles import check_proportions
 from fluidsurrogate.surrogate import Surrogate
 from solvers import Resampled, StateSpec
 from solvers.stepper import State
@@ -86,9 +87,10 @@ def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Te
 def experiment_of(model: Surrogate) -> Experiment:
     """The experiment that a surrogate was trained by; UsageError where it does not say."""
     try:
-        tree = json.loads(model.about["experiment"])
-    except (KeyError, TypeError, ValueError):
+        tree = dict(json.loads(model.about["experiment"]))
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UsageError("the model does not say which experiment it comes from; give --data a dataset") from None
+    check_proportions(tree)
     try:
         # Without its models: what these need, escnn say, is no matter of the states.
         return Experiment.from_tree({**tree, "models": {}, "device": "cpu"}, "the model's experiment")

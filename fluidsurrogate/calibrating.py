@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import psutil
 import xarray as xr
 
 from fluidsurrogate.audit_states import experiment_of
@@ -97,7 +98,9 @@ def calibrate(
                          f"(got {coverage:g})")  # fmt: skip
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
-        parts, source = from_solver(experiment_of(model), steps), f"the classical solver, split {SPLIT!r}"
+        experiment = experiment_of(model)
+        check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
+        parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
         parts, source = from_data(data, model, starts + fitted_on, steps), "a dataset of the user's"
     with Progress((1 + ROUNDS) * fitted_on + starts, "calibrate", "starts") as progress:
@@ -158,6 +161,15 @@ def forecast_errors(
         parts.append(Errors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
         progress.update(part.sizes["trajectory"])
     return Errors.together(parts)
+
+
+def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> None:
+    """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
+    state = 8 * model.spec.components * math.prod(model.spec.grid.n)
+    needed = state * (steps + 1) * (fitted_on + BLOCK * members)
+    if needed > (free := psutil.virtual_memory().available):
+        raise UsageError(f"{steps} steps and {members} members would take {needed / 2**30:.3g} GiB of memory, "
+                         f"{free / 2**30:.3g} are free: give fewer")  # fmt: skip
 
 
 def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:

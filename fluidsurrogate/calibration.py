@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, final
 
@@ -13,6 +15,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.metrics import fields
+from fluidsurrogate.modelfiles import CONFIG_BYTES, file_of
 from fluidsurrogate.section import Section
 from fluidsurrogate.store import read_json, write_json
 from solvers import StateSpec
@@ -62,7 +66,7 @@ class Calibration(Section):
     perturbation: PerturbationSection
     members: Annotated[int, Field(ge=FEWEST_MEMBERS)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
-    starts: Annotated[int, Field(ge=1)]
+    starts: Annotated[int, Field(ge=1, lt=2**31)]  # as the attributes of files take it
     factor_starts: Annotated[int, Field(ge=1)]
     nrmse: tuple[Quantile, ...]
     ratio: tuple[Quantile, ...]
@@ -84,7 +88,8 @@ class Calibration(Section):
 
     def bound(self, forecast: xr.Dataset, level: float = LEVEL) -> xr.Dataset:
         """The forecast with `error_bound` (trajectory, time), `horizon` (trajectory), the last time up to which the
-        bound is at most `level`, and `horizon_censored`, true where it still is at the last calibrated time.
+        bound is at most `level`, and `horizon_censored`, true where it still is at the last calibrated time; the
+        attribute `predictability` says it in a line.
 
         From the spread where the forecast has as many members as the calibration (of more, the first ones), else by
         lead alone. The start itself has the bound 0; leads beyond the calibrated ones have none: NaN.
@@ -103,6 +108,8 @@ class Calibration(Section):
         else:
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)
         error_bound = (spread * leads).transpose("trajectory", "time")
+        bounded = leads.notnull() & (forecast["time"] > forecast["time"][0])
+        error_bound = error_bound.where(is_finite(single(forecast)) | ~bounded, math.inf)  # no number, no skill
         how = f"{count} leads calibrated on {self.starts} starts ({self.source}); " + (
             f"from the spread of {self.members - 1} perturbed members" if own else "by lead alone"
         )
@@ -119,11 +126,22 @@ class Calibration(Section):
         times.attrs = {"long_name": about, "units": "s", **attrs}
         censored = last >= known
         censored.attrs = {"long_name": f"{about}: it still was at the last calibrated time", "units": "1"}
-        return forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
+        made = forecast.assign(error_bound=error_bound, horizon=times, horizon_censored=censored)
+        return made.assign_attrs(predictability=horizon_line(made))
 
     def write(self, folder: Path) -> None:
         """calibration.json, in one piece."""
         write_json(folder / CALIBRATION, {"format": CALIBRATION_FORMAT, **self.model_dump(mode="json")})
+
+
+def is_finite(forecast: xr.Dataset) -> xr.DataArray:
+    """Where all values of a forecast are finite, by trajectory and time."""
+    known = xr.ones_like(forecast["time"], dtype=bool)
+    for name in fields(forecast):
+        values = forecast[name]
+        found = xr.apply_ufunc(np.isfinite, values)
+        known = known & found.all([dim for dim in values.dims if dim not in ("trajectory", "time")])
+    return known
 
 
 def horizon_line(forecast: xr.Dataset) -> str:
@@ -143,16 +161,17 @@ def horizon_line(forecast: xr.Dataset) -> str:
 
 def read_calibration(folder: Path, spec: StateSpec) -> Calibration | None:
     """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model."""
-    path = folder / CALIBRATION
-    tree: Any = read_json(path)
-    if tree is None:
+    if not os.path.lexists(folder / CALIBRATION):
         return None
-    again = f"fluidsurrogate calibrate {folder} --force makes it again"
-    if not isinstance(tree, dict) or tree.get("format") != CALIBRATION_FORMAT:
+    path, again = file_of(folder, CALIBRATION), f"fluidsurrogate calibrate {folder} --force makes it again"
+    if (size := path.stat().st_size) > CONFIG_BYTES:
+        raise UsageError(f"{path} is no calibration: it has {size} bytes, at most {CONFIG_BYTES} are read; {again}")
+    tree: Any = read_json(path)
+    if not isinstance(tree, dict) or tree.get("format") is True or tree.get("format") != CALIBRATION_FORMAT:
         raise UsageError(f"{path} is no calibration of format {CALIBRATION_FORMAT}; {again}")
     try:
         numbers = {key: value for key, value in tree.items() if key != "format"}
-        calibration = Calibration.model_validate(numbers, strict=False)
+        calibration = Calibration.model_validate_json(json.dumps(numbers))  # as JSON a list may stand for a tuple
         calibration.check(spec)
     except ValidationError as error:
         first = error.errors()[0]

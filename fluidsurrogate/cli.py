@@ -96,7 +96,7 @@ def parser() -> Parser:
         "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
     )
     calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    calibrate.add_argument("--force", action="store_true", help="drop the calibration that is there")
+    calibrate.add_argument("--force", action="store_true", help="replace the calibration that is there")
     calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
     return top
 
@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what Zarr was about to write when it was interrupted
     try:
         return run(arguments)
     except (UsageError, OSError) as error:
@@ -243,12 +244,11 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.loading import load
 
     path = arguments.folder / CALIBRATION
-    if path.exists():
-        if not arguments.force:
-            raise UsageError(f"{path} exists already; give --force to make it again")
-        path.unlink()  # one that is broken must not stand in the way of another
+    if path.exists() and not arguments.force:
+        raise UsageError(f"{path} exists already; give --force to make it again")
     data = None if arguments.data is None else open_data(arguments.data)
-    model = load(arguments.folder, arguments.device)
+    # One that is broken must not stand in the way of another; one that is whole stays until there is another.
+    model = load(arguments.folder, arguments.device, calibrated=False)
     found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
     assert found is not None
     found.write(arguments.folder)
@@ -280,6 +280,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.loading import load
     from fluidsurrogate.matching import grid_of
+    from fluidsurrogate.other_grid import APPLIED
     from fluidsurrogate.pipeline import write_netcdf
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
@@ -294,8 +295,9 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     folder = pipeline.model_path(arguments.model)
     if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {pipeline.command} makes it")
-    members, level = arguments.members or 1, LEVEL if arguments.level is None else arguments.level
-    if members > 1 and is_zarr:
+    members = 1 if arguments.members is None else arguments.members
+    level = LEVEL if arguments.level is None else arguments.level
+    if members != 1 and is_zarr:
         raise UsageError(f"--members need a NetCDF file (--to {to})")
     if arguments.level is not None and members == 1:
         raise UsageError("--level is of an ensemble's error bound: give --members")
@@ -308,7 +310,11 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
         else:
             model = load(folder, pipeline.experiment.device)
             model = model.on(grid_of(start)) if arguments.other_grid else model
+            if arguments.level is not None and model.section.members > 1:
+                raise UsageError("--level is of an error bound: the members of a model of several networks have none")
             if members > 1 and model.calibration is None and model.section.members == 1:
+                if APPLIED in model.about:
+                    raise UsageError("--members are of a calibrated model, which on another grid this one is not")
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import check_matches, grid_of, own_dims, sides_of
-from solvers import FieldSpec, Grid, StateSpec
+from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
@@ -191,15 +191,16 @@ def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.
 
 def at_time(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
     """The dataset at the stored time `start`, its first one by default; UsageError where there is no such time."""
-    if "time" not in dataset.dims:
-        return dataset
+    has_dim = "time" in dataset.dims
     if start is None:
-        return dataset.isel(time=[0])
-    times = np.asarray(dataset["time"].values, dtype=np.float64)
+        return dataset.isel(time=[0]) if has_dim else dataset
+    if not has_dim and "time" not in dataset.coords:
+        raise UsageError(f"start = {start:g} is no stored time: the dataset does not say of which time it is")
+    times = np.atleast_1d(np.asarray(dataset["time"].values, dtype=np.float64))
     nearest = int(np.abs(times - start).argmin())
     if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
         raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
-    return dataset.isel(time=[nearest])
+    return dataset.isel(time=[nearest]) if has_dim else dataset
 
 
 def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
@@ -217,8 +218,13 @@ def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype, finite
 
 
 def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """The inputs of `spec` by name, each (trajectory, component, y, x)."""
-    return {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
+    """The inputs of `spec` by name, each (trajectory, component, y, x). UsageError for a negative viscosity, drag or
+    diffusivity, with which no flow goes on."""
+    inputs = {field.name: _tensor(dataset, field, ("trajectory",), dtype) for field in spec.inputs}
+    for field in (VISCOSITY, DRAG, DIFFUSIVITY):
+        if field.name in inputs and not (inputs[field.name] >= 0).all():
+            raise UsageError(f"variable {field.name!r} is negative; it must be at least 0")
+    return inputs
 
 
 def _tensor(
@@ -233,7 +239,11 @@ def _tensor(
         variable = variable.sel(component=COMPONENTS)
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
-    array = variable.transpose(*leading, *own_dims(field)).values
+    try:
+        array = variable.transpose(*leading, *own_dims(field)).values
+    except Exception as error:  # of a file that is broken, or larger than memory: libraries raise whatever they do
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
     values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))).to(dtype)
     if finite and not values.isfinite().all():
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")

@@ -19,7 +19,7 @@ import xarray as xr
 from fluidsurrogate.auditing import audit as audited
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.model_card import model_card
-from fluidsurrogate.modelfiles import CONFIG, WEIGHTS
+from fluidsurrogate.modelfiles import CONFIG, WEIGHTS, file_of
 from fluidsurrogate.store import write_text
 from fluidsurrogate.surrogate import Surrogate
 
@@ -91,9 +91,9 @@ def push(
         folder = Path(name)
         model.save(folder)
         curve = None
-        if model.folder is not None and (model.folder / CURVE).is_file():
-            shutil.copy(model.folder / CURVE, folder / CURVE)
-            curve = (folder / CURVE).read_text(encoding="utf-8")
+        if model.folder is not None and (model.folder / CURVE).exists():
+            shutil.copy(file_of(model.folder, CURVE), folder / CURVE)  # the folder may be somebody else's
+            curve = (folder / CURVE).read_text(encoding="utf-8", errors="replace")
         write_text(folder / "README.md", model_card(model, scores, audit, repository=repository, curve=curve))
         with _explained(address):
             api = HfApi(library_name="fluidsurrogate", library_version=version("fluidsurrogate"))

@@ -27,6 +27,7 @@ from fluidsurrogate.modelfiles import (
     tensors_in,
     weights_in,
 )
+from fluidsurrogate.other_grid import APPLIED, TRAINED
 from fluidsurrogate.remake import provenance
 from fluidsurrogate.store import read_json
 
@@ -137,7 +138,8 @@ def _dataset(path: Path) -> Info:
             about, {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
         )
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
-        said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device")
+        said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
+                "predictability")  # fmt: skip
         found["says"] = {key: _plain(attrs[key]) for key in said if key in attrs}
     return found | {"made": made}
 

@@ -16,11 +16,13 @@ from torch import nn
 from fluidsurrogate.calibration import read_calibration
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.matching import is_on
 from fluidsurrogate.modelfiles import (
     LAST,
     WEIGHTS,
     check_finite,
     check_proportions,
+    check_solver,
     check_weights,
     describing,
     file_of,
@@ -42,13 +44,14 @@ def load(
     allow_code: bool = False,
     module: nn.Module | None = None,
     last: bool = False,
+    calibrated: bool = True,
 ) -> Surrogate:
     """The model in a folder that `Surrogate.save` wrote, or on the Hub, "hf://user/model" or "hf://user/model@revision".
     Nothing in it is executed: safetensors and JSON only.
 
     A model of kind "module" is code that is not in the folder. With `allow_code` the class that its config names is
     imported and run; or `module`, built as it was for training, gets the weights (a copy of it: it stays as it is).
-    `last`: the weights at the end of training instead of the best.
+    `last`: the weights at the end of training instead of the best. `calibrated` False: without its calibration.
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
@@ -66,7 +69,7 @@ def load(
     check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
-        base = _base(config.model, config.about, device)
+        base = _base(config.model, config.spec, config.about, device)
         surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
     try:
         network.load_state_dict(load_file(weights, device=device))
@@ -75,7 +78,8 @@ def load(
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
     surrogate.folder = folder
-    surrogate.calibration = None if last else read_calibration(folder, config.spec)  # of the best weights
+    if calibrated and not last:  # it is of the best weights
+        surrogate.calibration = read_calibration(folder, config.spec)
     return surrogate
 
 
@@ -96,10 +100,19 @@ def _network(
     return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
 
 
-def _base(section: ModelSection, about: Mapping[str, Any], device: str) -> Stepper | None:
-    """A hybrid's solver, from the experiment that the model was trained in."""
+def _base(section: ModelSection, spec: StateSpec, about: Mapping[str, Any], device: str) -> Stepper | None:
+    """A hybrid's solver, from the experiment that the model was trained in; UsageError where that is of other states
+    than `spec`."""
     if section.solver is None:
         return None
     tree = json.loads(about["experiment"])
     check_proportions(tree)
-    return Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
+    check_solver(section.solver, spec.grid)
+    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
+    if base is None or _told(base.spec) != _told(spec) or not is_on(base.spec.grid, spec.grid):
+        raise UsageError("spec: its experiment is of other states, or of another interval")
+    return base
+
+
+def _told(spec: StateSpec) -> tuple[float, list[str]]:
+    return round(spec.interval, 12), [field.name for field in spec.fields + spec.inputs]

@@ -27,6 +27,7 @@ from fluidsurrogate.store import (
     locked_beside,
     publish,
     read_json,
+    recorded,
     refuse_changes,
     tidy,
     versions,
@@ -52,6 +53,8 @@ class Starts:
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
+        # Zarr has no settled form for strings of fixed length, as those from NetCDF are.
+        coordinates = {k: c.astype(object) if c.dtype.kind == "U" else c for k, c in coordinates.items()}
         self.coordinates = {"trajectory": ("trajectory", np.arange(self.count), {"long_name": "trajectory"})}
         self.coordinates |= coordinates
         kept = np.result_type(np.float32, *(self.first[field.name].dtype for field in spec.fields))
@@ -183,7 +186,7 @@ class _Rollout:
             self._lay_out(chosen, inputs, attributes)
             done = {"plan": asdict(chosen), "batches": 0, "pieces": 0}
             write_json(self.progress_file, done)
-        cut, count, each = Plan(**done["plan"]), self.starts.count, (self.times - 1) * self.keep_every
+        cut, count, each = self._plan_in(done), self.starts.count, (self.times - 1) * self.keep_every
         finished = min(done["batches"] * cut.batch, count) * each
         with (
             Progress(count * each, "rollout", "steps", finished) as progress,
@@ -192,6 +195,16 @@ class _Rollout:
         ):
             for i in range(done["batches"], -(-count // cut.batch)):
                 self._fill(cut, i, done["pieces"] if i == done["batches"] else 0, progress)
+
+    def _plan_in(self, done: Any) -> Plan:
+        """The plan of the run that was interrupted; UsageError where its record is none."""
+        try:
+            cut, numbers = Plan(**done["plan"]), [done["batches"], done["pieces"]]
+        except (KeyError, TypeError):
+            cut, numbers = None, []
+        if cut is None or any(type(v) is not int or v < 0 for v in numbers) or not is_whole(cut):
+            raise UsageError(f"{self.progress_file} is no record of a rollout: delete {self.store.parent}")
+        return cut
 
     def _fill(self, cut: Plan, number: int, pieces: int, progress: Progress) -> None:
         """The pieces of one batch that are not done."""
@@ -265,10 +278,15 @@ def _is_there(path: Path, made_from: Mapping[str, Any], force: bool) -> bool:
     if force:
         return False
     with open_data(path) as dataset:
-        refuse_changes(path, json.loads(dataset.attrs.get("made_from", "{}")), made_from)
+        refuse_changes(path, recorded(dataset.attrs.get("made_from")), made_from)
     tidy(path)
     log.info(f"{path} is up to date")
     return True
+
+
+def is_whole(cut: Plan) -> bool:
+    """True where all its numbers are positive and whole, and its chunks fit into its batches."""
+    return all(type(v) is int and v > 0 for v in asdict(cut).values()) and cut.batch % cut.chunk == 0
 
 
 def _hash(value: Any) -> str:

@@ -124,7 +124,7 @@ def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> No
                 f"{name} was opened without decoding (it has the attribute {attribute}): xr.decode_cf does it"
             )
     said = variable.attrs.get("wall_parity", field.wall)
-    if said != field.wall:
+    if not np.array_equal(said, field.wall):
         raise UsageError(f"{name} has wall_parity {said}; expected {field.wall}: other plates than the model's")
     _check_units(variable, field.name, field.units)
 
@@ -149,8 +149,9 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
     elif dataset.sizes.get("time", 1) > 1:
         raise UsageError("the dimension time has no coordinate: which times they are is not known")
     times = dataset["time"].values if "time" in dataset.dims else np.zeros(1)
-    if len(times) > 1 and not np.allclose(np.diff(times), spec.interval, rtol=1e-4):
-        raise UsageError(f"the dataset's interval is {times[1] - times[0]:g}; expected {spec.interval:g}")
+    found = np.diff(times)
+    if not (as_expected := np.isclose(found, spec.interval, rtol=1e-4)).all():
+        raise UsageError(f"the dataset's interval is {found[~as_expected][0]:g}; expected {spec.interval:g}")
 
 
 def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:

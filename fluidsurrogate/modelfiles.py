@@ -25,16 +25,19 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import AnyModelSection
+from fluidsurrogate.sections import AnyModelSection, CoarseSolverSection
 from fluidsurrogate.step import MOTIONS
-from solvers import StateSpec, point_group
+from solvers import Grid, StateSpec, point_group
 
 FORMAT = 1
 WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
 MOST_CELLS = 8192  # along a side of an experiment's grid
+FINEST = 16  # cells of a hybrid's solver, over the stored ones, along a side
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Key = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # these, and whole numbers of 64 bits, files take as attributes
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -52,7 +55,7 @@ class ModelConfig(BaseModel):
     spec: StateSpec
     scaling: Scaling
     dtype: Literal["float32", "float64"]
-    about: dict[str, str | int | Number | list[str | int | Number]]
+    about: dict[Key, str | Whole | Number | list[str | Whole | Number]]
 
     @model_validator(mode="after")
     def _check(self):
@@ -116,8 +119,9 @@ def describing(folder: Path) -> Iterator[None]:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
         at = ".".join(str(part) for part in fault["loc"])
-        reason = " ".join(fault["msg"].removeprefix("Value error, ").split())
-        said = f"{at}: {reason}" if at else reason
+        reason = fault["msg"].removeprefix("Value error, ")
+        said = " ".join((f"{at}: {reason}" if at else reason).split())
+        said = "".join(c if c.isprintable() else "?" for c in said)  # a key may hold anything
         raise UsageError(f"{folder / CONFIG} describes no model: {said[:300]}") from None
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -230,6 +234,13 @@ def check_proportions(tree: Any) -> None:
         for n in sides if isinstance(sides, list) else [sides]:
             if isinstance(n, int | float) and n > MOST_CELLS:
                 raise UsageError(f"its experiment has a grid of {n:.6g} cells a side: more than {MOST_CELLS}")
+
+
+def check_solver(solver: CoarseSolverSection, stored: Grid) -> None:
+    """UsageError where a hybrid's coarse solver is on far more cells than it has states of."""
+    sides = solver.n if isinstance(solver.n, tuple) else (solver.n or 0,)
+    if max(sides) > FINEST * max(stored.n):
+        raise UsageError(f"model.solver.n = {max(sides)} is more than {FINEST} times the {max(stored.n)} stored cells")
 
 
 def weights_in(network: Network) -> int:

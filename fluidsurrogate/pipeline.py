@@ -32,7 +32,18 @@ from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.plots import draw_comparison, draw_scores
-from fluidsurrogate.store import begin, partial, publish, read_json, refuse_changes, replacing, stamp, tidy, write_text
+from fluidsurrogate.store import (
+    begin,
+    partial,
+    publish,
+    read_json,
+    recorded,
+    refuse_changes,
+    replacing,
+    stamp,
+    tidy,
+    write_text,
+)
 from fluidsurrogate.surrogate import Surrogate
 from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
@@ -341,13 +352,13 @@ def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_
 
 def _dataset_made_from(path: Path) -> MadeFrom | None:
     with open_data(path) as dataset:
-        text = dataset.attrs.get("made_from")
-    return None if text is None else json.loads(text)
+        return recorded(dataset.attrs.get("made_from"))
 
 
 def _model_made_from(path: Path) -> MadeFrom | None:
-    text = ((read_json(path / CONFIG) or {}).get("about") or {}).get("made_from")
-    return None if text is None else json.loads(text)
+    config = read_json(path / CONFIG)
+    about = config.get("about") if isinstance(config, dict) else None
+    return recorded(about.get("made_from")) if isinstance(about, dict) else None
 
 
 def _file_fingerprint(path: Path) -> str:

@@ -140,13 +140,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise UsageError(f"{path} is not valid JSON") from None
 
 
-def refuse_changes(path: Path, made_from: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def recorded(text: Any) -> dict[str, Any] | None:
+    """What a result says that it was made from, JSON in an attribute; None where it says nothing of the kind."""
+    try:
+        tree = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return tree if isinstance(tree, dict) else None
+
+
+def refuse_changes(path: Path, made_from: Any, now: Mapping[str, Any]) -> None:
     """UsageError that names what differs, where a result was made from other inputs."""
-    old, new = flatten(made_from), flatten(now)
+    old, new = flatten(made_from if isinstance(made_from, Mapping) else {}), flatten(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if keys:
         shown = [f"{key} was {_brief(old.get(key))}, is {_brief(new.get(key))}" for key in keys[:3]]

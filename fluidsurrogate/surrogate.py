@@ -98,6 +98,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         return other
 
     @property
+    def _hint(self) -> str:
+        """What could be done with a start on another grid: of a hybrid nothing."""
+        return "" if self.base is not None else HINT
+
+    @property
     def _scale(self) -> Tensor:
         """Of the dtype and on the device that the surrogate computes with."""
         return self.step.scale
@@ -114,13 +119,20 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """One interval."""
-        base = None if self.base is None else self.base(carry.state, carry.inputs).to(carry.state)
+        base = None if self.base is None else self._by_solver(self.base, carry)
 
         def network(z: Tensor) -> Tensor:
             with self._precision():
                 return carry.network(z).to(z.dtype)
 
         return replace(carry, state=self.step(network, carry.state, carry.given, base))
+
+    @staticmethod
+    def _by_solver(base: Stepper, carry: SurrogateCarry) -> State:
+        try:
+            return base(carry.state, carry.inputs).to(carry.state)
+        except ValueError as error:  # on numbers that it cannot run
+            raise UsageError(f"the hybrid's solver: {error}") from None
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._scale.device.type, torch.bfloat16, enabled=self.half)
@@ -218,7 +230,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
-        check_matches(dataset, self.spec, HINT)
+        check_matches(dataset, self.spec, self._hint)
         first = at_time(dataset, start)
         states, inputs = self._given(first)
         with torch.no_grad():
@@ -249,7 +261,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     ) -> xr.Dataset:
         """`forecast` for any number of starts and steps, written to the Zarr folder `path` while it runs, and opened
         lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
-        check_matches(dataset, self.spec, HINT)
+        check_matches(dataset, self.spec, self._hint)
         return rollout_to_zarr(
             self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
             attributes=self.attributes, force=force,
@@ -316,7 +328,11 @@ class Surrogate(Stepper[SurrogateCarry]):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and config, each in one piece."""
+        """Write weights and config, each in one piece. UsageError where it was calibrated at longer steps (`every`): a
+        folder's calibration is of single intervals."""
+        if self.calibration is not None and self.multiple > 1:
+            raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
+                             "single ones: save model.every(1)")  # fmt: skip
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
@@ -260,12 +261,16 @@ class Trainer:
         write_checkpoint(folder / CHECKPOINT, weights, self.optimiser, about)
 
     def _restore(self, path: Path) -> None:
-        weights, about = read_checkpoint(path, self.optimiser)
-        self.network.load_state_dict(weights["network"])
-        self.best = weights["best"]
-        self.average |= {key: value.to(self.device) for key, value in weights.get("average", {}).items()}
-        self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
-        self.step, self.curve, self.best_score = about["step"], about["curve"], about["best_score"]
+        try:
+            weights, about = read_checkpoint(path, self.optimiser)
+            self.network.load_state_dict(weights["network"])
+            self.best = weights["best"]
+            self.average |= {key: value.to(self.device) for key, value in weights.get("average", {}).items()}
+            self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
+            self.step, self.curve, self.best_score = int(about["step"]), about["curve"], about["best_score"]
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{path} is no checkpoint of this training ({reason}): delete it to begin again") from None
 
 
 def _decays(spec: StateSpec, train: Trajectories, decay: float) -> bool:

@@ -15,6 +15,8 @@ from solvers.fields import VELOCITY, VORTICITY, StateSpec
 from solvers.grid import Grid
 from solvers.stepper import Carry, Inputs, State, Stepper
 
+MOST_MEAN = 1e-3  # of the velocity's rms, that counts as rounding
+
 
 @final
 class VelocityForm(Stepper[Carry]):
@@ -33,8 +35,12 @@ class VelocityForm(Stepper[Carry]):
         self.spec: StateSpec = replace(stepper.spec, fields=(replace(VELOCITY, wall=-first.wall), *rest))
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> Carry:
-        """Begin at a state of velocity."""
+        """Begin at a state of velocity. ValueError where that has a mean, which would be lost."""
         self.spec.check(state, inputs)
+        mean, size = state[:, :2].mean((-2, -1)).abs().amax(), state[:, :2].square().mean().sqrt()
+        if bool(mean > MOST_MEAN * size):
+            raise ValueError(f"the velocity has a mean over the box, {float(mean):.3g}: take it away, or give it as "
+                             "the flow's mean_velocity")  # fmt: skip
         curl = vorticity(state[:, :2], self.spec.grid)
         return self.stepper.start(torch.cat([curl, state[:, 2:]], dim=1), inputs, seeds)
 

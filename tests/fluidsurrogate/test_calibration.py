@@ -1,7 +1,9 @@
 """Bounds: their coverage where the error is known, what a forecast says of itself, and files that are none."""
 
+import copy
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -131,6 +133,10 @@ def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
     assert shorter["horizon_censored"].all()
     for key, value in (("level", 0.25), ("coverage", 0.9), ("calibration_starts", 100)):
         assert plain["horizon"].attrs[key] == value
+    assert plain.attrs["predictability"] == (
+        "horizon: time median 0.5, 0.5 to 0.5 of 2 trajectories (nRMSE at most 0.25 with probability 0.9, "
+        "calibrated on 100 starts)"
+    )
     assert bounds.attrs["calibration"] == "3 leads calibrated on 100 starts (there); by lead alone"
 
 
@@ -144,6 +150,21 @@ def test_bound_is_of_the_calibrated_number_of_members():
     assert own[1, 1] > 1.5 * own[0, 1]
     few = known.bound(forecast.isel(member=slice(0, 3)))["error_bound"]
     np.testing.assert_array_equal(few, [[0, 0.1, 0.2, 0.4]] * 2)
+
+
+def test_a_forecast_that_is_no_number_is_bounded_by_none():
+    """Whatever its members say: they may be finite where it is not."""
+    forecast, _ = forecast_of([0.1, 0.2], times=5)
+    broken = forecast.copy(deep=True)
+    broken["vorticity"][0, 0, 2:, 3, 3] = np.nan
+    for known, given in ((calibration(), lambda f: f), (calibration(), lambda f: f.isel(member=0, drop=True))):
+        whole, part = (known.bound(given(f), level=9.0) for f in (forecast, broken))
+        assert part["error_bound"].isel(trajectory=1).equals(whole["error_bound"].isel(trajectory=1))
+        assert np.array_equal(part["error_bound"][0, :2], whole["error_bound"][0, :2])
+        assert np.isinf(part["error_bound"][0, 2:4]).all()
+        assert np.isnan(part["error_bound"][0, 4])  # beyond the calibrated leads
+        assert part["horizon"].values.tolist() == [0.5, 1.5]
+        assert part["horizon_censored"].values.tolist() == [False, True]
 
 
 def test_calibrate(calibrated, trained, tmp_path):
@@ -232,6 +253,20 @@ def test_calibrate_on_data_of_ones_own(trained):
             fs.calibrate(models["small-d4"], starts=20, members=3, data=spoil)
 
 
+def test_a_calibration_at_longer_steps_stays_out_of_the_folder(trained, toml, tmp_path):
+    """There it would be taken for one of single intervals."""
+    experiment = fs.Experiment.read(toml, ["models.small-d4.intervals=[1, 2]", "data.steps=6", "train.steps=2"])
+    model = fs.train(experiment, fs.generate(experiment), ["small-d4"])["small-d4"].every(2)
+    lots = trained[0].isel(time=[0, 2, 4], trajectory=np.arange(28) % 6).drop_vars(["split", "trajectory"])
+    known = fs.calibrate(model, starts=20, members=3, data=lots)
+    assert "error_bound" in known.forecast(lots, 1, members=3)
+    with pytest.raises(UsageError, match=r"is of steps over 2 intervals, .*: save model.every\(1\)"):
+        known.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    known.every(1).save(tmp_path / "model")
+    assert fs.load(tmp_path / "model").calibration is None
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -255,6 +290,26 @@ def test_a_model_that_does_not_say_where_it_comes_from(trained):
         fs.calibrate(other)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"grid": {"n": 65536}}, "a grid of 65536 cells a side: more than 8192"),
+     ({"data": {"steps": 10**12}}, "1000000000000 steps and 4 members would take .* GiB of memory")],
+)  # fmt: skip
+def test_an_experiment_out_of_all_proportion(trained, changes, said):
+    """It may be somebody else's."""
+    model = trained[1]["small-d4"]
+    tree = json.loads(model.about["experiment"])
+    for table, values in changes.items():
+        tree[table] |= values
+    other = copy.copy(model)
+    other.about = {**model.about, "experiment": json.dumps(tree)}
+    with pytest.raises(UsageError, match=said):
+        fs.calibrate(other, starts=20, members=4)
+    other.about = {"experiment": "[1]"}
+    with pytest.raises(UsageError, match="does not say which experiment"):
+        fs.calibrate(other, starts=20, members=4)
+
+
 def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
     errors = Errors(*(np.full((20, 2), math.inf) for _ in range(4)))
     known = calibration(nrmse=quantiles(errors.single, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
@@ -272,6 +327,12 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
     for text, said in (
         ("{", "is not valid JSON"),
         ("[]", "is no calibration of format 1"),
+        ("null", "is no calibration of format 1"),
+        ("[" * 100_000, "is not valid JSON"),
+        (" " * 5_000_000, "it has 5000000 bytes, at most 4194304 are read"),
+        (good | {"format": True}, "is no calibration of format 1"),
+        (good | {"starts": 10**30}, "is no calibration: starts: "),
+        (good | {"nrmse": ["1", "1", "1"]}, "nrmse.0: Input should be a valid number"),
         (good | {"format": 2}, "is no calibration of format 1"),
         ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
         (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must be as many numbers"),
@@ -287,3 +348,23 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
             fs.load(tmp_path)
         assert len(str(caught.value).splitlines()) == 1
     assert torch.isfinite(torch.tensor(good["nrmse"])).all()
+
+
+def test_a_calibration_that_is_no_file_of_the_folder(calibrated, tmp_path):
+    """Nothing is followed out of the folder, and nothing waited for."""
+    folder = tmp_path / "model"
+    calibrated.save(folder)
+    path = folder / "calibration.json"
+    os.replace(path, tmp_path / "calibration.json")
+    for make, said in (
+        (lambda: os.symlink("../calibration.json", path), "is a link that leaves the folder"),
+        (lambda: os.symlink("calibration.json", path), "has no calibration.json"),
+        (lambda: os.mkfifo(path), "its calibration.json is no file"),
+        (path.mkdir, "its calibration.json is no file"),
+    ):
+        make()
+        with pytest.raises(UsageError, match=said) as caught:
+            fs.load(folder)
+        assert len(str(caught.value).splitlines()) == 1
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert fs.load(folder).calibration is None

@@ -171,7 +171,8 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     assert main([*command, *own, "--level", "1e-3"]) == 0
     assert capsys.readouterr().out.startswith("horizon: time 0.5 (nRMSE at most 0.001 with")  # its start
     to = ["--to", str(tmp_path / "never.nc")]
-    assert "members must be 1, or at least 3" in refused(capsys, *command[:-1], "2", *own[:2], *to)
+    for few in ("2", "0", "-1"):
+        assert "members must be 1, or at least 3" in refused(capsys, *command[:-1], few, *own[:2], *to)
     assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
     assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
     assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
@@ -186,6 +187,8 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
                           (["--data", tmp_path / "two.nc"], "need the dimensions trajectory and time")):  # fmt: skip
         assert said in refused(capsys, *again, "--force", *spoiled)
+    assert fs.load(folder).calibration is not None  # what is refused takes nothing away
+    assert fs.load(folder, calibrated=False).calibration is None
     assert "is no model" in refused(capsys, "calibrate", tmp_path / "nowhere")
 
 

@@ -265,6 +265,19 @@ def test_the_card_of_a_model_from_a_folder_has_its_validation_error(hub, trained
     assert "after 8 steps of training: nRMSE 0.1000 after one interval, 0.2500 in the geometric mean" in card
 
 
+def test_nothing_from_outside_of_a_folder_is_pushed(hub, trained, audit, tmp_path):
+    """A folder of somebody else's may hold links to what is the user's own."""
+    trained[1]["small-d4"].save(tmp_path / "model")
+    (tmp_path / "secret").write_text("of the user's")
+    (tmp_path / "model" / "curve.csv").symlink_to("../secret")
+    with pytest.raises(UsageError, match=r"curve.csv is a link that leaves the folder"):
+        push(fs.load(tmp_path / "model"), "user/model", audit=audit)
+    assert "user/model" not in hub.repositories
+    (tmp_path / "model" / "curve.csv").unlink()
+    (tmp_path / "model" / "curve.csv").write_bytes(b"\xff\xfe")
+    push(fs.load(tmp_path / "model"), "user/model", audit=audit)
+
+
 def test_the_card_is_audited_unless_an_audit_is_given(hub, trained, toml):
     data, models = trained
     models["small-d4"].push_to_hub("user/model")

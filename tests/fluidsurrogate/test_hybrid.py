@@ -99,6 +99,19 @@ def test_gradients_go_through_the_solver(toml):
     assert float((cut * direction).sum()) != pytest.approx(quotient, rel=1e-2)
 
 
+def test_what_its_solver_cannot_run_is_said_in_one_line(toml):
+    experiment, trainer, train = trainer_of(toml, "flow.viscosity=[1e-3, 2e-3]")
+    given = {"viscosity": torch.full((1, 1, 1, 1), -1e-3)}
+    with pytest.raises(UsageError, match=r"^the hybrid's solver: input 'viscosity' must be at least 0 for every traj"):
+        trainer.surrogate(train.states[:1, 0], given)
+    data = fs.generate(experiment)
+    for stepper in (trainer.surrogate, trainer_of(toml, "flow.viscosity=[1e-3, 2e-3]", name="small-cnn")[1].surrogate):
+        with pytest.raises(UsageError, match=r"^variable 'viscosity' is negative"):
+            stepper.forecast(data.assign(viscosity=-data["viscosity"]), 1)
+    with pytest.raises(UsageError, match=r"expected 16 x 16 cells on 6.28319 x 6.28319$"):  # and no hint of model.on
+        trainer.surrogate.forecast(data.isel(x=slice(0, 8)), 1)
+
+
 @pytest.mark.parametrize("state", ["vorticity", "velocity"])
 def test_it_learns_and_comes_back_from_its_folder(toml, tmp_path, state):
     experiment = Experiment.read(

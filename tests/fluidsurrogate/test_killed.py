@@ -1,6 +1,8 @@
 """A run killed at any moment leaves nothing half-written, and the run that goes on ends with the same bits."""
 
+import json
 import multiprocessing
+import pickle
 import random
 import time
 from pathlib import Path
@@ -85,6 +87,31 @@ def test_checkpoint_is_used(toml, tmp_path):
     save_file(tensors, tmp_path / CHECKPOINT, header)
     changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
     assert changed.network.out.head.bias.item() > 0.9
+
+
+def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from fluidsurrogate.training import CHECKPOINT, train_model
+
+    experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT
+    data = fs.generate(experiment)
+    train_model(experiment, "small-cnn", data, {}, tmp_path)
+    whole = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        state = json.loads(file.metadata()["state"])
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    for broken in (whole[:100], whole[: len(whole) // 2], b"", pickle.dumps({"step": 1})):
+        path.write_bytes(broken)
+        with pytest.raises(UsageError, match=r"checkpoint.safetensors is no checkpoint of this training .*: delete it"):
+            train_model(experiment, "small-cnn", data, {}, tmp_path)
+    for header in (None, {"state": "{"}, {"state": "[1]"}, {"state": json.dumps(state | {"step": "x"})},
+                   {"state": json.dumps({key: state[key] for key in state if key != "groups"})}):  # fmt: skip
+        save_file(tensors, path, header)
+        with pytest.raises(UsageError, match=r"is no checkpoint of this training") as caught:
+            train_model(experiment, "small-cnn", data, {}, tmp_path)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def test_partial_from_other_inputs_is_refused(toml, tmp_path):

@@ -1,6 +1,7 @@
 """Rollouts that are written while they run: the same numbers as in memory, the same bits after any kill, bounded."""
 
 import copy
+import itertools
 import json
 import multiprocessing
 import random
@@ -231,6 +232,52 @@ def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
         with pytest.raises(UsageError, match=said):
             call()
     assert model.forecast_to_zarr(data, 4, path, force=True).sizes["time"] == 5
+
+
+def test_names_from_netcdf_are_stored_as_zarr_has_them(trained, tmp_path, recwarn):
+    data, models = trained
+    data.to_netcdf(tmp_path / "start.nc")
+    with fs.open_data(tmp_path / "start.nc") as start:
+        zarr = models["small-d4"].forecast_to_zarr(start, 2, tmp_path / "x.zarr")
+    assert zarr["split"].values.tolist() == data["split"].values.tolist()
+    assert not [w for w in recwarn if "Zarr V3 specification" in str(w.message)]
+
+
+@pytest.mark.parametrize("text", ["not json", 3, "[1]", "null", "[" * 100_000, ""])
+def test_a_forecast_that_does_not_say_what_it_was_made_from(trained, tmp_path, text):
+    data, models = trained
+    xr.Dataset(attrs={"made_from": text}).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    with pytest.raises(UsageError, match="made from other inputs: batch was absent"):
+        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [[], {}, {"plan": {"batch": 1}, "batches": 0, "pieces": 0}, *(
+        {"plan": {"batch": batch, "piece": 1, "chunk": chunk, "threads": 1}, "batches": batches, "pieces": 0}
+        for batch, chunk, batches in (("a", 1, 0), (0, 1, 0), (3, 2, 0), (1, True, 0), (1, 1, -1), (1, 1, "0")))],
+)  # fmt: skip
+def test_a_record_that_is_none(trained, tmp_path, small_pieces, monkeypatch, record):
+    """Of an interrupted rollout: said in one line, with what to do."""
+    data, models = trained
+    monkeypatch.setattr(long_forecast, "to_dataset", raising(Stop, after=2))
+    with pytest.raises(Stop):
+        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+    (tmp_path / "x.zarr.partial" / "progress.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"is no record of a rollout: delete .*x.zarr.partial"):
+        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+
+
+def raising(error, after):
+    """`to_dataset` that raises when it was called as often as that."""
+    function, calls = long_forecast.to_dataset, itertools.count(1)
+
+    def stopping(*args, **options):
+        if next(calls) > after:
+            raise error
+        return function(*args, **options)
+
+    return stopping
 
 
 def with_other_weights(model):

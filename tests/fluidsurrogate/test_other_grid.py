@@ -144,5 +144,6 @@ def test_forecasts_say_so(trained, toml, tmp_path, caplog):
         assert one.attrs["trained_on_grid"] == "16 x 16 cells on 6.28319 x 6.28319"
         assert one.attrs["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
         assert one["vorticity"].sizes == {"trajectory": 6, "time": 3, "y": 24, "x": 24}
+    assert fs.info(tmp_path / "x.zarr")["says"]["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
     assert "trained_on_grid" not in model.forecast(data, 1).attrs
     assert np.isfinite(one["vorticity"]).all()

@@ -127,10 +127,15 @@ def test_what_is_said_names_the_key(folder):
         (("scaling", "change"), [0.0], "scale and change must be positive"),
         (("dtype",), "float16", "dtype: Input should be 'float32' or 'float64'"),
         (("about", "seed"), {"a": 1}, "about.seed"),
+        (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
+        (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
+        (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
         (("format",), 2, "model format 2 is not 1; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
+    (folder / "config.json").write_text(json.dumps(replaced(GOOD, ("about", "seed"), 2**63)))
+    assert isinstance(fs.load(folder).about["seed"], float)  # no file takes a whole number of more than 64 bits
     (folder / "config.json").write_text(json.dumps(GOOD | {"written_by_a_later_version": 1}))
     fs.load(folder)
 
@@ -198,6 +203,25 @@ def test_the_experiment_of_a_hybrid(folder, experiment, said):
     refused(folder)
     made = fs.info(folder)["made"]
     assert made["again"].startswith("no: ")
+    assert peak() - before < 200 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("solver.n", 65536, "model.solver.n = 65536 is more than 16 times the 16 stored cells"),
+     ("solver.n", [16, 20000], "model.solver.n = 20000 is more than 16 times"),
+     ("data.interval", 1.0, "its experiment is of other states, or of another interval"),
+     ("grid.n", 32, "its experiment is of other states"), ("grid.length", 1.0, "its experiment is of other states"),
+     ("data.state", "velocity", "its experiment is of other states")],
+)  # fmt: skip
+def test_the_solver_of_a_hybrid_is_of_its_states(folder, trained, key, value, said):
+    about = dict(trained[1]["small-d4"].about)
+    tree, solver, (table, name) = json.loads(about["experiment"]), {"order": 2}, key.split(".")
+    (solver if table == "solver" else tree[table])[name] = value
+    hybrid = GOOD | {"model": GOOD["model"] | {"solver": solver}, "about": about | {"experiment": json.dumps(tree)}}
+    (folder / "config.json").write_text(json.dumps(hybrid))
+    before = peak()
+    assert said in refused(folder)
     assert peak() - before < 200 * 2**20
 
 

@@ -93,6 +93,8 @@ REFUSED = {
     "a time that is none": (lambda d, p: d.assign_coords(time=[np.nan]), "time holds NaN"),
     "another interval": (
         lambda d, p: xr.concat([d, d.assign_coords(time=[1.5])], "time"), "interval is 1; expected 0.25"),
+    "a time that is missing": (
+        lambda d, p: xr.concat([d, d, d], "time").assign_coords(time=[0.0, 0.25, 0.75]), "interval is 0.5; expected"),
     "times twice": (lambda d, p: xr.concat([d, d], "time"), "interval is 0; expected 0.25"),
     "times without a coordinate": (
         lambda d, p: xr.concat([d, d], "time").drop_vars("time"), "time has no coordinate"),
@@ -110,6 +112,7 @@ REFUSED = {
     "too large": (lambda d, p: d.assign(vorticity=d["vorticity"].astype(float) * 1e300), "too large"),
     "a true scalar": (lambda d, p: attribute(d, tensor_order=0, parity=1), "parity 1; expected 0 and -1"),
     "plates": (lambda d, p: attribute(d, wall_parity=-1), "wall_parity -1; expected 0"),
+    "several plates": (lambda d, p: attribute(d, wall_parity=[1, -1]), r"wall_parity \[1, -1\]; expected 0"),
     "nothing": (lambda d, p: d.isel(trajectory=[]), "is empty"),
 }  # fmt: skip
 
@@ -159,3 +162,17 @@ def test_spellings_of_units(said, expected):
 )  # fmt: skip
 def test_other_units(said, expected):
     assert not agree(said, expected)
+
+
+def test_chunks_that_are_cut_off(trained, start, tmp_path):
+    path = tmp_path / "start.zarr"
+    start.to_zarr(path, consolidated=False)
+    for chunk in (path / "vorticity" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:20])
+    with fs.open_data(path) as given:
+        for call in (lambda: trained[1]["small-d4"].forecast(given, 1),
+                     lambda: trained[1]["small-d4"].forecast_to_zarr(given, 1, tmp_path / "x.zarr")):  # fmt: skip
+            with pytest.raises(UsageError, match=r"^variable 'vorticity' cannot be read: ") as caught:
+                call()
+            assert len(str(caught.value).splitlines()) == 1

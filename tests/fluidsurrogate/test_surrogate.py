@@ -106,6 +106,12 @@ def test_start_time_and_steps_are_checked(trained):
         models["small-d4"].forecast(data, 2, start=0.3)
     with pytest.raises(UsageError, match="steps must be at least 1"):
         models["small-d4"].forecast(data, 0)
+    timed = data.isel(time=2)  # at 0.5, a coordinate of no dimension
+    assert models["small-d4"].forecast(timed, 1, start=0.5)["time"].values.tolist() == [0.5, 0.75]
+    with pytest.raises(UsageError, match=r"7 is no stored time; the nearest is 0.5"):
+        models["small-d4"].forecast(timed, 1, start=7)
+    with pytest.raises(UsageError, match="does not say of which time it is"):
+        models["small-d4"].forecast(timed.drop_vars("time"), 1, start=7)
 
 
 def test_folders_that_are_no_model(trained, tmp_path):

@@ -63,3 +63,12 @@ def test_velocity_of_plates_is_even_along_and_odd_across():
     np.testing.assert_allclose(u[::-1], u, atol=1e-13)
     np.testing.assert_allclose(v[::-1], -v, atol=1e-13)
     assert abs(u).max() > 1e-4
+
+
+def test_a_mean_velocity_is_not_lost_without_a_word():
+    form = VelocityForm(NavierStokes2D(Grid.square(8), viscosity=1.0, interval=1e-2))
+    y, _ = form.spec.grid.coordinates()
+    shear = torch.stack([torch.sin(y)[:, None].expand(8, 8), torch.zeros(8, 8)])[None].float()
+    assert form(shear).isfinite().all()
+    with pytest.raises(ValueError, match=r"the velocity has a mean over the box, 0.5: take it away, or give it as"):
+        form(torch.cat([shear, shear + 0.5]))
