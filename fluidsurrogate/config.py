@@ -234,19 +234,6 @@ class Experiment(Section):
         own = {"solver": section.solver, "grid": GridSection(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
-    def decay(self) -> float | None:
-        """The most that an interval leaves of the flow's energy and enstrophy, where nothing feeds it:
-
-            dE/dt = −2νZ − 2μE ≤ −2(ν k₁² + μ) E,  dZ/dt ≤ −2(ν k₁² + μ) Z,  k₁ the longest wave of the box;
-
-        of all its trajectories; None where something does."""
-        flows = [self.build_flow(), *self.flow.extremes()]
-        grid = self.grid.build()
-        if any(f.vectors or f.forcing(grid) is not None or f.stirring(grid) is not None for f in flows):
-            return None
-        slowest = min(f.viscosity for f in flows) * (2 * math.pi / max(grid.length)) ** 2 + min(f.drag for f in flows)
-        return math.exp(-2 * slowest * self.data.interval)
-
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up

@@ -22,14 +22,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from fluidsurrogate.budget import MOTIONS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import AnyModelSection, CoarseSolverSection
-from fluidsurrogate.step import MOTIONS
 from solvers import Grid, StateSpec, point_group
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
@@ -71,8 +71,8 @@ class ModelConfig(BaseModel):
         if min(*scaling.scale, *scaling.change) <= 0 or min(scaling.band) < 0:
             raise ValueError("scaling: scale and change must be positive, band at least 0")
         moving = any(field.name in MOTIONS for field in spec.fields)
-        if scaling.decay is not None and not (scaling.decay > 0 and moving):
-            raise ValueError(f"scaling.decay must be positive, and the state hold a {' or a '.join(MOTIONS)}")
+        if (balance := scaling.balance) is not None and not (min(balance.viscosity, balance.drag) >= 0 and moving):
+            raise ValueError(f"scaling.balance must be of numbers ≥ 0, and the state hold a {' or a '.join(MOTIONS)}")
         largest = point_group(spec.grid, spec.fields)
         for key, group in self.model.groups().items():
             if not largest.contains(group):

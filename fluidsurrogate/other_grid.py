@@ -19,15 +19,10 @@ TRAINED, APPLIED = "trained_on_grid", "applied_to_grid"  # in the attributes of 
 
 def moved_scaling(scaling: Scaling, old: Grid, new: Grid) -> Scaling:
     """The scaling with the band of the same physical wavenumbers: mode numbers in proportion to the sides of the box,
-    as far as the new grid has them. What was no band on the old grid, all its modes, is one on finer cells.
-
-    The most that a step leaves of energy, exp −2(ν k₁² + μ)T with k₁ the longest wave of the box: ν and μ are not told
-    apart here, and so it becomes a bound that holds for any of them, no tighter in a smaller box."""
+    as far as the new grid has them. What was no band on the old grid, all its modes, is one on finer cells."""
     sides = zip(scaling.band, old.n, old.length, new.n, new.length, strict=True)
     my, mx = (_most(min(most, n // 2) * to / side, cells) for most, n, side, cells, to in sides)
-    longer = max(1.0, max(new.length) / max(old.length))
-    decay = None if scaling.decay is None else scaling.decay ** (1 / longer**2)
-    return replace(scaling, band=(my, mx), decay=decay)
+    return replace(scaling, band=(my, mx))
 
 
 def _most(modes: float, cells: int) -> int:

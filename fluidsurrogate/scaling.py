@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fluidsurrogate.budget import Balance
 from fluidsurrogate.dataset import States
 from solvers import FieldSpec, StateSpec
 
@@ -17,7 +18,7 @@ from solvers import FieldSpec, StateSpec
 class Scaling:
     """z = (f − shift) / scale for each field of state and inputs, in the order of the spec; `change` is the RMS of what
     one step changes in each state field (of a hybrid, what its solver misses); `band` the largest mode numbers (my, mx)
-    that those changes hold; `decay` the most that a step leaves of energy and enstrophy, where that is known.
+    that those changes hold; `balance` what the flow's energy budget needs to know, where that is known.
 
     A shift of a pseudoscalar or a vector would not turn with the field, nor would a scale for each component: only true
     scalars are shifted, and a vector's components share a scale.
@@ -27,7 +28,7 @@ class Scaling:
     scale: tuple[float, ...]
     change: tuple[float, ...]
     band: tuple[int, int]
-    decay: float | None = None
+    balance: Balance | None = None
 
     @classmethod
     def fit(

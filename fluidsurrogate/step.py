@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fluidsurrogate.budget import Budget
 from fluidsurrogate.scaling import Scaling
-from solvers import VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
+from solvers import FieldSpec, Grid, StateSpec
 
 State = Float[Tensor, "batch component y x"]
-MOTIONS = (VORTICITY.name, VELOCITY.name)  # what a state holds one of
 
 
 @final
@@ -23,8 +23,8 @@ class Step(nn.Module):
 
     P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
     no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
-    Where nothing feeds the flow, `Bound` then takes away what energy or enstrophy x⁺ has too much: not in training,
-    where it would hide from the loss that the network dissipates too little (experiments/stability).
+    Where the energy budget of the flow is known, `Budget` then scales x⁺ to it: not in training, where it would hide
+    from the loss what the network dissipates (experiments/stability).
 
     `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
     """
@@ -41,7 +41,8 @@ class Step(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("change", multiple * change)
         self.project = Projection(spec.grid, spec.fields, scaling.band)
-        self.bound = None if scaling.decay is None else Bound(spec, scaling.decay**multiple)
+        self.budget = None if scaling.balance is None else Budget(spec, scaling.balance, multiple)
+        self.inputs = sum(field.components for field in spec.inputs)
         few, many = min(multiples), max(multiples)
         self.eval()
         self.told = None if few == many else 2 * (multiple - few) / (many - few) - 1
@@ -64,7 +65,12 @@ class Step(nn.Module):
         z = (base - self.shift[: self.components]) / self.scale[: self.components]
         change = network(z if given is None else torch.cat([z, given], dim=1))
         after = base + self.project(self.change * change)
-        return after if self.bound is None or self.training else self.bound(after, state)
+        if self.budget is None or self.training:
+            return after
+        inputs = None
+        if given is not None and self.inputs:
+            inputs = given[:, : self.inputs] * self.scale[self.components :] + self.shift[self.components :]
+        return self.budget(after, state, inputs)
 
 
 @final
@@ -94,47 +100,6 @@ class Projection(nn.Module):
             free = divergence_free(change[:, start : start + 2], self.directions)
             change = torch.cat([change[:, :start], free, change[:, start + 2 :]], dim=1)
         return change
-
-
-@final
-class Bound(nn.Module):
-    """x⁺ := x⁺ √min(1, d E/E⁺, d Z/Z⁺), E the energy and Z the enstrophy of the flow about its mean, d what an interval
-    leaves of them at the most: no forecast of an unforced flow gains energy. It scales the vorticity or the velocity,
-    the mean and other fields staying as they are, and commutes with every symmetry."""
-
-    weights: Tensor
-
-    def __init__(self, spec: StateSpec, decay: float) -> None:
-        super().__init__()
-        number, motion = next((i, f) for i, f in enumerate(spec.fields) if f.name in MOTIONS)
-        start = sum(f.components for f in spec.fields[:number])
-        self.flow, self.decay = slice(start, start + motion.components), decay
-        ky, kx = spec.grid.wavenumbers()
-        k2 = ky.square() + kx.square()
-        other = k2 if motion.name == VELOCITY.name else 1 / k2.where(k2 > 0, torch.inf)
-        columns = torch.full_like(kx, 2.0)  # the other half of a real field's spectrum
-        columns[0, 0] = 1.0
-        columns[0, -1] = 1.0 if spec.grid.n[1] % 2 == 0 else 2.0
-        weights = torch.stack([torch.where(k2 > 0, 1.0, 0.0), other]) * columns
-        self.register_buffer("weights", weights / weights.amax((1, 2), keepdim=True))
-
-    def forward(self, after: State, before: State) -> State:
-        flow = after[:, self.flow]
-        allowed = (
-            self.decay * self.sizes(before[:, self.flow]) / self.sizes(flow).clamp(min=torch.finfo(after.dtype).tiny)
-        )
-        factor = allowed.amin(1).clamp(max=1.0).sqrt()[:, None, None, None]
-        mean = flow.mean((-2, -1), keepdim=True)
-        bounded = mean + factor * (flow - mean)
-        if flow.shape[1] == after.shape[1]:
-            return bounded
-        return torch.cat([after[:, : self.flow.start], bounded, after[:, self.flow.stop :]], dim=1)
-
-    def sizes(self, flow: Tensor) -> Float[Tensor, "batch 2"]:
-        """Energy and enstrophy about the mean, each in units of its own."""
-        spectrum = torch.fft.rfft2(flow, norm="forward")
-        power = (spectrum.real.square() + spectrum.imag.square()).sum(1)
-        return torch.einsum("byx,nyx->bn", power, self.weights)
 
 
 @final

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectories
+from fluidsurrogate.budget import find_balance
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.curves import Events, write_curve
@@ -31,11 +33,10 @@ from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.settings import TrainSection
-from fluidsurrogate.step import Bound
 from fluidsurrogate.store import read_json, stamp
 from fluidsurrogate.surrogate import Surrogate, write_weights
 from fluidsurrogate.validation import validation_error
-from solvers import StateSpec, act, act_on_fields, group_named
+from solvers import act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
 Report = Callable[[int, str], None]  # steps done so far, a note
@@ -98,8 +99,10 @@ class Trainer:
         )
         base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
-        if base is None and (decay := experiment.decay()) is not None and _decays(self.spec, train, decay):
-            scaling = Scaling(scaling.shift, scaling.scale, scaling.change, scaling.band, decay)
+        if base is None:
+            numbers, longest = experiment.build_flow().numbers, max(section.multiples)
+            balance = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+            scaling = replace(scaling, balance=balance)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base)
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
@@ -271,17 +274,6 @@ class Trainer:
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{path} is no checkpoint of this training ({reason}): delete it to begin again") from None
-
-
-def _decays(spec: StateSpec, train: Trajectories, decay: float) -> bool:
-    """True where energy and enstrophy of the training data decay as `decay` says: checked, since the data may be a
-    user's, of another viscosity, or seen on fewer cells than they were computed on."""
-    bound = Bound(spec, decay).double()
-    for states, _ in train.stretches():
-        sizes = bound.sizes(states.double().flatten(0, 1)[:, bound.flow]).unflatten(0, states.shape[:2])
-        if bool((sizes[:, 1:] > decay * sizes[:, :-1] * (1 + 1e-5)).any()):
-            return False
-    return True
 
 
 def learning_rate_factor(options: TrainSection, step: int) -> float:

@@ -45,7 +45,7 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     # The change that the network's output is scaled by is what the solver misses.
     missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
     assert hybrid.scaling.change[0] == pytest.approx(float(missed), rel=1e-5)
-    assert hybrid.scaling.decay is None
+    assert hybrid.scaling.balance is None
 
 
 def test_its_solver_holds_every_mode_unless_it_is_told_not_to(toml):

@@ -88,17 +88,6 @@ def test_the_cut_off_is_the_same_wavenumber():
     assert moved_scaling(everything, OWN, LARGER).band == (16, 16)
 
 
-def test_the_bound_on_energy_holds_in_the_other_box():
-    """exp −2(ν k₁² + μ)T: of a box twice as long a quarter of the exponent, with drag no less; none where none was."""
-    viscosity, drag, interval = 0.02, 0.1, 0.25
-    bounds = {k: np.exp(-2 * (viscosity * k**2 + drag) * interval) for k in (0.5, 1.0, 2.0)}
-    scaling = Scaling((0.0,), (1.0,), (1.0,), (5, 5), bounds[1.0])
-    assert moved_scaling(scaling, OWN, LARGER).decay == pytest.approx(bounds[1.0] ** 0.25)
-    for k, side in ((0.5, 4 * np.pi), (1.0, 2 * np.pi), (2.0, np.pi)):
-        assert moved_scaling(scaling, OWN, Grid.square(16, side)).decay >= bounds[k]
-    assert moved_scaling(Scaling((0.0,), (1.0,), (1.0,), (5, 5)), OWN, LARGER).decay is None
-
-
 def test_the_change_holds_no_finer_modes():
     model = surrogate("gcnn").on(FINER)
     with torch.no_grad():

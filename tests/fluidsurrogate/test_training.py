@@ -314,20 +314,3 @@ def test_last_weights_are_kept_beside_the_best(toml, data, tmp_path):
     assert best.keys() == last.keys()
     loaded = fs.load(tmp_path, last=True).network.state_dict()
     assert all(torch.equal(loaded[key], last[key]) for key in last)
-
-
-def test_the_bound_is_the_flows_and_holds_for_its_data(toml, data):
-    """exp(−2 (ν k₁² + μ) Δt) of the slowest there may be; none where the flow is fed, or the data say other."""
-
-    def decay_of(*overrides, data=None):
-        experiment = Experiment.read(toml, overrides)
-        train = InMemory.from_dataset(fs.generate(experiment) if data is None else data, "train", experiment)
-        return experiment.decay(), Trainer(experiment, "small-cnn", train, train, {}).surrogate.scaling.decay
-
-    assert decay_of() == (pytest.approx(np.exp(-2 * 2e-2 * 0.25)),) * 2
-    mixed = decay_of("flow.viscosity=[1e-2, 2e-2]", "flow.drag=[0.5, 0.0]")  # the two smallest, wherever they are
-    assert mixed == (pytest.approx(np.exp(-2 * 1e-2 * 0.25)),) * 2
-    assert decay_of("flow.kind=kolmogorov", "flow.spin_up=0") == (None, None)
-    stated, found = decay_of("flow.viscosity=1.0", data=data)  # a user's data of a far smaller viscosity
-    assert stated == pytest.approx(np.exp(-2 * 0.25))
-    assert found is None
