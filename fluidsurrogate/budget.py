@@ -14,7 +14,7 @@ from fluidsurrogate.dataset import States
 from solvers import VELOCITY, VORTICITY, StateSpec
 
 MOTIONS = (VORTICITY.name, VELOCITY.name)  # what a state holds one of
-CLOSED, AT_ONCE = 0.02, 0.1  # of what a step dissipates: so much of it the data may miss in the mean, in a single step
+IN_THE_MEAN, IN_A_STEP = 0.02, 0.1  # of what is dissipated: by so much the data's budget may fail to close
 STEEPEST = 50.0  # in the exponent: beyond, nothing is left
 State = Float[Tensor, "batch component y x"]
 Values = Float[Tensor, " batch"]
@@ -86,25 +86,27 @@ class Budget(nn.Module):
 
     def terms(self, flow: State, inputs: Tensor | None) -> tuple[Values, Values, Values]:
         """E, T(νZ/E + μ) and WT/2."""
-        spectrum = self.vorticity(flow)
-        power = spectrum.real.square() + spectrum.imag.square()
+        real, imaginary = self.vorticity(flow)
+        power = real.square() + imaginary.square()
         energy, enstrophy = ((power * weights).sum((1, 2)) for weights in (self.energy, self.enstrophy))
         viscosity, drag = (self._number(name, inputs) for name in ("viscosity", "drag"))
         ratio = enstrophy / energy.clamp(min=torch.finfo(energy.dtype).tiny)
         lost = (self.interval * (viscosity * ratio + drag)).clamp(max=STEEPEST)
         if inputs is None or "forcing" not in self.at:
             return energy, lost, torch.zeros_like(energy)
-        forcing = torch.fft.rfft2(inputs[:, self.at["forcing"]], norm="forward")
-        work = spectrum.real * forcing.real + spectrum.imag * forcing.imag
+        at = self.at["forcing"]
+        forcing = torch.fft.rfft2(inputs[:, at : at + 1], norm="forward")
+        work = real * forcing.real[:, 0] + imaginary * forcing.imag[:, 0]
         return energy, lost, self.interval * (work * self.energy).sum((1, 2))  # twice the half
 
-    def vorticity(self, flow: State) -> Tensor:
-        """The spectrum of the vorticity (batch, ky, kx)."""
+    def vorticity(self, flow: State) -> tuple[Tensor, Tensor]:
+        """Real and imaginary part of its spectrum, each (batch, ky, kx): ONNX has no complex numbers."""
         spectrum = torch.fft.rfft2(flow, norm="forward")
+        real, imaginary = spectrum.real, spectrum.imag
         if self.motion.name == VORTICITY.name:
-            return spectrum[:, 0]
+            return real[:, 0], imaginary[:, 0]
         ky, kx = self.curl
-        return 1j * (kx * spectrum[:, 1] - ky * spectrum[:, 0])
+        return ky * imaginary[:, 0] - kx * imaginary[:, 1], kx * real[:, 1] - ky * real[:, 0]
 
     def _number(self, name: str, inputs: Tensor | None) -> Tensor | float:
         if inputs is not None and name in self.at:
@@ -136,6 +138,6 @@ def find_balance(
         missing.append((left[:, later] - right[:, earlier]).flatten())
         dissipated.append((energy * lost)[:, later].flatten() + (energy * lost)[:, earlier].flatten())
     error = torch.cat(missing) / torch.cat(dissipated).square().mean().sqrt()
-    if error.mean().abs() <= CLOSED and error.square().mean().sqrt() <= AT_ONCE:
+    if error.mean().abs() <= IN_THE_MEAN and error.square().mean().sqrt() <= IN_A_STEP:
         return Balance(viscosity, drag)
-    return Balance(viscosity, drag, at_most=True) if error.mean() <= CLOSED and error.amax() <= AT_ONCE else None
+    return Balance(viscosity, drag, at_most=True) if error.mean() <= IN_THE_MEAN and error.amax() <= IN_A_STEP else None

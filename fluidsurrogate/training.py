@@ -99,10 +99,9 @@ class Trainer:
         )
         base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
-        if base is None:
-            numbers, longest = experiment.build_flow().numbers, max(section.multiples)
-            balance = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
-            scaling = replace(scaling, balance=balance)
+        numbers, longest = experiment.build_flow().numbers, max(section.multiples)
+        balance = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        scaling = replace(scaling, balance=balance)
         about = {"name": name, **stamp(experiment.tree(), made_from)}
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base)
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)

@@ -51,6 +51,24 @@ def test_crps_of_one_gaussian_and_one_truth():
     np.testing.assert_allclose(ENSEMBLE_METRICS["crps"](members, truth) * z, expected, rtol=0.01)
 
 
+def test_as_xskillscore_has_them():
+    """CRPS as it is, not fair, from the fair one and the members' spread; spread, error and ranks."""
+    xskillscore = pytest.importorskip("xskillscore")
+    forecast, truth = synthetic(5, 0.7)
+    f, t = forecast["vorticity"], truth["vorticity"]
+    rms, over = (t**2).mean(["y", "x"]) ** 0.5, ["trajectory", "y", "x"]
+    scores = {name: metric(forecast, truth) for name, metric in ENSEMBLE_METRICS.items()}
+    pairs = sum(abs(f.isel(member=i) - f.isel(member=j)) for i in range(5) for j in range(5)).mean(["y", "x"])
+    unfair = scores["crps"] * rms + pairs * (1 / (2 * 5 * 4) - 1 / (2 * 25))
+    expected = xskillscore.crps_ensemble(t, f, dim=["y", "x"])
+    np.testing.assert_allclose(unfair.transpose(*expected.dims), expected, rtol=1e-10)
+    error = xskillscore.mse(f.mean("member") / rms, t / rms, dim=over)
+    spread = (6 / 5 * f.var("member", ddof=1) / rms**2).mean(over)
+    np.testing.assert_allclose(scores["spread_skill"], (spread / error) ** 0.5, rtol=1e-10)
+    ranks = xskillscore.rank_histogram(t, f, dim=over)
+    np.testing.assert_allclose(scores["rank_histogram"], ranks / ranks.sum("rank"), rtol=1e-10)
+
+
 def test_a_reliable_ensemble_has_ratio_one_and_flat_ranks():
     for members in (2, 7):
         forecast, truth = synthetic(members)
