@@ -50,14 +50,17 @@ def peak():
 # -- the config
 
 GOOD = {  # one of every key, as the miniature's
-    "format": 1,
+    "format": 2,
     "model": {"kind": "gcnn", "augment": "D4", "members": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
               "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean"},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
                          "uniform": False, "wall": 0, "solenoidal": False}],
              "interval": 0.25, "inputs": []},
-    "scaling": {"shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5], "decay": 1.0},
+    "scaling": {
+        "shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5],
+        "balance": {"viscosity": 0.01, "drag": 0.1, "at_most": False},
+    },
     "dtype": "float32",
     "about": {"name": "small-d4", "experiment": "{}", "made_from": "{}", "fingerprint": "f", "seed": 1,
               "versions": "{}"},
@@ -125,12 +128,13 @@ def test_what_is_said_names_the_key(folder):
         (("spec", "grid", "n"), [16, 12], "model.group 'D4' is no symmetry of its grid"),
         (("scaling", "scale"), [1.0, 2.0], "scaling.scale must have 1 numbers (got 2)"),
         (("scaling", "change"), [0.0], "scale and change must be positive"),
+        (("scaling", "balance", "viscosity"), -1.0, "scaling.balance must be of numbers ≥ 0"),
         (("dtype",), "float16", "dtype: Input should be 'float32' or 'float64'"),
         (("about", "seed"), {"a": 1}, "about.seed"),
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 2, "model format 2 is not 1; made by another version"),
+        (("format",), 1, "model format 1 is not 2; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
