@@ -181,13 +181,17 @@ def table() -> str:
             if (row := found.get((flow, name))) is None:
                 continue
             cells = [name, f"{row['core_seconds']:.0f}", f"{row['finite']} / {STARTS}"]
-            cells += [_said(row["nrmse_10"]), _said(row["nrmse_20"]), ", ".join(map(_said, row["energy_20"]))]
+            cells += [_said(row["nrmse_10"]), _said(row["nrmse_20"]), _said_all(row["energy_20"])]
             cells += [_said(row["mean_energy"]), _said(row["spectrum_worst"])] if forced else [
-                str(row["rises"]), ", ".join(map(_said, row["energy_last"]))]  # fmt: skip
+                str(row["rises"]), _said_all(row["energy_last"])]  # fmt: skip
             lines.append("| " + " | ".join([*cells, "-" if row["drift"] is None else f"{row['drift']:.0e}"]) + " |")
         lines.append("")
     finding = HERE / "finding.md"
     return "\n".join([*lines, ""]) + (finding.read_text(encoding="utf-8") if finding.exists() else "")
+
+
+def _said_all(values: list[float | None]) -> str:
+    return "not finite" if None in values else ", ".join(map(_said, values))
 
 
 def _said(value: float | None) -> str:
