@@ -119,6 +119,11 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
         )
     if "flow" in info:
         yield "flow", _flow(info["flow"])
+    if (balance := info.get("energy_budget")) is not None:
+        kept = "at most" if balance["at_most"] else "kept"
+        given = {field["name"] for field in info["inputs"]}
+        numbers = [f"{n} {'as given' if n in given else f'{balance[n]:g}'}" for n in ("viscosity", "drag")]
+        yield "energy", f"{kept} by its budget, {' and '.join(numbers)}"
     yield "scaling", ", ".join(f"{k} {' '.join(f'{n:.4g}' for n in v)}" for k, v in info["scaling"].items())
     yield "format", str(info["format"])
 

@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,8 @@ def _model(folder: Path) -> Info:
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]
     scaling = {key: list(getattr(config.scaling, key)) for key in ("shift", "scale", "change", "band")}
+    if (balance := config.scaling.balance) is not None:
+        found["energy_budget"] = asdict(balance)
     if section.is_foreign:
         found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:

@@ -89,6 +89,7 @@ def test_a_model(finished, capsys):
     said = printed(capsys, finished / "models" / "small-d4")
     assert "claims       the point group D4 and shifts by whole cells" in said
     assert f"parameters   {model.parameters:,}, float32" in said
+    assert "energy       kept by its budget, viscosity 0.02 and drag 0" in said
 
 
 def test_forecasts_and_scores(finished, capsys, tmp_path):
