@@ -15,6 +15,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
+from fluidsurrogate.modelfiles import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.store import locked
 
@@ -345,7 +346,7 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
         assert not (tmp_path / "out" / "data.zarr").exists()
     assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
-    config = {"format": 1, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
+    config = {"format": FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
               "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
                        "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
               "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]}}  # fmt: skip
