@@ -225,8 +225,8 @@ def audit_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.store import replacing
 
     model = load(arguments.folder, arguments.device)
-    states = None if arguments.data is None else open_data(arguments.data)
-    result = audit(model, states=states, steps=arguments.steps)
+    with nullcontext() if arguments.data is None else open_data(arguments.data) as states:
+        result = audit(model, states=states, steps=arguments.steps)
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
     name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
     write_netcdf(result, to / "audit.nc")
@@ -246,10 +246,10 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     path = arguments.folder / CALIBRATION
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
-    data = None if arguments.data is None else open_data(arguments.data)
     # One that is broken must not stand in the way of another; one that is whole stays until there is another.
     model = load(arguments.folder, arguments.device, calibrated=False)
-    found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
+    with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
+        found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
     assert found is not None
     found.write(arguments.folder)
     ratio = found.spread_skill
