@@ -14,7 +14,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.modelfiles import CONFIG, check_proportions
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.reproducible import has_device
-from fluidsurrogate.store import flatten, versions
+from fluidsurrogate.store import flatten, recorded, versions
 
 STEPS = {"generate": ["generate"], "train": ["generate", "train"], "rollout": ["run"], "compare": ["run"]}
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -27,14 +27,18 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
     is another one here, by name (was, is); `fingerprint_holds`, whether it is that of the recorded `made_from`;
     `again`, "yes ..." or "no: ..." with the reasons; and the `command` that would make it from the experiment.
     """
-    tree, made_from, recorded = experiment_in(about), _json(about.get("made_from")), _json(about.get("versions"))
+    tree, made_from, was_made_by = (
+        experiment_in(about),
+        recorded(about.get("made_from")),
+        recorded(about.get("versions")),
+    )
     found: dict[str, Any] = {}
     if "name" in about and stage == "train":
         found["model"] = str(about["name"])
-    if recorded:
-        found["versions"] = recorded
+    if was_made_by:
+        found["versions"] = was_made_by
         now = versions()
-        found["changed"] = {p: (was, now.get(p, "none")) for p, was in recorded.items() if was != now.get(p)}
+        found["changed"] = {p: (was, now.get(p, "none")) for p, was in was_made_by.items() if was != now.get(p)}
     if "fingerprint" in about and made_from is not None:
         text = str(about["made_from"])
         found["fingerprint"] = str(about["fingerprint"])
@@ -60,7 +64,7 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def experiment_in(about: Mapping[str, Any]) -> dict[str, Any] | None:
     """The experiment that a result records; None where it records none, or what looks like none."""
-    tree = _json(about.get("experiment"))
+    tree = recorded(about.get("experiment"))
     parts = ("grid", "flow", "data", "models")
     return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
 
@@ -141,14 +145,6 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     # JSON's numbers, booleans and strings are TOML's, but for a character that JSON leaves as it is.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _json(text: Any) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _fingerprint(text: str) -> str:
