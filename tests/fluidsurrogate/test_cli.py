@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 import fluidsurrogate as fs
+import fluidsurrogate.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
 from fluidsurrogate.modelfiles import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
