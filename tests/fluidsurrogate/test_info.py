@@ -95,7 +95,7 @@ def test_a_model(finished, capsys):
 def test_forecasts_and_scores(finished, capsys, tmp_path):
     found = fs.info(finished / "scores.nc")
     json.dumps(found)
-    assert (found["kind"], found["sources"]) == ("scores", ["solver", "persistence", *MODELS])
+    assert (found["kind"], found["sources"]) == ("scores", ["truth", "persistence", "solver-16", *MODELS])
     with fs.open_data(finished / "scores.nc") as scores:
         expected = scores["nrmse_mean"].sel(source="small-d4").item()
     assert found["scores"]["nrmse_mean"]["small-d4"] == expected
