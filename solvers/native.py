@@ -80,7 +80,10 @@ class Native:
         sizes = (ny, nx, len(self.rows), columns, self.components, order, int(plates))
         self._sizes = (ctypes.c_int * len(sizes))(*sizes)
         self._per_spacing = (real * 2)(*(1 / h for h in grid.spacing))
-        self._function = getattr(library(), f"integrate_{name}")
+        found = library()
+        if isinstance(found, str):  # a solver may have been pickled where there is a compiler
+            raise ValueError(f"kernel 'native' is not to be had: {found}")
+        self._function = getattr(found, f"integrate_{name}")
         self._function.restype = None
         self._packed: WeakKeyDictionary[Integrator, Tensor] = WeakKeyDictionary()
 
