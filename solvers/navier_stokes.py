@@ -376,19 +376,19 @@ class NavierStokes2D(Stepper[SpectralCarry]):
     def _scheme_of(self, carry: SpectralCarry, trajectory: int, substeps: int) -> Integrator:
         """The scheme of one trajectory; all share it where they share decay rates and steps."""
         key = (trajectory if len(carry.terms.linear) > 1 else 0, substeps)
-        held, linear = carry.coefficients, carry.terms.linear[key[0] : key[0] + 1]
+        held = carry.coefficients
         scheme = held.pop(key, None)
         if scheme is None:
+            linear = carry.terms.linear[key[0] : key[0] + 1]
             step = self.spec.interval / self.slots / max(substeps, 1)
             scheme = self.scheme.from_linear(linear, step).to(self.device, self._equation.complex)
-        if linear.requires_grad:
-            return scheme
-        held[key] = scheme  # at the end: first in the cache is what was used longest ago
-        # Twice as many as one interval takes: planned steps, and halved ones.
-        most = max(2 * len(carry.spectrum), SCHEME_BYTES // scheme.nbytes)
-        if len(held) > most:
-            for oldest in list(held)[: len(held) - most]:
+            if linear.requires_grad:
+                return scheme
+            # Room for twice as many as one interval takes: planned steps, and halved ones.
+            most = max(2 * len(carry.spectrum), SCHEME_BYTES // scheme.nbytes)
+            for oldest in list(held)[: max(0, len(held) + 1 - most)]:
                 held.pop(oldest, None)
+        held[key] = scheme  # at the end: the first in the cache is what was used longest ago
         return scheme
 
 
