@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solvers import fields as known
+from solvers.compiled import say_slow, unavailable
 from solvers.equation import Equation, Pair, Scalar, Spectrum, Terms
 from solvers.etdrk import INTEGRATORS, Integrator
 from solvers.fields import VORTICITY, StateSpec
 from solvers.graphs import Graphed
 from solvers.grid import Grid
-from solvers.native import Native, differentiated, unavailable
+from solvers.native import Native, differentiated
 from solvers.stepper import Inputs, State, Stepper
 from solvers.stirring import Stirring
 
@@ -93,7 +94,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         order: 4 (ETDRK4) or 2 (ETDRK2).
         checkpoint_every: with gradients, keep only every so many inner steps in memory and compute the others again.
         kernel: what does the inner steps, all to the same numbers: `torch`, its operations one by one; `native`, C++
-            for a CPU, compiled when it is first needed (`solvers.native`), some 3 to 8 times as fast, and left aside
+            for a CPU, compiled when it is first needed (`solvers.compiled`), some 3 to 8 times as fast, and left aside
             where gradients are wanted; `compile`, through `torch.compile`; `graph`, CUDA graphs, with a fixed `dt`;
             `auto`, native where that can be had and torch elsewhere.
 
@@ -174,7 +175,10 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         """What does the inner steps where no gradients are wanted; `auto` looks for a compiler when first asked."""
         if self._kernel != "auto":
             return self._kernel
-        return "torch" if unavailable(self.device) else "native"
+        reason = unavailable(self.device)
+        if reason and self.device.type == "cpu":
+            say_slow(reason)
+        return "torch" if reason else "native"
 
     @cached_property
     def _native(self) -> Native:

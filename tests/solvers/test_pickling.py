@@ -9,7 +9,7 @@ from examples import EXAMPLES
 
 from solvers import D4, FLOWS, GROUPS, Grid, NavierStokes2D, Resampled, VelocityForm, navier_stokes
 from solvers import native as module
-from solvers.native import unavailable
+from solvers.compiled import unavailable
 
 COPIES = {"pickled": lambda thing: pickle.loads(pickle.dumps(thing)), "copied": copy.deepcopy}
 NO_COMPILER = unavailable(torch.device("cpu"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from solvers import Grid, NavierStokes2D, navier_stokes
+from solvers.compiled import unavailable
 from solvers.etdrk import INTEGRATORS
-from solvers.native import unavailable
 
 GRID = Grid.square(16)
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no g++"))
