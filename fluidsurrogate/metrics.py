@@ -2,36 +2,41 @@
 
 A metric is a function under `@metric`: of a forecast and the truth if it compares, of a forecast alone if it describes.
 It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time, and changes neither of
-its arguments; of Datasets in dask chunks it is lazy. Equations, sources and units: docs/metrics.md. Those in `ALWAYS`
-are scored in every comparison, since tables and figures are made of them; an experiment names the others it wants.
+its arguments; of Datasets in dask chunks it is lazy. It raises UsageError where the forecast is not of the truth's
+trajectories, times and places. Equations, sources and units: docs/metrics.md. Those in `ALWAYS` are scored in every
+comparison, since tables and figures are made of them; an experiment names the others it wants.
+
+A score against the truth is NaN where the truth is not finite: there is nothing to compare with.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
 
 import numpy as np
 import xarray as xr
 
 from fluidsurrogate import diagnostics
+from fluidsurrogate.coordinates import SPACE, aligned, fields
 
 Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
-SPACE = ("y", "x")
 ALWAYS = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
 BANDS = ("low", "middle", "high")
+NOTHING = 1e-12  # of a field: fluctuations no larger than this are what rounding leaves of a constant
 
 
 def metric(function: Metric) -> Metric:
-    """Register a metric under its own name."""
-    METRICS[function.__name__] = function
-    return function
+    """Register a metric under its own name, with the forecast aligned with the truth before it sees them."""
 
+    @wraps(function)
+    def checked(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+        return function(aligned(forecast, truth), truth)
 
-def fields(dataset: xr.Dataset) -> list[str]:
-    """The names of the state's fields: what varies in time and space."""
-    return [str(name) for name, v in dataset.data_vars.items() if {"time", *SPACE} <= set(v.dims)]
+    METRICS[function.__name__] = checked
+    return checked
 
 
 @metric
@@ -42,25 +47,19 @@ def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
         error, size = ((f - t) ** 2).mean(over, skipna=False), (t**2).mean(over)
-        values.append((error / size.where((size > 0) | (error != 0), 1.0)) ** 0.5)  # nothing missed of nothing: 0
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(_is_finite(mean), math.inf), "normalised root mean square error", "1")
+        values.append(_relative(error, size) ** 0.5)
+    return _error(values, truth, "normalised root mean square error")
 
 
 @metric
 def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
-    """Pearson correlation over the box, for each trajectory and time; the mean over the fields. 0 where not finite."""
+    """Pearson correlation over the box, for each trajectory and time; the mean over the fields. Of fields without
+    fluctuations 1 where both have none, 0 where one has. 0 where not finite."""
     values = []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
-        f = f.where(_is_finite(f), 0.0)
-        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        f = f / abs(f).max(over).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
-        f, t = f - f.mean(SPACE), t - t.mean(SPACE)
-        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
-        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "pattern correlation", "1")
+        values.append(_correlation(f, t))
+    return _skill(values, forecast, truth, "pattern correlation")
 
 
 @metric
@@ -107,15 +106,15 @@ def vrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
         error, variance = ((f - t) ** 2).mean(over, skipna=False), ((t - t.mean(SPACE)) ** 2).mean(over)
         values.append((error / (variance + 1e-7)) ** 0.5)
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(_is_finite(mean), math.inf), "root mean square error over the standard deviation", "1")
+    return _error(values, truth, "root mean square error over the standard deviation")
 
 
 def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.DataArray:
     """√(Σ Z(f − t) / Σ Z(t)) over the shells of a band, Z the enstrophy spectrum: the relative error of those scales.
 
     The bands are thirds of the logarithm of the wavenumber, from the longest wave to the largest wavenumber whose
-    shell holds a millionth of the truth's enstrophy (after Ohana et al. 2024, arXiv:2412.00568).
+    shell holds a millionth of the truth's enstrophy, of a truth at rest the largest of all (after Ohana et al. 2024,
+    arXiv:2412.00568).
     """
     name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
     difference = xr.Dataset({name: forecast[name] - truth[name]})
@@ -123,12 +122,12 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     mean = held.mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]
     smallest, number = float(k[0]), BANDS.index(band)
-    ratio = (k.where(mean > 1e-6 * mean.sum()).max() / smallest).clip(min=1 + 1e-9)
+    reached = (mean > 1e-6 * mean.sum()) | (mean.sum() == 0)
+    ratio = (k.where(reached).max() / smallest).clip(min=1 + 1e-9)
     low, high = (smallest * ratio ** (edge / len(BANDS)) * (1 + 1e-9) for edge in (number, number + 1))
     inside = (k > (low if number else 0.0)) & (k <= high)
     numerator, denominator = (z.where(inside, 0.0).sum("wavenumber", skipna=False) for z in (missed, held))
-    error = (numerator / denominator.where((denominator > 0) | (numerator != 0), 1.0)) ** 0.5
-    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {band} wavenumbers", "1")
+    return _error([_relative(numerator, denominator) ** 0.5], truth, f"relative error of the {band} wavenumbers")
 
 
 @metric
@@ -163,8 +162,8 @@ def enstrophy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Data
 
 def _spectrum_error(forecast: xr.Dataset, truth: xr.Dataset, name: str, about: str) -> xr.DataArray:
     f, t = _compute(forecast, name), _compute(truth, name)
-    error = abs(f - t).sum("wavenumber", skipna=False) / t.sum("wavenumber").clip(min=1e-300)
-    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {about}", "1")
+    error = _relative(abs(f - t).sum("wavenumber", skipna=False), t.sum("wavenumber"))
+    return _error([error], truth, f"relative error of the {about}")
 
 
 @metric
@@ -175,7 +174,7 @@ def mean_drift(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         f = forecast[name].astype(np.float64)
         over = [dim for dim in f.dims if dim not in ("trajectory", "time")]
         mean, size = f.mean(SPACE, skipna=False), (f.isel(time=0) ** 2).mean(over) ** 0.5
-        drift = abs(mean - mean.isel(time=0, drop=True)) / size.drop_vars("time").clip(min=1e-300)
+        drift = _relative(abs(mean - mean.isel(time=0, drop=True)), size.drop_vars("time"))
         drifts.append(drift.max([dim for dim in over if dim not in SPACE], skipna=False))
     largest = xr.concat(drifts, "field").max("field", skipna=False)
     return _named(largest.where(_is_finite(largest), math.inf), "drift of the mean over the box", "1")
@@ -188,29 +187,69 @@ def anomaly_correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray
     centres neither). 0 where not finite."""
     values = []
     for name in fields(truth):
-        t = truth[name].astype(np.float64)
-        climatology = t.mean([dim for dim in ("trajectory", "time") if dim in t.dims])
-        f, t = forecast[name].astype(np.float64) - climatology, t - climatology
-        f = f.where(_is_finite(f), 0.0)
-        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        f = f / abs(f).max(over).clip(min=1e-300)
-        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
-        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "anomaly correlation", "1")
+        f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
+        climatology = t.where(_is_finite(t)).mean([dim for dim in ("trajectory", "time") if dim in t.dims])
+        values.append(_correlation(f, t, climatology))
+    return _skill(values, forecast, truth, "anomaly correlation")
 
 
 def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """The first time, after the start, at which the correlation is below `threshold`; and whether that never came:
-    then the value is the last time, a lower bound (right-censored)."""
+    """The first time, after the start, at which the correlation is below `threshold`; and whether that never came, or
+    came after the correlation was unknown (NaN): then the value is the last time before, a lower bound
+    (right-censored)."""
     later = correlations.isel(time=slice(1, None))
-    below = later < threshold
-    never = ~below.any("time")
-    first = later["time"].isel(time=below.argmax("time"))
-    value = first.drop_vars("time").where(~never, later["time"].values[-1])
-    duration = value - correlations["time"].values[0]
+    over = ~(later >= threshold)
+    first, never = over.argmax("time"), ~over.any("time")
+    censored = never | later.isnull().isel(time=first, drop=True)
+    last = xr.where(never, later.sizes["time"], first + ~censored)
+    elapsed, units = _elapsed(correlations["time"])
+    duration, censored = (v.drop_vars("time", errors="ignore") for v in (elapsed.isel(time=last), censored))
     about = f"time until the correlation first falls below {threshold:g}"
-    return _named(duration, about, "s"), _named(never, f"{about}: it never did", "1")
+    return _named(duration, about, units), _named(censored, f"{about}: it never did", "1")
+
+
+def _elapsed(time: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """The times since the first and their units; of dates in seconds."""
+    since = time - time[0].drop_vars("time", errors="ignore")
+    if since.dtype.kind == "m":
+        return since / np.timedelta64(1, "s"), "s"
+    return since, str(time.attrs.get("units", "s")).partition(" since ")[0]
+
+
+def _relative(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
+    """part / whole; of a whole of zero 0 where the part is zero too, else infinite."""
+    return part / whole.where((whole > 0) | (part != 0), 1.0)
+
+
+def _correlation(f: xr.DataArray, t: xr.DataArray, climatology: xr.DataArray | None = None) -> xr.DataArray:
+    """⟨f′t′⟩ / √(⟨f′²⟩⟨t′²⟩), f′ and t′ what the fields differ by from their means over the box, or from `climatology`;
+    1 where both are zero, 0 where one is."""
+    over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+    parts, constant = [], []
+    for values in (f, t):
+        values = values.where(_is_finite(values), 0.0)
+        size = abs(values).max(over)
+        size = size.where(size > 0, 1.0)
+        values = values / size  # a correlation has no scale; huge values must not overflow
+        values = values - (values.mean(SPACE) if climatology is None else climatology / size)
+        parts.append(values)
+        constant.append((values**2).mean(over) <= NOTHING**2)
+    f, t = parts
+    both, either = constant[0] & constant[1], constant[0] | constant[1]
+    norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
+    return ((f * t).mean(over) / norm.where(~either, 1.0)).where(~either, both.astype(np.float64))
+
+
+def _error(values: Sequence[xr.DataArray], truth: xr.Dataset, about: str) -> xr.DataArray:
+    """The mean over the fields: infinite where it is not finite, NaN where the truth is not."""
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(_is_finite(mean), math.inf).where(finite(truth, truth) > 0), about, "1")
+
+
+def _skill(values: Sequence[xr.DataArray], forecast: xr.Dataset, truth: xr.Dataset, about: str) -> xr.DataArray:
+    """The mean over the fields: 0 where the forecast is not finite, NaN where the truth is not."""
+    mean = sum(values[1:], values[0]) / len(values)
+    return _named(mean.where(finite(forecast, truth) > 0, 0.0).where(finite(truth, truth) > 0), about, "1")
 
 
 def _is_finite(array: xr.DataArray) -> xr.DataArray:
