@@ -17,6 +17,7 @@ from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, finite
 
 log = logging.getLogger("fluidsurrogate")
 DIMS = ("trajectory", "time", "component", *SPACE)
+ENSEMBLE = ("member", "perturbed")
 START = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
 
 
@@ -75,9 +76,7 @@ def compare(
     return scores
 
 
-def _check_arguments(
-    forecasts: Mapping[str, xr.Dataset], correlation_threshold: float, metrics: Sequence[str] | None
-) -> None:
+def _check_arguments(forecasts: object, correlation_threshold: object, metrics: object) -> None:
     # A Dataset is a mapping too, of variables, and a string a sequence of names of one letter.
     if not isinstance(forecasts, Mapping) or isinstance(forecasts, xr.Dataset):
         raise UsageError(f"forecasts must be Datasets by name, {{'model': forecast}} (got {type(forecasts).__name__})")
@@ -87,7 +86,7 @@ def _check_arguments(
         raise UsageError(f"metrics must be a list of names, ['nrmse'] (got {metrics!r})")
     if unknown := sorted(set(metrics or ()) - {*METRICS, *ENSEMBLE_METRICS}):
         raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join([*METRICS, *ENSEMBLE_METRICS])}")
-    if not isinstance(correlation_threshold, int | float | np.number) or not -1 <= correlation_threshold <= 1:
+    if not isinstance(correlation_threshold, int | float | np.floating) or not -1 <= correlation_threshold <= 1:
         raise UsageError(f"correlation_threshold must be a number between -1 and 1 (got {correlation_threshold!r})")
 
 
@@ -111,23 +110,23 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float,
     variables["correlation_time"], variables["correlation_time_censored"] = times, censored
     variables["correlation_time_median"] = times.median("trajectory", keep_attrs=True)
     variables["correlation_time_median_censored"] = censored.mean("trajectory", keep_attrs=True) >= 0.5
-    return xr.Dataset(variables).drop_vars(["split", "seed"], errors="ignore")
+    return xr.Dataset(variables)
 
 
 def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[str]) -> xr.Dataset:
     variables: dict[str, xr.DataArray] = {}
     for key in wanted:
-        values = ENSEMBLE_METRICS[key](forecast, truth)
+        values = ENSEMBLE_METRICS[key](forecast, truth).load()
         if "trajectory" in values.dims:
             variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
             values = values.mean("trajectory", skipna=False, keep_attrs=True)
         variables[key] = values
-    return xr.Dataset(variables).drop_vars(["split", "seed", "perturbed"], errors="ignore")
+    return xr.Dataset(variables).drop_vars("perturbed", errors="ignore")
 
 
-def _with_dims(dataset: xr.Dataset, name: str, more: Sequence[str] = ()) -> xr.Dataset:
-    """The dataset with a dim `trajectory`, and labels of trajectories that Zarr can store; `more`: dims that its fields
-    may have."""
+def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Dataset:
+    """The dataset with a dim `trajectory`, without coordinates that scores do not need, and with labels that Zarr can
+    store. `more`: dims that its fields may have."""
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"cannot compare: {name} must be an xarray Dataset (got {type(dataset).__name__})")
     for dim in ("time", *SPACE):
@@ -140,8 +139,8 @@ def _with_dims(dataset: xr.Dataset, name: str, more: Sequence[str] = ()) -> xr.D
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
     if "trajectory" not in dataset.dims:
         dataset = dataset.expand_dims("trajectory")
-    texts = {key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"}
-    return dataset.assign_coords(texts)
+    dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE)])
+    return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})
 
 
 def summary(scores: xr.Dataset) -> pd.DataFrame:

@@ -42,13 +42,14 @@ def metric(function: Metric) -> Metric:
 @metric
 def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """‖f − t‖ / ‖t‖ over the box, for each trajectory and time; the mean over the fields. Infinite where not finite."""
-    values = []
+    errors, sizes = [], []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        error, size = ((f - t) ** 2).mean(over, skipna=False), (t**2).mean(over)
-        values.append(_relative(error, size) ** 0.5)
-    return _error(values, truth, "normalised root mean square error")
+        error, size = (((v**2).mean(over, skipna=False)) for v in (f - t, t))
+        errors.append(_relative(error, size) ** 0.5)
+        sizes.append(size)
+    return _error(errors, sizes, "normalised root mean square error")
 
 
 @metric
@@ -59,7 +60,7 @@ def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         values.append(_correlation(f, t))
-    return _skill(values, forecast, truth, "pattern correlation")
+    return _named(_mean(values), "pattern correlation", "1")
 
 
 @metric
@@ -100,13 +101,14 @@ def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
 def vrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """√(⟨(f − t)²⟩ / (⟨(t − ⟨t⟩)²⟩ + 1e-7)), ⟨·⟩ the mean over the box, for each trajectory and time; the mean over the
     fields (Ohana et al. 2024, The Well, arXiv:2412.00568). Forecasting the mean scores 1. Infinite where not finite."""
-    values = []
+    errors, variances = [], []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        error, variance = ((f - t) ** 2).mean(over, skipna=False), ((t - t.mean(SPACE)) ** 2).mean(over)
-        values.append((error / (variance + 1e-7)) ** 0.5)
-    return _error(values, truth, "root mean square error over the standard deviation")
+        error, variance = (((v**2).mean(over, skipna=False)) for v in (f - t, t - t.mean(SPACE, skipna=False)))
+        errors.append((error / (variance + 1e-7)) ** 0.5)
+        variances.append(variance)
+    return _error(errors, variances, "root mean square error over the standard deviation")
 
 
 def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.DataArray:
@@ -119,7 +121,7 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
     difference = xr.Dataset({name: forecast[name] - truth[name]})
     missed, held = (_compute(data, "enstrophy_spectrum") for data in (difference, truth))
-    mean = held.mean([dim for dim in held.dims if dim != "wavenumber"])
+    mean = held.where(_is_finite(held)).mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]
     smallest, number = float(k[0]), BANDS.index(band)
     reached = (mean > 1e-6 * mean.sum()) | (mean.sum() == 0)
@@ -127,7 +129,8 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     low, high = (smallest * ratio ** (edge / len(BANDS)) * (1 + 1e-9) for edge in (number, number + 1))
     inside = (k > (low if number else 0.0)) & (k <= high)
     numerator, denominator = (z.where(inside, 0.0).sum("wavenumber", skipna=False) for z in (missed, held))
-    return _error([_relative(numerator, denominator) ** 0.5], truth, f"relative error of the {band} wavenumbers")
+    error = _relative(numerator, denominator) ** 0.5
+    return _error([error], [denominator], f"relative error of the {band} wavenumbers")
 
 
 @metric
@@ -162,8 +165,8 @@ def enstrophy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Data
 
 def _spectrum_error(forecast: xr.Dataset, truth: xr.Dataset, name: str, about: str) -> xr.DataArray:
     f, t = _compute(forecast, name), _compute(truth, name)
-    error = _relative(abs(f - t).sum("wavenumber", skipna=False), t.sum("wavenumber"))
-    return _error([error], truth, f"relative error of the {about}")
+    missed, held = (spectrum.sum("wavenumber", skipna=False) for spectrum in (abs(f - t), t))
+    return _error([_relative(missed, held)], [held], f"relative error of the {about}")
 
 
 @metric
@@ -190,7 +193,7 @@ def anomaly_correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         climatology = t.where(_is_finite(t)).mean([dim for dim in ("trajectory", "time") if dim in t.dims])
         values.append(_correlation(f, t, climatology))
-    return _skill(values, forecast, truth, "anomaly correlation")
+    return _named(_mean(values), "anomaly correlation", "1")
 
 
 def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:
@@ -222,34 +225,34 @@ def _relative(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
 
 
 def _correlation(f: xr.DataArray, t: xr.DataArray, climatology: xr.DataArray | None = None) -> xr.DataArray:
-    """⟨f′t′⟩ / √(⟨f′²⟩⟨t′²⟩), f′ and t′ what the fields differ by from their means over the box, or from `climatology`;
-    1 where both are zero, 0 where one is."""
+    """⟨f′t′⟩ / √(⟨f′²⟩⟨t′²⟩), f′ and t′ what the fields differ by from their means over the box, or from `climatology`.
+    Where both are zero 1, where one is 0. 0 where f is not finite, NaN where t is not."""
     over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-    parts, constant = [], []
+    parts, norms, known = [], [], []
     for values in (f, t):
-        values = values.where(_is_finite(values), 0.0)
-        size = abs(values).max(over)
-        size = size.where(size > 0, 1.0)
-        values = values / size  # a correlation has no scale; huge values must not overflow
-        values = values - (values.mean(SPACE) if climatology is None else climatology / size)
+        most = abs(values).max(over, skipna=False)
+        known.append(_is_finite(most))
+        size = most.where(known[-1] & (most > 0), 1.0)
+        values = values.where(known[-1], 0.0) / size  # a correlation has no scale; huge values must not overflow
+        values = values - (values.mean(SPACE, skipna=False) if climatology is None else climatology / size)
         parts.append(values)
-        constant.append((values**2).mean(over) <= NOTHING**2)
-    f, t = parts
-    both, either = constant[0] & constant[1], constant[0] | constant[1]
-    norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
-    return ((f * t).mean(over) / norm.where(~either, 1.0)).where(~either, both.astype(np.float64))
+        norms.append((values**2).mean(over, skipna=False))
+    constant = [norm <= NOTHING**2 for norm in norms]
+    none = constant[0] | constant[1]
+    product = (parts[0] * parts[1]).mean(over, skipna=False) / ((norms[0] * norms[1]) ** 0.5).where(~none, 1.0)
+    defined = product.where(~none, (constant[0] & constant[1]).astype(np.float64))
+    return defined.where(known[0], 0.0).where(known[1])
 
 
-def _error(values: Sequence[xr.DataArray], truth: xr.Dataset, about: str) -> xr.DataArray:
-    """The mean over the fields: infinite where it is not finite, NaN where the truth is not."""
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(_is_finite(mean), math.inf).where(finite(truth, truth) > 0), about, "1")
+def _mean(values: Sequence[xr.DataArray]) -> xr.DataArray:
+    return sum(values[1:], values[0]) / len(values)
 
 
-def _skill(values: Sequence[xr.DataArray], forecast: xr.Dataset, truth: xr.Dataset, about: str) -> xr.DataArray:
-    """The mean over the fields: 0 where the forecast is not finite, NaN where the truth is not."""
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite(forecast, truth) > 0, 0.0).where(finite(truth, truth) > 0), about, "1")
+def _error(errors: Sequence[xr.DataArray], sizes: Sequence[xr.DataArray], about: str) -> xr.DataArray:
+    """The mean over the fields: infinite where it is not finite, NaN where the truth, whose `sizes` these are, is
+    not."""
+    mean = _mean(errors)
+    return _named(mean.where(_is_finite(mean), math.inf).where(_is_finite(_mean(sizes))), about, "1")
 
 
 def _is_finite(array: xr.DataArray) -> xr.DataArray:
@@ -268,7 +271,8 @@ def _compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
         return diagnostics.compute(dataset, name)
     inner = [dim for dim in (*SPACE, "component") if dim in dataset[field].dims]
     leading = [dim for dim in dataset[field].dims if dim not in inner]
-    needed = dataset[[field]].drop_vars([c for c in dataset.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
+    needed = dataset[[field]]
+    needed = needed.drop_vars([c for c in needed.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
     one = diagnostics.compute(needed.isel({dim: 0 for dim in leading}).load(), name)
     template = one.expand_dims({dim: needed.sizes[dim] for dim in leading}).chunk(
         {dim: needed.chunksizes[dim] for dim in leading}
