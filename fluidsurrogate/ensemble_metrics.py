@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import wraps
 
 import numpy as np
 import xarray as xr
@@ -23,9 +24,15 @@ ENSEMBLE_METRICS: dict[str, EnsembleMetric] = {}
 
 
 def ensemble_metric(function: EnsembleMetric) -> EnsembleMetric:
-    """Register a metric of ensembles under its own name."""
-    ENSEMBLE_METRICS[function.__name__] = function
-    return function
+    """Register a metric of ensembles under its own name, with the forecast aligned with the truth before it sees
+    them."""
+
+    @wraps(function)
+    def checked(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+        return function(aligned(forecast, truth), truth)
+
+    ENSEMBLE_METRICS[function.__name__] = checked
+    return checked
 
 
 def perturbed(forecast: xr.Dataset) -> xr.Dataset:
@@ -133,7 +140,7 @@ def relative_spread(members: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
     """√((k + 1)/k ⟨s²⟩) over the rms of `reference`, by trajectory and time; the mean over the fields. Infinite where
     not finite."""
     values = []
-    for f, t, over in _pairs(members, reference):
+    for f, t, over in _pairs(aligned(members, reference), reference):
         k = f.sizes["member"]
         variance = f.var("member", ddof=1, skipna=False).mean(over, skipna=False)
         values.append(_relative(((k + 1) / k * variance) ** 0.5, t, over))
@@ -143,7 +150,6 @@ def relative_spread(members: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
 
 def _pairs(members: xr.Dataset, reference: xr.Dataset) -> Iterator[tuple[xr.DataArray, xr.DataArray, list[str]]]:
     """Members and reference of each field, double precision, and the dims that a score is a mean over."""
-    members = aligned(members, reference)
     for name in fields(reference):
         f, t = members[name].astype(np.float64), reference[name].astype(np.float64)
         yield f, t, [str(dim) for dim in t.dims if dim not in ("trajectory", "time")]

@@ -43,7 +43,7 @@ def test_another_time_is_never_taken_for_the_same(clock, by):
     same = fs.compare({"f": data}, data)
     np.testing.assert_array_equal(same["nrmse"], 0)
     late, early = data.isel(time=slice(by, None)), data.isel(time=slice(0, -by))
-    with pytest.raises(UsageError, match="its time differs from the truth's: .+ against .+") as error:
+    with pytest.raises(UsageError, match=r"its time differs from the truth's: .+ against .+") as error:
         fs.compare({"f": late}, early)
     here, there = str(error.value).partition("truth's: ")[2].split(" against ")
     assert here != there
@@ -55,7 +55,7 @@ def test_a_tenth_of_an_interval_is_another_time_and_a_thousandth_is_none():
     truth = dataset(1e6 + 0.25 * np.arange(6))
     near = truth.assign_coords(time=truth["time"] + 2e-4)
     np.testing.assert_array_equal(fs.compare({"f": near}, truth)["nrmse"], 0)
-    with pytest.raises(UsageError, match="1000000.025 against 1000000$"):
+    with pytest.raises(UsageError, match=r"1000000.025 against 1000000$"):
         fs.compare({"f": truth.assign_coords(time=truth["time"] + 0.025)}, truth)
 
 
@@ -139,7 +139,7 @@ def test_a_clock_that_its_type_does_not_resolve_is_refused():
         check_matches(coarse, spec)
     with pytest.raises(UsageError, match="must increase from value to value"):
         fs.compare({"f": coarse}, coarse)
-    with pytest.raises(UsageError, match="float32 is too coarse for a spacing of 0.25: store it as float64"):
+    with pytest.raises(UsageError, match=r"float32 is too coarse for a spacing of 0.25: store it as float64"):
         fs.compare({"f": data.assign_coords(time=(1e8 + 8.0 * np.arange(6)).astype(np.float32))}, data)
     fine = dataset(1e3 + 0.25 * np.arange(6))
     check_matches(fine.assign_coords(time=fine["time"].astype(np.float32)), spec)
