@@ -115,4 +115,4 @@ def _base(section: ModelSection, spec: StateSpec, about: Mapping[str, Any], devi
 
 
 def _told(spec: StateSpec) -> tuple[float, list[str]]:
-    return round(spec.interval, 12), [field.name for field in spec.fields + spec.inputs]
+    return float(f"{spec.interval:.12g}"), [field.name for field in spec.fields + spec.inputs]

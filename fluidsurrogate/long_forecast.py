@@ -17,7 +17,8 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.batching import Plan, plan
-from fluidsurrogate.dataset import at_time, check_matches, open_data, read_states, to_dataset, to_inputs, to_states
+from fluidsurrogate.coordinates import at_time
+from fluidsurrogate.dataset import check_matches, open_data, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.dataset import trajectory_coordinates as coordinates_of
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.progress import Progress
@@ -49,7 +50,7 @@ class Starts:
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start: float | None) -> None:
         check_matches(dataset, spec)
-        self.spec, self.first = spec, at_time(dataset, start)
+        self.spec, self.first = spec, at_time(dataset, start, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}

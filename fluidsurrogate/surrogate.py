@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration
+from fluidsurrogate.coordinates import at_time
 from fluidsurrogate.dataset import (
-    at_time,
     check_matches,
     stack_members,
     to_dataset,
@@ -207,7 +207,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
             raise UsageError("a model of several networks has no perturbed members: its members are its networks")
         forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start))
+        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
         noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
         others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
@@ -217,7 +217,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _by_network(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         """The mean of the networks' forecasts and, as further members, each."""
         forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start))
+        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
         with torch.no_grad():
             carry = self.start(states, inputs)
             rolled = [carry.state]
@@ -231,7 +231,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if steps < 1:
             raise UsageError(f"steps must be at least 1 (got {steps})")
         check_matches(dataset, self.spec, self._hint)
-        first = at_time(dataset, start)
+        first = at_time(dataset, start, self.spec.interval)
         states, inputs = self._given(first)
         with torch.no_grad():
             rolled = rollout(self, states, steps, inputs)
