@@ -90,6 +90,8 @@ def audit(
             raise UsageError("give states, a Dataset or a tensor: only a surrogate knows what it was trained on")
         states = states_of(stepper)
     chosen = sample(stepper.spec, states, inputs)
+    if isinstance(stepper, Surrogate) and isinstance(states, xr.Dataset):
+        stepper.check_constants(states)
     claimed, stride = _claims(stepper, chosen, group, stride)
     shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
     solver = solver_of(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None

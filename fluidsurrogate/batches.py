@@ -66,7 +66,9 @@ class InMemory(Trajectories):
                 f"the split {split!r} holds {chosen.nbytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: "
                 f"{advice}"
             )
-        return cls(to_states(chosen, experiment.spec, dtype), to_inputs(chosen, experiment.spec, dtype))
+        states = to_states(chosen, experiment.spec, dtype)
+        experiment.check_constants(chosen)
+        return cls(states, to_inputs(chosen, experiment.spec, dtype))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,6 +98,7 @@ class Stored(Trajectories):
         """One split of a dataset; UsageError where it is not what the experiment describes."""
         chosen = split_of(dataset, split, experiment)
         check_matches(chosen, experiment.spec)
+        experiment.check_constants(chosen)
         return cls(chosen, experiment.spec, experiment.torch_dtype)
 
     @property

@@ -15,7 +15,7 @@ import xarray as xr
 from fluidsurrogate.audit_states import experiment_of
 from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS, Calibration, PerturbationSection
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import check_matches, to_inputs, to_states
+from fluidsurrogate.dataset import to_inputs, to_states
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation, one_step_errors
 from fluidsurrogate.errors import UsageError
@@ -119,6 +119,7 @@ def calibrate(
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
         source=source,
+        weights=model.sha256,
     )
     return calibrated
 
@@ -200,7 +201,7 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
 
 def from_data(data: xr.Dataset, model: Surrogate, count: int, steps: int | None) -> Parts:
     """Trajectories of a dataset that the model was not trained on; UsageError where they are too few or too short."""
-    check_matches(data, model.spec)
+    model.check(data)
     if "trajectory" not in data.dims or "time" not in data.dims:
         raise UsageError("data to calibrate on need the dimensions trajectory and time")
     if "split" in data.coords:

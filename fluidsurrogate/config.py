@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import torch
+import xarray as xr
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
+from fluidsurrogate.constants import check_constants
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
@@ -189,6 +191,17 @@ class Experiment(Section):
     def build_flow(self) -> Flow:
         """The flow; where its parameters vary, the one that stands for all."""
         return self.flow.build()
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Viscosity, drag and, where there is a scalar, diffusivity of the flow: those that are the same for every
+        trajectory, and so no inputs of a step."""
+        inputs = {field.name for field in self.spec.inputs}
+        return {name: value for name, value in self.build_flow().numbers.items() if name not in inputs}
+
+    def check_constants(self, dataset: xr.Dataset) -> None:
+        """UsageError where a dataset states another viscosity, drag or diffusivity than the experiment's flow has."""
+        check_constants(dataset, self.constants, "the experiment's flow", "make {} the same in both")
 
     def trajectory_seed(self, split: str, number: int) -> int:
         """What fixes everything random about a trajectory."""

@@ -110,6 +110,7 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
     yield "inputs", _fields(info["inputs"]) or "none"
     yield "grid", _grid(info["grid"])
     yield "interval", f"{info['interval']:g}"
+    yield "constants", ", ".join(f"{name} {value:g}" for name, value in info["constants"].items()) or "not known"
     if "validation" in info:
         v = info["validation"]
         yield (

@@ -20,6 +20,7 @@ from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
     WEIGHTS,
+    check_hash,
     check_weights,
     describing,
     file_of,
@@ -182,6 +183,7 @@ def _model(folder: Path) -> Info:
     config = read_config(folder)
     weights = file_of(folder, WEIGHTS)
     tensors, section, spec = tensors_in(weights), config.model, config.spec
+    check_hash(weights, config)
     found: Info = {
         "kind": "model",
         "path": str(folder),
@@ -192,6 +194,7 @@ def _model(folder: Path) -> Info:
         "dtype": config.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
+        "constants": dict(config.constants),
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]

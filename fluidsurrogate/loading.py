@@ -21,6 +21,7 @@ from fluidsurrogate.modelfiles import (
     LAST,
     WEIGHTS,
     check_finite,
+    check_hash,
     check_proportions,
     check_solver,
     check_weights,
@@ -70,16 +71,19 @@ def load(
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
         base = _base(config.model, config.spec, config.about, device)
-        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
+        surrogate = Surrogate(
+            network, config.spec, config.scaling, config.model, dict(config.about), base, constants=config.constants
+        )
     try:
         network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
+    check_hash(weights, config)
     surrogate.folder = folder
     if calibrated and not last:  # it is of the best weights
-        surrogate.calibration = read_calibration(folder, config.spec)
+        surrogate.calibration = read_calibration(folder, config.spec, config.sha256[WEIGHTS])
     return surrogate
 
 
