@@ -164,8 +164,8 @@ def horizon_line(forecast: xr.Dataset) -> str:
 
 
 def read_calibration(folder: Path, spec: StateSpec, weights: str) -> Calibration | None:
-    """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model, whose
-    weights have the hash `weights`."""
+    """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model, of
+    these states and with weights of this hash."""
     if not os.path.lexists(folder / CALIBRATION):
         return None
     path, again = file_of(folder, CALIBRATION), f"fluidsurrogate calibrate {folder} --force makes it again"

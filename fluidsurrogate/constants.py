@@ -10,7 +10,7 @@ import xarray as xr
 from fluidsurrogate.errors import UsageError
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY
 
-NAMES = (VISCOSITY.name, DRAG.name, DIFFUSIVITY.name)
+CONSTANTS = (VISCOSITY.name, DRAG.name, DIFFUSIVITY.name)
 AGREE = 1e-6  # relative: what single precision keeps of a number
 
 
@@ -18,7 +18,7 @@ def constants_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     """Viscosity, drag and diffusivity as a dataset states them: its variable or coordinate of that name, else its
     attribute. UsageError where one of them is no number."""
     found = {}
-    for name in NAMES:
+    for name in CONSTANTS:
         value = dataset[name].values if name in dataset.variables else dataset.attrs.get(name)
         if value is None:
             continue
@@ -30,15 +30,16 @@ def constants_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def check_constants(dataset: xr.Dataset, expected: Mapping[str, float], whose: str, advice: str) -> None:
-    """UsageError where a dataset states another constant than `expected`. A constant that it does not state is taken on
-    trust.
+    """Compare the constants that a dataset states with those of a flow. What it does not state is taken on trust.
 
-    Parameters
-    ----------
-    dataset : states of a flow.
-    expected : constants by name.
-    whose : what they are the constants of, for the message.
-    advice : what can be done, for the message.
+    Args:
+        dataset: states of a flow.
+        expected: the constants of the flow, by name.
+        whose: for the message, what the flow is of.
+        advice: for the message, what can be done; {} stands for the name of the constant.
+
+    Raises:
+        UsageError: if one differs by more than single precision can tell.
     """
     for name, found in constants_of(dataset).items():
         if name not in expected:

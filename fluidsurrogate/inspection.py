@@ -194,7 +194,7 @@ def _model(folder: Path) -> Info:
         "dtype": config.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
-        "constants": dict(config.constants),
+        "constants": config.constants,
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]

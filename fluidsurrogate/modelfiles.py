@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fluidsurrogate.budget import MOTIONS
+from fluidsurrogate.constants import CONSTANTS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
@@ -39,6 +40,7 @@ FINEST = 16  # cells of a hybrid's solver, over the stored ones, along a side
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Key = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # these, and whole numbers of 64 bits, files take as attributes
+Constant = Annotated[str, Field(pattern=f"^({'|'.join(CONSTANTS)})$")]
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -55,7 +57,7 @@ class ModelConfig(BaseModel):
     model: AnyModelSection
     spec: StateSpec
     scaling: Scaling
-    constants: dict[Literal["viscosity", "drag", "diffusivity"], Annotated[Number, Field(ge=0)]]
+    constants: dict[Constant, Annotated[Number, Field(ge=0)]]
     dtype: Literal["float32", "float64"]
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # of the files of weights, by name
     about: dict[Key, str | Whole | Number | list[str | Whole | Number]]

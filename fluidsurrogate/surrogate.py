@@ -349,8 +349,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and config, each in one piece; the config holds the hash of the weights. UsageError where it was calibrated at longer steps (`every`): a
-        folder's calibration is of single intervals."""
+        """Write weights and config, each in one piece; the config holds the hash of the weights.
+
+        UsageError where it was calibrated at longer steps (`every`): a folder's calibration is of single intervals.
+        """
         if self.calibration is not None and self.multiple > 1:
             raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
                              "single ones: save model.every(1)")  # fmt: skip

@@ -87,7 +87,7 @@ def test_checkpoint_is_used(toml, tmp_path):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     tensors["best.out.head.bias"] += 1
     save_file(tensors, tmp_path / CHECKPOINT, {"state": json.dumps(state)})
-    with pytest.raises(UsageError, match="is no checkpoint of this training .it is damaged: its content is not what"):
+    with pytest.raises(UsageError, match=r"is no checkpoint of this training .it is damaged: its content is not what"):
         train_model(experiment, "small-cnn", data, {}, tmp_path)
     del state["sha256"]
     header = {"state": json.dumps({**state, "sha256": sha256_of(tensors, state)})}

@@ -1,6 +1,8 @@
 """A model on disk and off it: the same forecast, in physical units, and nothing that is no model."""
 
+import copy
 import json
+import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -149,9 +151,9 @@ def test_constants_are_those_that_the_data_state(trained):
         data.drop_attrs(),
     ):
         assert model.forecast(same, 1).equals(expected)
-    with pytest.raises(UsageError, match="drag = 1e-09, the model's flow has drag = 0:"):
+    with pytest.raises(UsageError, match=r"drag = 1e-09, the model's flow has drag = 0:"):
         model.forecast(data.assign(drag=1e-9), 1)
-    with pytest.raises(UsageError, match="the dataset's viscosity must be a number or one a trajectory .got 'water'."):
+    with pytest.raises(UsageError, match=r"the dataset's viscosity must be a number or one a trajectory .got 'water'."):
         model.forecast(data.assign_attrs(viscosity="water"), 1)
     silent = fs.train(MINIATURE, data.drop_attrs(), ["small-cnn"])["small-cnn"]
     assert silent.constants == {}
@@ -209,3 +211,18 @@ def test_a_users_own_dataset_trains(trained, toml):
     assert all(
         torch.equal(a, b) for a, b in zip(*(m.network.state_dict().values() for m in (ours, theirs)), strict=True)
     )
+
+
+def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
+    """Single networks, an ensemble of them and, in a process started afresh, all of these: by Dask, joblib, a pool."""
+    data, models = trained
+    several = fs.train(Experiment.read(toml, ["models={m = {kind = 'gcnn', width = 8, members = 2}}"]), data)
+    everything = {**models, **several}
+    expected = {name: model.forecast(data, 3) for name, model in everything.items()}
+    for name, model in everything.items():
+        for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert (twin.spec, twin.scaling, twin.section) == (model.spec, model.scaling, model.section)
+            assert twin.forecast(data, 3).identical(expected[name])
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+        made = pool.starmap(fs.Surrogate.forecast, [(model, data, 3) for model in everything.values()])
+    assert all(a.identical(b) for a, b in zip(made, expected.values(), strict=True))
