@@ -6,19 +6,20 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import xarray as xr
 
 from fluidsurrogate.audit_states import experiment_of
+from fluidsurrogate.batching import check_room
 from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS, Calibration, PerturbationSection
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import to_inputs, to_states
+from fluidsurrogate.dataset import as_dataset, to_inputs, to_states
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation, one_step_errors
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.generation import Block, compute
 from fluidsurrogate.metrics import nrmse
 from fluidsurrogate.progress import Progress
@@ -73,7 +74,7 @@ def calibrate(
     steps: int | None = None,
     members: int = 8,
     coverage: float = 0.9,
-    data: xr.Dataset | None = None,
+    data: xr.Dataset | str | Path | None = None,
     seed: int = 0,
 ) -> Surrogate:
     """The model with a `Calibration`, which `Surrogate.save` writes beside it.
@@ -88,11 +89,10 @@ def calibrate(
     The size makes spread and error of the members' mean agree in the geometric mean over the leads.
     UsageError for numbers out of range, a model that does not say where it comes from, data that do not fit.
     """
-    for value, least, name in ((starts, FEWEST_STARTS, "starts"), (members, FEWEST_MEMBERS, "members")):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least} (got {value})")
-    if steps is not None and steps < 1:
-        raise UsageError(f"steps must be at least 1 (got {steps})")
+    if not isinstance(model, Surrogate):
+        raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
+    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
+    steps = None if steps is None else whole("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
@@ -102,7 +102,7 @@ def calibrate(
         check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
         parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
-        parts, source = from_data(data, model, starts + fitted_on, steps), "a dataset of the user's"
+        parts, source = from_data(as_dataset(data), model, starts + fitted_on, steps), "a dataset of the user's"
     with Progress((1 + ROUNDS) * fitted_on + starts, "calibrate", "starts") as progress:
         truth = list(parts(0, fitted_on))
         perturbation, exponent = fit(model, truth, members, seed, progress)
@@ -168,9 +168,7 @@ def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> 
     """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
     state = 8 * model.spec.components * math.prod(model.spec.grid.n)
     needed = state * (steps + 1) * (fitted_on + BLOCK * members)
-    if needed > (free := psutil.virtual_memory().available):
-        raise UsageError(f"{steps} steps and {members} members would take {needed / 2**30:.3g} GiB of memory, "
-                         f"{free / 2**30:.3g} are free: give fewer")  # fmt: skip
+    check_room(needed, f"{steps} steps and {members} members", "give fewer")
 
 
 def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:

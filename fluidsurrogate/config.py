@@ -114,6 +114,8 @@ class Experiment(Section):
 
         It is applied once, on the meta device without memory or arithmetic if it was built there.
         """
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError("all its weights are frozen: give some of them requires_grad_(True)")
         device = next(network.parameters()).device
         fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
         components = sum(field.components for field in fields)
@@ -177,6 +179,9 @@ class Experiment(Section):
     @classmethod
     def of(cls, experiment: Experiment | str | Path) -> Experiment:
         """An experiment, or the file that holds one."""
+        if not isinstance(experiment, Experiment | str | Path):
+            raise UsageError(f"give an Experiment or the path of its TOML file (got {type(experiment).__name__}); "
+                             "Experiment.from_tree takes a dict")  # fmt: skip
         return experiment if isinstance(experiment, Experiment) else cls.read(experiment)
 
     def tree(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from solvers import StateSpec, Stepper
 
 def load(
     path: str | Path,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     *,
     allow_code: bool = False,
     module: nn.Module | None = None,
@@ -56,6 +56,9 @@ def load(
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"give the folder of a model (got {type(path).__name__})")
+    device = str(device)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))

@@ -117,7 +117,7 @@ class ModelSection(Section):
     solver: CoarseSolverSection | None = None  # a hybrid: this solver steps and the network corrects it
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
     init: str | None = None  # a model's folder, whose weights it starts from
-    members: Annotated[int, Field(ge=1)] = 1  # networks of their own fresh weights, trained and applied as one model
+    members: Annotated[int, Field(ge=1, le=1000)] = 1  # networks of fresh weights, trained and applied as one model
 
     @model_validator(mode="after")
     def _check_steps(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import xarray as xr
 from safetensors.torch import save as serialised
 from torch import Tensor
 
+from fluidsurrogate.batching import check_room
 from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration
 from fluidsurrogate.constants import check_constants
 from fluidsurrogate.dataset import (
@@ -28,7 +30,7 @@ from fluidsurrogate.dataset import (
     trajectory_labels,
 )
 from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.matching import describe, is_on
@@ -116,6 +118,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
+        if not len(state):
+            raise UsageError("the batch is empty: give at least one state")
         if (members := self.section.members) > 1:
             state = state.repeat(members, 1, 1, 1)
             inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
@@ -179,7 +183,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
         asked of a model that is not calibrated.
         """
-        if members == 1:
+        if whole("members", members) == 1:
             return self._forecast(dataset, steps, start)
         if (networks := self.section.members) > 1:
             if members != networks:
@@ -207,11 +211,12 @@ class Surrogate(Stepper[SurrogateCarry]):
         What is random depends on `seed`, the number of the member and the trajectory's coordinate: not on what else is
         forecast.
         """
-        if members < FEWEST_MEMBERS:
+        if whole("members", members) < FEWEST_MEMBERS:
             raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
                              f"(got {members})")  # fmt: skip
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
             raise UsageError("a model of several networks has no perturbed members: its members are its networks")
+        self._check_room(dataset, steps, members)
         forecast = self._forecast(dataset, steps, start)
         states, inputs = self._given(at_time(dataset, start))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
@@ -234,9 +239,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         return stack_members(self.spec, forecast, each)
 
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
-        if steps < 1:
-            raise UsageError(f"steps must be at least 1 (got {steps})")
+        steps = whole("steps", steps, 1)
         self.check(dataset)
+        self._check_room(dataset, steps, self.section.members)
         first = at_time(dataset, start)
         states, inputs = self._given(first)
         with torch.no_grad():
@@ -258,6 +263,13 @@ class Surrogate(Stepper[SurrogateCarry]):
     def check_constants(self, dataset: xr.Dataset) -> None:
         """UsageError where a dataset states another viscosity, drag or diffusivity than the model was trained on."""
         check_constants(dataset, self.constants, "the model's flow", "train a model that takes {} as an input")
+
+    def _check_room(self, dataset: xr.Dataset, steps: int, members: int) -> None:
+        """UsageError where forecasts of so many steps and members have no room in memory."""
+        starts = dataset.sizes.get("trajectory", 1)
+        state = self._scale.element_size() * self.spec.components * math.prod(self.spec.grid.n)
+        check_room(2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
+                   "give fewer, or write them while they run (forecast_to_zarr)")  # fmt: skip
 
     def _given(self, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
         """The states of a dataset's one time, on the model's device, and the inputs."""
@@ -317,6 +329,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError where the architecture cannot (a U-Net needs sides that are multiples of 2^levels), or the group is
         no symmetry of the grid.
         """
+        if not isinstance(grid, Grid):
+            raise UsageError(f"give a grid, Grid.square(64) say, from solvers (got {type(grid).__name__})")
         if is_on(self.spec.grid, grid):
             return self
         if self.base is not None:
