@@ -159,7 +159,7 @@ class Batches(Dataset[Batch]):
         # Fresh processes: a fork would copy the threads of the store's reader in whatever state they are.
         loader = DataLoader(
             self, batch_size=None, collate_fn=_as_it_is, sampler=steps, num_workers=loaders,
-            multiprocessing_context="spawn", prefetch_factor=4,
+            multiprocessing_context="spawn", prefetch_factor=4, generator=torch.Generator(),
         )  # fmt: skip
         try:
             with without_main():

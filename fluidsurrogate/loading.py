@@ -32,7 +32,7 @@ from fluidsurrogate.modelfiles import (
     tensors_in,
 )
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
-from fluidsurrogate.reproducible import has_device
+from fluidsurrogate.reproducible import has_device, preserving_random_state
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.surrogate import Surrogate
 from solvers import StateSpec, Stepper
@@ -62,6 +62,15 @@ def load(
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
+        surrogate = _read(folder, device, allow_code, module, last, calibrated)
+    surrogate.folder = folder
+    return surrogate
+
+
+def _read(
+    folder: Path, device: str, allow_code: bool, module: nn.Module | None, last: bool, calibrated: bool
+) -> Surrogate:
     config, network = read_config(folder), None
     if config.model.is_foreign or module is not None:
         with describing(folder):  # whatever else is wrong, that it is code is said first
@@ -84,7 +93,6 @@ def load(
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
     check_hash(weights, config)
-    surrogate.folder = folder
     if calibrated and not last:  # it is of the best weights
         surrogate.calibration = read_calibration(folder, config.spec, config.sha256[WEIGHTS])
     return surrogate

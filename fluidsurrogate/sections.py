@@ -13,6 +13,7 @@ from pydantic import Field, create_model, model_validator
 from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
+from fluidsurrogate.reproducible import in_single_precision
 from fluidsurrogate.section import Section
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
@@ -154,9 +155,9 @@ class ModelSection(Section):
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
         """The network for states of this spec, with fresh weights from torch's generator."""
-        made = [
-            ARCHITECTURES[self.kind](self.fields_in(spec), spec.fields, **self.keywords()) for _ in range(self.members)
-        ]
+        fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
+        with in_single_precision():
+            made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.members)]
         return cast(made[0] if self.members == 1 else Members(made), dtype)
 
     def groups(self) -> dict[str, Group]:
