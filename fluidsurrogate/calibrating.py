@@ -22,7 +22,9 @@ from fluidsurrogate.ensembles import Perturbation, one_step_errors
 from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.generation import Block, compute
 from fluidsurrogate.metrics import nrmse
+from fluidsurrogate.modelfiles import CONFIG, WEIGHTS
 from fluidsurrogate.progress import Progress
+from fluidsurrogate.store import check_writable, read_json
 from fluidsurrogate.surrogate import Surrogate
 
 SPLIT = "calibration"  # of the seeds: no start is one of training, validation or test
@@ -76,6 +78,7 @@ def calibrate(
     coverage: float = 0.9,
     data: xr.Dataset | str | Path | None = None,
     seed: int = 0,
+    to: str | Path | None = None,
 ) -> Surrogate:
     """The model with a `Calibration`, which `Surrogate.save` writes beside it.
 
@@ -86,8 +89,12 @@ def calibrate(
     fitted to. `steps` intervals (default: those of the experiment's test trajectories, or of the data); `members`
     with the unperturbed one, perturbed by `seed`.
 
+    `to` is the folder to write to: one that holds the model gets the calibration.json, a new one a copy of the model
+    with it.
+
     The size makes spread and error of the members' mean agree in the geometric mean over the leads.
-    UsageError for numbers out of range, a model that does not say where it comes from, data that do not fit.
+    UsageError for numbers out of range, a model that does not say where it comes from, data that do not fit; and,
+    before any work, for a folder `to` that cannot be written or holds something else.
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
@@ -96,6 +103,8 @@ def calibrate(
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
+    if to is not None:
+        check_place(Path(to), model)
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
@@ -121,7 +130,26 @@ def calibrate(
         source=source,
         weights=model.sha256,
     )
+    if to is not None and _holds(Path(to), model):
+        calibrated.calibration.write(Path(to))
+    elif to is not None:
+        calibrated.save(to)
     return calibrated
+
+
+def check_place(to: Path, model: Surrogate) -> None:
+    """UsageError where a calibrated model cannot be written to the folder `to`, which is read-only or holds something
+    else than this model."""
+    if not _holds(to, model) and to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError(f"{to} exists already and is no folder of this model: name a new one")
+    check_writable(to)
+
+
+def _holds(folder: Path, model: Surrogate) -> bool:
+    """True for a folder of a model with these weights."""
+    config = read_json(folder / CONFIG)
+    hashes = config.get("sha256") if isinstance(config, dict) else None
+    return isinstance(hashes, dict) and hashes.get(WEIGHTS) == model.sha256
 
 
 def fit(

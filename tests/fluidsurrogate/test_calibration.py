@@ -15,6 +15,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.calibrating import Errors, quantiles
 from fluidsurrogate.calibration import Calibration, PerturbationSection, read_calibration
+from fluidsurrogate.cli import main
 from fluidsurrogate.dataset import grid_coordinates
 from fluidsurrogate.ensemble_metrics import relative_spread
 from fluidsurrogate.metrics import nrmse
@@ -370,3 +371,53 @@ def test_a_calibration_that_is_no_file_of_the_folder(calibrated, tmp_path):
         assert len(str(caught.value).splitlines()) == 1
         path.rmdir() if path.is_dir() else path.unlink()
     assert fs.load(folder).calibration is None
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_path, monkeypatch, capsys):
+    _, models = trained
+    model, folder = models["small-d4"], tmp_path / "model"
+    model.save(folder)
+    models["small-cnn"].save(tmp_path / "other")
+    (tmp_path / "file").write_text("")
+
+    def no_work(*arguments):
+        raise AssertionError("it worked before it looked")
+
+    monkeypatch.setattr("fluidsurrogate.calibrating.fit", no_work)
+    monkeypatch.setattr("fluidsurrogate.auditing.elements", no_work)
+    sizes = {"starts": 20, "steps": 3}
+    for to, said in (
+        (tmp_path / "file" / "new", "cannot be written"),
+        (tmp_path / "file", "is no folder of this model: name a new one"),
+        (tmp_path / "other", "is no folder of this model: name a new one"),
+        (tmp_path, "is no folder of this model: name a new one"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            fs.calibrate(model, **sizes, to=to)
+        assert main(["calibrate", str(folder), "--starts", "20", "--steps", "3", "--to", str(to)]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["audit", str(folder), "--to", str(tmp_path / "file" / "new")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_read_only_model_is_calibrated_elsewhere(trained, tmp_path, capsys):
+    data, models = trained
+    model, folder, to = models["small-d4"], tmp_path / "model", tmp_path / "new" / "copy"
+    model.save(folder)
+    folder.chmod(0o555)
+    command = ["calibrate", str(folder), "--starts", "20", "--steps", "3", "--members", "4"]
+    assert main([*command, "--to", str(to)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(to / "calibration.json")
+    expected = fs.calibrate(model, **SIZES)
+    copied = fs.load(to)
+    assert copied.calibration == expected.calibration
+    assert copied.forecast(data, 2).equals(model.forecast(data, 2))
+    assert not (folder / "calibration.json").exists()
+    assert main([*command, "--to", str(to)]) == 2
+    assert "exists already; give --force" in capsys.readouterr().err
+    assert main([*command, "--to", str(to), "--force"]) == 0
+    assert fs.calibrate(fs.load(to, calibrated=False), **SIZES, to=to).calibration == expected.calibration
+    if not os.access(folder, os.W_OK):  # root may write everywhere
+        assert main(command) == 2
+        assert "cannot be written (Permission denied): name another folder with --to" in capsys.readouterr().err
+    folder.chmod(0o755)
