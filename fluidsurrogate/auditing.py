@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fluidsurrogate.audit_parts import drift, elements, galilean, translations_of, turns
 from fluidsurrogate.audit_states import Sample, sample, solver_of, states_of
 from fluidsurrogate.dataset import as_dataset
+from fluidsurrogate.equivariance import step
 from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.module_stepper import ModuleStepper
 from fluidsurrogate.surrogate import Surrogate
@@ -170,7 +171,7 @@ def _innermost(stepper: Stepper) -> Stepper:
 def _first_step(stepper: Stepper, chosen: Sample) -> Tensor:
     """f(x); UsageError where the step does not take these states."""
     try:
-        return stepper(chosen.states, chosen.inputs)
+        return step(stepper, chosen.states, chosen.inputs)
     except UsageError:
         raise
     except ValueError as error:

@@ -201,6 +201,8 @@ def _model(folder: Path) -> Info:
     scaling = {key: list(getattr(config.scaling, key)) for key in ("shift", "scale", "change", "band")}
     if (balance := config.scaling.balance) is not None:
         found["energy_budget"] = asdict(balance)
+    if isinstance(said := config.about.get("energy_budget"), str):
+        found["energy_budget_found"] = said
     if section.is_foreign:
         found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ from fluidsurrogate.validation import validation_error
 from solvers import act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("fluidsurrogate")
 Report = Callable[[int, str], None]  # steps done so far, a note
 
 
@@ -102,9 +104,11 @@ class Trainer:
         base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
         numbers, longest = experiment.build_flow().numbers, max(section.multiples)
-        balance = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        balance, found = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        if balance is None and is_main_process():
+            log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
         scaling = replace(scaling, balance=balance)
-        about = {"name": name, **stamp(experiment.tree(), made_from)}
+        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), made_from)}
         known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
         self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base, constants=known)
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
