@@ -63,9 +63,7 @@ def wrong_parity(spec: StateSpec) -> StateSpec:
 def translation_error(stepper: Stepper, state: State, cells: tuple[float, float], inputs: Inputs = None) -> float:
     """The error of a shift by `cells` (y, x): whole ones by index, parts of one by the trigonometric interpolant, which
     is exact for states without Nyquist modes. Field inputs shift with the state."""
-    state = (
-        state.contiguous()
-    )  # so that a step that changes nothing gives the same layout, and transforms the same bits
+    state = state.contiguous()  # as what comes of the step is: where nothing changes, the same bits are transformed
     moved = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
     with torch.no_grad():
         after = step(stepper, state, inputs)

@@ -186,9 +186,8 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
     assert "no trajectories for the split 'test'" in refused(model, "--data", tmp_path / "train.nc")
     assert "empty" in refused(model, "--data", tmp_path / "none.nc")
     assert "device 'abacus' is not to be had here" in refused(model, "--device", "abacus")
-    assert "data.nc cannot be written (Not a directory)" in refused(
-        model, "--data", folders / "data.nc", "--to", folders / "data.nc"
-    )
+    data_file = folders / "data.nc"
+    assert "data.nc cannot be written (Not a directory)" in refused(model, "--data", data_file, "--to", data_file)
     assert "required: FOLDER" in refused()
     for name, about in (("silent", {}), ("gone", "data.path"), ("old", "new_key")):
         config = json.loads((model / "config.json").read_text())
