@@ -22,6 +22,7 @@ from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
 CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
+MARGIN = 1e3  # a value's square, an energy say, times this squared is still a number
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
 
@@ -38,6 +39,11 @@ def open_data(path: str | Path) -> xr.Dataset:
     except Exception as error:  # xarray's backends raise whatever their libraries do
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{path}: neither a Zarr folder nor a NetCDF file: {reason}") from None
+
+
+def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
+    """A dataset as it is, or the one in a Zarr folder or NetCDF file, opened lazily."""
+    return open_data(data) if isinstance(data, str | Path) else data
 
 
 def to_dataset(
@@ -232,7 +238,7 @@ def _tensor(
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
     values = torch.from_numpy(_native(array)).to(dtype)
-    if finite and not values.isfinite().all():
+    if finite and not (values.abs() < torch.finfo(dtype).max ** 0.5 / MARGIN).all():  # of a NaN it is false
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
     return values[..., None, None] if field.uniform else values
