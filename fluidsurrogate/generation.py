@@ -19,7 +19,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
-from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
+from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
@@ -90,7 +90,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
                 raise
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                template.to_zarr(store, mode="w", compute=False, consolidated=False)
+                encoding = {name: {"compressors": COMPRESSORS} for name in template.data_vars}
+                template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
             part.drop_vars([*varying, *part.coords], errors="ignore").to_zarr(store, region=region, consolidated=False)

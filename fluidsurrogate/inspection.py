@@ -29,6 +29,7 @@ from fluidsurrogate.modelfiles import (
     weights_in,
 )
 from fluidsurrogate.other_grid import APPLIED, TRAINED
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.remake import provenance
 from fluidsurrogate.store import read_json
 
@@ -56,7 +57,7 @@ def info(path: str | Path) -> Info:
 
     if is_address(path):
         return _model(fetch(str(path))) | {"path": str(path)}
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():

@@ -31,6 +31,7 @@ from fluidsurrogate.modelfiles import (
     tensors_in,
 )
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.surrogate import Surrogate
@@ -57,7 +58,7 @@ def load(
     """
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    folder = as_path(path) if not str(path).startswith("hf://") else _fetched(str(path))
     config, network = read_config(folder), None
     if config.model.is_foreign or module is not None:
         with describing(folder):  # whatever else is wrong, that it is code is said first

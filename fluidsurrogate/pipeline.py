@@ -31,6 +31,7 @@ from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.store import (
     begin,
@@ -58,9 +59,9 @@ class Pipeline:
     alone; one whose inputs have changed is refused, unless `force` says to make it again."""
 
     def __init__(self, experiment: Experiment, out: Path, command: str = "") -> None:
-        self.experiment, self.out = experiment, out
+        self.experiment, self.out = experiment, (out := as_path(out))
         self.command = command or experiment.name  # how messages name the experiment in a command line
-        self.data_path = Path(experiment.data.path) if experiment.data.path else out / "data.zarr"
+        self.data_path = as_path(experiment.data.path) if experiment.data.path else out / "data.zarr"
         self.forecasts_path, self.scores_path = out / "forecasts.nc", out / "scores.nc"
         self.ensembles_path = out / "ensembles.nc"
 

@@ -12,6 +12,7 @@ from typing import Any
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.modelfiles import CONFIG, check_proportions
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.store import flatten, recorded, versions
@@ -89,9 +90,9 @@ def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str
             reasons.append(
                 f"{model} is a module of your own, {f'{code}: its code is not looked at' if code else given}"
             )
-        if (start := experiment.models[model].init) and not (Path(start) / CONFIG).exists():
+        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG).exists():
             reasons.append(f"{model} starts from {start}, which is not there (as seen from this folder)")
-    if (path := experiment.data.path) and not Path(path).exists():
+    if (path := experiment.data.path) and not as_path(path).exists():
         reasons.append(f"its data, {path}, are not there (as seen from this folder)")
     if reasons:
         return reasons

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from zarr.codecs import ZstdCodec
 
 from fluidsurrogate.errors import UsageError
 
+COMPRESSORS = [ZstdCodec(level=0, checksum=True)]  # Zarr's own, and a damaged chunk is found when it is read
 UMASK = os.umask(0)
 os.umask(UMASK)
 

@@ -293,3 +293,12 @@ def test_group_is_checked_against_the_flow(toml):
     unforced = Experiment.read(toml).spec
     with pytest.raises(ValueError, match="no symmetry of the flow 'kolmogorov'"):
         experiment._check_groups(experiment.models["small-d4"].groups(), unforced)
+
+
+def test_a_byte_order_mark_is_skipped(toml):
+    before = Experiment.read(toml)
+    toml.write_bytes(b"\xef\xbb\xbf" + toml.read_bytes())
+    assert Experiment.read(toml) == before
+    toml.write_text(toml.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    with pytest.raises(UsageError, match="not a text file in UTF-8; save it as one"):
+        Experiment.read(toml)
