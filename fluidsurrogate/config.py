@@ -39,6 +39,7 @@ from solvers import (
     point_group,
 )
 
+MOST_FAULTS = 5  # that are said of one experiment
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -160,7 +161,7 @@ class Experiment(Section):
             raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not valid TOML: {error}") from None
         _name_in_full(tree, as_path(path).absolute().parent)
         for override in overrides:
@@ -170,13 +171,14 @@ class Experiment(Section):
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment") -> Experiment:
-        """Validate a nested mapping; UsageError says every fault in a line with its dotted key."""
+        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key."""
         try:
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             return cls.model_validate_json(json.dumps(tree, default=str))
         except ValidationError as error:
             lines = explain(cls, error.errors(), tagged_section)
-            raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
+            more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
+            raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MOST_FAULTS] + more)) from None
 
     @classmethod
     def of(cls, experiment: Experiment | str | Path) -> Experiment:
@@ -282,7 +284,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *parents, last = key.strip().split(".")
     for parent in parents:

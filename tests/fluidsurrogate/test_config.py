@@ -302,3 +302,12 @@ def test_a_byte_order_mark_is_skipped(toml):
     toml.write_text(toml.read_text(encoding="utf-8-sig"), encoding="utf-16")
     with pytest.raises(UsageError, match="not a text file in UTF-8; save it as one"):
         Experiment.read(toml)
+
+
+def test_many_faults_and_long_values_are_said_briefly(toml):
+    said = refusal(toml, *(f"grid.key{i}=1" for i in range(9)), f"name={'é' * 5000!r}", "data.train='\\u001b[31m'")
+    assert len(said.splitlines()) <= 11
+    assert said.endswith("and 6 more faults")
+    assert len(said) < 3000
+    toml.write_text("a = " + "[" * 100_000)
+    assert "not valid TOML" in refusal(toml)
