@@ -265,8 +265,9 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
     """Turn whatever building a part raises on values that are out of all proportion into an error that names it."""
     try:
         yield
-    except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-        raise raised(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    except (ValueError, RuntimeError, MemoryError, ArithmeticError, TypeError) as error:  # torch's, of 10¹² channels
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise raised(f"{part}: {reason[:300]}") from None
 
 
 def _name_in_full(tree: dict[str, Any], folder: Path) -> None:

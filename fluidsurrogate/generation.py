@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.content import CONTENT, content_of
 from fluidsurrogate.dataset import empty_like_blocks, to_dataset
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.opening import open_data
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
@@ -66,7 +69,8 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
             inner = min(inner, step)
             progress.update(block.count)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    return dataset.assign_attrs(provenance(experiment, solver, inner, data_made_from(experiment)))
+    attributes = provenance(experiment, solver, inner, data_made_from(experiment))
+    return dataset.assign_attrs({**attributes, CONTENT: json.dumps(content_of(dataset))})
 
 
 def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
@@ -99,9 +103,9 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             write_json(folder / "progress.json", done)
             progress.update(plan[i].count)
     attributes = provenance(experiment, solver, done["inner_step"], made_from)
-    xr.Dataset(attrs=xr.open_zarr(store, chunks=None, consolidated=False).attrs | attributes).to_zarr(
-        store, mode="a", consolidated=False
-    )
+    made = open_data(store)
+    attributes[CONTENT] = json.dumps(content_of(made))
+    xr.Dataset(attrs=made.attrs | attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
 
