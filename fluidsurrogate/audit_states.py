@@ -114,7 +114,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
     tree["data"] |= {"test": count, "steps": MADE_STEPS, "block": count}
     tree["data"].pop("test_steps", None)
     few = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
-    return compute(few, few.build_solver(), Block("test", 0, count, 0))[0]
+    return compute(few, few.build_solver(), Block("test", 0, count, 0))
 
 
 def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:

@@ -193,7 +193,7 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
         for begin in range(first, last, BLOCK):
-            yield compute(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))[0]
+            yield compute(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
 
     return parts
 

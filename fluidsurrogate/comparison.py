@@ -15,6 +15,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, fields
 
 log = logging.getLogger("fluidsurrogate")
+TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
 
 
 def compare(

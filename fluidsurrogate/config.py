@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
+from fluidsurrogate.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
@@ -24,8 +25,9 @@ from fluidsurrogate.nn.foreign import KIND, one_line
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
-from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, SolverSection, tagged_section
+from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, tagged_section
 from fluidsurrogate.settings import CompareSection, DataSection, GridSection, TrainSection
+from fluidsurrogate.solver_sections import ComparedSolverSection, SolverSection
 from solvers import (
     FORCING,
     Flow,
@@ -73,7 +75,13 @@ class Experiment(Section):
                 self.build_spin_up(device="cpu")
         if self.train.precision != "full" and self.torch_dtype is torch.float64:
             raise ValueError("train.precision = 'bfloat16' has no effect in double precision: take dtype = 'float32'")
+        with _blaming("compare.solvers"):
+            rows = {TRUTH, PERSISTENCE, *self.build_compared_solvers(device="cpu")}
         for name, model in self.models.items():
+            if name in rows:
+                raise ValueError(
+                    f"models.{name}: every comparison has a row of this name: call the model something else"
+                )
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
                 if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
@@ -235,11 +243,37 @@ class Experiment(Section):
             raise ValueError(
                 "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
             )
+        cells = section.solver.n or three_halves(self.grid.build_stored().n)
+        return self._solver_between_stored(section.solver, cells, device)
+
+    def build_compared_solvers(self, device: str | None = None) -> dict[str, Stepper]:
+        """The classical solvers that a comparison judges beside the networks, by the name of their rows.
+
+        They begin at the stored states, as the networks do: on the stored grid, where the flow can be computed there,
+        and as `compare.solvers` asks. Of data that are the user's nobody knows yet whether the flow is theirs: none.
+        """
+        if self.data.path:
+            return {}
+        stored, built = self.grid.build_stored(), {}
+        own = ComparedSolverSection()
+        with suppress(ValueError):  # a forcing of waves that this grid does not hold
+            built[own.name(stored)] = self._solver_between_stored(own, stored.n, device)
+        for section in self.compare.solvers:
+            name = section.name(stored)
+            if name in built:
+                raise ValueError(f"{name} is there already: leave it out, or give another n, order or dt")
+            built[name] = self._solver_between_stored(section, section.n or stored.n, device)
+        return built
+
+    def _solver_between_stored(
+        self, section: SolverSection, cells: int | tuple[int, int], device: str | None
+    ) -> Stepper:
+        """The solver on other cells, between states of the stored grid."""
         stored = self.grid.build_stored()
-        grid = Grid.rectangle(section.solver.n or three_halves(stored.n), stored.length)
+        grid = Grid.rectangle(cells, stored.length)
         if grid.is_square != stored.is_square:
-            raise ValueError(f"solver.n must be of the stored grid's shape (got {section.solver.n})")
-        own = {"solver": section.solver, "grid": GridSection(n=grid.n, length=grid.length)}
+            raise ValueError(f"solver.n must be of the stored grid's shape (got {cells})")
+        own = {"solver": section, "grid": GridSection(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,13 +23,16 @@ from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.opening import open_data
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
+from fluidsurrogate.resolution import RESOLVED, Resolution, Sample, describe_resolution, measure
 from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
 from solvers.velocity_form import with_velocity
 
+log = logging.getLogger("fluidsurrogate")
 SPLITS = ("train", "valid", "test")
+SAMPLE = "sample.npz"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Block:
     first: int
     count: int
     offset: int
+
+    @property
+    def is_sampled(self) -> bool:
+        """True for the block with test trajectory 0, by which the resolution is measured whatever `data.train` is."""
+        return self.split == "test" and self.first == 0
 
 
 def blocks(experiment: Experiment) -> list[Block]:
@@ -56,6 +65,7 @@ def blocks(experiment: Experiment) -> list[Block]:
 def data_made_from(experiment: Experiment) -> dict[str, Any]:
     """The parts of an experiment that generated data depend on."""
     tree = experiment.tree()
+    tree["data"].pop("max_resolution_error", None)  # refuses data, and changes none
     return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
 
 
@@ -64,13 +74,31 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     solver, parts, inner = experiment.build_solver(), [], math.inf
     with Progress(sum(b.count for b in blocks(experiment)), "generate", "trajectories") as progress:
         for block in blocks(experiment):
-            part, step = compute(experiment, solver, block)
-            parts.append(part)
-            inner = min(inner, step)
+            run = simulate(experiment, solver, block)
+            parts.append(stored(experiment, solver, run))
+            inner = min(inner, run.inner_step)
+            if block.is_sampled:
+                sample = run.sample(solver)
             progress.update(block.count)
+    resolution = resolution_of(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    attributes = provenance(experiment, solver, inner, data_made_from(experiment))
-    return dataset.assign_attrs({**attributes, CONTENT: json.dumps(content_of(dataset))})
+    about = provenance(experiment, solver, inner, data_made_from(experiment))
+    about |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
+    return dataset.assign_attrs(about)
+
+
+def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
+    """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
+    resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
+    error, limit = resolution.error, experiment.data.max_resolution_error
+    log.info(f"  resolution: {describe_resolution(resolution.attributes)}")
+    remedy = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
+    if limit is not None and (error is None or not error <= limit):
+        found = "could not be measured" if error is None else f"is {error:.2%}"
+        raise UsageError(f"the resolution error {found}, and data.max_resolution_error = {limit:g}: {remedy}")
+    if error is not None and not error <= RESOLVED:
+        log.warning(f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; {remedy}")
+    return resolution
 
 
 def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
@@ -88,10 +116,13 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     with Progress(total, "generate", "trajectories", finished) as progress:
         for i in range(done["blocks"], len(plan)):
             try:
-                part, inner = compute(experiment, solver, plan[i])
+                run = simulate(experiment, solver, plan[i])
             except UsageError:
                 discard(folder)  # what these parameters cannot finish must not stand in the way of others
                 raise
+            part, inner = stored(experiment, solver, run), run.inner_step
+            if plan[i].is_sampled:
+                run.sample(solver).write(folder / SAMPLE)
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
                 encoding = {name: {"compressors": COMPRESSORS} for name in template.data_vars}
@@ -102,15 +133,40 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
             write_json(folder / "progress.json", done)
             progress.update(plan[i].count)
-    attributes = provenance(experiment, solver, done["inner_step"], made_from)
+    resolution = resolution_of(experiment, solver, Sample.read(folder / SAMPLE))
+    attributes = provenance(experiment, solver, done["inner_step"], made_from) | resolution.attributes
     made = open_data(store)
     attributes[CONTENT] = json.dumps(content_of(made))
     xr.Dataset(attrs=made.attrs | attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
 
-def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tuple[xr.Dataset, float]:
-    """The trajectories of one block and the smallest inner step that any of them took.
+@final
+@dataclass(frozen=True)
+class Run:
+    """The trajectories of a block on the solver's grid: states (trajectory, time, component, y, x), inputs and flows,
+    the inner steps that each took in every interval, and what the stirring fed in it."""
+
+    block: Block
+    flows: Sequence[Flow]
+    states: Tensor
+    inputs: dict[str, Tensor]
+    taken: Sequence[tuple[int, ...]]
+    injected: Sequence[Tensor]
+    inner_step: float  # the smallest that any trajectory took
+
+    def sample(self, solver: NavierStokes2D) -> Sample:
+        """The first trajectory, to measure the resolution by."""
+        return Sample.of(self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.slots)
+
+
+def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> xr.Dataset:
+    """The trajectories of one block as they are stored."""
+    return stored(experiment, solver, simulate(experiment, solver, block))
+
+
+def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Run:
+    """The trajectories of one block on the solver's grid.
 
     Always `data.block` trajectories are computed, whatever is kept of them: an FFT's last bits depend on the size of
     its batch, and so no trajectory depends on which others were asked for.
@@ -128,28 +184,38 @@ def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> tup
             states = rollout(solver, state, experiment.data.stored_steps, inputs, seeds, carries.append)
         except ValueError as error:
             raise UsageError(f"the solver cannot run this flow: {error}") from None
-    finite = states[: block.count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
+    count = block.count
+    finite = states[:count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
     if not finite.all():
         which, step = (int(i[0]) for i in np.nonzero(~finite))
         raise UsageError(
             f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    stored, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
-    kept = {name: value[: block.count] for name, value in inputs.items()}
-    states = states[: block.count]
-    states = with_velocity(states, solver.grid) if experiment.data.state == "velocity" else states
+    taken = [carry.taken[:count] for carry in carries]
+    return Run(
+        block,
+        flows[:count],
+        states[:count],
+        {name: value[:count] for name, value in inputs.items()},
+        taken,
+        [carry.injected[:count] for carry in carries if carry.injected is not None],
+        solver.spec.interval / solver.slots / max(map(max, taken)),
+    )
+
+
+def stored(experiment: Experiment, solver: NavierStokes2D, run: Run) -> xr.Dataset:
+    """A run as it is stored: on the stored grid, in the fields that are stored."""
+    grid, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
+    states = with_velocity(run.states, solver.grid) if experiment.data.state == "velocity" else run.states
     part = to_dataset(
         experiment.spec,
-        resample(states, solver.grid, stored),
-        inputs={name: v if name in uniform else resample(v, solver.grid, stored) for name, v in kept.items()},
-        coordinates=block_coordinates(experiment, [block]),
-        attributes={"title": f"{flows[0].kind} flow"},
+        resample(states, solver.grid, grid),
+        inputs={name: v if name in uniform else resample(v, solver.grid, grid) for name, v in run.inputs.items()},
+        coordinates=block_coordinates(experiment, [run.block]),
+        attributes={"title": f"{run.flows[0].kind} flow"},
     )
-    if solver.stirring is not None:
-        part = part.assign(injected([carry.injected[: block.count] for carry in carries if carry.injected is not None]))
-    taken = max(max(carry.taken[: block.count]) for carry in carries)
-    return part, solver.spec.interval / solver.slots / taken
+    return part if solver.stirring is None else part.assign(injected(run.injected))
 
 
 def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:

@@ -26,7 +26,8 @@ from fluidsurrogate.budget import MOTIONS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import AnyModelSection, CoarseSolverSection
+from fluidsurrogate.sections import AnyModelSection
+from fluidsurrogate.solver_sections import CoarseSolverSection
 from solvers import Grid, StateSpec, point_group
 
 FORMAT = 2

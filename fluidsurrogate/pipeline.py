@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,12 +16,13 @@ from typing import Any, final
 
 import torch
 import xarray as xr
+from torch import Tensor
 
-from fluidsurrogate.comparison import compare, summary, to_csv
+from fluidsurrogate.comparison import PERSISTENCE, TRUTH, compare, summary, to_csv
 from fluidsurrogate.config import Experiment
 from fluidsurrogate.content import CONTENT, content_of, own_content
 from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
-from fluidsurrogate.dataset import open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.dataset import States, open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.ensemble_stage import forecast_ensembles
 from fluidsurrogate.equivariance import equivariance_error
 from fluidsurrogate.errors import UsageError
@@ -33,6 +35,8 @@ from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.plots import draw_comparison, draw_scores
+from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.resolution import describe_resolution
 from fluidsurrogate.store import (
     begin,
     partial,
@@ -100,6 +104,7 @@ class Pipeline:
         return {
             "data": self.data_made_from,
             "models": {name: self.model_made_from(name) for name in self.experiment.models},
+            "solvers": self.experiment.tree()["compare"]["solvers"],
         }
 
     @property
@@ -163,8 +168,8 @@ class Pipeline:
         wait_for_all(self.experiment.device)
 
     def rollout(self, force: bool = False) -> None:
-        """forecasts.nc: the test trajectories by the solver, persistence and every model, and what each costs; where
-        compare.members is given, ensembles.nc."""
+        """forecasts.nc: the truth, and forecasts of it by persistence, solvers and every model, with what each costs;
+        where compare.members is given, ensembles.nc."""
         self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
         for name in self.experiment.models:
             self._require(self.model_path(name), _model_made_from, self.model_made_from(name), "train")
@@ -184,10 +189,7 @@ class Pipeline:
         log.info(f"rollout: {self.forecasts_path}")
         models = {name: load(self.model_path(name), self.experiment.device) for name in self.experiment.models}
         truth = split_of(open_data(self.data_path), "test", self.experiment).load()
-        try:
-            forecasts = forecast_all(self.experiment, models, truth)
-        except ValueError as error:  # the solver, on data that are not its own
-            raise UsageError(f"the solver cannot run these data: {error}") from None
+        forecasts = forecast_all(self.experiment, models, truth)
         write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
 
     def solve_to_zarr(
@@ -241,6 +243,9 @@ class Pipeline:
         """The table of scores and the names of the files."""
         with open_data(self.scores_path) as scores:
             table = summary(scores).to_string()
+        with open_data(self.data_path) as data:
+            said = describe_resolution(data.attrs)
+        table += f"\n\nresolution of the truth: {said or 'not known'}"
         files = [self.data_path, *map(self.model_path, self.experiment.models), self.forecasts_path, self.scores_path]
         files += [self.ensembles_path] if self._with_members else []
         files += self.score_files
@@ -271,34 +276,64 @@ STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
 
 
 def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth: xr.Dataset) -> xr.Dataset:
-    """Roll every stepper out from the truth's starts: fields by (source, trajectory, time, y, x), and by source the
-    equivariance error of each element of the grid's point group, the number of parameters and the seconds a step."""
+    """Roll every stepper out from the truth's starts, beside the truth itself.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Says which classical solvers forecast beside the models: see `Experiment.build_compared_solvers`.
+    models : mapping of str to Surrogate
+        The trained models by name.
+    truth : Dataset
+        The test trajectories.
+
+    Returns
+    -------
+    Dataset
+        Fields by (source, trajectory, time, y, x), the truth first; and by source the equivariance error of each
+        element of the grid's point group, the number of parameters and the seconds a step. The truth, which may be
+        anybody's, has none of these: NaN.
+    """
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
-    solver = Resampled(experiment.build_stepper(), spec.grid)
-    steppers: dict[str, Stepper] = {"solver": solver, "persistence": Persistence(spec), **models}
-    group, parts = point_group(spec.grid, spec.fields), []
+    steppers = {PERSISTENCE: Persistence(spec), **experiment.build_compared_solvers(), **models}
+    # What kicks the truth nobody knows in advance: a solver of a stirred flow draws kicks of its own.
+    seeds = [derive_seed(experiment.seed, "compared solver", i) for i in range(len(states))]
+    rolled, errors = {TRUTH: states}, {}
+    group = point_group(spec.grid, spec.fields)
     for name, stepper in steppers.items():
-        with torch.no_grad():
-            rolled = states if name == "solver" else rollout(stepper, states[:, 0], states.shape[1] - 1, inputs)
-        start_time = float(truth["time"].values[0])
-        part = to_dataset(spec, rolled, start_time=start_time, coordinates=trajectory_coordinates(truth))
-        errors = equivariance_error(stepper, states[:, 0], group, inputs)
-        part["equivariance_error"] = ("element", list(errors.values()), {
-            "long_name": "|f(gx) - g f(x)| / |f(x) - x|, not defined for persistence", "units": "1"})  # fmt: skip
-        part["parameters"] = ((), stepper.parameters if isinstance(stepper, Surrogate) else 0, {"units": "1"})
-        parts.append(
-            part.assign_coords(
-                element=("element", list(errors), {"long_name": "element of the point group", "units": "1"})
-            )
-        )
-    source = xr.Variable("source", list(steppers), {"long_name": "source of the forecast"})
-    forecasts = xr.concat(parts, source, coords="minimal", compat="override", combine_attrs="override")
+        rolled[name] = _rolled(name, stepper, states, inputs, seeds)
+        errors[name] = equivariance_error(stepper, states[:, 0], group, inputs)
     seconds = seconds_per_step(steppers, states[:, 0], inputs)
+    start_time, coordinates = float(truth["time"].values[0]), trajectory_coordinates(truth)
+    parts = [to_dataset(spec, values, start_time=start_time, coordinates=coordinates) for values in rolled.values()]
+    source = xr.Variable("source", list(rolled), {"long_name": "source of the forecast"})
+    forecasts = xr.concat(parts, source, coords="minimal", compat="override", combine_attrs="override")
+    elements = list(next(iter(errors.values())))
+    forecasts = forecasts.assign_coords(
+        element=("element", elements, {"long_name": "element of the point group", "units": "1"})
+    )
+    table = [[errors[name][e] if name in errors else math.nan for e in elements] for name in rolled]
+    forecasts["equivariance_error"] = (("source", "element"), table, {
+        "long_name": "|f(gx) - g f(x)| / |f(x) - x|, not defined for persistence", "units": "1"})  # fmt: skip
+    weights = {name: stepper.parameters if isinstance(stepper, Surrogate) else 0 for name, stepper in steppers.items()}
+    forecasts["parameters"] = ("source", [weights.get(name, math.nan) for name in rolled], {"units": "1"})
     about = {"long_name": f"wall-clock time of one interval of {len(states)} trajectories", "units": "s"}
-    forecasts["seconds_per_step"] = ("source", [seconds[name] for name in steppers], about)
+    forecasts["seconds_per_step"] = ("source", [seconds.get(name, math.nan) for name in rolled], about)
     return forecasts
+
+
+@torch.no_grad()
+def _rolled(name: str, stepper: Stepper, states: States, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> States:
+    """The forecast of every state in `states` from the first; NaN where a solver cannot go on."""
+    try:
+        return rollout(stepper, states[:, 0], states.shape[1] - 1, inputs, seeds)
+    except UsageError:
+        raise
+    except ValueError as error:  # on a grid that is too coarse for it, the flow may blow up
+        log.warning(f"{name}: {error}")
+        return torch.cat([states[:, :1], torch.full_like(states[:, 1:], math.nan)], dim=1)
 
 
 def score_all(
@@ -307,9 +342,9 @@ def score_all(
     metrics: Sequence[str] | None = None,
     ensembles: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """The scores of every source against the solver, with what was measured of each while rolling out; of those with
+    """The scores of every source against the truth, with what was measured of each while rolling out; of those with
     members also what these say: their mean error bound, and their horizon by trajectory."""
-    truth = forecasts.sel(source="solver", drop=True)
+    truth = forecasts.sel(source=TRUTH, drop=True)
     by_source = {str(name): forecasts.sel(source=name, drop=True) for name in forecasts["source"].values}
     if ensembles is not None:
         by_source |= {str(name): ensembles.sel(source=name, drop=True).load() for name in ensembles["source"].values}

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from fluidsurrogate.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.diagnostics import vorticity
 
 COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
@@ -24,7 +25,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
     field = vorticity(forecasts.isel(trajectory=0))
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
-    truth = field.sel(source="solver")
+    truth = field.sel(source=TRUTH)
     rows = [(source, field.sel(source=source), field.sel(source=source) - truth) for source in sources]
     spread = None
     if ensembles is not None:
@@ -42,7 +43,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
         for i, t in enumerate(times):
             for axis, values in ((line[i], shown), (line[i + len(times)], beside)):
                 axis.set(xticks=[], yticks=[], aspect="equal")
-                if source == "solver" and values is not shown:
+                if source == TRUTH and values is not shown:
                     axis.axis("off")
                     continue
                 at = np.ma.masked_invalid(values.isel(time=t).transpose("y", "x").values)
@@ -53,7 +54,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
                 else:
                     axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
                 axis.set_facecolor("0.6")
-        line[0].set_ylabel("truth (solver)" if source == "solver" else source, fontsize=9)
+        line[0].set_ylabel(source, fontsize=9)
     for i, t in enumerate(times):
         label = f"t = {float(field['time'][t]):g}"
         axes[0][i].set_title(label, fontsize=9)
@@ -71,9 +72,9 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
     half, last = len(time) // 2, len(time) - 1
     for number, source in enumerate(sources):
         one = scores.sel(source=source)
-        style = {"color": COLOURS[number % len(COLOURS)], "label": source, "lw": 2.2 if source == "solver" else 1.4,
-                 "ls": "--" if source == "persistence" else "-"}  # fmt: skip
-        if source != "solver":
+        style = {"color": COLOURS[number % len(COLOURS)], "label": source, "lw": 2.2 if source == TRUTH else 1.4,
+                 "ls": "--" if source == PERSISTENCE else "-"}  # fmt: skip
+        if source != TRUTH:
             _band(axes[0, 0], time[1:], one["nrmse"].values[1:], one["nrmse_spread"].values[1:], style)
             _band(axes[0, 1], time, one["correlation"].values, one["correlation_spread"].values, style)
         axes[0, 2].plot(time, _finite(one["energy"].values), **style)
@@ -82,7 +83,7 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
             axis.loglog(scores["wavenumber"], _finite(one["energy_spectrum"].values[t]), **style)
     if "error_bound" in scores:
         _draw_bound(axes[0, 0], scores, sources)
-    truth = scores["energy_spectrum"].sel(source="solver") if "solver" in sources else scores["energy_spectrum"][0]
+    truth = scores["energy_spectrum"].sel(source=TRUTH) if TRUTH in sources else scores["energy_spectrum"][0]
     threshold = scores.attrs.get("correlation_threshold")
     axes[0, 0].set(xlabel="time [s]", ylabel="nRMSE (mean ± spread)", yscale="log", title="error")
     axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], 5.0))
@@ -91,7 +92,7 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
     if threshold is not None:
         axes[0, 1].axhline(threshold, color="0.5", lw=0.8, ls=":")
     for axis, name in ((axes[0, 2], "energy"), (axes[1, 2], "enstrophy")):
-        reference = scores[name].sel(source="solver").values if "solver" in sources else scores[name].values[0]
+        reference = scores[name].sel(source=TRUTH).values if TRUTH in sources else scores[name].values[0]
         axis.set(xlabel="time [s]", ylabel=f"{name} [{scores[name].attrs.get('units', '1')}]", title=name)
         axis.set_ylim(0, 1.5 * np.nanmax(reference))
     for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):

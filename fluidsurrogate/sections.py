@@ -14,11 +14,11 @@ from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.section import Section
+from fluidsurrogate.solver_sections import CoarseSolverSection
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
 
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
-Positive = Annotated[float, Field(gt=0)]
 
 
 class PartSection(Section):
@@ -91,22 +91,6 @@ def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "
         chosen[key] = value
     chosen.pop("kind", None)
     return chosen
-
-
-class SolverSection(Section):
-    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
-    the steps (see `solvers.NavierStokes2D`)."""
-
-    order: Literal[2, 4] = 4
-    dt: Positive | None = None
-    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
-
-
-class CoarseSolverSection(SolverSection):
-    """The solver of a hybrid, on `n` cells, one number or [y, x]; absent: 3/2 of the stored ones, with which it holds
-    every mode of the stored states. On the stored ones themselves the two-thirds rule would drop a third of them."""
-
-    n: int | tuple[int, int] | None = None
 
 
 class ModelSection(Section):

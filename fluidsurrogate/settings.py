@@ -12,6 +12,7 @@ from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.losses import LOSSES
 from fluidsurrogate.metrics import METRICS
 from fluidsurrogate.section import Section
+from fluidsurrogate.solver_sections import ComparedSolverSection
 from solvers import Grid
 
 Count = Annotated[int, Field(ge=1)]
@@ -56,6 +57,7 @@ class DataSection(Section):
     state: Literal["vorticity", "velocity"] = "vorticity"
     block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
     threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
+    max_resolution_error: Positive | None = None  # `generate` refuses data that are less well resolved
     path: str | None = None
 
     def steps_of(self, split: str) -> int:
@@ -121,12 +123,14 @@ class TrainSection(Section):
 
 class CompareSection(Section):
     """How forecasts are scored: `metrics` beside those that always are (absent: all there are); `members` of each
-    model's forecasts (absent: none), of a model that is not calibrated yet by `calibration_starts` fresh starts."""
+    model's forecasts (absent: none), of a model that is not calibrated yet by `calibration_starts` fresh starts;
+    `solvers` that forecast too, beside the one on the stored grid, which always does."""
 
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     metrics: tuple[str, ...] | None = None
     members: Annotated[int, Field(ge=FEWEST_MEMBERS)] | None = None
     calibration_starts: Annotated[int, Field(ge=FEWEST_STARTS)] = 32
+    solvers: tuple[ComparedSolverSection, ...] = ()
 
     @model_validator(mode="after")
     def _check(self):

@@ -1,0 +1,123 @@
+"""Is the truth of every committed experiment resolved? The solver on n cells against the solver on 2n.
+
+    python experiments/resolution/run.py [EXPERIMENT.toml ...]      # results/*.json, results.md
+
+Both start from the state on n cells after the spin-up, with the same inputs and kicks, as `fluidsurrogate generate`
+does for one interval; here they go on to the end of the run, and for as many test trajectories as the experiment lists
+values of a parameter. Errors are the root mean square of the difference, seen on n cells, over that of the field, the
+largest over the fields. Where the flow is chaotic the two end in different states: then their statistics must agree,
+the means over the run of energy and enstrophy. A trajectory that is there is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from fluidsurrogate.config import Experiment
+from fluidsurrogate.generation import SPLITS, spin_up, stack_inputs
+from fluidsurrogate.resolution import RESOLVED, Sample
+from fluidsurrogate.settings import GridSection
+from fluidsurrogate.store import read_json, write_json, write_text
+from solvers import Resampled
+from solvers.spectra import enstrophy, kinetic_energy
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+FILES = [
+    ROOT / "demo.toml",
+    *sorted((ROOT / "flows").glob("*.toml")),
+    ROOT / "stability" / "forced.toml",
+    ROOT / "hybrid" / "hybrid.toml",
+]
+CHAOTIC = 10.0  # a final error of more than so many times the limit: no single state can be compared
+
+
+def trajectories(experiment: Experiment) -> int:
+    """As many as the longest list of values that a parameter of the flow has."""
+    return max((len(v) for v in experiment.flow.varying().values() if isinstance(v, list)), default=1)
+
+
+@torch.no_grad()
+def follow(experiment: Experiment, number: int) -> dict:
+    """One test trajectory on n and on 2n cells to the end of the run."""
+    flow, seed = experiment.flows("test", [number]), [experiment.trajectory_seed("test", number)]
+    solver = experiment.build_solver()
+    grid = solver.grid
+    own = {
+        "grid": GridSection(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length),
+        "solver": experiment.solver.model_copy(update={"dt": None}),
+    }
+    finer = Resampled(experiment.model_copy(update=own).build_solver(), grid)
+    inputs = stack_inputs(flow, solver)
+    state = spin_up(experiment, flow[0].starts(grid, seed).to(solver.dtype), inputs, seed)
+    carries = [stepper.start(state, inputs, seed) for stepper in (solver, finer)]
+    states, errors, energies, enstrophies = [state[0]], [], [], []
+    for _ in range(experiment.data.steps_of(SPLITS[-1])):
+        carries = [stepper.advance(c) for stepper, c in zip((solver, finer), carries, strict=True)]
+        here, there = (s.state(c).double() for s, c in zip((solver, finer), carries, strict=True))
+        off, size = ((x.square().mean((0, 2, 3))).sqrt() for x in (here - there, there))
+        errors.append((off / size).max().item())
+        energies.append([kinetic_energy(x[:, :1], grid.length).item() for x in (here, there)])
+        enstrophies.append([enstrophy(x[:, :1]).item() for x in (here, there)])
+        states.append(here[0].to(state))
+    sample = Sample.of(torch.stack(states), solver, flow[0].viscosity, 1)
+    means = {name: torch.tensor(v).mean(0).tolist() for name, v in
+             (("energy", energies), ("enstrophy", enstrophies))}  # fmt: skip
+    numbers = {"viscosity": flow[0].viscosity, "kmax_eta": sample.kmax_eta, "tail": sample.tail}
+    return {"first": errors[0], "last": errors[-1], "steps": len(errors), **means, **numbers}
+
+
+def table() -> str:
+    """What is there, a row a trajectory."""
+    head = ["experiment", "cells", "stored", "test trajectory, ν", "after 1 interval", "at the end", "intervals",
+            "energy, n / 2n", "enstrophy, n / 2n", "k_max η", "last shells"]  # fmt: skip
+    lines, worst = [head, ["---"] * len(head)], []
+    for path in FILES:
+        experiment = Experiment.read(path)
+        for number in range(trajectories(experiment)):
+            found = read_json(HERE / "results" / f"{experiment.name}-{number}.json")
+            if found is None:
+                continue
+            n, stored = ("×".join(map(str, g.n)) for g in (experiment.grid.build(), experiment.spec.grid))
+            ratios = [f"{found[k][0] / found[k][1]:.4f}" if found[k][1] else "-" for k in ("energy", "enstrophy")]
+            end = f"{found['last']:.1e}" + (" (chaotic)" if found["last"] > CHAOTIC * RESOLVED else "")
+            lines.append([
+                str(path.relative_to(ROOT)), n, stored, f"{number}, {found['viscosity']:.3g}", f"{found['first']:.1e}",
+                end, str(found["steps"]), *ratios, f"{found['kmax_eta']:.2f}", f"{found['tail']:.0e}",
+            ])  # fmt: skip
+            worst.append(found["first"])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    count = sum(error <= RESOLVED for error in worst)
+    return f"{text}\n\n{count} of {len(worst)} trajectories within {RESOLVED:.0%} after one interval; largest {max(worst):.1e}."
+
+
+def main() -> None:
+    """Follow what is not there yet, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiments", nargs="*", type=Path, help="default: every committed experiment")
+    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    for path in parser.parse_args().experiments or FILES:
+        experiment = Experiment.read(path)
+        made_from = {
+            k: v for k, v in experiment.tree().items() if k in ("seed", "dtype", "grid", "flow", "solver", "data")
+        }
+        for number in range(trajectories(experiment)):
+            to = HERE / "results" / f"{experiment.name}-{number}.json"
+            if (read_json(to) or {}).get("made_from") == made_from:
+                continue
+            found = follow(experiment, number)
+            write_json(to, {**found, "made_from": json.loads(json.dumps(made_from))})
+            print(f"{experiment.name} {number}: {found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}",
+                  flush=True)  # fmt: skip
+    intro = "\n".join(__doc__.strip().splitlines()[:1] + [""] + __doc__.strip().splitlines()[4:])
+    write_text(HERE / "results.md", f"# Is the truth resolved?\n\n{intro}\n\n{table()}\n")
+
+
+if __name__ == "__main__":
+    main()
