@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from zarr.codecs import ZstdCodec
 
 from fluidsurrogate.errors import UsageError
 
+COMPRESSORS = [ZstdCodec(level=0, checksum=True)]  # Zarr's own, and a damaged chunk is found when it is read
 # What decides the last bits of a result that is made from the same inputs, beside the versions; in words.
 HOW = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel"}
 UMASK = os.umask(0)

@@ -37,6 +37,7 @@ from fluidsurrogate.matching import describe, is_on
 from fluidsurrogate.modelfiles import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of, weights_in
 from fluidsurrogate.nn import Network, state_tensors
 from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -370,7 +371,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if self.calibration is not None and self.multiple > 1:
             raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
                              "single ones: save model.every(1)")  # fmt: skip
-        folder = Path(folder)
+        folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)
         hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}

@@ -1,5 +1,6 @@
 """The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
 
+import io
 import json
 import os
 import shutil
@@ -372,6 +373,20 @@ def test_models(capsys):
     assert "\n    path, options\n" in said
     assert said.endswith("\n  every kind: augment, solver, intervals, init, members\n")
     assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_terminals_of_any_encoding(monkeypatch, encoding):
+    """What an encoding does not have is spelt plainly: no traceback after all the work."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main(["models"]) == 0
+    sys.stdout.write("1.0 ± 0.1 \udcff")  # as in a table of scores; and of a file name that is not UTF-8
+    sys.stdout.flush()
+    said = written.getvalue().decode(encoding)
+    arrow, sign = ("→", "±") if encoding == "utf-8" else ("->", "+-" if encoding == "ascii" else "±")
+    assert f"lifting {arrow} residual" in said
+    assert said.endswith(f"1.0 {sign} 0.1 ?")
 
 
 def test_command_line_itself(toml, capsys):
