@@ -227,7 +227,13 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         carry = SpectralCarry(spectrum, terms, (), seeds=seeds)
         if not PARAMETERS.keys() & given.keys():
             carry = replace(carry, coefficients=self._coefficients)  # of the solver's own numbers, for every rollout
-        return replace(carry, substeps=self._plan(carry))
+        substeps = self._plan(carry)
+        if 0 in substeps and bool(state[[m == 0 for m in substeps]].isfinite().all((1, 2, 3)).any()):
+            raise ValueError(
+                f"the flow is too fast for numbers in {str(self.dtype).removeprefix('torch.')}: choose units of length "
+                "and time in which its numbers are closer to 1"
+            )
+        return replace(carry, substeps=substeps)
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
         """One stored interval; with `dt=None` the host reads the device once."""
@@ -254,7 +260,8 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             if halvings == MAX_HALVINGS:
                 raise ValueError(
                     f"the flow outgrows its inner steps even after {halvings} halvings, to {max(substeps)} an "
-                    "interval: shorten the interval, lower the speeds or the forcing"
+                    "interval: shorten the interval, lower the speeds or the forcing, or choose units of length and "
+                    "time in which its numbers are closer to 1"
                 )
             substeps = tuple(_bounded(2 * m if i in pending else m) for i, m in enumerate(substeps))
         return replace(carry, spectrum=spectrum, substeps=self._substeps(rates), taken=substeps,
@@ -439,7 +446,7 @@ def _divisions(interval: float, dt: float) -> int:
 def _bounded(substeps: int) -> int:
     if substeps > MAX_SUBSTEPS:
         raise ValueError(
-            f"the flow would need {substeps} inner steps an interval, more than {MAX_SUBSTEPS}: "
+            f"the flow would need {substeps:.6g} inner steps an interval, more than {MAX_SUBSTEPS}: "
             "shorten the interval, lower the speeds or coarsen the grid"
         )
     return substeps

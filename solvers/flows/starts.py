@@ -16,6 +16,13 @@ from solvers.modes import Seed, gaussian_modes, generator, mode_numbers, root_me
 FINE = 512  # cells on which a closed form is expanded in Fourier modes
 
 
+def require_room(grid: Grid, reach: float) -> None:
+    """Raise ValueError where modes up to `reach`, in waves across the shorter side, are more than the grid has cells:
+    before memory is taken for them."""
+    if not reach <= max(grid.n):
+        raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
+
+
 def banded_field(
     grid: Grid, seeds: Sequence[Seed], wavenumber: float, bandwidth: float, rms: float
 ) -> Float[Tensor, "batch 1 y x"]:
@@ -27,6 +34,9 @@ def banded_field(
     """
     shorter = min(grid.length)
     reach = wavenumber + 2 * bandwidth
+    require_room(grid, reach)
+    if not bandwidth**2 > 0:
+        raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
     my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
     if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.most_modes, grid.length, strict=True)):
         raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
