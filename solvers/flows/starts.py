@@ -92,7 +92,7 @@ def vortex_merger(grid: Grid, y: Tensor, x: Tensor, core: float = 0.045, distanc
     unit = min(grid.length)
     centre_y, centre_x = grid.length[0] / 2, grid.length[1] / 2
     pair = [(x - centre_x + side * distance * unit / 2) ** 2 + (y - centre_y) ** 2 for side in (-1, 1)]
-    return sum((torch.exp(-r2 / (core * unit) ** 2) for r2 in pair), torch.zeros(()))
+    return sum((torch.exp(-r2 / (core * unit) ** 2) for r2 in pair), torch.zeros((), dtype=torch.float64))
 
 
 def lamb_chaplygin(grid: Grid, y: Tensor, x: Tensor, radius: float = 0.1) -> Tensor:

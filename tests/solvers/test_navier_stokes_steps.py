@@ -179,5 +179,5 @@ def test_under_a_fast_decay_the_flow_is_what_the_forcing_holds(order):
 
 @pytest.mark.parametrize("kernel", ["auto", "torch"])
 def test_an_empty_batch_is_refused_in_a_line(kernel):
-    with pytest.raises(ValueError, match="^state holds no trajectory: give at least one$"):
+    with pytest.raises(ValueError, match=r"^state holds no trajectory: give at least one$"):
         solver(kernel=kernel)(torch.zeros(0, 1, 32, 32))
