@@ -146,7 +146,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.dt, self.dtype, self.device = dt, dtype, torch.device(device or "cpu")
         self.scheme, self.stirring, self.checkpoint_every = INTEGRATORS[order], stirring, checkpoint_every
         self.slots = stirring.slots(interval) if stirring else 1
-        self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
+        self.fixed_substeps = None if dt is None else _divisions(interval, self.slots, dt)
         self._kernel = _checked_kernel(kernel, self.device, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
         self._graph: Recording | None = None
@@ -434,12 +434,15 @@ def _checked_kernel(kernel: str, device: torch.device, dt: float | None) -> str:
     return kernel
 
 
-def _divisions(interval: float, dt: float) -> int:
+def _divisions(interval: float, slots: int, dt: float) -> int:
+    """How many `dt` make up the interval, or the time between two kicks where there are several."""
     if not math.isfinite(dt) or dt <= 0:
         raise ValueError(f"dt must be positive and finite (got {dt})")
-    count = round(interval / dt) if interval / dt <= MAX_SUBSTEPS else 0
-    if count < 1 or not math.isclose(count * dt, interval, rel_tol=1e-9):
-        raise ValueError(f"dt must divide the interval {interval} into at most {MAX_SUBSTEPS} steps (got {dt})")
+    whole = interval / slots
+    count = round(whole / dt) if whole / dt <= MAX_SUBSTEPS + 0.5 else 0
+    if count < 1 or not math.isclose(count * dt, whole, rel_tol=1e-9):
+        what = f"the interval {whole}" if slots == 1 else f"{whole:.6g}, the time between two kicks,"
+        raise ValueError(f"dt must divide {what} into at most {MAX_SUBSTEPS} steps (got {dt})")
     return count
 
 

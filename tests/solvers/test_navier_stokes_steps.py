@@ -87,6 +87,25 @@ def test_fixed_steps_are_as_many_as_divide_the_interval():
     assert distance(flow.state(carry), solver(dt=INTERVAL / 6)(state)) > 1e-9
 
 
+@pytest.mark.parametrize("interval", [0.1, 0.25, 0.3, 1 / 3, 0.7, 1e-9, 1e9])
+def test_every_number_of_steps_can_be_asked_for(interval):
+    """`dt=interval / k`, whose multiples need not be the interval to the last bit."""
+    for k in (*range(1, 17), 97, 1000, 100_000):
+        assert solver(interval=interval, dt=interval / k).fixed_substeps == k
+    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=interval / 3)
+    for k in range(1, 17):
+        assert stirred.solver(GRID, interval=interval, dt=interval / (3 * k)).fixed_substeps == k
+
+
+def test_a_step_that_does_not_divide_the_time_between_two_kicks_is_refused():
+    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=0.05)
+    message = r"dt must divide 0\.0\d+, the time between two kicks, into at most 100000 steps \(got 0\.25\)"
+    with pytest.raises(ValueError, match=message):
+        stirred.solver(GRID, interval=0.3, dt=0.25)
+    with pytest.raises(ValueError, match=r"dt must divide the interval 0\.3 into at most 100000 steps \(got 0\.25\)"):
+        solver(interval=0.3, dt=0.25)
+
+
 @pytest.mark.parametrize("interval", [0.3, 0.1])
 def test_two_intervals_are_one_of_twice_the_length(interval):
     half, whole, state = solver(interval=interval, dt=0.05), solver(interval=2 * interval, dt=0.05), starts(3.0)
