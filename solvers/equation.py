@@ -135,7 +135,7 @@ class Equation:
             linear,
             None if forcing is None else self.spectrum(forcing),
             coupling,
-            None if mean_velocity is None else mean_velocity.to(self.dtype).to(self.device),
+            None if mean_velocity is None else mean_velocity.to(self.dtype, copy=True).to(self.device),
             frequency,
         )
 

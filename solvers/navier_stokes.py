@@ -417,7 +417,9 @@ def inputs_for_one(
     values = {name: [value] for name, value in numbers.items()}
     values |= {name: list(vector) for name, vector in vectors.items() if vector is not None}
     tensors = {name: torch.tensor(v, dtype=torch.float64)[None, :, None, None] for name, v in values.items()}
-    return tensors if forcing is None else tensors | {"forcing": forcing.double()[None, None]}
+    if forcing is None:
+        return tensors
+    return tensors | {"forcing": forcing.to(torch.float64, copy=True)[None, None]}  # the caller may change its own
 
 
 def _checked_kernel(kernel: str, device: torch.device, dt: float | None) -> str:
