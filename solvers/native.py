@@ -59,21 +59,21 @@ class Native:
         """w after counts[b] steps of schemes[b], and with `watch` the largest |u|/Δx + |v|/Δy met at the beginning of
         one."""
         w, rate = w.clone(memory_format=torch.contiguous_format), torch.zeros(len(w), dtype=self.dtype)
-        fastest = torch.zeros_like(rate)
         # Kept by name until the call is over: the pointers do not keep them alive.
         coefficients = [self._coefficients(scheme) for scheme in schemes]
         given = [None if t is None else t.contiguous() for t in (terms.forcing, terms.coupling, terms.mean_velocity)]
         own = [None if t is None else _pointers([t[b if len(t) > 1 else 0] for b in range(len(w))]) for t in given]
-        most = max(1, CALL_CELLS // (math.prod(self._cells) * len(w)))
-        for done in range(0, max(counts), most):
-            some = (ctypes.c_int * len(w))(*(min(max(count - done, 0), most) for count in counts))
+        longest, most = max(counts), max(1, CALL_CELLS // (math.prod(self._cells) * len(w)))
+        for done in range(0, longest, most):
+            some = counts if longest <= most else [min(max(count - done, 0), most) for count in counts]
+            fastest = torch.zeros_like(rate) if done else rate
             failed = self._function(
                 self._sizes, self._per_spacing, _pointers(self._tables), len(w), _pointer(w), _pointers(coefficients),
-                *own, some, int(watch), _pointer(fastest), torch.get_num_threads(),
+                *own, (ctypes.c_int * len(w))(*some), int(watch), _pointer(fastest), torch.get_num_threads(),
             )  # fmt: skip
             if failed:
                 raise MemoryError(f"no memory for the solver's steps on {self._cells[0]} x {self._cells[1]} cells")
-            rate = torch.maximum(rate, fastest)
+            rate = torch.maximum(rate, fastest) if done else rate
         return w, rate if terms.frequency is None else torch.maximum(rate, 2 * terms.frequency.flatten())
 
     def _coefficients(self, scheme: Integrator) -> Tensor:
