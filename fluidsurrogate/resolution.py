@@ -68,7 +68,7 @@ class Sample:
         spectrum = enstrophy_spectrum(vorticity, grid.length)
         k = 2 * math.pi / max(grid.length) * torch.arange(1, spectrum.shape[-1] + 1, dtype=torch.float64)
         share = spectrum[:, k >= TAIL * kmax].sum(-1) / spectrum.sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
-        eta = (viscosity**3 / chi) ** (1 / 6) if chi > 0 else math.inf
+        eta = math.sqrt(viscosity) / chi ** (1 / 6) if chi > 0 else math.inf
         return cls(states[:1].cpu().numpy(), kmax * eta, float(share.max()), inner_steps)
 
     def write(self, path: Path) -> None:
