@@ -115,8 +115,8 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the forecast")
         if here != there:
             raise UsageError(f"cannot compare {name}: it has {here} along {dim}, the truth {there}")
     known = [dim for dim in shared if dim in forecast.coords and dim in truth.coords]
-    if "component" in known and set(forecast["component"].values) == set(truth["component"].values):
-        forecast = forecast.sel(component=truth["component"].values)
+    if "component" in known and set(forecast["component"].values) == set(wanted := truth["component"].values):
+        forecast = forecast.reindex(component=wanted)  # which copies nothing where the order is the same
     for dim in known:
         if reason := _difference(dim, forecast[dim].values, truth[dim].values):
             raise UsageError(f"cannot compare {name}: its {dim} {reason}")
@@ -162,5 +162,5 @@ def _increases(values: np.ndarray) -> bool:
 
 
 def _said(value: np.generic) -> str:
-    """A number with the digits that tell it from the next, a date as it is."""
-    return f"{float(value):.12g}" if value.dtype.kind in "fiu" else str(value)
+    """A number with the digits that tell it from the next, anything else as it is."""
+    return f"{value:.15g}" if value.dtype.kind == "f" else str(value)
