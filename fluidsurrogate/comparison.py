@@ -158,7 +158,7 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
             "correlation time": f"{'> ' if censored else ''}{median:g}",
         }
         if "horizon_median" in one:
-            form = "> {:g}" if float(one["horizon_median_censored"]) == 1 else "{:g}"
+            form = "> {:.12g}" if float(one["horizon_median_censored"]) == 1 else "{:.12g}"
             row["horizon"] = _number(float(one["horizon_median"]), form)
         if "equivariance_error" in one:
             row |= {
@@ -186,4 +186,7 @@ def to_csv(scores: xr.Dataset) -> str:
         if not name.endswith("_spread")
     }
     flat = flat.drop_dims(["wavenumber", *left_out], errors="ignore").assign(columns)
-    return flat.to_dataframe(dim_order=["source", "time"]).reset_index().to_csv(index=False, float_format="%.8g")
+    table = flat.to_dataframe(dim_order=["source", "time"]).reset_index()
+    if table["time"].dtype.kind == "f":  # which may be a late clock: 8 digits would not tell its times apart
+        table["time"] = [f"{time:.15g}" for time in table["time"]]
+    return table.to_csv(index=False, float_format="%.8g")

@@ -91,7 +91,10 @@ def trajectory_labels(dataset: xr.Dataset) -> list[Any]:
 
 
 def trajectory_coordinates(dataset: xr.Dataset) -> dict[str, Any]:
-    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added."""
+    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added. Of a single trajectory
+    without that dim its number."""
+    if "trajectory" not in dataset.dims and "trajectory" in dataset.coords:
+        dataset = dataset.expand_dims("trajectory")
     return {str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)}
 
 

@@ -119,7 +119,7 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     arXiv:2412.00568).
     """
     name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
-    difference = xr.Dataset({name: forecast[name] - truth[name]})
+    difference = xr.Dataset({name: forecast[name].astype(np.float64) - truth[name]})
     missed, held = (_compute(data, "enstrophy_spectrum") for data in (difference, truth))
     mean = held.where(_is_finite(held)).mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]

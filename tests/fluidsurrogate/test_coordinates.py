@@ -230,3 +230,13 @@ def test_units_are_the_truths(variable, units, fits):
     else:
         with pytest.raises(UsageError, match=f"its {variable} has units '{units}', the truth's '"):
             fs.compare({"f": forecast}, truth)
+
+
+def test_a_single_trajectory_keeps_its_label(trained):
+    data, models = trained
+    one = data.isel(trajectory=4)
+    forecast = models["small-cnn"].forecast(one, 2)
+    assert forecast["trajectory"].values.tolist() == [4]
+    error = fs.compare({"f": forecast}, one.isel(time=slice(0, 3)))["nrmse"]
+    both = fs.compare({"f": models["small-cnn"].forecast(data, 2)}, data.isel(time=slice(0, 3)), metrics=[])
+    assert error.shape == both["nrmse"].shape
