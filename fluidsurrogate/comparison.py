@@ -135,11 +135,13 @@ def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Datas
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:
         raise UsageError(f"cannot compare: {name} has one time only, the start")
+    if "trajectory" not in dataset.dims:
+        dataset = dataset.expand_dims("trajectory")
     for field in fields(dataset):
         if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
-    if "trajectory" not in dataset.dims:
-        dataset = dataset.expand_dims("trajectory")
+        if "trajectory" not in dataset[field].dims:
+            raise UsageError(f"cannot compare: {field!r} of {name} has no dimension 'trajectory', as {name} has")
     dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE)])
     return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})
 

@@ -107,8 +107,18 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the forecast")
     UsageError where a field of the truth is missing, or where trajectories, times, places, components or units are not
     the truth's. xarray alone would leave out, without a word, whatever has no counterpart.
     """
-    if missing := [field for field in fields(truth) if field not in forecast]:
-        raise UsageError(f"cannot compare {name}: it has no variable {missing[0]!r}")
+    if not fields(truth):
+        raise UsageError(f"cannot compare {name}: the truth has no variable along time, y and x")
+    for field in fields(truth):
+        if field not in forecast:
+            raise UsageError(f"cannot compare {name}: it has no variable {field!r}")
+        if missing := [dim for dim in truth[field].dims if dim not in forecast[field].dims]:
+            raise UsageError(f"cannot compare {name}: its {field!r} has no dimension {missing[0]!r}")
+        for whose, data in ((f"its {field!r}", forecast), (f"the truth's {field!r}", truth)):
+            if (kind := data[field].dtype).kind not in "fiub":
+                raise UsageError(f"cannot compare {name}: {whose} must be real numbers (it is {kind})")
+        if not truth[field].size:
+            raise UsageError(f"cannot compare {name}: the truth is empty: {dict(truth[field].sizes)}")
     shared = [dim for dim in ("trajectory", "time", *SPACE, "component") if dim in forecast.dims and dim in truth.dims]
     for dim in shared:
         here, there = forecast.sizes[dim], truth.sizes[dim]
@@ -125,7 +135,7 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the forecast")
         if not (agree(ours, theirs) or agree(theirs, ours)):
             raise UsageError(f"cannot compare {name}: its {variable} has units {ours!r}, the truth's {theirs!r}: "
                              "convert it, or drop the attribute")  # fmt: skip
-    return forecast.assign_coords({dim: truth[dim] for dim in shared if dim in truth.coords})
+    return forecast.assign_coords({dim: truth[dim].variable for dim in shared if dim in truth.coords})
 
 
 def _difference(dim: str, here: np.ndarray, there: np.ndarray) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dask.array
@@ -139,6 +138,8 @@ def derive(
 ) -> xr.DataArray:
     """A new field from the field `name`, by a function of (batch, component, y, x) and the grid, over all other dims
     alike."""
+    if not dataset[name].size:
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     own = [dim for dim in ("component", "y", "x") if dim in dataset[name].dims]
     source = _xy(dataset[name]).transpose(..., *own)
     values = torch.from_numpy(_native(source.values))
