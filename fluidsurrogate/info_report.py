@@ -114,6 +114,8 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
     yield "inputs", _fields(info["inputs"]) or "none"
     yield "grid", _grid(info["grid"])
     yield "interval", f"{info['interval']:g}"
+    if "resolution" in info:
+        yield "resolution of its data", info["resolution"]
     yield "constants", ", ".join(f"{name} {value:g}" for name, value in info["constants"].items()) or "not known"
     if "validation" in info:
         v = info["validation"]

@@ -25,6 +25,7 @@ from fluidsurrogate.store import replacing
 from solvers import NavierStokes2D, Resampled
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 
+RESOLUTION = "data_resolution"  # what a model says of the data that it learnt from
 RESOLVED = 0.01  # the resolution error up to which data count as resolved
 SHARE = 0.05  # of the work of the generation that the measurement may take
 SECOND = 1.5e7  # cells times inner steps times fields that one core does in about a second

@@ -34,6 +34,7 @@ from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
+from fluidsurrogate.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.store import read_json, stamp
@@ -325,4 +326,7 @@ def train_model(
     valid = InMemory.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
     with fixed_threads(experiment.train.threads):
-        return Trainer(experiment, name, train, valid, made_from, network, constants).run(folder, report)
+        trainer = Trainer(experiment, name, train, valid, made_from, network, constants)
+        if (resolution := describe_resolution(dataset.attrs)) is not None:
+            trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
+        return trainer.run(folder, report)
