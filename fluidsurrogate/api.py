@@ -16,6 +16,7 @@ from fluidsurrogate.generation import generate_in_memory
 from fluidsurrogate.loading import load
 from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import processes, run_jobs
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
 from fluidsurrogate.surrogate import Surrogate
@@ -32,7 +33,7 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     experiment = Experiment.of(experiment)
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
-    pipeline = Pipeline(experiment, Path(out))
+    pipeline = Pipeline(experiment, as_path(out))
     with locked(pipeline.out):
         pipeline.generate(force)
     return open_data(pipeline.data_path)
@@ -80,7 +81,7 @@ def train(
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
             pipeline = Pipeline(
-                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), Path(out)
+                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), as_path(out)
             )
             with locked(pipeline.out):
                 pipeline.generate()

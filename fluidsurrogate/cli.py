@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import inspect
 import json
@@ -15,9 +16,11 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.paths import as_path
 
 STAGE_HELP = {
     "run": "all the stages below, then a table of scores",
@@ -32,6 +35,20 @@ CALIBRATE_HELP = "how far a trained model's forecasts may be off, on fresh start
 TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
+
+
+PLAIN = "fluidsurrogate-plain"  # how characters are written that a terminal's encoding does not have
+PLAINLY = {"±": "+-", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "−": "-", "…": "...", "–": "-", "²": "^2", "⁺": "+"}
+
+
+def write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: a plain spelling of the characters that cannot be encoded, else a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAINLY.get(character, "?") for character in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(PLAIN, write_plainly)
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,6 +123,9 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 a claimed symmetry fails, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors=PLAIN)
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
@@ -131,6 +151,9 @@ def explain(error: Exception) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """What the parsed command line asks for; the exit code."""
+    for key, value in vars(arguments).items():
+        if isinstance(value, Path):
+            setattr(arguments, key, as_path(value))
     if arguments.stage == "models":
         sys.stdout.write(list_models())
         return 0

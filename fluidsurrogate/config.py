@@ -24,6 +24,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.foreign import KIND, one_line
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, tagged_section
@@ -42,6 +43,7 @@ from solvers import (
     point_group,
 )
 
+MOST_FAULTS = 5  # that are said of one experiment
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -160,29 +162,35 @@ class Experiment(Section):
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either."""
+        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either.
+
+        Paths in the file are relative to its folder, those in overrides to the current one.
+        """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = as_path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it as one"
             raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not valid TOML: {error}") from None
+        _name_in_full(tree, as_path(path).absolute().parent)
         for override in overrides:
             _override(tree, override)
+        _name_in_full(tree, Path.cwd())
         return cls.from_tree(tree, str(path))
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment") -> Experiment:
-        """Validate a nested mapping; UsageError says every fault in a line with its dotted key."""
+        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key."""
         try:
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             return cls.model_validate_json(json.dumps(tree, default=str))
         except ValidationError as error:
             lines = explain(cls, error.errors(), tagged_section)
-            raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
+            more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
+            raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MOST_FAULTS] + more)) from None
 
     @classmethod
     def of(cls, experiment: Experiment | str | Path) -> Experiment:
@@ -309,8 +317,18 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
     """Turn whatever building a part raises on values that are out of all proportion into an error that names it."""
     try:
         yield
-    except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-        raise raised(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    except (ValueError, RuntimeError, MemoryError, ArithmeticError, TypeError) as error:  # torch's, of 10¹² channels
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise raised(f"{part}: {reason[:300]}") from None
+
+
+def _name_in_full(tree: dict[str, Any], folder: Path) -> None:
+    """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
+    `folder`: what records the experiment then names the same files, wherever it is read."""
+    models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
+    for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
+            table[key] = str(folder / as_path(table[key]))
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -319,7 +337,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *parents, last = key.strip().split(".")
     for parent in parents:

@@ -96,6 +96,10 @@ def _dataset(info: Mapping[str, Any]) -> Iterator[Row]:
         yield "flow", _flow(info["flow"])
     for key, value in info["says"].items():
         yield key.replace("_", " "), str(value)
+    if (changed := info["changed"]) is not None:
+        yield "values", f"CHANGED since they were made: {', '.join(changed)}" if changed else "as they were made"
+    elif "experiment" in info["made"]:
+        yield "values", "not checked: too many, or there is no record of them"
 
 
 def _model(info: Mapping[str, Any]) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fluidsurrogate.content import what_changed
 from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import grid_of
@@ -30,10 +31,12 @@ from fluidsurrogate.modelfiles import (
     weights_in,
 )
 from fluidsurrogate.other_grid import APPLIED, TRAINED
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.remake import provenance
 from fluidsurrogate.store import read_json
 
 CURVE = "curve.csv"
+MADE_HERE = ("data set", "forecasts", "scores")  # by a stage; `made` of any other says it of the model behind it
 TYPES = {(0, 1): "scalar", (0, -1): "pseudoscalar", (1, 1): "vector", (1, -1): "pseudovector"}
 RUN = {
     "data.zarr": "generate",
@@ -50,14 +53,15 @@ def info(path: str | Path) -> Info:
     forecasts, scores or an audit, or a model on the Hub, "hf://user/model".
 
     `kind` says which. `made` says from what: the experiment, seed, versions and fingerprint that it records, and under
-    `again` and `command` whether and how it can be made again (see `remake.provenance`). Nothing is executed, and of
-    data only the coordinates and attributes are read. UsageError in one line where it is none of these.
+    `again` and `command` whether and how it can be made again (see `remake.provenance`). `changed` says of data which
+    variables no longer hold what they held when they were made: values are read for that, of up to 256 MB; None where
+    that is not known. Nothing is executed. UsageError in one line where it is none of these.
     """
     from fluidsurrogate.hub import fetch, is_address  # which needs this module for what cards say
 
     if is_address(path):
         return _model(fetch(str(path))) | {"path": str(path)}
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -136,9 +140,9 @@ def _dataset(path: Path) -> Info:
         if kind == "audit":
             found["audit"] = {key: _plain(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         about = attrs if "experiment" in attrs else _of_model(attrs)
-        made = provenance(
-            about, {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
-        )
+        found["changed"] = what_changed(dataset)
+        stage = {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
+        made = provenance(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
         said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
                 "predictability")  # fmt: skip

@@ -32,6 +32,7 @@ from fluidsurrogate.modelfiles import (
     tensors_in,
 )
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import has_device, preserving_random_state
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.surrogate import Surrogate
@@ -61,7 +62,7 @@ def load(
     device = str(device)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    folder = as_path(path) if not str(path).startswith("hf://") else _fetched(str(path))
     with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
         surrogate = _read(folder, device, allow_code, module, last, calibrated)
     surrogate.folder = folder
@@ -130,4 +131,4 @@ def _base(section: ModelSection, spec: StateSpec, about: Mapping[str, Any], devi
 
 
 def _told(spec: StateSpec) -> tuple[float, list[str]]:
-    return round(spec.interval, 12), [field.name for field in spec.fields + spec.inputs]
+    return float(f"{spec.interval:.12g}"), [field.name for field in spec.fields + spec.inputs]

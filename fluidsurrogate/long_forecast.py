@@ -17,12 +17,15 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.batching import Plan, check_room, plan
-from fluidsurrogate.dataset import at_time, check_matches, open_data, read_states, to_dataset, to_inputs, to_states
+from fluidsurrogate.coordinates import at_time
+from fluidsurrogate.dataset import check_matches, open_data, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.dataset import trajectory_coordinates as coordinates_of
 from fluidsurrogate.errors import UsageError, whole
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import fixed_threads
 from fluidsurrogate.store import (
+    COMPRESSORS,
     begin,
     locked_beside,
     publish,
@@ -50,7 +53,7 @@ class Starts:
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start: float | None) -> None:
         check_matches(dataset, spec)
-        self.spec, self.first = spec, at_time(dataset, start)
+        self.spec, self.first = spec, at_time(dataset, start, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
@@ -120,7 +123,7 @@ def rollout_to_zarr(
 
     UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
     """
-    path = Path(path)
+    path = as_path(path)
     steps, keep_every = whole("steps", steps, 1), whole("keep_every", keep_every, 1)
     batch = None if batch is None else whole("batch", batch, 1)
     if steps % keep_every:
@@ -255,7 +258,8 @@ class _Rollout:
         for name, variable in one.data_vars.items():
             shape = tuple(sizes.get(str(dim), n) for dim, n in variable.sizes.items())
             lazy[name] = (variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=shape), variable.attrs)
-            encoding[name] = {"chunks": tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())}
+            whole = tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())
+            encoding[name] = {"chunks": whole, "compressors": COMPRESSORS}
         times = self.starts.begin + spec.interval * np.arange(self.times)
         rest = {name: c for name, c in one.coords.items() if name not in sizes}
         coordinates: dict[Any, Any] = {**rest, **self.starts.coordinates, "time": ("time", times, one["time"].attrs)}

@@ -4,13 +4,12 @@ data.zarr → models/NAME/ → forecasts.nc, ensembles.nc → scores.nc, scores.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from fluidsurrogate.comparison import PERSISTENCE, TRUTH, compare, summary, to_csv
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.content import CONTENT, content_of, own_content
 from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
 from fluidsurrogate.dataset import States, open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.ensemble_stage import forecast_ensembles
@@ -40,6 +40,7 @@ from fluidsurrogate.parallel import (
     wait_for_all,
     warn_of_one_process,
 )
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.resolution import describe_resolution
@@ -53,6 +54,7 @@ from fluidsurrogate.store import (
     replacing,
     stamp,
     tidy,
+    write_json,
     write_text,
 )
 from fluidsurrogate.surrogate import Surrogate
@@ -60,6 +62,7 @@ from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
+NOTE = ".data.json"  # what is known of a user's dataset
 MadeFrom = dict[str, Any]  # the parts of an experiment that a result depends on
 
 
@@ -68,10 +71,13 @@ class Pipeline:
     """An experiment and the folder that its results go to. A stage whose result is there for the same inputs is left
     alone; one whose inputs have changed is refused, unless `force` says to make it again."""
 
-    def __init__(self, experiment: Experiment, out: Path, command: str = "") -> None:
-        self.experiment, self.out = experiment, out
+    def __init__(
+        self, experiment: Experiment, out: Path, command: str = "", content: Mapping[str, str] | None = None
+    ) -> None:
+        self.experiment, self.out = experiment, (out := as_path(out))
         self.command = command or experiment.name  # how messages name the experiment in a command line
-        self.data_path = Path(experiment.data.path) if experiment.data.path else out / "data.zarr"
+        self.content = content  # of a user's dataset, where it is not to be read
+        self.data_path = as_path(experiment.data.path) if experiment.data.path else out / "data.zarr"
         self.forecasts_path, self.scores_path = out / "forecasts.nc", out / "scores.nc"
         self.ensembles_path = out / "ensembles.nc"
 
@@ -79,11 +85,21 @@ class Pipeline:
 
     @cached_property
     def data_made_from(self) -> MadeFrom:
-        """What the data depend on; for a user's dataset, which files they are."""
+        """What the data depend on; for a user's dataset, what it holds."""
         if not self.experiment.data.path:
             return data_made_from(self.experiment)
-        content = {"path": self.experiment.data.path, "content": _file_fingerprint(self.data_path)}
-        return content | data_made_from(self.experiment)
+        made_from = data_made_from(self.experiment)
+        elsewhere = {key: value for key, value in made_from["data"].items() if key != "path"}
+        content = self.own[CONTENT] if self.content is None else self.content
+        return {**made_from, "data": elsewhere, CONTENT: content}
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """What is known of a user's dataset: see `own_content`."""
+        spec = self.experiment.spec
+        if not self.data_path.exists():
+            raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
+        return own_content(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
 
     def model_made_from(self, name: str) -> MadeFrom:
         """What a model depends on."""
@@ -131,7 +147,7 @@ class Pipeline:
         """data.zarr from the classical solver; nothing where the experiment names a dataset of the user's."""
         if self.experiment.data.path:
             log.info(f"generate: using {self.data_path}")
-            open_data(self.data_path)
+            self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
         elif not _is_there(self.data_path, _dataset_made_from, self.data_made_from, force):
             log.info(f"generate: {self.data_path}")
             generate_to_zarr(self.experiment, self.data_path, force)
@@ -252,11 +268,12 @@ class Pipeline:
     ) -> None:
         """UsageError where an earlier stage's result is missing, or was made from other inputs."""
         if not path.exists():
-            if self.experiment.data.path and path == self.data_path:
-                raise UsageError(f"{path}: no such dataset (data.path)")
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage} {self.command} makes it")
         if not (self.experiment.data.path and path == self.data_path):
             refuse_changes(path, made_from_of(path) or {}, made_from)
+        elif is_main_process():
+            with suppress(OSError):  # a folder that is only looked at
+                write_json(self.out / NOTE, self.own)
 
     def _stamped(self, dataset: xr.Dataset, made_from: MadeFrom) -> xr.Dataset:
         return dataset.assign_attrs(stamp(self.experiment.tree(), made_from))
@@ -360,9 +377,12 @@ def score_all(
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    """Write NetCDF in one piece."""
+    """Write NetCDF in one piece, with a record of what it holds, as it is read back."""
     with replacing(path) as beside:
         dataset.to_netcdf(beside, engine="netcdf4")
+        with open_data(beside) as written:
+            content = content_of(written)
+        xr.Dataset(attrs={CONTENT: json.dumps(content)}).to_netcdf(beside, mode="a", engine="netcdf4")
 
 
 def _train_job(
@@ -408,14 +428,3 @@ def _model_made_from(path: Path) -> MadeFrom | None:
     config = read_json(path / CONFIG)
     about = config.get("about") if isinstance(config, dict) else None
     return recorded(about.get("made_from")) if isinstance(about, dict) else None
-
-
-def _file_fingerprint(path: Path) -> str:
-    """Which files a user's dataset is: their names, sizes and times of change."""
-    files: Sequence[Path] = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.exists():
-            stat = os.stat(file)
-            digest.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]

@@ -19,8 +19,8 @@ from torch import Tensor
 from fluidsurrogate.batching import check_room
 from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration
 from fluidsurrogate.constants import check_constants
+from fluidsurrogate.coordinates import at_time
 from fluidsurrogate.dataset import (
-    at_time,
     check_matches,
     stack_members,
     to_dataset,
@@ -37,6 +37,7 @@ from fluidsurrogate.matching import describe, is_on
 from fluidsurrogate.modelfiles import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of, weights_in
 from fluidsurrogate.nn import Network, cast, state_tensors
 from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import ModelSection
@@ -259,7 +260,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             raise UsageError("a model of several networks has no perturbed members: its members are its networks")
         self._check_room(dataset, steps, members)
         forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start))
+        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
         noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
         others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
@@ -269,7 +270,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _by_network(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
         """The mean of the networks' forecasts and, as further members, each."""
         forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start))
+        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
         with torch.no_grad():
             carry = self.start(states, inputs)
             rolled = [carry.state]
@@ -283,7 +284,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         steps = whole("steps", steps, 1)
         self.check(dataset)
         self._check_room(dataset, steps, self.section.members)
-        first = at_time(dataset, start)
+        first = at_time(dataset, start, self.spec.interval)
         states, inputs = self._given(first)
         with torch.no_grad():
             rolled = rollout(self, states, steps, inputs)
@@ -411,7 +412,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if self.calibration is not None and self.multiple > 1:
             raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
                              "single ones: save model.every(1)")  # fmt: skip
-        folder = Path(folder)
+        folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)
         hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}

@@ -33,6 +33,7 @@ from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling, check_means
 from fluidsurrogate.settings import TrainSection
@@ -321,7 +322,7 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
     if path := experiment.models[name].code:
         model = {**model, "source": source_of(path)}
     if start := experiment.models[name].init:
-        about = (read_json(Path(start) / CONFIG) or {}).get("about", {})
+        about = (read_json(as_path(start) / CONFIG) or {}).get("about", {})
         model = {**model, "init": about.get("fingerprint", start)}  # which model, wherever it lies
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
