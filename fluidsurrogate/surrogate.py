@@ -118,12 +118,25 @@ class Surrogate(Stepper[SurrogateCarry]):
         )
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Surrogate:
-        """A copy of the model on another device or in another precision, float32 or float64; this one stays as it is.
-        In another precision it is no longer calibrated.
+        """A copy of the model on another device or in another precision; this one stays as it is.
 
-        Raises:
-            UsageError: if there is no such device here, the precision is neither, its weights are complex and to be in
-                double precision, or it is a hybrid, whose solver is built where it is loaded.
+        Parameters
+        ----------
+        device
+            cpu, cuda, cuda:1, mps; by default the model's own.
+        dtype
+            torch.float32 or torch.float64; by default the model's own.
+
+        Returns
+        -------
+        Surrogate
+            In another precision it is no longer calibrated.
+
+        Raises
+        ------
+        UsageError
+            If there is no such device here, the precision is neither, its weights are complex and to be in double
+            precision, or it is a hybrid, whose solver is built where it is loaded.
         """
         device, dtype = str(device or self._scale.device), dtype or self._scale.dtype
         if not has_device(device):

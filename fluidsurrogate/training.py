@@ -34,7 +34,7 @@ from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.paths import as_path
-from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
+from fluidsurrogate.reproducible import current_device, derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling, check_means
 from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.store import read_json, stamp
@@ -71,8 +71,6 @@ class Trainer:
         self.valid, section = valid, experiment.models[name]
         self.augmentations = group_named(section.augment).elements if section.augment else ()
         device = torch.device(experiment.device)
-        if device.type == "cuda" and device.index is not None and processes() == 1:
-            torch.cuda.set_device(device)
         # One process needs no Accelerator, whose first device would stay that of all.
         together = processes() > 1
         self.accelerator = Accelerator(cpu=device.type == "cpu") if together else None
@@ -346,5 +344,5 @@ def train_model(
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemory.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
-    with fixed_threads(experiment.train.threads):
+    with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
         return Trainer(experiment, name, train, valid, made_from, network, constants).run(folder, report)

@@ -248,9 +248,10 @@ def test_in_another_precision(trained, tmp_path, toml):
 
 
 def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
-    """Single networks, an ensemble of them and, in a process started afresh, all of these: by Dask, joblib, a pool."""
+    """Single networks, an ensemble of them, a hybrid; and in a process started afresh, as by Dask, joblib, a pool."""
     data, models = trained
-    several = fs.train(Experiment.read(toml, ["models={m = {kind = 'gcnn', width = 8, members = 2}}"]), data)
+    more = "models={m = {kind = 'gcnn', width = 8, members = 2}, h = {kind = 'cnn', width = 4, solver = {}}}"
+    several = fs.train(Experiment.read(toml, [more]), data)
     everything = {**models, **several}
     expected = {name: model.forecast(data, 3) for name, model in everything.items()}
     for name, model in everything.items():
