@@ -32,7 +32,14 @@ from fluidsurrogate.loading import load
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
-from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
+from fluidsurrogate.parallel import (
+    available_workers,
+    is_main_process,
+    processes,
+    run_jobs,
+    wait_for_all,
+    warn_of_one_process,
+)
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.reproducible import derive_seed
@@ -153,6 +160,7 @@ class Pipeline:
         if not todo:
             return
         options = self.experiment.train
+        warn_of_one_process()
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
         wait_for_all(self.experiment.device)  # every process has seen what there is to do before one of them changes it
         if is_main_process():
@@ -163,7 +171,9 @@ class Pipeline:
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
-        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads)
+        cells = options.batch * math.prod(self.experiment.spec.grid.n)
+        steps = len(todo) * options.steps * options.reach
+        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
         run_jobs(_train_job, jobs, workers, options.steps, "train")
         wait_for_all(self.experiment.device)
 
