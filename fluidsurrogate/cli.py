@@ -168,13 +168,16 @@ def run(arguments: argparse.Namespace) -> int:
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
-    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
-    from fluidsurrogate.pipeline import Pipeline
-    from fluidsurrogate.store import locked
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
+
+    # A file that is wrong is told before these take their time.
+    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
+    from fluidsurrogate.pipeline import Pipeline
+    from fluidsurrogate.store import locked
+
     if start := getattr(arguments, "init", None):
         from fluidsurrogate.finetuning import starting_from
 

@@ -24,7 +24,7 @@ from fluidsurrogate.opening import open_data
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.resolution import RESOLVED, Resolution, Sample, describe_resolution, measure
-from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
+from fluidsurrogate.store import begin, compressors, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
@@ -125,7 +125,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                encoding = {name: {"compressors": COMPRESSORS} for name in template.data_vars}
+                encoding = {name: {"compressors": compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]

@@ -12,8 +12,6 @@ from typing import Any, final
 import numpy as np
 import torch
 import xarray as xr
-from accelerate import Accelerator
-from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -69,8 +67,11 @@ class Trainer:
         if device.type == "cuda" and device.index is not None and processes() == 1:
             torch.cuda.set_device(device)
         # One process needs no Accelerator, whose first device would stay that of all.
-        together = processes() > 1
-        self.accelerator = Accelerator(cpu=device.type == "cpu") if together else None
+        self.accelerator = None
+        if together := processes() > 1:
+            from accelerate import Accelerator  # imported late, as whatever takes its time
+
+            self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.device = self.accelerator.device if self.accelerator else device
         if self.options.batch % (processes() * self.options.accumulate):
             raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
@@ -88,6 +89,8 @@ class Trainer:
             start_from(network, self.spec.fields, section.init)
         self.network = network.to(self.device)
         if self.accelerator:  # a network that was given is each process's own until here
+            from accelerate.utils import broadcast
+
             for tensor in (*network.parameters(), *network.buffers()):
                 broadcast(tensor.data)
         if self.options.compile:

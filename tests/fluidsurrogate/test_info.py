@@ -97,7 +97,7 @@ def test_a_model(finished, capsys):
 def test_forecasts_and_scores(finished, capsys, tmp_path):
     found = fs.info(finished / "scores.nc")
     json.dumps(found)
-    assert (found["kind"], found["sources"]) == ("scores", ["solver", "persistence", *MODELS])
+    assert (found["kind"], found["sources"]) == ("scores", ["truth", "persistence", "solver-16", *MODELS])
     with fs.open_data(finished / "scores.nc") as scores:
         expected = scores["nrmse_mean"].sel(source="small-d4").item()
     assert found["scores"]["nrmse_mean"]["small-d4"] == expected
@@ -260,6 +260,8 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     model = tmp_path / "mine" / "models" / "small-d4"
     assert fs.info(model)["made"]["again"].startswith("yes")
     assert fs.info(tmp_path / "mine")["data"] == str(own)
+    assert "decaying: viscosity = 0.02" in (said := report(fs.info(model)))
+    assert f"so says its experiment, but its data are {own}" in said
     assert "data of your own" in report(fs.info(tmp_path / "mine"))
     os.utime(own, (1, 1))  # the content counts, whatever the file's time
     assert fs.info(model)["made"]["again"].startswith("yes")
@@ -268,7 +270,8 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     with fs.open_data(own) as before:
         other = before.load()
     other["vorticity"][0, 0, 0, 0] += 1.0
-    other.to_netcdf(own)
+    other.to_netcdf(tmp_path / "other.nc")
+    (tmp_path / "other.nc").rename(own)
     assert fs.info(model)["made"]["again"] == f"no: its data, {own}, have changed since, in vorticity"
     assert main(["train", str(toml), *arguments]) == 2
     assert "made from other inputs: data.content.vorticity was " in capsys.readouterr().err
