@@ -9,7 +9,7 @@ import xarray as xr
 from torch import nn
 
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import open_data
+from fluidsurrogate.dataset import as_dataset, open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.generation import generate_in_memory
@@ -41,16 +41,16 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
 
 def train(
     experiment: Experiment | str | Path,
-    data: xr.Dataset | None = None,
-    models: Sequence[str] | Mapping[str, nn.Module] | None = None,
+    data: xr.Dataset | str | Path | None = None,
+    models: str | Sequence[str] | Mapping[str, nn.Module] | None = None,
     *,
     out: str | Path | None = None,
     init: str | Path | None = None,
     allow_code: bool = False,
 ) -> dict[str, Surrogate]:
-    """Train models, one after the other, on a Dataset (default: what `generate` gives).
+    """Train models, one after the other, on a Dataset, or the file or folder of one (default: what `generate` gives).
 
-    `models`: names of the experiment's, all of them by default; or modules of your own by name, which map
+    `models`: a name or names of the experiment's, all of them by default; or modules of your own by name, which map
     (batch, components of state and inputs, y, x) to (batch, components of the state, y, x), both normalised. A module
     is copied and stays as it is. `init`: the folder of a trained model, whose weights the experiment's models of its
     kind and group start from (fine-tuning). `allow_code` lets models of kind "module" import and run what their `path`
@@ -69,6 +69,7 @@ def train(
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
             experiment, networks = experiment.with_modules(models)
+        models = (models,) if isinstance(models, str) else models
         chosen = {name: (name,) for name in models or experiment.models}
         unknown = set(chosen) - set(experiment.models)
         if unknown:
@@ -86,7 +87,7 @@ def train(
                 pipeline.generate()
                 pipeline.train()
             return {name: load(pipeline.model_path(name), experiment.device) for name in chosen}
-        dataset = generate(experiment) if data is None else data
+        dataset = generate(experiment) if data is None else as_dataset(data)
         trained: dict[str, Surrogate] = {}
 
         def work(name: str, report) -> None:

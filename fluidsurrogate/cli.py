@@ -112,6 +112,9 @@ def parser() -> Parser:
     calibrate.add_argument(
         "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
     )
+    calibrate.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a new folder for a copy of the model, calibrated (default: its own)"
+    )
     calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     calibrate.add_argument("--force", action="store_true", help="replace the calibration that is there")
     calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
@@ -248,13 +251,15 @@ def audit_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.loading import load
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.plots import draw_audit
-    from fluidsurrogate.store import replacing
+    from fluidsurrogate.store import check_writable, replacing
 
+    to = arguments.to or arguments.folder
+    check_writable(to)
     model = load(arguments.folder, arguments.device)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as states:
         result = audit(model, states=states, steps=arguments.steps)
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
-    name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
+    name = str(model.about.get("name", arguments.folder.name))
     write_netcdf(result, to / "audit.nc")
     with replacing(to / "audit.png") as beside:
         draw_audit(result, beside, name)
@@ -269,15 +274,15 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.loading import load
 
-    path = arguments.folder / CALIBRATION
+    to = arguments.to or arguments.folder
+    path = to / CALIBRATION
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
     # One that is broken must not stand in the way of another; one that is whole stays until there is another.
     model = load(arguments.folder, arguments.device, calibrated=False)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
-        found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
+        found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data, to=to).calibration
     assert found is not None
-    found.write(arguments.folder)
     ratio = found.spread_skill
     sys.stdout.write(
         f"{found.starts} starts, {len(ratio)} leads: nRMSE within {found.nrmse[0]:.3g} after the first and "
@@ -308,6 +313,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.matching import grid_of
     from fluidsurrogate.other_grid import APPLIED
     from fluidsurrogate.pipeline import write_netcdf
+    from fluidsurrogate.store import check_writable
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
     log = logging.getLogger("fluidsurrogate")
@@ -346,6 +352,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
                                        keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
             else:
+                check_writable(to.parent)
                 forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
                 write_netcdf(forecast, to)
                 if "error_bound" in forecast:

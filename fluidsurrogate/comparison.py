@@ -10,12 +10,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from fluidsurrogate.coordinates import SPACE, aligned, fields, sides_of
 from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS, single
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, fields
+from fluidsurrogate.metrics import ALWAYS, METRICS, correlation_time, finite
 
 log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
+DIMS = ("trajectory", "time", "component", *SPACE)
+ENSEMBLE = ("member", "perturbed")
+START = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
 
 
 def compare(
@@ -32,28 +36,38 @@ def compare(
     `nrmse_geometric_mean` over the same (Koehler et al. 2024, APEBench, arXiv:2411.00180); by source and trajectory:
     `correlation_time` and `correlation_time_censored`, true where the correlation never fell below the threshold, so
     that the time is a lower bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and
-    correlation 0 from there, with a warning.
+    correlation 0 from there, with a warning. Where the truth is not finite, its scores are NaN, with a warning.
+
+    The first time counts as the start, which is in no mean; a warning says so where no forecast is at the truth there.
 
     Of forecasts with a dimension `member` these score the unperturbed member, where a coordinate `perturbed` says which
     that is, else the mean over the members; the metrics of `fluidsurrogate.ensemble_metrics` score the perturbed
     members. Of a forecast without members these are NaN; where none has members they are not there.
 
-    Raises UsageError where a forecast has not the truth's trajectories, times or grid.
+    Raises UsageError where a forecast has not the truth's trajectories, times, grid or units. Times and places are the
+    same that are no further apart than a thousandth of the interval and of the cell; labels of trajectories are the
+    same or not.
     """
-    if not forecasts:
-        raise UsageError("nothing to compare: no forecasts were given")
+    _check_arguments(forecasts, correlation_threshold, metrics)
     truth = _with_dims(truth, "the truth")
     if not {"vorticity", "velocity"} & set(fields(truth)):
         raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
-    if unknown := sorted(set(metrics or ()) - {*METRICS, *ENSEMBLE_METRICS}):
-        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join([*METRICS, *ENSEMBLE_METRICS])}")
+    sides_of(truth)
     wanted = [key for key in METRICS if metrics is None or key in (*ALWAYS, *metrics)]
-    aligned = {name: _aligned(name, forecast, truth) for name, forecast in forecasts.items()}
+    checked = {name: aligned(_with_dims(forecast, repr(name), ("member",)), truth, repr(name))
+               for name, forecast in forecasts.items()}  # fmt: skip
+    if broken := int((finite(truth, truth) < 1).any("time").sum()):
+        log.warning(f"the truth: {broken} of {truth.sizes['trajectory']} trajectories hold NaN or infinite values; "
+                    "scores there, and means over them, are NaN: leave these trajectories or times out")  # fmt: skip
     scored = [_score(name, single(forecast), truth, correlation_threshold, wanted)
-              for name, forecast in aligned.items()]  # fmt: skip
-    source = xr.Variable("source", list(forecasts), {"long_name": "source of the forecast"})
+              for name, forecast in checked.items()]  # fmt: skip
+    names = np.array(list(forecasts), dtype=object)  # Zarr has no settled form for strings of fixed length
+    source = xr.Variable("source", names, {"long_name": "source of the forecast"})
     scores = xr.concat(scored, source)
-    ensembles = {name: forecast for name, forecast in aligned.items() if "member" in forecast.dims}
+    if (scores["nrmse"].isel(time=0) > START).all():
+        log.warning(f"no forecast is at the truth's state at the first time, {scores['time'].values[0]}, which counts "
+                    "as the start, in no mean: if the start is missing, give forecasts and truth with it")  # fmt: skip
+    ensembles = {name: forecast for name, forecast in checked.items() if "member" in forecast.dims}
     wanted = [key for key in ENSEMBLE_METRICS if metrics is None or key in metrics]
     if ensembles and wanted:
         parts = [_score_ensemble(forecast, truth, wanted) for forecast in ensembles.values()]
@@ -61,6 +75,20 @@ def compare(
         scores = scores.assign(together.reindex(source=scores["source"]).drop_vars("source").data_vars)
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
     return scores
+
+
+def _check_arguments(forecasts: object, correlation_threshold: object, metrics: object) -> None:
+    # A Dataset is a mapping too, of variables, and a string a sequence of names of one letter.
+    if not isinstance(forecasts, Mapping) or isinstance(forecasts, xr.Dataset):
+        raise UsageError(f"forecasts must be Datasets by name, {{'model': forecast}} (got {type(forecasts).__name__})")
+    if not forecasts:
+        raise UsageError("nothing to compare: no forecasts were given")
+    if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
+        raise UsageError(f"metrics must be a list of names, ['nrmse'] (got {metrics!r})")
+    if unknown := sorted(set(metrics or ()) - {*METRICS, *ENSEMBLE_METRICS}):
+        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join([*METRICS, *ENSEMBLE_METRICS])}")
+    if not isinstance(correlation_threshold, int | float | np.floating) or not -1 <= correlation_threshold <= 1:
+        raise UsageError(f"correlation_threshold must be a number between -1 and 1 (got {correlation_threshold!r})")
 
 
 def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float, wanted: Sequence[str]) -> xr.Dataset:
@@ -83,42 +111,37 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float,
     variables["correlation_time"], variables["correlation_time_censored"] = times, censored
     variables["correlation_time_median"] = times.median("trajectory", keep_attrs=True)
     variables["correlation_time_median_censored"] = censored.mean("trajectory", keep_attrs=True) >= 0.5
-    return xr.Dataset(variables).drop_vars(["split", "seed"], errors="ignore")
+    return xr.Dataset(variables)
 
 
 def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[str]) -> xr.Dataset:
     variables: dict[str, xr.DataArray] = {}
     for key in wanted:
-        values = ENSEMBLE_METRICS[key](forecast, truth)
+        values = ENSEMBLE_METRICS[key](forecast, truth).load()
         if "trajectory" in values.dims:
             variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
             values = values.mean("trajectory", skipna=False, keep_attrs=True)
         variables[key] = values
-    return xr.Dataset(variables).drop_vars(["split", "seed", "perturbed"], errors="ignore")
+    return xr.Dataset(variables).drop_vars("perturbed", errors="ignore")
 
 
-def _with_dims(dataset: xr.Dataset, name: str) -> xr.Dataset:
-    for dim in ("time", "y", "x"):
+def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Dataset:
+    """The dataset with a dim `trajectory`, without coordinates that scores do not need, and with labels that Zarr can
+    store. `more`: dims that its fields may have."""
+    if not isinstance(dataset, xr.Dataset):
+        raise UsageError(f"cannot compare: {name} must be an xarray Dataset (got {type(dataset).__name__})")
+    for dim in ("time", *SPACE):
         if dim not in dataset.dims or dim not in dataset.coords:
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:
         raise UsageError(f"cannot compare: {name} has one time only, the start")
-    return dataset if "trajectory" in dataset.dims else dataset.expand_dims("trajectory")
-
-
-def _aligned(name: str, forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
-    forecast = _with_dims(forecast, repr(name))
-    if missing := [field for field in fields(truth) if field not in forecast]:
-        raise UsageError(f"cannot compare {name!r}: it has no variable {missing[0]!r}")
-    for dim in ("trajectory", "time", "y", "x"):
-        here, there = forecast.sizes[dim], truth.sizes[dim]
-        if here != there:
-            raise UsageError(f"cannot compare {name!r}: it has {here} along {dim}, the truth {there}")
-        if dim in forecast.coords and dim in truth.coords:
-            a, b = forecast[dim].values.astype(np.float64), truth[dim].values.astype(np.float64)
-            if not np.allclose(a, b, rtol=1e-5, atol=1e-6):
-                raise UsageError(f"cannot compare {name!r}: its {dim} differs from the truth's")
-    return forecast.assign_coords({dim: truth[dim] for dim in ("trajectory", "time", "y", "x") if dim in truth.coords})
+    for field in fields(dataset):
+        if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
+            raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
+    if "trajectory" not in dataset.dims:
+        dataset = dataset.expand_dims("trajectory")
+    dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE)])
+    return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})
 
 
 def summary(scores: xr.Dataset) -> pd.DataFrame:

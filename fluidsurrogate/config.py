@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import torch
+import xarray as xr
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from fluidsurrogate.comparison import PERSISTENCE, TRUTH
+from fluidsurrogate.constants import check_constants
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
@@ -124,6 +126,8 @@ class Experiment(Section):
 
         It is applied once, on the meta device without memory or arithmetic if it was built there.
         """
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError("all its weights are frozen: give some of them requires_grad_(True)")
         device = next(network.parameters()).device
         fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
         components = sum(field.components for field in fields)
@@ -197,6 +201,9 @@ class Experiment(Section):
     @classmethod
     def of(cls, experiment: Experiment | str | Path) -> Experiment:
         """An experiment, or the file that holds one."""
+        if not isinstance(experiment, Experiment | str | Path):
+            raise UsageError(f"give an Experiment or the path of its TOML file (got {type(experiment).__name__}); "
+                             "Experiment.from_tree takes a dict")  # fmt: skip
         return experiment if isinstance(experiment, Experiment) else cls.read(experiment)
 
     def tree(self) -> dict[str, Any]:
@@ -211,6 +218,17 @@ class Experiment(Section):
     def build_flow(self) -> Flow:
         """The flow; where its parameters vary, the one that stands for all."""
         return self.flow.build()
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Viscosity, drag and, where there is a scalar, diffusivity of the flow: those that are the same for every
+        trajectory, and so no inputs of a step."""
+        inputs = {field.name for field in self.spec.inputs}
+        return {name: value for name, value in self.build_flow().numbers.items() if name not in inputs}
+
+    def check_constants(self, dataset: xr.Dataset) -> None:
+        """UsageError where a dataset states another viscosity, drag or diffusivity than the experiment's flow has."""
+        check_constants(dataset, self.constants, "the experiment's flow", "make {} the same in both")
 
     def trajectory_seed(self, split: str, number: int) -> int:
         """What fixes everything random about a trajectory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,23 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from fluidsurrogate.coordinates import sides_of
 from fluidsurrogate.errors import UsageError
-from fluidsurrogate.matching import check_matches, grid_of, own_dims, sides_of
+from fluidsurrogate.matching import check_matches, grid_of, own_dims
 from fluidsurrogate.opening import open_data as open_data
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
 CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
+MARGIN = 1e3  # a value's square, an energy say, times this squared is still a number
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
+
+
+def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
+    """A dataset as it is, or the one in a Zarr folder or NetCDF file, opened lazily."""
+    return open_data(data) if isinstance(data, str | Path) else data
 
 
 def to_dataset(
@@ -134,8 +142,8 @@ def derive(
     """A new field from the field `name`, by a function of (batch, component, y, x) and the grid, over all other dims
     alike."""
     own = [dim for dim in ("component", "y", "x") if dim in dataset[name].dims]
-    source = dataset[name].transpose(..., *own)
-    values = torch.from_numpy(np.array(source.values))
+    source = _xy(dataset[name]).transpose(..., *own)
+    values = torch.from_numpy(_native(source.values))
     values = values if len(own) == 3 else values.unsqueeze(-3)
     made = function(values.flatten(0, -4) if values.ndim > 3 else values[None], grid_of(dataset))
     made = made.reshape(*values.shape[:-3], -1, *values.shape[-2:])
@@ -172,22 +180,9 @@ def summarise(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.
     if made.ndim == len(leading):
         return xr.DataArray(made, coords, leading)
     attrs = {"long_name": "wavenumber", "units": "m-1"}
-    wavenumbers = ("wavenumber", np.round(shell_wavenumbers(n, length).numpy(), 12), attrs)
+    rounded = [float(f"{k:.12g}") for k in shell_wavenumbers(n, length).tolist()]  # 3, not 2.9999999999999996
+    wavenumbers = ("wavenumber", rounded, attrs)
     return xr.DataArray(made, coords | {"wavenumber": wavenumbers}, [*leading, "wavenumber"])
-
-
-def at_time(dataset: xr.Dataset, start: float | None) -> xr.Dataset:
-    """The dataset at the stored time `start`, its first one by default; UsageError where there is no such time."""
-    has_dim = "time" in dataset.dims
-    if start is None:
-        return dataset.isel(time=[0]) if has_dim else dataset
-    if not has_dim and "time" not in dataset.coords:
-        raise UsageError(f"start = {start:g} is no stored time: the dataset does not say of which time it is")
-    times = np.atleast_1d(np.asarray(dataset["time"].values, dtype=np.float64))
-    nearest = int(np.abs(times - start).argmin())
-    if not math.isclose(times[nearest], start, rel_tol=1e-6, abs_tol=1e-9):
-        raise UsageError(f"start = {start:g} is no stored time; the nearest is {times[nearest]:g}")
-    return dataset.isel(time=[nearest]) if has_dim else dataset
 
 
 def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.float32) -> States:
@@ -222,8 +217,7 @@ def _tensor(
     variable = dataset[field.name]
     if "trajectory" not in variable.dims:
         variable = variable.expand_dims({"trajectory": dataset.sizes.get("trajectory", 1)})
-    if field.order and "component" in variable.coords:
-        variable = variable.sel(component=COMPONENTS)
+    variable = _xy(variable)
     missing = [dim for dim in leading if dim not in variable.dims]
     variable = variable.expand_dims(missing)
     try:
@@ -233,8 +227,19 @@ def _tensor(
     except Exception as error:  # of a file that is broken, or larger than memory: libraries raise whatever they do
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
-    values = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="))).to(dtype)
-    if finite and not values.isfinite().all():
+    values = torch.from_numpy(_native(array)).to(dtype)
+    if finite and not (values.abs() < torch.finfo(dtype).max ** 0.5 / MARGIN).all():  # of a NaN it is false
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
     return values[..., None, None] if field.uniform else values
+
+
+def _xy(variable: xr.DataArray) -> xr.DataArray:
+    """A vector with its components in the order x, y; anything else as it is."""
+    return variable.sel(component=COMPONENTS) if "component" in variable.coords else variable
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """A copy in single or double precision, whichever holds the values, in the byte order that torch takes."""
+    kind = np.float32 if np.result_type(array.dtype, np.float32) == np.float32 else np.float64
+    return array.astype(kind)

@@ -15,9 +15,11 @@ from typing import final
 import xarray as xr
 from torch import Tensor
 
+from fluidsurrogate.coordinates import SPACE
 from fluidsurrogate.dataset import derive, summarise
 from fluidsurrogate.errors import UsageError
-from solvers import VELOCITY, VORTICITY, FieldSpec, Grid, diagnostics, spectra, turbulence
+from fluidsurrogate.matching import check_units, check_values
+from solvers import FORCING, KNOWN_FIELDS, VELOCITY, VORTICITY, FieldSpec, Grid, diagnostics, spectra, turbulence
 
 FIELDS: dict[str, tuple[Callable[[Tensor, Grid], Tensor], FieldSpec]] = {
     "velocity": (diagnostics.velocity, VELOCITY),
@@ -113,11 +115,12 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
     attribute; the forcing is the variable `forcing`, none without.
 
     Raises UsageError for an unknown name; a dataset without vorticity, or one without the viscosity, drag or forcing
-    that is needed; and, for fields, cells that are not centred on (i + ½) Δ.
+    that is needed; coordinates that are not evenly spaced and increasing, and, for fields, cells that are not centred
+    on (i + ½) Δ; and other units than these, where units are said.
     """
     if name not in DIAGNOSTICS:
         raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
-    dataset = dataset if "vorticity" in dataset else dataset.assign(vorticity=vorticity(dataset))
+    dataset = dataset.assign(vorticity=vorticity(dataset))
     if name in FIELDS:
         return derive(dataset, "vorticity", *FIELDS[name])
     summary = SUMMARIES[name]
@@ -127,12 +130,16 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def vorticity(dataset: xr.Dataset) -> xr.DataArray:
-    """The dataset's vorticity; ω = ∂v/∂x − ∂u/∂y where it has the velocity only. UsageError where it has neither."""
-    if "vorticity" in dataset:
-        return dataset["vorticity"]
-    if "velocity" not in dataset:
+    """The dataset's vorticity; ω = ∂v/∂x − ∂u/∂y where it has the velocity only. UsageError where it has neither, and
+    where dims, units or coordinates are not what these fields have."""
+    given = next((field for field in (VORTICITY, VELOCITY) if field.name in dataset), None)
+    if given is None:
         raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
-    return derive(dataset, "velocity", diagnostics.vorticity, VORTICITY)
+    check_values(dataset[given.name], given)
+    for axis in SPACE:
+        if axis in dataset.coords:
+            check_units(dataset[axis], axis, "m")
+    return dataset["vorticity"] if given is VORTICITY else derive(dataset, "velocity", diagnostics.vorticity, VORTICITY)
 
 
 def _available(dataset: xr.Dataset) -> list[str]:
@@ -153,6 +160,8 @@ def _coefficient(dataset: xr.Dataset, name: str) -> xr.DataArray:
     value = dataset[name] if name in dataset.variables else dataset.attrs.get(name)
     if value is None:
         raise UsageError(f"the dataset has neither a variable nor an attribute {name!r}")
+    if name in dataset.variables:
+        check_units(dataset[name], name, KNOWN_FIELDS[name].units)
     try:
         array = xr.DataArray(value).astype(float)
     except (TypeError, ValueError):
@@ -171,6 +180,7 @@ def _forcing(dataset: xr.Dataset) -> list[xr.DataArray]:
     if "forcing" in dataset:
         if not {"y", "x"} <= set(dataset["forcing"].dims):
             raise UsageError("the variable 'forcing' must have the dims y and x")
+        check_values(dataset["forcing"], FORCING)
         return [dataset["forcing"]]
     if _says_forced(dataset):
         raise UsageError("the dataset's attribute 'forcing' says that it is forced, and it has no variable 'forcing'")

@@ -21,6 +21,7 @@ from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
     WEIGHTS,
+    check_hash,
     check_weights,
     describing,
     file_of,
@@ -186,6 +187,7 @@ def _model(folder: Path) -> Info:
     config = read_config(folder)
     weights = file_of(folder, WEIGHTS)
     tensors, section, spec = tensors_in(weights), config.model, config.spec
+    check_hash(weights, config)
     found: Info = {
         "kind": "model",
         "path": str(folder),
@@ -196,12 +198,15 @@ def _model(folder: Path) -> Info:
         "dtype": config.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
+        "constants": config.constants,
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]
     scaling = {key: list(getattr(config.scaling, key)) for key in ("shift", "scale", "change", "band")}
     if (balance := config.scaling.balance) is not None:
         found["energy_budget"] = asdict(balance)
+    if isinstance(said := config.about.get("energy_budget"), str):
+        found["energy_budget_found"] = said
     if section.is_foreign:
         found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:

@@ -15,10 +15,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.batching import Plan, plan
-from fluidsurrogate.dataset import at_time, check_matches, open_data, read_states, to_dataset, to_inputs, to_states
+from fluidsurrogate.batching import Plan, check_room, plan
+from fluidsurrogate.coordinates import at_time
+from fluidsurrogate.dataset import check_matches, open_data, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.dataset import trajectory_coordinates as coordinates_of
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import fixed_threads
@@ -38,6 +39,7 @@ from solvers import StateSpec, Stepper
 from solvers.stepper import State
 
 log = logging.getLogger("fluidsurrogate")
+TIME_BYTES = 32  # that a stored time takes on the way to its coordinate
 READ_CELLS = 2**21  # of the starts that are read at a time to check them
 
 
@@ -50,7 +52,7 @@ class Starts:
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start: float | None) -> None:
         check_matches(dataset, spec)
-        self.spec, self.first = spec, at_time(dataset, start)
+        self.spec, self.first = spec, at_time(dataset, start, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
@@ -121,13 +123,13 @@ def rollout_to_zarr(
     UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
     """
     path = as_path(path)
-    for name, number in (("steps", steps), ("keep_every", keep_every), ("batch", 1 if batch is None else batch)):
-        if number < 1:
-            raise UsageError(f"{name} must be at least 1 (got {number})")
+    steps, keep_every = whole("steps", steps, 1), whole("keep_every", keep_every, 1)
+    batch = None if batch is None else whole("batch", batch, 1)
     if steps % keep_every:
         raise UsageError(f"steps must be a multiple of keep_every = {keep_every} (got {steps})")
     if path.suffix != ".zarr":
         raise UsageError(f"{path}: a forecast in pieces is a Zarr folder: choose a name that ends in .zarr")
+    check_room(TIME_BYTES * (steps // keep_every), f"the times of {steps} steps", "give fewer, or a larger keep_every")
     starts = Starts(dataset, stepper.spec, start)
     seeds = starts.seeds if seeds is None else list(seeds)
     if len(seeds) != starts.count:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from fluidsurrogate.coordinates import FRACTION, SPACE, axis_of, check_resolved, tolerance
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.units import agree
 from solvers import FORCING, KNOWN_FIELDS, FieldSpec, Grid, StateSpec
@@ -15,38 +16,14 @@ INPUT_FIELDS = [field for field in KNOWN_FIELDS.values() if field.uniform or fie
 PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # xarray takes them away when it decodes
 
 
-def sides_of(dataset: xr.Dataset) -> tuple[float, float]:
-    """The sides (y, x) of the periodic box behind the coordinates: cells times their mean spacing, wherever the first
-    lies."""
-    (y, dy), (x, dx) = _axis(dataset, "y"), _axis(dataset, "x")
-    return dy * len(y), dx * len(x)
-
-
-def _axis(dataset: xr.Dataset, axis: str) -> tuple[np.ndarray, float]:
-    """The coordinate and its mean spacing."""
-    if axis not in dataset.coords:
-        raise UsageError(f"the dataset has no coordinate {axis!r}")
-    coordinate = dataset[axis]
-    if coordinate.ndim > 1 or coordinate.dtype.kind not in "fiu":
-        dims = ", ".join(map(str, coordinate.dims))
-        raise UsageError(
-            f"the coordinate {axis!r} must be numbers along {axis} (it is {coordinate.dtype} along {dims})"
-        )
-    values = np.atleast_1d(np.asarray(coordinate.values, dtype=np.float64))
-    if len(values) < 2:
-        raise UsageError(f"the dataset has fewer than two cells along {axis!r}")
-    return values, float(np.diff(values).mean())
-
-
 def grid_of(dataset: xr.Dataset) -> Grid:
     """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
     n, length = [], []
-    for axis in ("y", "x"):
-        values, step = _axis(dataset, axis)
-        if not np.allclose(values, (np.arange(len(values)) + 0.5) * step, rtol=0, atol=1e-4 * abs(step)):
-            hint = f"; it decreases: sortby({axis!r}) turns it" if step < 0 else ""
+    for axis in SPACE:
+        values, step = axis_of(dataset, axis)
+        if abs(values[0] - 0.5 * step) > tolerance(dataset[axis].values, step):
             raise UsageError(
-                f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}{hint}"
+                f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
             )
         n.append(len(values))
         length.append(step * len(values))
@@ -61,14 +38,15 @@ def own_dims(field: FieldSpec) -> list[str]:
     return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
 
 
-def describe(grid: Grid) -> str:
+def describe(grid: Grid, digits: int = 6) -> str:
     """A grid in words."""
-    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.6g} x {grid.length[1]:.6g}"
+    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.{digits}g} x {grid.length[1]:.{digits}g}"
 
 
 def is_on(grid: Grid, other: Grid) -> bool:
-    """True where two grids are the same, as far as coordinates in single precision tell."""
-    return grid.n == other.n and np.allclose(grid.length, other.length, rtol=1e-4)
+    """True where two grids are the same: as many cells, and sides that differ by at most a thousandth of a cell."""
+    apart = np.abs(np.subtract(grid.length, other.length))
+    return grid.n == other.n and bool((apart <= FRACTION * np.array(other.spacing)).all())
 
 
 def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") -> None:
@@ -76,8 +54,8 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") ->
     said where it is the grid: what could be done."""
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
-    if "component" in dataset.coords and sorted(map(str, np.atleast_1d(dataset["component"].values))) != ["x", "y"]:
-        raise UsageError(f"the coordinate component must be x, y (got {list(dataset['component'].values)})")
+    if "component" in dataset.coords:
+        check_components(dataset)
     for field in spec.fields + spec.inputs:
         if field.name not in dataset:
             raise UsageError(
@@ -89,9 +67,12 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") ->
                              f"expected {field.order} and {field.parity}")  # fmt: skip
     grid = grid_of(dataset)
     if not is_on(grid, spec.grid):
-        raise UsageError(f"the dataset's grid is {describe(grid)}; expected {describe(spec.grid)}{other_grid}")
-    for axis in ("y", "x"):
-        _check_units(dataset[axis], axis, "m")
+        digits = 6 if describe(grid) != describe(spec.grid) else 12
+        raise UsageError(
+            f"the dataset's grid is {describe(grid, digits)}; expected {describe(spec.grid, digits)}{other_grid}"
+        )
+    for axis in SPACE:
+        check_units(dataset[axis], axis, "m")
     if 0 in dataset.sizes.values():
         raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     for field in spec.fields + spec.inputs:
@@ -103,18 +84,30 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") ->
 def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> None:
     """Dims, type, packing and units of one variable."""
     variable, name = dataset[field.name], f"variable {field.name!r}"
-    dims, own = set(map(str, variable.dims)), own_dims(field)
-    known = {"trajectory", *own} | ({"time"} if is_state else set())
+    dims = set(map(str, variable.dims))
+    known = {"trajectory", *own_dims(field)} | ({"time"} if is_state else set())
     if extra := dims - known:
         raise UsageError(f"{name} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}")
-    if missing := [dim for dim in own if dim not in dims]:
-        raise UsageError(f"{name} has no dimension {missing[0]!r}")
-    if field.order and dataset.sizes["component"] != 2:
-        raise UsageError(f"{name} has {dataset.sizes['component']} components; expected 2, x and y")
     if is_state and "time" not in dims and dataset.sizes.get("time", 1) > 1:
         raise UsageError(
             f"{name} has no time, but the dataset has {dataset.sizes['time']}: select the one that it is of"
         )
+    check_values(variable, field)
+    said = variable.attrs.get("wall_parity", field.wall)
+    if not np.array_equal(said, field.wall):
+        raise UsageError(f"{name} has wall_parity {said}; expected {field.wall}: other plates than the model's")
+
+
+def check_values(variable: xr.DataArray, field: FieldSpec) -> None:
+    """UsageError where a variable is not what a field is: its own dims, components x and y, decoded real numbers, and
+    the units. Other dims may be there."""
+    name = f"variable {field.name!r}"
+    if missing := [dim for dim in own_dims(field) if dim not in variable.dims]:
+        raise UsageError(f"{name} has no dimension {missing[0]!r}")
+    if field.order and variable.sizes["component"] != 2:
+        raise UsageError(f"{name} has {variable.sizes['component']} components; expected 2, x and y")
+    if field.order and "component" in variable.coords:
+        check_components(variable)
     if variable.dtype.kind not in "fiu":
         raise UsageError(f"{name} must be real numbers (it is {variable.dtype})")
     for attribute in PACKED:
@@ -123,13 +116,17 @@ def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> No
             raise UsageError(
                 f"{name} was opened without decoding (it has the attribute {attribute}): xr.decode_cf does it"
             )
-    said = variable.attrs.get("wall_parity", field.wall)
-    if not np.array_equal(said, field.wall):
-        raise UsageError(f"{name} has wall_parity {said}; expected {field.wall}: other plates than the model's")
-    _check_units(variable, field.name, field.units)
+    check_units(variable, field.name, field.units)
 
 
-def _check_units(variable: xr.DataArray, name: str, expected: str) -> None:
+def check_components(data: xr.Dataset | xr.DataArray) -> None:
+    """UsageError where the coordinate `component` is not x and y, in either order."""
+    if sorted(map(str, np.atleast_1d(data["component"].values))) != ["x", "y"]:
+        raise UsageError(f"the coordinate component must be x, y (got {list(np.atleast_1d(data['component'].values))})")
+
+
+def check_units(variable: xr.DataArray, name: str, expected: str) -> None:
+    """UsageError where a variable says that it has other units than expected."""
     said = variable.attrs.get("units")
     if said is not None and not agree(str(said), expected):
         raise UsageError(f"{name!r} has units {str(said)!r}; expected {expected!r}: convert it, or drop the attribute")
@@ -145,13 +142,18 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
             raise UsageError(f"the coordinate time is along {time.dims[0]!r}: trajectories start at one time, each run")
         if not np.isfinite(time.values).all():
             raise UsageError("the coordinate time holds NaN or infinite values")
-        _check_units(time, "time", "s")
+        check_units(time, "time", "s")
     elif dataset.sizes.get("time", 1) > 1:
         raise UsageError("the dimension time has no coordinate: which times they are is not known")
-    times = dataset["time"].values if "time" in dataset.dims else np.zeros(1)
-    found = np.diff(times)
-    if not (as_expected := np.isclose(found, spec.interval, rtol=1e-4)).all():
-        raise UsageError(f"the dataset's interval is {found[~as_expected][0]:g}; expected {spec.interval:g}")
+    if dataset.sizes.get("time", 1) < 2:
+        return
+    stored = dataset["time"].values
+    check_resolved(stored, spec.interval, "time")
+    times = stored.astype(np.float64) - float(stored[0])
+    found, clock = np.diff(times), spec.interval * np.arange(len(times))
+    if not (np.abs(times - clock) <= tolerance(stored, spec.interval)).all():
+        worst = found[np.abs(found - spec.interval).argmax()]
+        raise UsageError(f"the dataset's interval is {worst:.9g}; expected {spec.interval:.9g}")
 
 
 def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:

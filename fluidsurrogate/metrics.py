@@ -2,65 +2,65 @@
 
 A metric is a function under `@metric`: of a forecast and the truth if it compares, of a forecast alone if it describes.
 It returns a DataArray with `units` and `long_name` and at least the dims trajectory and time, and changes neither of
-its arguments; of Datasets in dask chunks it is lazy. Equations, sources and units: docs/metrics.md. Those in `ALWAYS`
-are scored in every comparison, since tables and figures are made of them; an experiment names the others it wants.
+its arguments; of Datasets in dask chunks it is lazy. It raises UsageError where the forecast is not of the truth's
+trajectories, times and places. Equations, sources and units: docs/metrics.md. Those in `ALWAYS` are scored in every
+comparison, since tables and figures are made of them; an experiment names the others it wants.
+
+A score against the truth is NaN where the truth is not finite: there is nothing to compare with.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
 
 import numpy as np
 import xarray as xr
 
 from fluidsurrogate import diagnostics
+from fluidsurrogate.coordinates import SPACE, aligned, fields
 
 Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
-SPACE = ("y", "x")
 ALWAYS = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
 BANDS = ("low", "middle", "high")
+NOTHING = 1e-12  # of a field: fluctuations no larger than this are what rounding leaves of a constant
 
 
 def metric(function: Metric) -> Metric:
-    """Register a metric under its own name."""
-    METRICS[function.__name__] = function
-    return function
+    """Register a metric under its own name, with the forecast aligned with the truth before it sees them."""
 
+    @wraps(function)
+    def checked(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
+        return function(aligned(forecast, truth), truth)
 
-def fields(dataset: xr.Dataset) -> list[str]:
-    """The names of the state's fields: what varies in time and space."""
-    return [str(name) for name, v in dataset.data_vars.items() if {"time", *SPACE} <= set(v.dims)]
+    METRICS[function.__name__] = checked
+    return checked
 
 
 @metric
 def nrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """‖f − t‖ / ‖t‖ over the box, for each trajectory and time; the mean over the fields. Infinite where not finite."""
-    values = []
+    errors, sizes = [], []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        error, size = ((f - t) ** 2).mean(over, skipna=False), (t**2).mean(over)
-        values.append((error / size.where((size > 0) | (error != 0), 1.0)) ** 0.5)  # nothing missed of nothing: 0
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(_is_finite(mean), math.inf), "normalised root mean square error", "1")
+        error, size = (((v**2).mean(over, skipna=False)) for v in (f - t, t))
+        errors.append(_relative(error, size) ** 0.5)
+        sizes.append(size)
+    return _error(errors, sizes, "normalised root mean square error")
 
 
 @metric
 def correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
-    """Pearson correlation over the box, for each trajectory and time; the mean over the fields. 0 where not finite."""
+    """Pearson correlation over the box, for each trajectory and time; the mean over the fields. Of fields without
+    fluctuations 1 where both have none, 0 where one has. 0 where not finite."""
     values = []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
-        f = f.where(_is_finite(f), 0.0)
-        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        f = f / abs(f).max(over).clip(min=1e-300)  # the correlation has no scale; a huge forecast must not overflow
-        f, t = f - f.mean(SPACE), t - t.mean(SPACE)
-        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
-        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "pattern correlation", "1")
+        values.append(_correlation(f, t))
+    return _named(_mean(values), "pattern correlation", "1")
 
 
 @metric
@@ -101,34 +101,36 @@ def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
 def vrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """√(⟨(f − t)²⟩ / (⟨(t − ⟨t⟩)²⟩ + 1e-7)), ⟨·⟩ the mean over the box, for each trajectory and time; the mean over the
     fields (Ohana et al. 2024, The Well, arXiv:2412.00568). Forecasting the mean scores 1. Infinite where not finite."""
-    values = []
+    errors, variances = [], []
     for name in fields(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        error, variance = ((f - t) ** 2).mean(over, skipna=False), ((t - t.mean(SPACE)) ** 2).mean(over)
-        values.append((error / (variance + 1e-7)) ** 0.5)
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(_is_finite(mean), math.inf), "root mean square error over the standard deviation", "1")
+        error, variance = (((v**2).mean(over, skipna=False)) for v in (f - t, t - t.mean(SPACE, skipna=False)))
+        errors.append((error / (variance + 1e-7)) ** 0.5)
+        variances.append(variance)
+    return _error(errors, variances, "root mean square error over the standard deviation")
 
 
 def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.DataArray:
     """√(Σ Z(f − t) / Σ Z(t)) over the shells of a band, Z the enstrophy spectrum: the relative error of those scales.
 
     The bands are thirds of the logarithm of the wavenumber, from the longest wave to the largest wavenumber whose
-    shell holds a millionth of the truth's enstrophy (after Ohana et al. 2024, arXiv:2412.00568).
+    shell holds a millionth of the truth's enstrophy, of a truth at rest the largest of all (after Ohana et al. 2024,
+    arXiv:2412.00568).
     """
     name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
     difference = xr.Dataset({name: forecast[name] - truth[name]})
     missed, held = (_compute(data, "enstrophy_spectrum") for data in (difference, truth))
-    mean = held.mean([dim for dim in held.dims if dim != "wavenumber"])
+    mean = held.where(_is_finite(held)).mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]
     smallest, number = float(k[0]), BANDS.index(band)
-    ratio = (k.where(mean > 1e-6 * mean.sum()).max() / smallest).clip(min=1 + 1e-9)
+    reached = (mean > 1e-6 * mean.sum()) | (mean.sum() == 0)
+    ratio = (k.where(reached).max() / smallest).clip(min=1 + 1e-9)
     low, high = (smallest * ratio ** (edge / len(BANDS)) * (1 + 1e-9) for edge in (number, number + 1))
     inside = (k > (low if number else 0.0)) & (k <= high)
     numerator, denominator = (z.where(inside, 0.0).sum("wavenumber", skipna=False) for z in (missed, held))
-    error = (numerator / denominator.where((denominator > 0) | (numerator != 0), 1.0)) ** 0.5
-    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {band} wavenumbers", "1")
+    error = _relative(numerator, denominator) ** 0.5
+    return _error([error], [denominator], f"relative error of the {band} wavenumbers")
 
 
 @metric
@@ -163,8 +165,8 @@ def enstrophy_spectrum_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Data
 
 def _spectrum_error(forecast: xr.Dataset, truth: xr.Dataset, name: str, about: str) -> xr.DataArray:
     f, t = _compute(forecast, name), _compute(truth, name)
-    error = abs(f - t).sum("wavenumber", skipna=False) / t.sum("wavenumber").clip(min=1e-300)
-    return _named(error.where(_is_finite(error), math.inf), f"relative error of the {about}", "1")
+    missed, held = (spectrum.sum("wavenumber", skipna=False) for spectrum in (abs(f - t), t))
+    return _error([_relative(missed, held)], [held], f"relative error of the {about}")
 
 
 @metric
@@ -175,7 +177,7 @@ def mean_drift(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         f = forecast[name].astype(np.float64)
         over = [dim for dim in f.dims if dim not in ("trajectory", "time")]
         mean, size = f.mean(SPACE, skipna=False), (f.isel(time=0) ** 2).mean(over) ** 0.5
-        drift = abs(mean - mean.isel(time=0, drop=True)) / size.drop_vars("time").clip(min=1e-300)
+        drift = _relative(abs(mean - mean.isel(time=0, drop=True)), size.drop_vars("time"))
         drifts.append(drift.max([dim for dim in over if dim not in SPACE], skipna=False))
     largest = xr.concat(drifts, "field").max("field", skipna=False)
     return _named(largest.where(_is_finite(largest), math.inf), "drift of the mean over the box", "1")
@@ -188,29 +190,69 @@ def anomaly_correlation(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray
     centres neither). 0 where not finite."""
     values = []
     for name in fields(truth):
-        t = truth[name].astype(np.float64)
-        climatology = t.mean([dim for dim in ("trajectory", "time") if dim in t.dims])
-        f, t = forecast[name].astype(np.float64) - climatology, t - climatology
-        f = f.where(_is_finite(f), 0.0)
-        over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
-        f = f / abs(f).max(over).clip(min=1e-300)
-        norm = ((f**2).mean(over) * (t**2).mean(over)) ** 0.5
-        values.append((f * t).mean(over) / norm.where(norm > 0, 1.0))
-    mean = sum(values[1:], values[0]) / len(values)
-    return _named(mean.where(finite(forecast, truth) > 0, 0.0), "anomaly correlation", "1")
+        f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
+        climatology = t.where(_is_finite(t)).mean([dim for dim in ("trajectory", "time") if dim in t.dims])
+        values.append(_correlation(f, t, climatology))
+    return _named(_mean(values), "anomaly correlation", "1")
 
 
 def correlation_time(correlations: xr.DataArray, threshold: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """The first time, after the start, at which the correlation is below `threshold`; and whether that never came:
-    then the value is the last time, a lower bound (right-censored)."""
+    """The first time, after the start, at which the correlation is below `threshold`; and whether that never came, or
+    came after the correlation was unknown (NaN): then the value is the last time before, a lower bound
+    (right-censored)."""
     later = correlations.isel(time=slice(1, None))
-    below = later < threshold
-    never = ~below.any("time")
-    first = later["time"].isel(time=below.argmax("time"))
-    value = first.drop_vars("time").where(~never, later["time"].values[-1])
-    duration = value - correlations["time"].values[0]
+    over = ~(later >= threshold)
+    first, never = over.argmax("time"), ~over.any("time")
+    censored = never | later.isnull().isel(time=first, drop=True)
+    last = xr.where(never, later.sizes["time"], first + ~censored)
+    elapsed, units = _elapsed(correlations["time"])
+    duration, censored = (v.drop_vars("time", errors="ignore") for v in (elapsed.isel(time=last), censored))
     about = f"time until the correlation first falls below {threshold:g}"
-    return _named(duration, about, "s"), _named(never, f"{about}: it never did", "1")
+    return _named(duration, about, units), _named(censored, f"{about}: it never did", "1")
+
+
+def _elapsed(time: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """The times since the first and their units; of dates in seconds."""
+    since = time - time[0].drop_vars("time", errors="ignore")
+    if since.dtype.kind == "m":
+        return since / np.timedelta64(1, "s"), "s"
+    return since, str(time.attrs.get("units", "s")).partition(" since ")[0]
+
+
+def _relative(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
+    """part / whole; of a whole of zero 0 where the part is zero too, else infinite."""
+    return part / whole.where((whole > 0) | (part != 0), 1.0)
+
+
+def _correlation(f: xr.DataArray, t: xr.DataArray, climatology: xr.DataArray | None = None) -> xr.DataArray:
+    """⟨f′t′⟩ / √(⟨f′²⟩⟨t′²⟩), f′ and t′ what the fields differ by from their means over the box, or from `climatology`.
+    Where both are zero 1, where one is 0. 0 where f is not finite, NaN where t is not."""
+    over = [dim for dim in t.dims if dim not in ("trajectory", "time")]
+    parts, norms, known = [], [], []
+    for values in (f, t):
+        most = abs(values).max(over, skipna=False)
+        known.append(_is_finite(most))
+        size = most.where(known[-1] & (most > 0), 1.0)
+        values = values.where(known[-1], 0.0) / size  # a correlation has no scale; huge values must not overflow
+        values = values - (values.mean(SPACE, skipna=False) if climatology is None else climatology / size)
+        parts.append(values)
+        norms.append((values**2).mean(over, skipna=False))
+    constant = [norm <= NOTHING**2 for norm in norms]
+    none = constant[0] | constant[1]
+    product = (parts[0] * parts[1]).mean(over, skipna=False) / ((norms[0] * norms[1]) ** 0.5).where(~none, 1.0)
+    defined = product.where(~none, (constant[0] & constant[1]).astype(np.float64))
+    return defined.where(known[0], 0.0).where(known[1])
+
+
+def _mean(values: Sequence[xr.DataArray]) -> xr.DataArray:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def _error(errors: Sequence[xr.DataArray], sizes: Sequence[xr.DataArray], about: str) -> xr.DataArray:
+    """The mean over the fields: infinite where it is not finite, NaN where the truth, whose `sizes` these are, is
+    not."""
+    mean = _mean(errors)
+    return _named(mean.where(_is_finite(mean), math.inf).where(_is_finite(_mean(sizes))), about, "1")
 
 
 def _is_finite(array: xr.DataArray) -> xr.DataArray:
@@ -229,7 +271,8 @@ def _compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
         return diagnostics.compute(dataset, name)
     inner = [dim for dim in (*SPACE, "component") if dim in dataset[field].dims]
     leading = [dim for dim in dataset[field].dims if dim not in inner]
-    needed = dataset[[field]].drop_vars([c for c in dataset.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
+    needed = dataset[[field]]
+    needed = needed.drop_vars([c for c in needed.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
     one = diagnostics.compute(needed.isel({dim: 0 for dim in leading}).load(), name)
     template = one.expand_dims({dim: needed.sizes[dim] for dim in leading}).chunk(
         {dim: needed.chunksizes[dim] for dim in leading}

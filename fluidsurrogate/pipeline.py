@@ -205,12 +205,14 @@ class Pipeline:
     ) -> None:  # fmt: skip
         """The truth for a long forecast: the solver from the same starts, by the same code; see `rollout_to_zarr`."""
         experiment, solver = self.experiment, self.experiment.build_solver()
+        experiment.check_constants(dataset)
         made_from = {key: value for key, value in data_made_from(experiment).items() if key not in ("seed", "data")}
         made_from |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
         rollout_to_zarr(
             Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start=start, batch=batch,
             keep_every=keep_every, made_from={**made_from, "device": str(solver.device)}, force=force,
-            attributes={"source": "fluidsurrogate classical solver", "experiment": json.dumps(experiment.tree())},
+            attributes={"source": "fluidsurrogate classical solver", **experiment.constants,
+                        "experiment": json.dumps(experiment.tree())},
         )  # fmt: skip
 
     def compare(self, force: bool = False) -> None:
@@ -305,6 +307,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     """
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
+    experiment.check_constants(truth)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
     steppers = {PERSISTENCE: Persistence(spec), **experiment.build_compared_solvers(), **models}
     # What kicks the truth nobody knows in advance: a solver of a stirred flow draws kicks of its own.
@@ -396,19 +399,20 @@ def _train_job(
     with allowing_code(allow_code):  # a process of its own knows of no permission
         surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
     if is_main_process():
-        surrogate.save(folder / "result")
+        (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
             shutil.copy(folder / made, folder / "result" / made)
+        surrogate.save(folder / "result")  # it hashes the weights that are there
         if (folder / EVENTS).exists():
             shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
         publish(Path(path))
 
 
 def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:
-    """True where `path` was made from these inputs and is not to be made again; UsageError where from others, OSError
+    """True where `path` was made from these inputs and is not to be made again; UsageError where from others, or
     where it is to be made and cannot be written."""
     if force or not path.exists():
-        check_writable(path)
+        check_writable(path.parent)
         return False
     refuse_changes(path, made_from_of(path) or {}, made_from)
     if is_main_process():

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -23,6 +24,8 @@ from filelock import FileLock, Timeout
 from fluidsurrogate.errors import UsageError
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+# What decides the last bits of a result that is made from the same inputs, beside the versions; in words.
+HOW = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel"}
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -74,11 +77,16 @@ def compressors() -> list[Any]:
     return [ZstdCodec(level=0, checksum=True)]
 
 
-def check_writable(path: Path) -> None:
-    """OSError before any work, where `path` could not be written after it."""
-    folder = next(p for p in path.absolute().parents if p.exists())
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+def check_writable(folder: Path) -> None:
+    """UsageError where no file can be made in a folder, or the folder cannot be made: to be known before the work."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): name another folder with --to or --out"
+        ) from None
 
 
 @contextmanager
@@ -128,7 +136,7 @@ def begin(path: Path, made_from: Mapping[str, Any], force: bool) -> Path:
     if started != made_from:
         has_work = started is not None and any(entry.name != "made_from.json" for entry in folder.iterdir())
         if has_work and not force:
-            refuse_changes(folder, started, made_from)
+            refuse_to_go_on(path, started, made_from)
         discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "made_from.json", made_from)
@@ -188,6 +196,23 @@ def refuse_changes(path: Path, made_from: Any, now: Mapping[str, Any]) -> None:
             f"{path} was made from other inputs: {'; '.join(shown)}{more}\n"
             "  give --force to make it again, or another --out or --to to keep both"
         )
+
+
+def refuse_to_go_on(path: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """UsageError that names what differs, where `path` is half made: other inputs, or the same ones on a machine that
+    would compute other last bits."""
+    old, new = flatten(begun), flatten(now)
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if not all(key in HOW or key.startswith("versions.") for key in keys):
+        refuse_changes(partial(path), begun, now)
+    shown = [f"{HOW.get(key, key)} was {_brief(old.get(key))}, is {_brief(new.get(key))}" for key in keys]
+    remedy = (
+        "; the native kernel needs a C++ compiler, g++ or the one that CXX names" if "native" in old.values() else ""
+    )
+    raise UsageError(
+        f"{path} is half made, and the rest would not be computed as its beginning was: {'; '.join(shown)}\n"
+        f"  go on where it was begun{remedy}; or give --force to begin again here"
+    )
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -59,7 +59,8 @@ def rotate(
     vectors turn too; scalars of either parity do not change under rotations. Uniform fields keep their one value.
     """
     angle = math.radians(degrees)
-    matrix = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+    rows = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    matrix = torch.tensor(rows, dtype=torch.float64)
     if state.shape[-2:] == (1, 1):
         moved = state.double()
     else:

@@ -41,6 +41,11 @@ class Integrator(ABC):
         """The same scheme with its coefficients where and as precise as the state is."""
         return type(self)([c.to(dtype).to(device) for c in self.coefficients])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the coefficients take."""
+        return sum(c.nbytes for c in self.coefficients)
+
     @classmethod
     def stack(cls, integrators: Sequence[Integrator]) -> Integrator:
         """One scheme whose trajectories take different inner steps, along the batch axis."""

@@ -1,55 +1,19 @@
-"""The inner steps in C++ (`native.cpp`), compiled once for the machine: what a CPU without gradients runs on."""
+"""The inner steps in C++ (`native.cpp`, compiled by `solvers.compiled`): what a CPU without gradients runs on."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
 import math
-import os
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from solvers.compiled import library
 from solvers.equation import Equation, Spectrum, Terms
 from solvers.etdrk import Integrator
-
-SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")  # -ffast-math would hide NaN
-
-
-@functools.cache
-def library() -> ctypes.CDLL | str:
-    """The compiled code, kept in the user's cache for this source and this processor; or why there is none."""
-    compiler = os.environ.get("CXX", "g++")
-    try:
-        target = subprocess.run([compiler, "-march=native", "-Q", "--help=target"], capture_output=True, check=True)
-        key = hashlib.sha256(SOURCE.read_bytes() + target.stdout + " ".join(FLAGS).encode()).hexdigest()[:16]
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fluidsurrogate"
-        path = folder / f"native-{key}.so"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                made = Path(scratch) / path.name
-                subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made)], capture_output=True, check=True)
-                made.replace(path)  # in one piece: several processes may come here at once
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.CalledProcessError) as error:
-        return f"{compiler} cannot compile it here: {str(error).splitlines()[0]}"
-
-
-def unavailable(device: torch.device) -> str | None:
-    """Why the native steps cannot run on a device; None where they can."""
-    if device.type != "cpu":
-        return f"it runs on a CPU, not on {device.type}"
-    found = library()
-    return found if isinstance(found, str) else None
 
 
 def differentiated(*tensors: Tensor | None) -> bool:
@@ -80,7 +44,10 @@ class Native:
         sizes = (ny, nx, len(self.rows), columns, self.components, order, int(plates))
         self._sizes = (ctypes.c_int * len(sizes))(*sizes)
         self._per_spacing = (real * 2)(*(1 / h for h in grid.spacing))
-        self._function = getattr(library(), f"integrate_{name}")
+        found = library()
+        if isinstance(found, str):  # a solver may have been pickled where there is a compiler
+            raise ValueError(f"kernel 'native' is not to be had: {found}")
+        self._function = getattr(found, f"integrate_{name}")
         self._function.restype = None
         self._packed: WeakKeyDictionary[Integrator, Tensor] = WeakKeyDictionary()
 

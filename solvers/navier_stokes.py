@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solvers import fields as known
+from solvers.compiled import say_slow, unavailable
 from solvers.equation import Equation, Pair, Scalar, Spectrum, Terms
 from solvers.etdrk import INTEGRATORS, Integrator
 from solvers.fields import VORTICITY, StateSpec
 from solvers.graphs import Graphed
 from solvers.grid import Grid
-from solvers.native import Native, differentiated, unavailable
+from solvers.native import Native, differentiated
 from solvers.stepper import Inputs, State, Stepper
 from solvers.stirring import Stirring
 
@@ -27,7 +28,9 @@ KERNELS = ("auto", "torch", "native", "compile", "graph")
 MAX_SUBSTEPS = 100_000
 MAX_HALVINGS = 12
 CACHE_CELLS = 2**17
+SCHEME_BYTES = 2**24  # of coefficients that a cache of schemes holds: to make one again costs less than a step or two
 PARAMETERS = {f.name: f for f in (known.VISCOSITY, known.DRAG, known.DIFFUSIVITY)}
+MADE_ON_DEMAND = ("kernel", "_native", "_fields", "_explicit")
 TERMS = {f.name: f for f in (known.FORCING, known.GRAVITY, known.MEAN_GRADIENT, known.MEAN_VELOCITY)}
 
 
@@ -36,7 +39,8 @@ class SpectralCarry:
     """Between two intervals: the spectrum of the state in the columns that hold retained modes, what each trajectory's
     equation is made of, the intervals done, the seeds of its noise; the inner steps that each trajectory takes between
     two kicks in the interval to come, and took in the one behind it, where `injected` (batch, 2) is the energy and
-    enstrophy that the kicks fed."""
+    enstrophy that the kicks fed. `coefficients` caches the schemes that were used last, by trajectory (0 where all
+    share them) and number of inner steps; a pickle or a copy of the carry leaves them out, to be made again."""
 
     spectrum: Spectrum
     terms: Terms
@@ -46,6 +50,20 @@ class SpectralCarry:
     seeds: tuple[int, ...] = ()
     injected: Tensor | None = None
     coefficients: dict[tuple[int, int], Integrator] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "coefficients": {}}
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A CUDA graph of an interval's inner steps; it reads the terms and the coefficients where they lie in memory, so
+    it is recorded again for others."""
+
+    terms: Terms
+    schemes: tuple[Integrator, ...]
+    integrator: Integrator
+    graph: Callable[[Tensor], Tensor]
 
 
 @final
@@ -76,7 +94,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         order: 4 (ETDRK4) or 2 (ETDRK2).
         checkpoint_every: with gradients, keep only every so many inner steps in memory and compute the others again.
         kernel: what does the inner steps, all to the same numbers: `torch`, its operations one by one; `native`, C++
-            for a CPU, compiled when it is first needed (`solvers.native`), some 3 to 8 times as fast, and left aside
+            for a CPU, compiled when it is first needed (`solvers.compiled`), some 3 to 8 times as fast, and left aside
             where gradients are wanted; `compile`, through `torch.compile`; `graph`, CUDA graphs, with a fixed `dt`;
             `auto`, native where that can be had and torch elsewhere.
 
@@ -131,10 +149,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
         self._kernel = _checked_kernel(kernel, self.device, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
-        self._fields, self._explicit = self._equation.fields, self._equation.explicit
-        if kernel == "compile":
-            self._fields, self._explicit = torch.compile(self._fields), torch.compile(self._explicit)
-        self._graph: tuple[Terms, Integrator, Graphed] | None = None
+        self._graph: Recording | None = None
         defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
         for name, default in defaults.items():
             if name != "forcing" and not bool(default.isfinite().all()):
@@ -150,16 +165,32 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.spec = StateSpec(grid, fields, float(interval), tuple(inputs))
         self._coefficients: dict[tuple[int, int], Integrator] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy holds: the solver without what it makes again when that is needed."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in MADE_ON_DEMAND}
+        return kept | {"_coefficients": {}, "_graph": None}
+
     @cached_property
     def kernel(self) -> str:
         """What does the inner steps where no gradients are wanted; `auto` looks for a compiler when first asked."""
         if self._kernel != "auto":
             return self._kernel
-        return "torch" if unavailable(self.device) else "native"
+        reason = unavailable(self.device)
+        if reason and self.device.type == "cpu":
+            say_slow(reason)
+        return "torch" if reason else "native"
 
     @cached_property
     def _native(self) -> Native:
         return Native(self._equation, self.scheme.order, bool(self.spec.fields[0].wall))
+
+    @cached_property
+    def _fields(self) -> Callable[[Spectrum, Terms], Tensor]:
+        return torch.compile(self._equation.fields) if self._kernel == "compile" else self._equation.fields
+
+    @cached_property
+    def _explicit(self) -> Callable[[Spectrum, Tensor, Terms], Spectrum]:
+        return torch.compile(self._equation.explicit) if self._kernel == "compile" else self._equation.explicit
 
     @property
     def equation(self) -> str:
@@ -194,8 +225,8 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         spectrum = self._bounded_by_plates(self._equation.spectrum(state))
         seeds = tuple(range(batch) if seeds is None else seeds) if self.stirring else ()
         carry = SpectralCarry(spectrum, terms, (), seeds=seeds)
-        if len(terms.linear) == 1 and not terms.linear.requires_grad:
-            carry = replace(carry, coefficients=self._coefficients)  # the same for every rollout
+        if not PARAMETERS.keys() & given.keys():
+            carry = replace(carry, coefficients=self._coefficients)  # of the solver's own numbers, for every rollout
         return replace(carry, substeps=self._plan(carry))
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
@@ -311,21 +342,16 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             return w, rate
 
         if self._kernel == "graph" and not differentiated(w, terms.linear, terms.forcing):
-            return self._replayed(terms, integrator, w, lambda w: steps(w, rate, 0, most)[0]), rate
+            if self._graph is None or (self._graph.terms, self._graph.schemes) != (terms, tuple(schemes)):
+                graph = Graphed(lambda w: steps(w, rate, 0, most)[0], w)
+                self._graph = Recording(terms, tuple(schemes), integrator, graph)
+            return self._graph.graph(w), rate
         if not self.checkpoint_every or not torch.is_grad_enabled():
             return steps(w, rate, 0, most)
         for first in range(0, most, self.checkpoint_every):
             last = min(first + self.checkpoint_every, most)
             w, rate = checkpoint(steps, w, rate, first, last, use_reentrant=False)
         return w, rate
-
-    def _replayed(
-        self, terms: Terms, integrator: Integrator, w: Spectrum, steps: Callable[[Spectrum], Spectrum]
-    ) -> Spectrum:
-        """`steps` as a CUDA graph, recorded again for other terms, another scheme or another batch."""
-        if self._graph is None or self._graph[:2] != (terms, integrator):
-            self._graph = terms, integrator, Graphed(steps, w)
-        return self._graph[2](w)
 
     # -- how many of them
 
@@ -354,14 +380,20 @@ class NavierStokes2D(Stepper[SpectralCarry]):
     def _scheme_of(self, carry: SpectralCarry, trajectory: int, substeps: int) -> Integrator:
         """The scheme of one trajectory; all share it where they share decay rates and steps."""
         key = (trajectory if len(carry.terms.linear) > 1 else 0, substeps)
-        if key in carry.coefficients:
-            return carry.coefficients[key]
-        linear = carry.terms.linear[key[0] : key[0] + 1]
-        step = self.spec.interval / self.slots / max(substeps, 1)
-        made = self.scheme.from_linear(linear, step).to(self.device, self._equation.complex)
-        if not linear.requires_grad:
-            carry.coefficients[key] = made
-        return made
+        held = carry.coefficients
+        scheme = held.pop(key, None)
+        if scheme is None:
+            linear = carry.terms.linear[key[0] : key[0] + 1]
+            step = self.spec.interval / self.slots / max(substeps, 1)
+            scheme = self.scheme.from_linear(linear, step).to(self.device, self._equation.complex)
+            if linear.requires_grad:
+                return scheme
+            # Room for twice as many as one interval takes: planned steps, and halved ones.
+            most = max(2 * len(carry.spectrum), SCHEME_BYTES // scheme.nbytes)
+            for oldest in list(held)[: max(0, len(held) + 1 - most)]:
+                held.pop(oldest, None)
+        held[key] = scheme  # at the end: the first in the cache is what was used longest ago
+        return scheme
 
 
 def inputs_for_one(

@@ -93,7 +93,8 @@ def table() -> str:
             worst.append(found["first"])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     count = sum(error <= RESOLVED for error in worst)
-    return f"{text}\n\n{count} of {len(worst)} trajectories within {RESOLVED:.0%} after one interval; largest {max(worst):.1e}."
+    share = f"{count} of {len(worst)} trajectories within {RESOLVED:.0%}"
+    return f"{text}\n\n{share} after one interval; largest {max(worst):.1e}."
 
 
 def main() -> None:
@@ -113,9 +114,9 @@ def main() -> None:
                 continue
             found = follow(experiment, number)
             write_json(to, {**found, "made_from": json.loads(json.dumps(made_from))})
-            print(f"{experiment.name} {number}: {found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}",
-                  flush=True)  # fmt: skip
-    intro = "\n".join(__doc__.strip().splitlines()[:1] + [""] + __doc__.strip().splitlines()[4:])
+            said = f"{found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}"
+            print(f"{experiment.name} {number}: {said}", flush=True)
+    intro = "\n".join(__doc__.strip().splitlines()[4:])
     write_text(HERE / "results.md", f"# Is the truth resolved?\n\n{intro}\n\n{table()}\n")
 
 

@@ -1,5 +1,8 @@
 """An experiment: overrides, defaults, and every bad input refused in a line that says what to do."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -17,6 +20,22 @@ def test_defaults_and_overrides(toml):
     assert (experiment.train.steps, experiment.build_flow().viscosity, experiment.name) == (5, 1e-3, "other")
     assert experiment.models["extra"].keywords()["width"] == 32
     assert Experiment.from_tree(experiment.tree()) == experiment
+
+
+FLOWS_WITH_PARTS = [
+    ["flow.viscosity={low = 1e-2, high = 2e-2}", "flow.tracer={diffusivity = [1e-2, 2e-2]}"],
+    ["flow={kind = 'kolmogorov', viscosity = 1e-2, wavenumber = 2}"],
+]
+
+
+@pytest.mark.parametrize("overrides", [[], *FLOWS_WITH_PARTS])
+def test_pickled_and_copied(toml, overrides):
+    experiment = Experiment.read(toml, overrides)
+    for twin in (pickle.loads(pickle.dumps(experiment)), copy.deepcopy(experiment)):
+        assert twin == experiment
+        assert twin.tree() == experiment.tree()
+        assert type(twin.flow) is type(experiment.flow)
+        assert twin.spec == experiment.spec
 
 
 def test_frozen(experiment):

@@ -115,3 +115,44 @@ def test_an_input_that_would_be_ignored_is_refused(name, coordinate):
     check_matches(dataset.drop_vars(name), PLAIN)
     taken = StateSpec(PLAIN.grid, PLAIN.fields, PLAIN.interval, (KNOWN_FIELDS[name],))
     check_matches(dataset, taken)
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [">f8", ">f4", "f2", "i4", ">i2", "u1", "u2", "i8", "longdouble"])
+def test_numbers_of_any_type(kind, default):
+    """Whole numbers, which every type holds, in a box with whole and single-precision coordinates."""
+    values = (10 * states()).round().abs()
+    dataset = to_dataset(SPEC, values, inputs={"forcing": torch.ones(3, 1, 8, 12)})
+    typed = dataset.astype(kind)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        for dtype in (torch.float32, torch.float64):
+            found = to_states(typed, SPEC, dtype)
+            assert found.dtype == dtype
+            assert torch.equal(found, values.to(dtype))
+            assert torch.equal(to_inputs(typed, SPEC, dtype)["forcing"], torch.ones(3, 1, 8, 12, dtype=dtype))
+        for name, c in to_dataset(SPEC, values).coords.items():
+            assert c.dtype == dataset[name].dtype, name
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_coordinates_of_any_type():
+    dataset = to_dataset(SPEC, states(), inputs={"forcing": torch.ones(3, 1, 8, 12)})
+    for kind in ("<f4", ">f4", ">f8"):
+        turned = dataset.assign_coords({c: dataset[c].astype(kind) for c in ("time", "y", "x")})
+        assert torch.equal(to_states(turned, SPEC), states())
+        np.testing.assert_allclose(grid_of(turned).length, (2.0, 3.0), rtol=1e-6)
+
+
+def test_components_in_either_order():
+    dataset = to_dataset(SPEC, states(), inputs={"forcing": torch.ones(3, 1, 8, 12)})
+    assert torch.equal(to_states(dataset.isel(component=[1, 0]), SPEC), states())
+
+
+@pytest.mark.parametrize("time", [[1.5, 1.0, 0.5, 0.0], [0.0, 0.5, 0.5, 1.0]])
+def test_times_that_decrease_or_repeat(time):
+    dataset = to_dataset(SPEC, states(), inputs={"forcing": torch.ones(3, 1, 8, 12)})
+    with pytest.raises(UsageError, match=r"interval is (-0.5|0); expected 0.5"):
+        to_states(dataset.assign_coords(time=time), SPEC)

@@ -150,3 +150,81 @@ def test_numbers_that_cannot_be_had(data, spoil, name, said):
     with pytest.raises(UsageError, match=said) as error:
         diagnostics.compute(spoil(data), name)
     assert "\n" not in str(error.value)
+
+
+def test_the_order_of_the_components_does_not_matter(data):
+    velocity_only = data.drop_vars("vorticity").assign(velocity=diagnostics.compute(data, "velocity"))
+    turned = velocity_only.isel(component=[1, 0])
+    assert turned["component"].values.tolist() == ["y", "x"]
+    for name in ("energy_spectrum", "velocity", "pressure"):
+        xr.testing.assert_allclose(
+            diagnostics.compute(turned, name), diagnostics.compute(velocity_only, name), rtol=1e-5, atol=1e-7
+        )
+    np.testing.assert_allclose(
+        diagnostics.compute(velocity_only, "energy_spectrum")[..., :3],
+        diagnostics.compute(data, "energy_spectrum")[..., :3],
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", ["energy_spectrum", "energy_flux", "kinetic_energy", "velocity", "pressure"])
+def test_axes_that_decrease_or_stretch_are_refused(name):
+    """cos 1.5 y in a box of height 4π/3: the peak of its spectrum is at 1.5, and of the turned box at nothing else."""
+    grid = Grid.rectangle([24, 16], [4 * math.pi / 3 * 2, math.pi])
+    y = grid.coordinates()[0].numpy()
+    tall = xr.Dataset({"vorticity": (("y", "x"), np.cos(1.5 * y)[:, None] * np.ones(16))},
+                      dataset.grid_coordinates(grid))  # fmt: skip
+    spectrum = diagnostics.compute(tall, "energy_spectrum")
+    assert float(spectrum.idxmax()) == pytest.approx(1.5)
+    for axes in ("y", "x", "yx"):
+        turned = tall.isel({axis: slice(None, None, -1) for axis in axes})
+        with pytest.raises(UsageError, match=f"it decreases: sortby.'{axes[0]}'. turns it"):
+            diagnostics.compute(turned, name)
+        xr.testing.assert_allclose(
+            diagnostics.compute(turned.sortby(list(axes)), name), diagnostics.compute(tall, name)
+        )
+    stretched = tall.assign_coords(y=tall["y"] ** 2)
+    with pytest.raises(UsageError, match="y must be cell centres with one spacing; its spacing is"):
+        diagnostics.compute(stretched, name)
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [">f8", "<f4", ">f4", "f2", "i4", ">i2", "u1", "i8", "longdouble"])
+def test_numbers_of_any_type(data, kind, default):
+    whole = data.assign(vorticity=np.abs(np.round(4 * data["vorticity"]))).drop_vars("forcing")
+    typed = whole.assign(vorticity=whole["vorticity"].astype(kind))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        for name in ("velocity", "pressure", "energy_spectrum", "enstrophy_flux"):
+            expected, found = diagnostics.compute(whole, name), diagnostics.compute(typed, name)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            if name.startswith("en"):
+                assert found.dtype == np.float64
+        single = diagnostics.compute(data, "velocity")  # of data in single precision
+        assert single.dtype == np.float32
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "said"),
+    [(lambda d: d.assign(vorticity=d["vorticity"].assign_attrs(units="h-1")), "energy_flux",
+      "'vorticity' has units 'h-1'; expected 's-1'"),
+     (lambda d: d.assign_coords(x=d["x"].assign_attrs(units="km")), "energy_flux", "'x' has units 'km'; expected 'm'"),
+     (lambda d: d.assign_coords(x=d["x"].assign_attrs(units="km")), "velocity", "'x' has units 'km'; expected 'm'"),
+     (lambda d: d.assign(forcing=d["forcing"].assign_attrs(units="s-1")), "energy_injection", "'forcing' has units"),
+     (lambda d: d.assign_coords(viscosity=d["viscosity"].assign_attrs(units="cm2 s-1")), "reynolds_number",
+      "'viscosity' has units 'cm2 s-1'; expected 'm2 s-1'"),
+     (lambda d: d.assign(vorticity=d["vorticity"].astype(complex)), "energy_flux", "must be real numbers .it is compl"),
+     (lambda d: d.assign(vorticity=d["vorticity"].astype(str)), "velocity", "must be real numbers"),
+     (lambda d: d.assign(vorticity=d["vorticity"].isel(y=0, drop=True)), "energy_flux", "no dimension 'y'"),
+     (lambda d: d.assign(velocity=diagnostics.compute(d, "velocity").assign_coords(component=["u", "v"])).drop_vars(
+         "vorticity"), "energy_flux", "the coordinate component must be x, y"),
+     (lambda d: d.assign(velocity=diagnostics.compute(d, "velocity").isel(component=[0])).drop_vars("vorticity"),
+      "energy_flux", "has 1 components; expected 2")],
+)  # fmt: skip
+def test_fields_that_are_not_what_they_are_taken_for(data, spoil, name, said):
+    with pytest.raises(UsageError, match=said) as error:
+        diagnostics.compute(spoil(data), name)
+    assert "\n" not in str(error.value)

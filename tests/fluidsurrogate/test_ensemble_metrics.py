@@ -157,3 +157,58 @@ def test_a_vector_has_one_spread():
     vectors = [xr.Dataset({"velocity": v.transpose("trajectory", ..., "component", "y", "x")}) for v in both]
     expected = relative_spread(forecast, truth)
     np.testing.assert_allclose(relative_spread(*vectors).transpose("trajectory", "time"), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("which", ["forecast", "truth", "both"])
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_every_metric_is_lazy_pure_and_the_same_in_chunks(name, which):
+    forecast, truth = synthetic(5, trajectories=3)
+    forecast = forecast.assign_coords(perturbed=("member", np.arange(5) > 0))
+    forecast["error_bound"] = (("trajectory", "time"), np.array([[0.0, 0.3], [0.0, 0.4], [0.0, 2.0]]))
+    whole = ENSEMBLE_METRICS[name](forecast, truth)
+    before = forecast.copy(deep=True), truth.copy(deep=True)
+    chunked = ENSEMBLE_METRICS[name](
+        forecast.chunk({"trajectory": 2, "member": 2, "time": 1}) if which != "truth" else forecast,
+        truth.chunk({"trajectory": 1, "y": 5}) if which != "forecast" else truth,
+    )
+    assert forecast.identical(before[0])
+    assert truth.identical(before[1])
+    assert chunked.chunks is not None
+    assert chunked.attrs == whole.attrs
+    np.testing.assert_allclose(chunked.transpose(*whole.dims), whole, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["crps", "ensemble_spread"])
+def test_a_truth_at_rest(name):
+    """As of the nRMSE: nothing of nothing is 0, anything of nothing infinite."""
+    forecast, truth = synthetic(3, trajectories=2)
+    np.testing.assert_array_equal(ENSEMBLE_METRICS[name](0 * forecast, 0 * truth), 0)
+    np.testing.assert_array_equal(ENSEMBLE_METRICS[name](forecast, 0 * truth), np.inf)
+
+
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_a_truth_that_is_not_finite_makes_scores_unknown(name):
+    forecast, truth = synthetic(3, trajectories=2)
+    forecast["error_bound"] = (("trajectory", "time"), np.full((2, 2), 1e3))
+    truth["vorticity"][0, 1, 3, 3] = np.nan
+    values = ENSEMBLE_METRICS[name](forecast, truth)
+    known = ENSEMBLE_METRICS[name](forecast, truth.fillna(0.0))
+    if "trajectory" in values.dims:
+        values, known = (v.transpose("trajectory", "time") for v in (values, known))
+        assert np.isnan(values[0, 1])
+        np.testing.assert_allclose(values[1], known[1])
+    else:
+        assert np.isnan(values.isel(time=1)).all()
+    np.testing.assert_allclose(values.isel(time=0), known.isel(time=0))
+
+
+def test_times_of_a_forecast_are_those_of_the_truth():
+    """Rounded otherwise they are the same; xarray alone would leave them out."""
+    forecast, truth = synthetic(3, trajectories=2)
+    rounded = truth.assign_coords(time=truth["time"] + 1e-9, y=truth["y"].astype(np.float32))
+    late = truth.assign_coords(time=truth["time"] + 0.5)
+    forecast["error_bound"] = (("trajectory", "time"), np.ones((2, 2)))
+    for name, score in ENSEMBLE_METRICS.items():
+        np.testing.assert_array_equal(score(forecast, rounded), score(forecast, truth), err_msg=name)
+        with pytest.raises(UsageError, match="its time differs"):
+            score(forecast, late)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 from safetensors.torch import load_file
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
+from solvers.compiled import unavailable
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
 
@@ -76,14 +79,21 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
+    from fluidsurrogate.checkpoints import sha256_of
     from fluidsurrogate.training import CHECKPOINT, train_model
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
     train_model(experiment, "small-cnn", data, {}, tmp_path)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
-        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        state = json.loads(file.metadata()["state"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     tensors["best.out.head.bias"] += 1
+    save_file(tensors, tmp_path / CHECKPOINT, {"state": json.dumps(state)})
+    with pytest.raises(UsageError, match=r"is no checkpoint of this training .it is damaged: its content is not what"):
+        train_model(experiment, "small-cnn", data, {}, tmp_path)
+    del state["sha256"]
+    header = {"state": json.dumps({**state, "sha256": sha256_of(tensors, state)})}
     save_file(tensors, tmp_path / CHECKPOINT, header)
     changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
     assert changed.network.out.head.bias.item() > 0.9
@@ -159,3 +169,41 @@ def test_force_goes_on_where_it_was_killed(toml, tmp_path):
     assert not (begin(path, {"a": 2}, force=True) / "work").exists()
     begin(path, {"a": 3}, force=False)  # nothing was done yet: nothing to refuse
     assert [entry.name for entry in partial(path).iterdir()] == ["made_from.json"]
+
+
+@pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no compiler")
+def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(experiment, tmp_path, monkeypatch):
+    """The experiment is the same: what differs is what its solver can run on, here and there."""
+    from fluidsurrogate.generation import generate_to_zarr
+    from solvers import NavierStokes2D
+
+    path = tmp_path / "data.zarr"
+    monkeypatch.setattr(NavierStokes2D, "kernel", "native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fluidsurrogate.generation.publish", lambda path: None)  # as if killed just before
+        generate_to_zarr(experiment, path, force=False)
+    monkeypatch.setattr(NavierStokes2D, "kernel", "torch")
+    with pytest.raises(UsageError) as refused:
+        generate_to_zarr(experiment, path, force=False)
+    assert str(refused.value) == (
+        f"{path} is half made, and the rest would not be computed as its beginning was: "
+        'the solver\'s kernel was "native", is "torch"\n'
+        "  go on where it was begun; the native kernel needs a C++ compiler, g++ or the one that CXX names; "
+        "or give --force to begin again here"
+    )
+    generate_to_zarr(experiment, path, force=True)
+    assert xr.open_zarr(path, consolidated=False).attrs["kernel"] == "torch"
+
+
+def test_what_was_begun_with_other_versions_or_inputs_says_which(tmp_path, monkeypatch):
+    from fluidsurrogate.store import begin
+
+    path = tmp_path / "thing"
+    (begin(path, {"a": 1, "device": "cpu"}, force=False) / "work").touch()
+    with pytest.raises(UsageError, match=r'thing\.partial was made from other inputs: a was 1, is 2; device was "cpu"'):
+        begin(path, {"a": 2, "device": "cuda"}, force=False)
+    with pytest.raises(UsageError, match=r'as its beginning was: the device was "cpu", is "cuda"\n'):
+        begin(path, {"a": 1, "device": "cuda"}, force=False)
+    monkeypatch.setattr("fluidsurrogate.store.version", lambda package: "0")
+    with pytest.raises(UsageError, match=r'as its beginning was: .*; versions\.torch was ".*", is "0"'):
+        begin(path, {"a": 1, "device": "cpu"}, force=False)

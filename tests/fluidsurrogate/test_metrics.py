@@ -1,7 +1,9 @@
 """Scores against closed forms."""
 
+import inspect
 import logging
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -298,3 +300,187 @@ def test_every_metric_is_defined_for_what_is_not_finite(name):
     assert {"long_name", "units"} <= set(values.attrs)
     if name not in ("energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum"):
         assert not values.isnull().any()
+
+
+ERRORS = ["nrmse", "vrmse", *(f"spectral_error_{band}" for band in ("low", "middle", "high")),
+          "energy_spectrum_error", "enstrophy_spectrum_error"]  # fmt: skip
+SKILLS = ["correlation", "anomaly_correlation"]
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1])
+def test_a_truth_at_rest(constant):
+    """Nothing missed of nothing is no error; anything missed of nothing is infinite. A constant has no fluctuations,
+    though in rounding it differs from its mean."""
+    rest = dataset(np.full((2, 3, 24, 24), constant))
+    moving = rest + dataset(noise(2, 3, 24, 24)) * (rest["time"] > 0)
+    for name in [*ERRORS, "mean_drift"]:
+        np.testing.assert_array_equal(METRICS[name](rest, rest), 0, err_msg=name)
+    for name in SKILLS:
+        np.testing.assert_array_equal(METRICS[name](rest, rest), 1, err_msg=name)
+        np.testing.assert_array_equal(METRICS[name](moving, rest)[:, 1:], 0, err_msg=name)
+    for name in [e for e in ERRORS if e != "vrmse" and not (constant and e == "nrmse")]:  # see docs/metrics.md
+        error = METRICS[name](moving, rest)[:, 1:]
+        assert (error > 1e12).all(), name  # a transform leaves rounding of a constant
+        assert constant or np.isinf(error).all(), name
+        np.testing.assert_allclose(METRICS[name](0 * moving, moving)[:, 1:], 1, err_msg=name)
+    np.testing.assert_array_equal(METRICS["correlation"](rest, moving)[:, 1:], 0)
+    drift = METRICS["mean_drift"](moving, moving)
+    np.testing.assert_array_equal(drift[:, 0], 0)
+    if not constant:
+        np.testing.assert_array_equal(drift[:, 1:], np.inf)
+    scores = fs.compare({"right": rest, "wrong": moving}, rest)
+    assert scores["correlation_time_censored"].sel(source="right").all()
+    assert list(scores["correlation_time_median"].values) == [1.0, 0.5]
+
+
+def test_a_truth_that_is_not_finite_makes_scores_unknown_and_no_forecast_wrong(caplog):
+    truth = dataset(noise(3, 4, 16, 16))
+    forecast, spoilt = 1.1 * truth, truth.copy(deep=True)
+    forecast["vorticity"][:, 0] = truth["vorticity"][:, 0]
+    spoilt["vorticity"][1, 2, 3, 3] = np.nan
+    spoilt["vorticity"][2, 1, 0, 0] = -np.inf
+    unknown = np.zeros((3, 4), dtype=bool)
+    unknown[1, 2] = unknown[2, 1] = True
+    for name in ERRORS + SKILLS:
+        values = METRICS[name](forecast, spoilt).transpose("trajectory", "time").values
+        np.testing.assert_array_equal(np.isnan(values), unknown, err_msg=name)
+        assert np.isfinite(values[~unknown]).all(), name
+    assert METRICS["finite"](forecast, spoilt).all()
+    with caplog.at_level(logging.WARNING):
+        scores = fs.compare({"f": forecast}, spoilt)
+    assert "the truth: 2 of 3 trajectories hold NaN or infinite values" in caplog.text
+    assert "f: " not in caplog.text
+    np.testing.assert_allclose(scores["nrmse"][0], [0, np.nan, np.nan, 0.1], atol=1e-12)
+    # The correlation is 1 at every known time; an unknown one bounds the time from below.
+    assert scores["correlation_time"][0].values.tolist() == [1.5, 0.5, 0.0]
+    assert scores["correlation_time_censored"].all()
+
+
+def test_a_missing_start_is_said(caplog):
+    truth = dataset(noise(2, 4, 16, 16))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][:, 1:] *= 1.1
+    with caplog.at_level(logging.WARNING):
+        fs.compare({"f": forecast, "of half the modes": 0.5 * truth}, truth)
+        fs.compare({"single": forecast.astype(np.float32), "half": forecast.astype(np.float16)}, truth)
+        assert not caplog.text
+        later = slice(1, None)
+        fs.compare({"f": forecast.isel(time=later)}, truth.isel(time=later))
+    assert "no forecast is at the truth's state at the first time, 0.5, which counts as the start" in caplog.text
+
+
+def test_correlation_times_of_dates_are_seconds():
+    truth = dataset(noise(1, 4, 16, 16))
+    forecast = truth.copy(deep=True)
+    forecast["vorticity"][:, 2:] *= -1
+    hours = np.datetime64("2020-01-01", "s") + np.arange(4) * np.timedelta64(1, "h")
+    dates = [data.assign_coords(time=hours) for data in (forecast, truth)]
+    scores = fs.compare({"f": dates[0], "truth": dates[1]}, dates[1])
+    assert scores["correlation_time"].dtype == np.float64
+    assert scores["correlation_time_median"].values.tolist() == [7200.0, 10800.0]
+    assert scores["correlation_time"].attrs["units"] == "s"
+    assert "> 10800" in summary(scores).to_string()
+    in_hours = [data.assign_coords(time=("time", [0.0, 1.0, 2.0, 3.0], {"units": "h"})) for data in (forecast, truth)]
+    scores = fs.compare({"f": in_hours[0]}, in_hours[1])
+    assert scores["correlation_time"].values.tolist() == [[2.0]]
+    assert scores["correlation_time"].attrs["units"] == "h"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [(lambda c, d: c(d, d), "forecasts must be Datasets by name, {'model': forecast} .got Dataset"),
+     (lambda c, d: c([d], d), "forecasts must be Datasets by name, .* .got list"),
+     (lambda c, d: c({"f": d["vorticity"]}, d), "'f' must be an xarray Dataset .got DataArray"),
+     (lambda c, d: c({"f": "f.nc"}, d), "'f' must be an xarray Dataset .got str"),
+     (lambda c, d: c({"f": d}, "d.nc"), "the truth must be an xarray Dataset .got str"),
+     (lambda c, d: c({"f": d}, d, metrics="nrmse"), "metrics must be a list of names, .'nrmse'. .got 'nrmse'"),
+     (lambda c, d: c({"f": d}, d, "0.8"), "correlation_threshold must be a number between -1 and 1 .got '0.8'"),
+     (lambda c, d: c({"f": d}, d, float("nan")), "correlation_threshold must be a number"),
+     (lambda c, d: c({"f": d.expand_dims(source=["a", "b"])}, d), "has the dimension 'source': select one of it"),
+     (lambda c, d: c({"f": d}, d.expand_dims(member=2)), "of the truth has the dimension 'member'")],
+)  # fmt: skip
+def test_wrong_arguments(call, said):
+    with pytest.raises(UsageError, match=said) as error:
+        call(inspect.unwrap(fs.compare), dataset(noise(2, 3, 8, 8)))  # without the check of types that tests have
+    assert "\n" not in str(error.value)
+
+
+def scene():
+    """A truth of a scalar and a vector on a rectangle, a forecast, and members."""
+    grid = Grid.rectangle([12, 16], [np.pi, 2 * np.pi])
+    truth = dataset(noise(3, 4, 12, 16), grid).assign_coords(component=["x", "y"])
+    truth["velocity"] = (("trajectory", "time", "component", "y", "x"), noise(3, 4, 2, 12, 16, seed=1))
+    errors = xr.full_like(truth, 0.0).map(lambda v: v + noise(*v.shape, seed=v.ndim)) * (truth["time"] > 0)
+    members = xr.concat([truth + size * errors for size in (0.1, 0.2, -0.1, 0.4)], "member")
+    return truth + 0.1 * errors, members.transpose("trajectory", "member", ...), truth
+
+
+SAME = {
+    "transposed": lambda d: d.transpose("x", "time", ...),
+    "in chunks": lambda d: d.chunk({"trajectory": 2, "y": 7, "component": 1}),
+    "members and times in chunks": lambda d: d.chunk({dim: 2 for dim in d.dims if dim in ("member", "time")}),
+    "single-precision coordinates": lambda d: d.assign_coords({c: d[c].astype(np.float32) for c in ("time", "y", "x")}),
+    "big-endian": lambda d: d.astype(">f8").assign_coords({c: d[c].astype(">f8") for c in ("time", "y", "x")}),
+    "components y, x": lambda d: d.isel(component=[1, 0]),
+    "coordinates of their own": lambda d: d.assign_coords(lead=("time", range(4)), run=("trajectory", list("abc"))),
+    "no labels": lambda d: d.drop_vars("trajectory"),
+}
+SAME_CLOCK = {
+    "a late clock": lambda d: d.assign_coords(time=d["time"] + 1.7e9),
+    "dates": lambda d: d.assign_coords(time=np.datetime64("2000-01-01") + np.arange(4) * np.timedelta64(500, "ms")),
+    "duplicate labels": lambda d: d.assign_coords(trajectory=[7, 7, 7]),
+    "duplicate labels in chunks": lambda d: d.assign_coords(trajectory=[7, 7, 7]).chunk(trajectory=2),
+    "string labels": lambda d: d.assign_coords(trajectory=["a", "bb", "c"]),
+}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    forecast, members, truth = scene()
+    return fs.compare({"f": forecast, "m": members}, truth)
+
+
+def assert_same(scores, expected):
+    assert set(scores.data_vars) == set(expected.data_vars)
+    for name, values in expected.data_vars.items():
+        assert set(scores[name].dims) == set(values.dims), name
+        np.testing.assert_allclose(
+            scores[name].transpose(*values.dims), values, rtol=2e-7, atol=1e-10, equal_nan=True, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("which", ["forecasts", "truth"])
+@pytest.mark.parametrize("way", SAME)
+def test_scores_do_not_depend_on_how_data_are_held(way, which, expected):
+    forecast, members, truth = scene()
+    if which == "truth":
+        truth = SAME[way](truth)
+    else:
+        forecast, members = map(SAME[way], (forecast, members))
+    assert_same(fs.compare({"f": forecast, "m": members}, truth), expected)
+
+
+@pytest.mark.parametrize("way", SAME_CLOCK)
+def test_scores_do_not_depend_on_labels_and_clock_and_can_be_stored(way, expected, tmp_path):
+    forecast, members, truth = (SAME_CLOCK[way](data) for data in scene())
+    scores = fs.compare({"f": forecast, "m": members}, truth)
+    assert_same(scores, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores.to_zarr(tmp_path / "scores.zarr", consolidated=False)
+        scores.to_netcdf(tmp_path / "scores.nc")
+    xr.testing.assert_allclose(xr.open_zarr(tmp_path / "scores.zarr", consolidated=False).load(), scores)
+
+
+def test_whole_numbers_are_scored_as_they_are():
+    values = np.round(10 * noise(2, 3, 16, 16))
+    truth, forecast = dataset(values), dataset(values + (np.arange(3) > 0)[:, None, None])
+    scores = fs.compare({"f": forecast}, truth)
+    assert_same(fs.compare({"f": forecast.astype(np.int16)}, truth.astype(np.int64)), scores)
+
+
+def test_wavenumbers_of_large_boxes():
+    """4e7 m, round the earth: 12 digits, not 12 decimals."""
+    grid = Grid.square(16, 4e7)
+    spectrum = METRICS["energy_spectrum"](*[dataset(noise(1, 1, 16, 16), grid)] * 2)
+    np.testing.assert_allclose(spectrum["wavenumber"], 2 * np.pi / 4e7 * np.arange(1, 12), rtol=1e-11)

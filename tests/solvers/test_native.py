@@ -8,7 +8,7 @@ import torch
 from examples import EXAMPLES
 
 from solvers import FLOWS, Grid, NavierStokes2D
-from solvers import native as module
+from solvers import compiled as module
 
 missing = module.unavailable(torch.device("cpu"))
 needs_compiler = pytest.mark.skipif(missing is not None, reason=str(missing))

@@ -1,0 +1,105 @@
+"""The schemes that a solver keeps: few, those of its own numbers, and never somebody else's."""
+
+import gc
+from dataclasses import replace
+
+import pytest
+import torch
+
+from solvers import Grid, NavierStokes2D, navier_stokes
+from solvers.compiled import unavailable
+from solvers.etdrk import INTEGRATORS
+
+GRID = Grid.square(16)
+NATIVE = pytest.param("native", marks=pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no g++"))
+
+
+def start(batch, n=16):
+    return torch.randn(batch, 1, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def viscosities(*values):
+    return {"viscosity": torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1)}
+
+
+def solver(**options):
+    return NavierStokes2D(GRID, **{"viscosity": 1e-2, "interval": 0.1, "dtype": torch.float64, **options})
+
+
+def schemes_alive():
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) in INTEGRATORS.values()]
+
+
+@pytest.mark.parametrize("kernel", ["torch", NATIVE])
+@pytest.mark.parametrize("varying", [(), ("viscosity",)], ids=["one viscosity", "one each"])
+def test_memory_is_flat_in_the_number_of_intervals(monkeypatch, kernel, varying):
+    """Every interval takes another number of inner steps; what was dropped is made again to the same bits."""
+    monkeypatch.setattr(navier_stokes, "SCHEME_BYTES", 10 * 6 * 16 * 6 * 16, raising=False)  # ten of complex128
+    before = len(schemes_alive())
+    ours, fresh = (solver(varying=varying, kernel=kernel) for _ in range(2))
+    carry = ours.start(start(3), viscosities(1e-2, 2e-2, 3e-2) if varying else None)
+    alive = []
+    for interval in range(60):
+        steps = (1 + interval % 20, 2 + interval % 20, 3 + interval % 20)
+        carry = replace(carry, substeps=steps)
+        if interval in (19, 59):
+            again = replace(carry, coefficients={})
+            assert torch.equal(fresh.advance(again).spectrum, ours.advance(carry).spectrum)
+            del again
+            fresh = solver(varying=varying, kernel=kernel)
+            alive.append(len(schemes_alive()) - before)
+        carry = ours.advance(carry)
+    assert alive[1] == alive[0] <= 10
+    assert kernel == "torch" or len(ours._native._packed) <= 10
+
+
+def test_a_cache_holds_16_megabytes():
+    """400 numbers of inner steps on 64 x 64 cells would be 27 MB."""
+    long = NavierStokes2D(Grid.square(64), viscosity=1e-3, interval=1.0)
+    carry = long.start(start(1, 64))
+    for steps in range(1, 401):
+        made = long._scheme_of(carry, 0, steps)
+    held = list(carry.coefficients.values())
+    assert 15e6 < sum(c.nbytes for scheme in held for c in scheme.coefficients) <= 2**24
+    assert long._scheme_of(carry, 0, 400) is made  # what was used last is there
+
+
+def test_a_large_batch_makes_each_scheme_once(monkeypatch):
+    """As many as an interval takes are kept, however small the bound."""
+    monkeypatch.setattr(navier_stokes, "SCHEME_BYTES", 1)
+    ours, made = solver(varying=["viscosity"], kernel="torch"), []
+    of = ours.scheme.from_linear
+    monkeypatch.setattr(ours.scheme, "from_linear", lambda linear, dt: made.append(dt) or of(linear, dt))
+    carry = ours.start(start(5), viscosities(1e-2, 2e-2, 3e-2, 4e-2, 5e-2))
+    for _ in range(4):
+        carry = ours.advance(replace(carry, substeps=(1, 2, 3, 4, 5)))
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("kernel", ["torch", NATIVE])
+def test_one_trajectory_s_viscosity_is_its_own(kernel):
+    """A batch of one has the shape of the solver's own numbers: its schemes must not become those of the next."""
+    ours, state = solver(varying=["viscosity"], dt=0.05, kernel=kernel), start(1)
+    for value in (1.0, 1e-3):
+        expected = solver(viscosity=value, dt=0.05, kernel=kernel)(state)
+        assert float((ours(state, viscosities(value)) - expected).norm() / expected.norm()) < 1e-14
+    assert float((ours(state) - solver(dt=0.05, kernel=kernel)(state)).norm()) == 0
+
+
+def test_a_graph_is_recorded_once_for_trajectories_of_different_viscosity(monkeypatch):
+    """With a stand-in for CUDA's graphs, which need a GPU: what is recorded, and when it is recorded again."""
+    recorded = []
+    monkeypatch.setattr(navier_stokes, "Graphed", lambda function, example: recorded.append(1) or function)
+    ours = solver(varying=["viscosity"], dt=0.05, kernel="torch")
+    plain = solver(varying=["viscosity"], dt=0.05, kernel="torch")
+    ours._kernel = "graph"
+    given = viscosities(1e-2, 2e-2)
+    with torch.no_grad():
+        carry, other = ours.start(start(2), given), plain.start(start(2), given)
+        for _ in range(3):
+            carry, other = ours.advance(carry), plain.advance(other)
+        assert len(recorded) == 1
+        assert torch.equal(carry.spectrum, other.spectrum)
+        ours.advance(ours.start(start(2), viscosities(2e-2, 1e-2)))
+    assert len(recorded) == 2
