@@ -23,8 +23,8 @@ from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.generation import Block, compute
 from fluidsurrogate.metrics import nrmse
 from fluidsurrogate.modelfiles import CONFIG, WEIGHTS
-from fluidsurrogate.progress import Progress
 from fluidsurrogate.paths import as_path
+from fluidsurrogate.progress import Progress
 from fluidsurrogate.store import check_writable, read_json
 from fluidsurrogate.surrogate import Surrogate
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import copy
 import errno
 import inspect
 import json
@@ -224,6 +225,7 @@ def list_models() -> str:
 
 def show_info(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
+    from fluidsurrogate.config import name_in_full
     from fluidsurrogate.info_report import report
     from fluidsurrogate.inspection import info
     from fluidsurrogate.remake import to_toml
@@ -238,7 +240,9 @@ def show_info(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.path} does not say which experiment made it")
     if to.exists():
         raise UsageError(f"{to} exists already; name another file")
-    write_text(to, to_toml(found["made"]["experiment"]))
+    tree = copy.deepcopy(found["made"]["experiment"])
+    name_in_full(tree, Path.cwd())  # from which `info` looks at paths; the new file may lie anywhere
+    write_text(to, to_toml(tree))
     sys.stdout.write(f"{to}\n")
     return 0
 

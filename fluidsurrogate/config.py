@@ -177,10 +177,10 @@ class Experiment(Section):
             tree = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not valid TOML: {error}") from None
-        _name_in_full(tree, as_path(path).absolute().parent)
+        name_in_full(tree, as_path(path).absolute().parent)
         for override in overrides:
             _override(tree, override)
-        _name_in_full(tree, Path.cwd())
+        name_in_full(tree, Path.cwd())
         return cls.from_tree(tree, str(path))
 
     @classmethod
@@ -328,7 +328,7 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
         raise raised(f"{part}: {reason[:300]}") from None
 
 
-def _name_in_full(tree: dict[str, Any], folder: Path) -> None:
+def name_in_full(tree: dict[str, Any], folder: Path) -> None:
     """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
     `folder`: what records the experiment then names the same files, wherever it is read."""
     models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
