@@ -87,6 +87,17 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     return dataset.assign_attrs(about)
 
 
+def read_progress(folder: Path, most: int) -> dict[str, Any]:
+    """How many blocks an interrupted run has done, and their smallest inner step; UsageError for a damaged record."""
+    done = read_json(folder / "progress.json")
+    if done is None:
+        return {"blocks": 0, "inner_step": None}
+    match done:
+        case {"blocks": int(count), "inner_step": float()} if 0 < count <= most:
+            return done
+    raise UsageError(f"{folder / 'progress.json'} is no record of a generation: delete {folder} to begin again")
+
+
 def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
     """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
     resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
@@ -110,8 +121,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     solver, made_from = experiment.build_solver(), data_made_from(experiment)
     folder = begin(path, {**made_from, "device": str(solver.device), "kernel": solver.kernel}, force)
     store = folder / "result"
-    done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
     plan = blocks(experiment)
+    done = read_progress(folder, len(plan))
     total, finished = plan[-1].offset + plan[-1].count, sum(b.count for b in plan[: done["blocks"]])
     with Progress(total, "generate", "trajectories", finished) as progress:
         for i in range(done["blocks"], len(plan)):

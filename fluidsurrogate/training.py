@@ -303,8 +303,10 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
     if path := experiment.models[name].code:
         model = {**model, "source": source_of(path)}
     if start := experiment.models[name].init:
-        about = (read_json(as_path(start) / CONFIG) or {}).get("about", {})
-        model = {**model, "init": about.get("fingerprint", start)}  # which model, wherever it lies
+        config = read_json(as_path(start) / CONFIG)
+        about = config.get("about") if isinstance(config, dict) else None
+        fingerprint = about.get("fingerprint", start) if isinstance(about, dict) else start
+        model = {**model, "init": fingerprint}  # which model, wherever it lies
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
 
