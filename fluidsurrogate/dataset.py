@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from fluidsurrogate.coordinates import sides_of
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import check_matches, grid_of, own_dims
+from fluidsurrogate.opening import as_dataset as as_dataset
 from fluidsurrogate.opening import open_data as open_data
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
@@ -25,11 +25,6 @@ CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
 MARGIN = 1e3  # a value's square, an energy say, times this squared is still a number
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
-
-
-def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
-    """A dataset as it is, or the one in a Zarr folder or NetCDF file, opened lazily."""
-    return open_data(data) if isinstance(data, str | Path) else data
 
 
 def to_dataset(

@@ -51,6 +51,11 @@ def open_data(path: str | Path) -> xr.Dataset:
     return dataset
 
 
+def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
+    """A dataset as it is, or the one in a Zarr folder or NetCDF file, opened lazily."""
+    return open_data(data) if isinstance(data, str | Path) else data
+
+
 @final
 class _Guarded(BackendArray):
     """A variable of a file, which raises UsageError where the file is damaged."""
