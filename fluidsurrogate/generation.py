@@ -146,9 +146,9 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             progress.update(plan[i].count)
     resolution = resolution_of(experiment, solver, Sample.read(folder / SAMPLE))
     attributes = provenance(experiment, solver, done["inner_step"], made_from) | resolution.attributes
-    made = open_data(store)
-    attributes[CONTENT] = json.dumps(content_of(made))
-    xr.Dataset(attrs=made.attrs | attributes).to_zarr(store, mode="a", consolidated=False)
+    with open_data(store) as made:
+        attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
+    xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
 

@@ -195,7 +195,8 @@ class Pipeline:
     def _rollout(self) -> None:
         log.info(f"rollout: {self.forecasts_path}")
         models = {name: load(self.model_path(name), self.experiment.device) for name in self.experiment.models}
-        truth = split_of(open_data(self.data_path), "test", self.experiment).load()
+        with open_data(self.data_path) as data:
+            truth = split_of(data, "test", self.experiment).load()
         forecasts = forecast_all(self.experiment, models, truth)
         write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
 
@@ -396,8 +397,8 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    with allowing_code(allow_code):  # a process of its own knows of no permission
-        surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
+    with allowing_code(allow_code), open_data(data) as dataset:  # a process of its own knows of no permission
+        surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
