@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import dask.array
 import numpy as np
 import torch
 import xarray as xr
@@ -106,6 +105,8 @@ def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.D
     """A dataset like `block` for all the trajectories in `coordinates`, its values lazy zeros, a trajectory a chunk or,
     of a large one, so many of its times that a window of a few is read without the rest: what a Zarr folder is laid out
     from."""
+    import dask.array  # imported late, as whatever takes its time and is needed by few commands
+
     total = len(coordinates["trajectory"][1])
 
     def widen(variable: xr.DataArray) -> tuple:
