@@ -9,13 +9,14 @@ import xarray as xr
 from torch import nn
 
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import open_data
+from fluidsurrogate.dataset import as_dataset, open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.generation import generate_in_memory
 from fluidsurrogate.loading import load
 from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.parallel import processes, run_jobs
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.store import locked
 from fluidsurrogate.surrogate import Surrogate
@@ -32,7 +33,7 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     experiment = Experiment.of(experiment)
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
-    pipeline = Pipeline(experiment, Path(out))
+    pipeline = Pipeline(experiment, as_path(out))
     with locked(pipeline.out):
         pipeline.generate(force)
     return open_data(pipeline.data_path)
@@ -40,16 +41,16 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
 
 def train(
     experiment: Experiment | str | Path,
-    data: xr.Dataset | None = None,
-    models: Sequence[str] | Mapping[str, nn.Module] | None = None,
+    data: xr.Dataset | str | Path | None = None,
+    models: str | Sequence[str] | Mapping[str, nn.Module] | None = None,
     *,
     out: str | Path | None = None,
     init: str | Path | None = None,
     allow_code: bool = False,
 ) -> dict[str, Surrogate]:
-    """Train models, one after the other, on a Dataset (default: what `generate` gives).
+    """Train models, one after the other, on a Dataset, or the file or folder of one (default: what `generate` gives).
 
-    `models`: names of the experiment's, all of them by default; or modules of your own by name, which map
+    `models`: a name or names of the experiment's, all of them by default; or modules of your own by name, which map
     (batch, components of state and inputs, y, x) to (batch, components of the state, y, x), both normalised. A module
     is copied and stays as it is. `init`: the folder of a trained model, whose weights the experiment's models of its
     kind and group start from (fine-tuning). `allow_code` lets models of kind "module" import and run what their `path`
@@ -68,6 +69,7 @@ def train(
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
             experiment, networks = experiment.with_modules(models)
+        models = (models,) if isinstance(models, str) else models
         chosen = {name: (name,) for name in models or experiment.models}
         unknown = set(chosen) - set(experiment.models)
         if unknown:
@@ -79,13 +81,13 @@ def train(
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
             pipeline = Pipeline(
-                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), Path(out)
+                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), as_path(out)
             )
             with locked(pipeline.out):
                 pipeline.generate()
                 pipeline.train()
             return {name: load(pipeline.model_path(name), experiment.device) for name in chosen}
-        dataset = generate(experiment) if data is None else data
+        dataset = generate(experiment) if data is None else as_dataset(data)
         trained: dict[str, Surrogate] = {}
 
         def work(name: str, report) -> None:

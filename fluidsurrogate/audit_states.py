@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 import xarray as xr
@@ -17,6 +16,7 @@ from fluidsurrogate.dataset import check_matches, open_data, to_inputs, to_state
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import Block, compute, split_of
 from fluidsurrogate.modelfiles import check_proportions
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.surrogate import Surrogate
 from solvers import Resampled, StateSpec
 from solvers.stepper import State
@@ -104,7 +104,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
     trajectories of it, made again by the classical solver: seconds on the grids of the examples."""
     experiment = experiment_of(model)
     if experiment.data.path:
-        path = Path(experiment.data.path)
+        path = as_path(experiment.data.path)
         if not path.exists():
             raise UsageError(f"{path}, which the model was trained on, is not there; give --data a dataset")
         return split_of(open_data(path), "test", experiment)

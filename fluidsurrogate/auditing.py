@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import xarray as xr
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from fluidsurrogate.audit_parts import drift, elements, galilean, translations_of, turns
 from fluidsurrogate.audit_states import Sample, sample, solver_of, states_of
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.dataset import as_dataset
+from fluidsurrogate.equivariance import step
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.module_stepper import ModuleStepper
 from fluidsurrogate.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
@@ -25,7 +28,7 @@ def audit(
     model: Stepper | nn.Module,
     spec: StateSpec | None = None,
     *,
-    states: xr.Dataset | Tensor | None = None,
+    states: xr.Dataset | str | Path | Tensor | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     group: Group | str | None = None,
     stride: int | None = None,
@@ -59,8 +62,8 @@ def audit(
         model: any stepper; or a module that maps the state (batch, component, y, x) in physical units, its inputs
             following as channels (see `ModuleStepper`), to the next one.
         spec: for a module, what its states are.
-        states: a Dataset, of which the test trajectories are taken (see `audit_states.sample`), or a tensor. By
-            default, for a surrogate, of the experiment that it comes from.
+        states: a Dataset, or the file or folder of one, of which the test trajectories are taken (see
+            `audit_states.sample`), or a tensor. By default, for a surrogate, of the experiment that it comes from.
         inputs: those of a tensor of states, by name, each (batch, component, y, x).
         group: the point group that the model claims; by default a surrogate's own, all of the grid's for a solver whose
             inputs are given, none for anything else.
@@ -76,10 +79,8 @@ def audit(
         UsageError: where states, spec and model do not fit, or an argument is out of range.
     """
     stepper = _as_stepper(model, spec)
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1 (got {steps})")
-    if stride is not None and stride < 1:
-        raise UsageError(f"stride must be at least 1 (got {stride})")
+    steps = whole("steps", steps, 1)
+    stride = None if stride is None else whole("stride", stride, 1)
     if any(len(tuple(s)) != 2 for s in shifts):
         raise UsageError(f"shifts must be pairs of cells along (y, x) (got {list(shifts)})")
     angles = list(dict.fromkeys(angles))
@@ -89,7 +90,10 @@ def audit(
         if not isinstance(stepper, Surrogate):
             raise UsageError("give states, a Dataset or a tensor: only a surrogate knows what it was trained on")
         states = states_of(stepper)
+    states = states if isinstance(states, Tensor) else as_dataset(states)
     chosen = sample(stepper.spec, states, inputs)
+    if isinstance(stepper, Surrogate) and isinstance(states, xr.Dataset):
+        stepper.check_constants(states)
     claimed, stride = _claims(stepper, chosen, group, stride)
     shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
     solver = solver_of(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
@@ -167,7 +171,7 @@ def _innermost(stepper: Stepper) -> Stepper:
 def _first_step(stepper: Stepper, chosen: Sample) -> Tensor:
     """f(x); UsageError where the step does not take these states."""
     try:
-        return stepper(chosen.states, chosen.inputs)
+        return step(stepper, chosen.states, chosen.inputs)
     except UsageError:
         raise
     except ValueError as error:

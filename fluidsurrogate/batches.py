@@ -66,7 +66,9 @@ class InMemory(Trajectories):
                 f"the split {split!r} holds {chosen.nbytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: "
                 f"{advice}"
             )
-        return cls(to_states(chosen, experiment.spec, dtype), to_inputs(chosen, experiment.spec, dtype))
+        states = to_states(chosen, experiment.spec, dtype)
+        experiment.check_constants(chosen)
+        return cls(states, to_inputs(chosen, experiment.spec, dtype))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,6 +98,7 @@ class Stored(Trajectories):
         """One split of a dataset; UsageError where it is not what the experiment describes."""
         chosen = split_of(dataset, split, experiment)
         check_matches(chosen, experiment.spec)
+        experiment.check_constants(chosen)
         return cls(chosen, experiment.spec, experiment.torch_dtype)
 
     @property
@@ -156,7 +159,7 @@ class Batches(Dataset[Batch]):
         # Fresh processes: a fork would copy the threads of the store's reader in whatever state they are.
         loader = DataLoader(
             self, batch_size=None, collate_fn=_as_it_is, sampler=steps, num_workers=loaders,
-            multiprocessing_context="spawn", prefetch_factor=4,
+            multiprocessing_context="spawn", prefetch_factor=4, generator=torch.Generator(),
         )  # fmt: skip
         try:
             with without_main():

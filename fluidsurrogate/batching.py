@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fluidsurrogate.errors import UsageError
 from solvers import Stepper
 from solvers.stepper import Inputs, State
 
@@ -66,6 +67,12 @@ def memory_for_batches(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // SHARE
     return min(psutil.virtual_memory().available // SHARE, CPU_BYTES)
+
+
+def check_room(needed: int, what: str, advice: str) -> None:
+    """UsageError where `what` would take more bytes of memory than are free."""
+    if needed > (free := psutil.virtual_memory().available):
+        raise UsageError(f"{what} would take {needed / 2**30:.3g} GiB of memory, {free / 2**30:.3g} are free: {advice}")
 
 
 def bytes_of_a_step(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int]) -> int:

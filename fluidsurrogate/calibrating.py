@@ -6,22 +6,25 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import xarray as xr
 
 from fluidsurrogate.audit_states import experiment_of
+from fluidsurrogate.batching import check_room
 from fluidsurrogate.calibration import FEWEST_MEMBERS, FEWEST_STARTS, Calibration, PerturbationSection
 from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import check_matches, to_inputs, to_states
+from fluidsurrogate.dataset import as_dataset, to_inputs, to_states
 from fluidsurrogate.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.ensembles import Perturbation, one_step_errors
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.generation import Block, compute
 from fluidsurrogate.metrics import nrmse
+from fluidsurrogate.modelfiles import CONFIG, WEIGHTS
 from fluidsurrogate.progress import Progress
+from fluidsurrogate.store import check_writable, read_json
 from fluidsurrogate.surrogate import Surrogate
 
 SPLIT = "calibration"  # of the seeds: no start is one of training, validation or test
@@ -73,8 +76,9 @@ def calibrate(
     steps: int | None = None,
     members: int = 8,
     coverage: float = 0.9,
-    data: xr.Dataset | None = None,
+    data: xr.Dataset | str | Path | None = None,
     seed: int = 0,
+    to: str | Path | None = None,
 ) -> Surrogate:
     """The model with a `Calibration`, which `Surrogate.save` writes beside it.
 
@@ -85,24 +89,29 @@ def calibrate(
     fitted to. `steps` intervals (default: those of the experiment's test trajectories, or of the data); `members`
     with the unperturbed one, perturbed by `seed`.
 
+    `to` is the folder to write to: one that holds the model gets the calibration.json, a new one a copy of the model
+    with it.
+
     The size makes spread and error of the members' mean agree in the geometric mean over the leads.
-    UsageError for numbers out of range, a model that does not say where it comes from, data that do not fit.
+    UsageError for numbers out of range, a model that does not say where it comes from, data that do not fit; and,
+    before any work, for a folder `to` that cannot be written or holds something else.
     """
-    for value, least, name in ((starts, FEWEST_STARTS, "starts"), (members, FEWEST_MEMBERS, "members")):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least} (got {value})")
-    if steps is not None and steps < 1:
-        raise UsageError(f"steps must be at least 1 (got {steps})")
+    if not isinstance(model, Surrogate):
+        raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
+    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
+    steps = None if steps is None else whole("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
+    if to is not None:
+        check_place(Path(to), model)
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
         check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
         parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
-        parts, source = from_data(data, model, starts + fitted_on, steps), "a dataset of the user's"
+        parts, source = from_data(as_dataset(data), model, starts + fitted_on, steps), "a dataset of the user's"
     with Progress((1 + ROUNDS) * fitted_on + starts, "calibrate", "starts") as progress:
         truth = list(parts(0, fitted_on))
         perturbation, exponent = fit(model, truth, members, seed, progress)
@@ -119,8 +128,28 @@ def calibrate(
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
         source=source,
+        weights=model.sha256,
     )
+    if to is not None and _holds(Path(to), model):
+        calibrated.calibration.write(Path(to))
+    elif to is not None:
+        calibrated.save(to)
     return calibrated
+
+
+def check_place(to: Path, model: Surrogate) -> None:
+    """UsageError where a calibrated model cannot be written to the folder `to`, which is read-only or holds something
+    else than this model."""
+    if not _holds(to, model) and to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError(f"{to} exists already and is no folder of this model: name a new one")
+    check_writable(to)
+
+
+def _holds(folder: Path, model: Surrogate) -> bool:
+    """True for a folder of a model with these weights."""
+    config = read_json(folder / CONFIG)
+    hashes = config.get("sha256") if isinstance(config, dict) else None
+    return isinstance(hashes, dict) and hashes.get(WEIGHTS) == model.sha256
 
 
 def fit(
@@ -167,9 +196,7 @@ def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> 
     """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
     state = 8 * model.spec.components * math.prod(model.spec.grid.n)
     needed = state * (steps + 1) * (fitted_on + BLOCK * members)
-    if needed > (free := psutil.virtual_memory().available):
-        raise UsageError(f"{steps} steps and {members} members would take {needed / 2**30:.3g} GiB of memory, "
-                         f"{free / 2**30:.3g} are free: give fewer")  # fmt: skip
+    check_room(needed, f"{steps} steps and {members} members", "give fewer")
 
 
 def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:
@@ -200,7 +227,7 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
 
 def from_data(data: xr.Dataset, model: Surrogate, count: int, steps: int | None) -> Parts:
     """Trajectories of a dataset that the model was not trained on; UsageError where they are too few or too short."""
-    check_matches(data, model.spec)
+    model.check(data)
     if "trajectory" not in data.dims or "time" not in data.dims:
         raise UsageError("data to calibrate on need the dimensions trajectory and time")
     if "split" in data.coords:

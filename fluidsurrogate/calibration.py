@@ -22,7 +22,7 @@ from fluidsurrogate.store import read_json, write_json
 from solvers import StateSpec
 from solvers.spectra import shell_wavenumbers
 
-CALIBRATION, CALIBRATION_FORMAT = "calibration.json", 1
+CALIBRATION, CALIBRATION_FORMAT = "calibration.json", 2
 LEVEL = 0.5  # of the error bound, up to which a forecast counts as predictable
 FEWEST_MEMBERS = 3  # the unperturbed one and two others, which have a spread
 FEWEST_STARTS = 20  # of which a quantile is taken
@@ -60,7 +60,8 @@ class Calibration(Section):
     spread from start to start, from 1 where the spread knows it to 0 where it knows nothing of it; with 1 throughout,
     forecasts of little spread would be bounded too closely at late leads, by lead alone those of much spread at early
     ones. `spread_skill`: the spread over the error of the members' mean, on the same starts. `factor_starts` other
-    starts fixed perturbation and exponents. `source`: where the starts came from.
+    starts fixed perturbation and exponents. `source`: where the starts came from. `weights`: the hash of the weights
+    of the model whose errors these are.
     """
 
     perturbation: PerturbationSection
@@ -73,6 +74,7 @@ class Calibration(Section):
     exponent: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     spread_skill: tuple[Quantile, ...]
     source: str
+    weights: str
 
     @model_validator(mode="after")
     def _check(self):
@@ -80,11 +82,13 @@ class Calibration(Section):
             raise ValueError("nrmse, ratio, exponent and spread_skill must be as many numbers, one a lead")
         return self
 
-    def check(self, spec: StateSpec) -> None:
-        """UsageError where it belongs to a model of other states."""
+    def check(self, spec: StateSpec, weights: str) -> None:
+        """UsageError where it belongs to a model of other states, or of other weights."""
         shells = len(shell_wavenumbers(spec.grid.n, spec.grid.length))
         if [len(spectrum) for spectrum in self.perturbation.spectra] != [shells] * len(spec.fields):
             raise UsageError(f"spectra must be {len(spec.fields)} of {shells} shells")
+        if weights != self.weights:
+            raise UsageError("it is of other weights")
 
     def bound(self, forecast: xr.Dataset, level: float = LEVEL) -> xr.Dataset:
         """The forecast with `error_bound` (trajectory, time), `horizon` (trajectory), the last time up to which the
@@ -159,8 +163,9 @@ def horizon_line(forecast: xr.Dataset) -> str:
             f"{horizon.attrs['coverage']:g}, calibrated on {horizon.attrs['calibration_starts']} starts)")  # fmt: skip
 
 
-def read_calibration(folder: Path, spec: StateSpec) -> Calibration | None:
-    """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model."""
+def read_calibration(folder: Path, spec: StateSpec, weights: str) -> Calibration | None:
+    """The calibration in a model's folder, None where there is none; UsageError where it is not one of this model, of
+    these states and with weights of this hash."""
     if not os.path.lexists(folder / CALIBRATION):
         return None
     path, again = file_of(folder, CALIBRATION), f"fluidsurrogate calibrate {folder} --force makes it again"
@@ -172,7 +177,7 @@ def read_calibration(folder: Path, spec: StateSpec) -> Calibration | None:
     try:
         numbers = {key: value for key, value in tree.items() if key != "format"}
         calibration = Calibration.model_validate_json(json.dumps(numbers))  # as JSON a list may stand for a tuple
-        calibration.check(spec)
+        calibration.check(spec, weights)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import inspect
 import json
@@ -15,9 +16,11 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 
 from fluidsurrogate.errors import UsageError
+from fluidsurrogate.paths import as_path
 
 STAGE_HELP = {
     "run": "all the stages below, then a table of scores",
@@ -32,6 +35,20 @@ CALIBRATE_HELP = "how far a trained model's forecasts may be off, on fresh start
 TO_HELP = "NetCDF; or a Zarr folder, written while it runs in bounded memory, that a killed run goes on with"
 AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
 INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
+
+
+PLAIN = "fluidsurrogate-plain"  # how characters are written that a terminal's encoding does not have
+PLAINLY = {"±": "+-", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "−": "-", "…": "...", "–": "-", "²": "^2", "⁺": "+"}
+
+
+def write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: a plain spelling of the characters that cannot be encoded, else a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAINLY.get(character, "?") for character in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(PLAIN, write_plainly)
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,6 +112,9 @@ def parser() -> Parser:
     calibrate.add_argument(
         "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
     )
+    calibrate.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a new folder for a copy of the model, calibrated (default: its own)"
+    )
     calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     calibrate.add_argument("--force", action="store_true", help="replace the calibration that is there")
     calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
@@ -103,6 +123,9 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 a claimed symmetry fails, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors=PLAIN)
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fluidsurrogate").setLevel(logging.INFO)
@@ -128,6 +151,9 @@ def explain(error: Exception) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """What the parsed command line asks for; the exit code."""
+    for key, value in vars(arguments).items():
+        if isinstance(value, Path):
+            setattr(arguments, key, as_path(value))
     if arguments.stage == "models":
         sys.stdout.write(list_models())
         return 0
@@ -222,13 +248,15 @@ def audit_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.loading import load
     from fluidsurrogate.pipeline import write_netcdf
     from fluidsurrogate.plots import draw_audit
-    from fluidsurrogate.store import replacing
+    from fluidsurrogate.store import check_writable, replacing
 
+    to = arguments.to or arguments.folder
+    check_writable(to)
     model = load(arguments.folder, arguments.device)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as states:
         result = audit(model, states=states, steps=arguments.steps)
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
-    name, to = str(model.about.get("name", arguments.folder.name)), arguments.to or arguments.folder
+    name = str(model.about.get("name", arguments.folder.name))
     write_netcdf(result, to / "audit.nc")
     with replacing(to / "audit.png") as beside:
         draw_audit(result, beside, name)
@@ -243,15 +271,15 @@ def calibrate_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.dataset import open_data
     from fluidsurrogate.loading import load
 
-    path = arguments.folder / CALIBRATION
+    to = arguments.to or arguments.folder
+    path = to / CALIBRATION
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
     # One that is broken must not stand in the way of another; one that is whole stays until there is another.
     model = load(arguments.folder, arguments.device, calibrated=False)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
-        found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data).calibration
+        found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data, to=to).calibration
     assert found is not None
-    found.write(arguments.folder)
     ratio = found.spread_skill
     sys.stdout.write(
         f"{found.starts} starts, {len(ratio)} leads: nRMSE within {found.nrmse[0]:.3g} after the first and "
@@ -282,6 +310,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.matching import grid_of
     from fluidsurrogate.other_grid import APPLIED
     from fluidsurrogate.pipeline import write_netcdf
+    from fluidsurrogate.store import check_writable
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
     log = logging.getLogger("fluidsurrogate")
@@ -320,6 +349,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
                 model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
                                        keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
             else:
+                check_writable(to.parent)
                 forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
                 write_netcdf(forecast, to)
                 if "error_bound" in forecast:

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import torch
+import xarray as xr
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from fluidsurrogate.comparison import PERSISTENCE, TRUTH
+from fluidsurrogate.constants import check_constants
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.explain import explain
 from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.foreign import KIND, one_line
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, has_device
 from fluidsurrogate.section import Section
 from fluidsurrogate.sections import AnyFlowSection, AnyModelSection, ModelSection, tagged_section
@@ -41,6 +44,7 @@ from solvers import (
 )
 
 MOST_SPIN_UP = 1_000_000  # intervals
+MOST_FAULTS = 5  # that are said of one experiment
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -121,6 +125,8 @@ class Experiment(Section):
 
         It is applied once, on the meta device without memory or arithmetic if it was built there.
         """
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError("all its weights are frozen: give some of them requires_grad_(True)")
         device = next(network.parameters()).device
         fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
         components = sum(field.components for field in fields)
@@ -157,33 +163,42 @@ class Experiment(Section):
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either."""
+        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either.
+
+        Paths in the file are relative to its folder, those in overrides to the current one.
+        """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = as_path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it as one"
             raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not valid TOML: {error}") from None
+        _name_in_full(tree, as_path(path).absolute().parent)
         for override in overrides:
             _override(tree, override)
+        _name_in_full(tree, Path.cwd())
         return cls.from_tree(tree, str(path))
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment") -> Experiment:
-        """Validate a nested mapping; UsageError says every fault in a line with its dotted key."""
+        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key."""
         try:
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             return cls.model_validate_json(json.dumps(tree, default=str))
         except ValidationError as error:
             lines = explain(cls, error.errors(), tagged_section)
-            raise UsageError("\n".join(f"{origin}: {line}" for line in lines)) from None
+            more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
+            raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MOST_FAULTS] + more)) from None
 
     @classmethod
     def of(cls, experiment: Experiment | str | Path) -> Experiment:
         """An experiment, or the file that holds one."""
+        if not isinstance(experiment, Experiment | str | Path):
+            raise UsageError(f"give an Experiment or the path of its TOML file (got {type(experiment).__name__}); "
+                             "Experiment.from_tree takes a dict")  # fmt: skip
         return experiment if isinstance(experiment, Experiment) else cls.read(experiment)
 
     def tree(self) -> dict[str, Any]:
@@ -198,6 +213,17 @@ class Experiment(Section):
     def build_flow(self) -> Flow:
         """The flow; where its parameters vary, the one that stands for all."""
         return self.flow.build()
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Viscosity, drag and, where there is a scalar, diffusivity of the flow: those that are the same for every
+        trajectory, and so no inputs of a step."""
+        inputs = {field.name for field in self.spec.inputs}
+        return {name: value for name, value in self.build_flow().numbers.items() if name not in inputs}
+
+    def check_constants(self, dataset: xr.Dataset) -> None:
+        """UsageError where a dataset states another viscosity, drag or diffusivity than the experiment's flow has."""
+        check_constants(dataset, self.constants, "the experiment's flow", "make {} the same in both")
 
     def trajectory_seed(self, split: str, number: int) -> int:
         """What fixes everything random about a trajectory."""
@@ -294,8 +320,18 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
     """Turn whatever building a part raises on values that are out of all proportion into an error that names it."""
     try:
         yield
-    except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-        raise raised(f"{part}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    except (ValueError, RuntimeError, MemoryError, ArithmeticError, TypeError) as error:  # torch's, of 10¹² channels
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise raised(f"{part}: {reason[:300]}") from None
+
+
+def _name_in_full(tree: dict[str, Any], folder: Path) -> None:
+    """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
+    `folder`: what records the experiment then names the same files, wherever it is read."""
+    models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
+    for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
+            table[key] = str(folder / as_path(table[key]))
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -304,7 +340,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *parents, last = key.strip().split(".")
     for parent in parents:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dask.array
@@ -17,27 +16,16 @@ from torch import Tensor
 from fluidsurrogate.coordinates import sides_of
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import check_matches, grid_of, own_dims
+from fluidsurrogate.opening import as_dataset as as_dataset
+from fluidsurrogate.opening import open_data as open_data
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers
 
 COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
 CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
+MARGIN = 1e3  # a value's square, an energy say, times this squared is still a number
 STRETCH_CELLS = 2**22  # of one computation
 States = Float[Tensor, "trajectory time component y x"]
-
-
-def open_data(path: str | Path) -> xr.Dataset:
-    """Open a dataset, Zarr folder or NetCDF file, lazily; UsageError where there is none."""
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(f"{path}: no such dataset")
-    try:
-        if path.is_dir():
-            return xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
-        return xr.open_dataset(path, decode_timedelta=False)  # a time in hours stays a number, and its units are seen
-    except Exception as error:  # xarray's backends raise whatever their libraries do
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: neither a Zarr folder nor a NetCDF file: {reason}") from None
 
 
 def to_dataset(
@@ -228,11 +216,13 @@ def _tensor(
     variable = variable.expand_dims(missing)
     try:
         array = variable.transpose(*leading, *own_dims(field)).values
+    except UsageError:
+        raise
     except Exception as error:  # of a file that is broken, or larger than memory: libraries raise whatever they do
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
     values = torch.from_numpy(_native(array)).to(dtype)
-    if finite and not values.isfinite().all():
+    if finite and not (values.abs() < torch.finfo(dtype).max ** 0.5 / MARGIN).all():  # of a NaN it is false
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
     return values[..., None, None] if field.uniform else values

@@ -24,6 +24,13 @@ Move = Callable[[State], State]
 MoveInputs = Callable[[Inputs], Inputs]
 
 
+def step(stepper: Stepper, state: State, inputs: Inputs = None) -> State:
+    """One step from copies of state and inputs, to a copy of what comes of it: a stepper of the user's may work in
+    place, or give the same tensor at every call."""
+    copies = None if inputs is None else {name: value.clone() for name, value in inputs.items()}
+    return stepper(state.clone(), copies).clone()
+
+
 def equivariance_error(
     stepper: Stepper, state: State, group: Group, inputs: Inputs = None, spec: StateSpec | None = None
 ) -> dict[str, float]:
@@ -31,10 +38,10 @@ def equivariance_error(
     stepper's own does (see `wrong_parity`)."""
     said = spec or stepper.spec
     with torch.no_grad():
-        after = stepper(state, inputs)
+        after = step(stepper, state, inputs)
         return {
             g.name: _error(
-                stepper(act_on_fields(said.fields, state, g), act_on_inputs(said, inputs, g)),
+                step(stepper, act_on_fields(said.fields, state, g), act_on_inputs(said, inputs, g)),
                 act_on_fields(said.fields, after, g),
                 after,
                 state,
@@ -56,10 +63,11 @@ def wrong_parity(spec: StateSpec) -> StateSpec:
 def translation_error(stepper: Stepper, state: State, cells: tuple[float, float], inputs: Inputs = None) -> float:
     """The error of a shift by `cells` (y, x): whole ones by index, parts of one by the trigonometric interpolant, which
     is exact for states without Nyquist modes. Field inputs shift with the state."""
+    state = state.contiguous()  # as what comes of the step is: where nothing changes, the same bits are transformed
     moved = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
     with torch.no_grad():
-        after = stepper(state, inputs)
-        return _error(stepper(shift(state, cells), moved), shift(after, cells), after, state)
+        after = step(stepper, state, inputs)
+        return _error(step(stepper, shift(state, cells), moved), shift(after, cells), after, state)
 
 
 def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Inputs = None) -> float:
@@ -81,8 +89,8 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
             still[field.name] = localised([field], still[field.name], grid)
     turned = {f.name: rotate([f], still[f.name], grid, degrees, whole) for f in spec.inputs if f.name in still}
     with torch.no_grad():
-        after = stepper(state, still or None)
-        got = stepper(rotate(spec.fields, state, grid, degrees, whole), turned or None)
+        after = step(stepper, state, still or None)
+        got = step(stepper, rotate(spec.fields, state, grid, degrees, whole), turned or None)
         expected = rotate(spec.fields, after, grid, degrees, within)
         return _error(got, expected, after, state, within)
 
@@ -108,8 +116,8 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
         parts = [velocity if f.name == VELOCITY.name else faster[:, : f.components] for f in spec.fields]
         faster = torch.cat(parts, dim=1)
     with torch.no_grad():
-        after = stepper(state, inputs)
-        got = stepper(state + faster, boosted or None)
+        after = step(stepper, state, inputs)
+        got = step(stepper, state + faster, boosted or None)
         return _error(got, shift(after, cells) + faster.to(after), after, state)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from fluidsurrogate.variation import FORMS
 
+MOST_CHARACTERS = 400  # of a message
 _PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
 
 
@@ -36,7 +37,13 @@ def explain(
             section = _table(section, part) or section
         key = ".".join(location)
         lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
-    return list(lines.values())
+    return [_shown(line) for line in lines.values()]
+
+
+def _shown(message: str) -> str:
+    """A message that holds what the user wrote, whatever that is, fit for a terminal."""
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in message)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
 def _table(section: type[BaseModel], key: str) -> type[BaseModel] | None:

@@ -14,6 +14,7 @@ from fluidsurrogate.loading import load
 from fluidsurrogate.modelfiles import CONFIG
 from fluidsurrogate.nn import Network, state_tensors
 from fluidsurrogate.nn.layers import LiftingConv2d
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.store import read_json
 from solvers import FieldSpec
 
@@ -23,7 +24,8 @@ def starting_from(experiment: Experiment, folder: str | Path) -> Experiment:
 
     Weights are taken over, normalisation is fitted to the new data.
     """
-    config = read_json(Path(folder) / CONFIG)
+    folder = as_path(folder).absolute()
+    config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise UsageError(f"{folder} is no model: it has no {CONFIG}")
     kind, group = config["model"].get("kind"), config["model"].get("group")

@@ -23,12 +23,15 @@ def rollout(
     seeds: Sequence[int] | None = None,
     observe: Callable[[Any], None] | None = None,
 ) -> Float[Tensor, "batch time component y x"]:
-    """The state and its `steps` successors, (batch, steps + 1, component, y, x); `observe` sees every new carry."""
-    carry = stepper.start(state, inputs, seeds)
+    """The state and its `steps` successors, (batch, steps + 1, component, y, x); `observe` sees every new carry.
+
+    A stepper of the user's may work in place: it begins at a copy of `state`, and its states are copied.
+    """
+    carry = stepper.start(state.clone(), inputs, seeds)
     states = [state]
     for _ in range(steps):
         carry = stepper.advance(carry)
-        states.append(stepper.state(carry).to(state))
+        states.append(stepper.state(carry).to(state, copy=True))
         if observe is not None:
             observe(carry)
     return torch.stack(states, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,15 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.content import CONTENT, content_of
 from fluidsurrogate.dataset import empty_like_blocks, to_dataset
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.opening import open_data
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.resolution import RESOLVED, Resolution, Sample, describe_resolution, measure
-from fluidsurrogate.store import begin, discard, publish, read_json, stamp, write_json
+from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
@@ -80,7 +83,8 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     resolution = resolution_of(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
     about = provenance(experiment, solver, inner, data_made_from(experiment))
-    return dataset.assign_attrs(about | resolution.attributes)
+    about |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
+    return dataset.assign_attrs(about)
 
 
 def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
@@ -121,7 +125,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                template.to_zarr(store, mode="w", compute=False, consolidated=False)
+                encoding = {name: {"compressors": COMPRESSORS} for name in template.data_vars}
+                template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
             part.drop_vars([*varying, *part.coords], errors="ignore").to_zarr(store, region=region, consolidated=False)
@@ -130,9 +135,9 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             progress.update(plan[i].count)
     resolution = resolution_of(experiment, solver, Sample.read(folder / SAMPLE))
     attributes = provenance(experiment, solver, done["inner_step"], made_from) | resolution.attributes
-    xr.Dataset(attrs=xr.open_zarr(store, chunks=None, consolidated=False).attrs | attributes).to_zarr(
-        store, mode="a", consolidated=False
-    )
+    made = open_data(store)
+    attributes[CONTENT] = json.dumps(content_of(made))
+    xr.Dataset(attrs=made.attrs | attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
 

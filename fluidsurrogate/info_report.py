@@ -96,6 +96,10 @@ def _dataset(info: Mapping[str, Any]) -> Iterator[Row]:
         yield "flow", _flow(info["flow"])
     for key, value in info["says"].items():
         yield key.replace("_", " "), str(value)
+    if (changed := info["changed"]) is not None:
+        yield "values", f"CHANGED since they were made: {', '.join(changed)}" if changed else "as they were made"
+    elif "experiment" in info["made"]:
+        yield "values", "not checked: too many, or there is no record of them"
 
 
 def _model(info: Mapping[str, Any]) -> Iterator[Row]:
@@ -110,6 +114,7 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
     yield "inputs", _fields(info["inputs"]) or "none"
     yield "grid", _grid(info["grid"])
     yield "interval", f"{info['interval']:g}"
+    yield "constants", ", ".join(f"{name} {value:g}" for name, value in info["constants"].items()) or "not known"
     if "validation" in info:
         v = info["validation"]
         yield (
@@ -124,6 +129,8 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
         given = {field["name"] for field in info["inputs"]}
         numbers = [f"{n} {'as given' if n in given else f'{balance[n]:g}'}" for n in ("viscosity", "drag")]
         yield "energy", f"{kept} by its budget, {' and '.join(numbers)}"
+    elif "energy_budget_found" in info:
+        yield "energy", f"not held to its budget, which {info['energy_budget_found']}"
     yield "scaling", ", ".join(f"{k} {' '.join(f'{n:.4g}' for n in v)}" for k, v in info["scaling"].items())
     yield "format", str(info["format"])
 

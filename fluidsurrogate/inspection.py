@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fluidsurrogate.content import what_changed
 from fluidsurrogate.dataset import open_data
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.matching import grid_of
@@ -20,6 +21,7 @@ from fluidsurrogate.modelfiles import (
     CONFIG,
     FORMAT,
     WEIGHTS,
+    check_hash,
     check_weights,
     describing,
     file_of,
@@ -29,10 +31,12 @@ from fluidsurrogate.modelfiles import (
     weights_in,
 )
 from fluidsurrogate.other_grid import APPLIED, TRAINED
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.remake import provenance
 from fluidsurrogate.store import read_json
 
 CURVE = "curve.csv"
+MADE_HERE = ("data set", "forecasts", "scores")  # by a stage; `made` of any other says it of the model behind it
 TYPES = {(0, 1): "scalar", (0, -1): "pseudoscalar", (1, 1): "vector", (1, -1): "pseudovector"}
 RUN = {
     "data.zarr": "generate",
@@ -49,14 +53,15 @@ def info(path: str | Path) -> Info:
     forecasts, scores or an audit, or a model on the Hub, "hf://user/model".
 
     `kind` says which. `made` says from what: the experiment, seed, versions and fingerprint that it records, and under
-    `again` and `command` whether and how it can be made again (see `remake.provenance`). Nothing is executed, and of
-    data only the coordinates and attributes are read. UsageError in one line where it is none of these.
+    `again` and `command` whether and how it can be made again (see `remake.provenance`). `changed` says of data which
+    variables no longer hold what they held when they were made: values are read for that, of up to 256 MB; None where
+    that is not known. Nothing is executed. UsageError in one line where it is none of these.
     """
     from fluidsurrogate.hub import fetch, is_address  # which needs this module for what cards say
 
     if is_address(path):
         return _model(fetch(str(path))) | {"path": str(path)}
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -135,9 +140,9 @@ def _dataset(path: Path) -> Info:
         if kind == "audit":
             found["audit"] = {key: _plain(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         about = attrs if "experiment" in attrs else _of_model(attrs)
-        made = provenance(
-            about, {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
-        )
+        found["changed"] = what_changed(dataset)
+        stage = {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
+        made = provenance(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
         said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
                 "predictability")  # fmt: skip
@@ -182,6 +187,7 @@ def _model(folder: Path) -> Info:
     config = read_config(folder)
     weights = file_of(folder, WEIGHTS)
     tensors, section, spec = tensors_in(weights), config.model, config.spec
+    check_hash(weights, config)
     found: Info = {
         "kind": "model",
         "path": str(folder),
@@ -192,12 +198,15 @@ def _model(folder: Path) -> Info:
         "dtype": config.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
+        "constants": config.constants,
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]
     scaling = {key: list(getattr(config.scaling, key)) for key in ("shift", "scale", "change", "band")}
     if (balance := config.scaling.balance) is not None:
         found["energy_budget"] = asdict(balance)
+    if isinstance(said := config.about.get("energy_budget"), str):
+        found["energy_budget_found"] = said
     if section.is_foreign:
         found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:

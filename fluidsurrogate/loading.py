@@ -21,6 +21,7 @@ from fluidsurrogate.modelfiles import (
     LAST,
     WEIGHTS,
     check_finite,
+    check_hash,
     check_proportions,
     check_solver,
     check_weights,
@@ -31,7 +32,8 @@ from fluidsurrogate.modelfiles import (
     tensors_in,
 )
 from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
-from fluidsurrogate.reproducible import has_device
+from fluidsurrogate.paths import as_path
+from fluidsurrogate.reproducible import has_device, preserving_random_state
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.surrogate import Surrogate
 from solvers import StateSpec, Stepper
@@ -39,7 +41,7 @@ from solvers import StateSpec, Stepper
 
 def load(
     path: str | Path,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     *,
     allow_code: bool = False,
     module: nn.Module | None = None,
@@ -55,9 +57,21 @@ def load(
     UsageError where the folder is no model, its weights are not those that its config describes, or it needs code and
     neither was given.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"give the folder of a model (got {type(path).__name__})")
+    device = str(device)
     if not has_device(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
-    folder = Path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    folder = as_path(path) if not str(path).startswith("hf://") else _fetched(str(path))
+    with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
+        surrogate = _read(folder, device, allow_code, module, last, calibrated)
+    surrogate.folder = folder
+    return surrogate
+
+
+def _read(
+    folder: Path, device: str, allow_code: bool, module: nn.Module | None, last: bool, calibrated: bool
+) -> Surrogate:
     config, network = read_config(folder), None
     if config.model.is_foreign or module is not None:
         with describing(folder):  # whatever else is wrong, that it is code is said first
@@ -70,16 +84,18 @@ def load(
     with describing(folder):
         network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
         base = _base(config.model, config.spec, config.about, device)
-        surrogate = Surrogate(network, config.spec, config.scaling, config.model, dict(config.about), base)
+        surrogate = Surrogate(
+            network, config.spec, config.scaling, config.model, dict(config.about), base, constants=config.constants
+        )
     try:
         network.load_state_dict(load_file(weights, device=device))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
-    surrogate.folder = folder
+    check_hash(weights, config)
     if calibrated and not last:  # it is of the best weights
-        surrogate.calibration = read_calibration(folder, config.spec)
+        surrogate.calibration = read_calibration(folder, config.spec, config.sha256[WEIGHTS])
     return surrogate
 
 

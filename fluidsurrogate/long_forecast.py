@@ -16,14 +16,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.batching import Plan, plan
+from fluidsurrogate.batching import Plan, check_room, plan
 from fluidsurrogate.coordinates import at_time
 from fluidsurrogate.dataset import check_matches, open_data, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.dataset import trajectory_coordinates as coordinates_of
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import fixed_threads
 from fluidsurrogate.store import (
+    COMPRESSORS,
     begin,
     locked_beside,
     publish,
@@ -38,6 +40,7 @@ from solvers import StateSpec, Stepper
 from solvers.stepper import State
 
 log = logging.getLogger("fluidsurrogate")
+TIME_BYTES = 32  # that a stored time takes on the way to its coordinate
 READ_CELLS = 2**21  # of the starts that are read at a time to check them
 
 
@@ -120,14 +123,14 @@ def rollout_to_zarr(
 
     UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
     """
-    path = Path(path)
-    for name, number in (("steps", steps), ("keep_every", keep_every), ("batch", 1 if batch is None else batch)):
-        if number < 1:
-            raise UsageError(f"{name} must be at least 1 (got {number})")
+    path = as_path(path)
+    steps, keep_every = whole("steps", steps, 1), whole("keep_every", keep_every, 1)
+    batch = None if batch is None else whole("batch", batch, 1)
     if steps % keep_every:
         raise UsageError(f"steps must be a multiple of keep_every = {keep_every} (got {steps})")
     if path.suffix != ".zarr":
         raise UsageError(f"{path}: a forecast in pieces is a Zarr folder: choose a name that ends in .zarr")
+    check_room(TIME_BYTES * (steps // keep_every), f"the times of {steps} steps", "give fewer, or a larger keep_every")
     starts = Starts(dataset, stepper.spec, start)
     seeds = starts.seeds if seeds is None else list(seeds)
     if len(seeds) != starts.count:
@@ -255,7 +258,8 @@ class _Rollout:
         for name, variable in one.data_vars.items():
             shape = tuple(sizes.get(str(dim), n) for dim, n in variable.sizes.items())
             lazy[name] = (variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=shape), variable.attrs)
-            encoding[name] = {"chunks": tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())}
+            whole = tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())
+            encoding[name] = {"chunks": whole, "compressors": COMPRESSORS}
         times = self.starts.begin + spec.interval * np.arange(self.times)
         rest = {name: c for name, c in one.coords.items() if name not in sizes}
         coordinates: dict[Any, Any] = {**rest, **self.starts.coordinates, "time": ("time", times, one["time"].attrs)}

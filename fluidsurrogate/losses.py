@@ -6,6 +6,7 @@ as they are, so that a loss prefers no orientation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def bands(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
     error within each: the smallest scales count like the largest."""
     k = _wavenumbers(by.spec)
     highest = max(m * max(by.spec.grid.length) / side for m, side in zip(by.band, by.spec.grid.length, strict=True))
-    band = (BANDS * k.clamp(min=1).log() / torch.tensor(max(highest, 2.0)).log()).floor().clamp(max=BANDS - 1)
+    band = (BANDS * k.clamp(min=1).log() / math.log(max(highest, 2.0))).floor().clamp(max=BANDS - 1)
     parts = []
     for number in range(BANDS):
         inside = ((band == number) & (k > 0)).to(predicted)

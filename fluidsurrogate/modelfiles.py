@@ -7,6 +7,7 @@ one line why not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fluidsurrogate.budget import MOTIONS
+from fluidsurrogate.constants import CONSTANTS
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn import Network
 from fluidsurrogate.scaling import Scaling
@@ -30,7 +32,7 @@ from fluidsurrogate.sections import AnyModelSection
 from fluidsurrogate.solver_sections import CoarseSolverSection
 from solvers import Grid, StateSpec, point_group
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
@@ -39,6 +41,7 @@ FINEST = 16  # cells of a hybrid's solver, over the stored ones, along a side
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Key = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # these, and whole numbers of 64 bits, files take as attributes
+Constant = Annotated[str, Field(pattern=f"^({'|'.join(CONSTANTS)})$")]
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -55,7 +58,9 @@ class ModelConfig(BaseModel):
     model: AnyModelSection
     spec: StateSpec
     scaling: Scaling
+    constants: dict[Constant, Annotated[Number, Field(ge=0)]]
     dtype: Literal["float32", "float64"]
+    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # of the files of weights, by name
     about: dict[Key, str | Whole | Number | list[str | Whole | Number]]
 
     @model_validator(mode="after")
@@ -184,6 +189,20 @@ def check_finite(path: Path, network: Network) -> None:
     for name, parameter in network.named_parameters():
         if not parameter.isfinite().all():
             raise UsageError(f"{path}: {name!r} holds NaN or infinite values")
+
+
+def check_hash(path: Path, config: ModelConfig) -> None:
+    """UsageError where a file of weights is not the one that the config was written with."""
+    if path.name not in config.sha256:
+        raise UsageError(f"{path.parent / CONFIG} records no hash of {path.name}: it was put there later")
+    if sha256_of(path) != config.sha256[path.name]:
+        raise UsageError(f"{path} is damaged, or of another model: its SHA-256 is not that in {CONFIG}; copy it again")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def on_meta(config: ModelConfig, found: Shapes) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -13,6 +14,8 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.nn.foreign import one_line
 from solvers import StateSpec, Stepper
 from solvers.stepper import Inputs, State
+
+log = logging.getLogger("fluidsurrogate")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ModuleStepper(Stepper[ModuleCarry]):
     """
 
     def __init__(self, module: nn.Module, spec: StateSpec) -> None:
-        self.module, self.spec = module, spec
+        self.module, self.spec, self.warned = module, spec, False
         tensors = (*module.parameters(), *module.buffers())
         self._like = next((t for t in tensors if t.is_floating_point()), None)
 
@@ -49,13 +52,17 @@ class ModuleStepper(Stepper[ModuleCarry]):
     def advance(self, carry: ModuleCarry) -> ModuleCarry:
         """One interval."""
         given = carry.state if carry.inputs is None else torch.cat([carry.state, carry.inputs], dim=1)
+        own = given.clone()  # the module may work in place, and the state is the caller's
         try:
-            after = self.module(given)
+            after = self.module(own)
         except Exception as error:  # somebody else's code raises whatever it does
             raise UsageError(f"the module does not take {tuple(given.shape)}: {one_line(error)}") from error
         if not isinstance(after, Tensor) or after.shape != carry.state.shape:
             got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
             raise UsageError(f"the module must give the next state, {tuple(carry.state.shape)}; got {got}")
+        if not self.warned and not torch.equal(own.nan_to_num(), given.nan_to_num()):
+            self.warned = True
+            log.warning(f"{type(self.module).__name__} changes its input in place: it is given a copy at every step")
         return ModuleCarry(after, carry.inputs)
 
     def state(self, carry: ModuleCarry) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -18,6 +19,7 @@ from typing import Any
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.progress import Progress
 
+log = logging.getLogger("fluidsurrogate")
 Job = tuple[Any, ...]
 # A job gets its arguments and a function to report (steps done, note) with.
 Work = Callable[..., None]
@@ -53,14 +55,14 @@ class _Reporter:
 def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
-    waiting = list(jobs.items())
+    waiting, level = list(jobs.items()), log.getEffectiveLevel()
     running: dict[str, Any] = {}
     reporters = {name: _Reporter(progress, name) for name in jobs}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 name, job = waiting.pop(0)
-                running[name] = context.Process(target=_child, args=(work, name, job, messages), name=name)
+                running[name] = context.Process(target=_child, args=(work, name, job, messages, level), name=name)
                 with without_main(), _deaf_to_ctrl_c():
                     running[name].start()
             message = _next_message(messages, running)
@@ -69,6 +71,8 @@ def _run_in_processes(work: Work, jobs: dict[str, Job], workers: int, progress: 
             name, kind, value = message
             if kind == "progress":
                 reporters[name](*value)
+            elif kind == "log":
+                log.log(*value)
             elif kind == "done":
                 running.pop(name).join()
             else:
@@ -127,13 +131,27 @@ def label_of(name: str) -> str:
     return f"the training of {name!r}"
 
 
-def _child(work: Work, name: str, job: Job, messages: Any) -> None:
+class _Forwarding(logging.Handler):
+    """Sends what a child logs to the parent, whose handlers are the user's."""
+
+    def __init__(self, name: str, messages: Any) -> None:
+        super().__init__()
+        self.job, self.messages = name, messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.put((self.job, "log", (record.levelno, record.getMessage())))
+
+
+def _child(work: Work, name: str, job: Job, messages: Any, level: int) -> None:
     def report(done: int, note: str) -> None:
         parent = parent_process()
         if parent is None or not parent.is_alive():
             os._exit(1)  # an orphan would go on writing beside the run that resumes
         messages.put((name, "progress", (done, note)))
 
+    log.addHandler(_Forwarding(name, messages))
+    log.setLevel(level)
+    log.propagate = False
     try:
         work(*job, report)
     except UsageError as error:

@@ -4,13 +4,12 @@ data.zarr → models/NAME/ → forecasts.nc, ensembles.nc → scores.nc, scores.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from fluidsurrogate.comparison import PERSISTENCE, TRUTH, compare, summary, to_csv
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.content import CONTENT, content_of, own_content
 from fluidsurrogate.curves import CURVE, EVENTS, FIGURE
 from fluidsurrogate.dataset import States, open_data, to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.ensemble_stage import forecast_ensembles
@@ -33,6 +33,7 @@ from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.resolution import describe_resolution
@@ -46,6 +47,7 @@ from fluidsurrogate.store import (
     replacing,
     stamp,
     tidy,
+    write_json,
     write_text,
 )
 from fluidsurrogate.surrogate import Surrogate
@@ -53,6 +55,7 @@ from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
+NOTE = ".data.json"  # what is known of a user's dataset
 MadeFrom = dict[str, Any]  # the parts of an experiment that a result depends on
 
 
@@ -61,10 +64,13 @@ class Pipeline:
     """An experiment and the folder that its results go to. A stage whose result is there for the same inputs is left
     alone; one whose inputs have changed is refused, unless `force` says to make it again."""
 
-    def __init__(self, experiment: Experiment, out: Path, command: str = "") -> None:
-        self.experiment, self.out = experiment, out
+    def __init__(
+        self, experiment: Experiment, out: Path, command: str = "", content: Mapping[str, str] | None = None
+    ) -> None:
+        self.experiment, self.out = experiment, (out := as_path(out))
         self.command = command or experiment.name  # how messages name the experiment in a command line
-        self.data_path = Path(experiment.data.path) if experiment.data.path else out / "data.zarr"
+        self.content = content  # of a user's dataset, where it is not to be read
+        self.data_path = as_path(experiment.data.path) if experiment.data.path else out / "data.zarr"
         self.forecasts_path, self.scores_path = out / "forecasts.nc", out / "scores.nc"
         self.ensembles_path = out / "ensembles.nc"
 
@@ -72,11 +78,21 @@ class Pipeline:
 
     @cached_property
     def data_made_from(self) -> MadeFrom:
-        """What the data depend on; for a user's dataset, which files they are."""
+        """What the data depend on; for a user's dataset, what it holds."""
         if not self.experiment.data.path:
             return data_made_from(self.experiment)
-        content = {"path": self.experiment.data.path, "content": _file_fingerprint(self.data_path)}
-        return content | data_made_from(self.experiment)
+        made_from = data_made_from(self.experiment)
+        elsewhere = {key: value for key, value in made_from["data"].items() if key != "path"}
+        content = self.own[CONTENT] if self.content is None else self.content
+        return {**made_from, "data": elsewhere, CONTENT: content}
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """What is known of a user's dataset: see `own_content`."""
+        spec = self.experiment.spec
+        if not self.data_path.exists():
+            raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
+        return own_content(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
 
     def model_made_from(self, name: str) -> MadeFrom:
         """What a model depends on."""
@@ -124,7 +140,7 @@ class Pipeline:
         """data.zarr from the classical solver; nothing where the experiment names a dataset of the user's."""
         if self.experiment.data.path:
             log.info(f"generate: using {self.data_path}")
-            open_data(self.data_path)
+            self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
         elif not _is_there(self.data_path, _dataset_made_from, self.data_made_from, force):
             log.info(f"generate: {self.data_path}")
             generate_to_zarr(self.experiment, self.data_path, force)
@@ -182,12 +198,14 @@ class Pipeline:
     ) -> None:  # fmt: skip
         """The truth for a long forecast: the solver from the same starts, by the same code; see `rollout_to_zarr`."""
         experiment, solver = self.experiment, self.experiment.build_solver()
+        experiment.check_constants(dataset)
         made_from = {key: value for key, value in data_made_from(experiment).items() if key not in ("seed", "data")}
         made_from |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
         rollout_to_zarr(
             Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start=start, batch=batch,
             keep_every=keep_every, made_from={**made_from, "device": str(solver.device)}, force=force,
-            attributes={"source": "fluidsurrogate classical solver", "experiment": json.dumps(experiment.tree())},
+            attributes={"source": "fluidsurrogate classical solver", **experiment.constants,
+                        "experiment": json.dumps(experiment.tree())},
         )  # fmt: skip
 
     def compare(self, force: bool = False) -> None:
@@ -240,11 +258,12 @@ class Pipeline:
     ) -> None:
         """UsageError where an earlier stage's result is missing, or was made from other inputs."""
         if not path.exists():
-            if self.experiment.data.path and path == self.data_path:
-                raise UsageError(f"{path}: no such dataset (data.path)")
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage} {self.command} makes it")
         if not (self.experiment.data.path and path == self.data_path):
             refuse_changes(path, made_from_of(path) or {}, made_from)
+        elif is_main_process():
+            with suppress(OSError):  # a folder that is only looked at
+                write_json(self.out / NOTE, self.own)
 
     def _stamped(self, dataset: xr.Dataset, made_from: MadeFrom) -> xr.Dataset:
         return dataset.assign_attrs(stamp(self.experiment.tree(), made_from))
@@ -279,6 +298,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     """
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
+    experiment.check_constants(truth)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
     steppers = {PERSISTENCE: Persistence(spec), **experiment.build_compared_solvers(), **models}
     # What kicks the truth nobody knows in advance: a solver of a stirred flow draws kicks of its own.
@@ -347,9 +367,12 @@ def score_all(
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    """Write NetCDF in one piece."""
+    """Write NetCDF in one piece, with a record of what it holds, as it is read back."""
     with replacing(path) as beside:
         dataset.to_netcdf(beside, engine="netcdf4")
+        with open_data(beside) as written:
+            content = content_of(written)
+        xr.Dataset(attrs={CONTENT: json.dumps(content)}).to_netcdf(beside, mode="a", engine="netcdf4")
 
 
 def _train_job(
@@ -366,9 +389,10 @@ def _train_job(
     with allowing_code(allow_code):  # a process of its own knows of no permission
         surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
     if is_main_process():
-        surrogate.save(folder / "result")
+        (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
             shutil.copy(folder / made, folder / "result" / made)
+        surrogate.save(folder / "result")  # it hashes the weights that are there
         if (folder / EVENTS).exists():
             shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
         publish(Path(path))
@@ -394,14 +418,3 @@ def _model_made_from(path: Path) -> MadeFrom | None:
     config = read_json(path / CONFIG)
     about = config.get("about") if isinstance(config, dict) else None
     return recorded(about.get("made_from")) if isinstance(about, dict) else None
-
-
-def _file_fingerprint(path: Path) -> str:
-    """Which files a user's dataset is: their names, sizes and times of change."""
-    files: Sequence[Path] = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.exists():
-            stat = os.stat(file)
-            digest.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.content import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.modelfiles import CONFIG, check_proportions
+from fluidsurrogate.opening import open_data
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.pipeline import Pipeline
 from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.store import flatten, recorded, versions
@@ -20,12 +23,13 @@ STEPS = {"generate": ["generate"], "train": ["generate", "train"], "rollout": ["
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
+def provenance(about: Mapping[str, Any], stage: str, variables_changed: Sequence[str] | None = ()) -> dict[str, Any]:
     """What a result, made by a `stage`, records in `about` (see `store.stamp`), and what that is worth here and now.
 
     `experiment`, `seed`, `versions`, `fingerprint` as recorded, each where it is; `changed`, the packages whose version
     is another one here, by name (was, is); `fingerprint_holds`, whether it is that of the recorded `made_from`;
     `again`, "yes ..." or "no: ..." with the reasons; and the `command` that would make it from the experiment.
+    `variables_changed` are the variables whose values are no longer those that were made, None where that is not known.
     """
     tree, made_from, was_made_by = (
         experiment_in(about),
@@ -51,13 +55,18 @@ def provenance(about: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if "stepper" in made_from:  # of a long forecast, see `long_forecast.rollout_to_zarr`
         return found | {"again": "no: it went out from a start that is not in it: give that to fluidsurrogate rollout"}
     reasons = [] if found.get("fingerprint_holds", True) else ["its fingerprint is not that of what it was made from"]
-    reasons += _obstacles(tree, made_from, stage, found.get("model"))
+    if variables_changed:
+        reasons.append(f"it has changed since it was made, in {', '.join(variables_changed)}")
+    obstacles, unchecked = _obstacles(tree, made_from, stage, found.get("model"))
+    reasons += obstacles
     if reasons:
         return found | {"again": f"no: {'; '.join(reasons)}"}
+    unchecked += ["its values"] if variables_changed is None else []
+    provided = f"; not checked: whether {' and '.join(unchecked)} are what they were" if unchecked else ""
     changed = ", ".join(f"{package} was {was}, is {now}" for package, (was, now) in found.get("changed", {}).items())
     exact = "yes, to the bit on the same device and number of threads"
     return found | {
-        "again": f"yes, to rounding: {changed}" if changed else exact,
+        "again": (f"yes, to rounding: {changed}" if changed else exact) + provided,
         "command": " && ".join(f"fluidsurrogate {step} EXPERIMENT.toml" for step in STEPS[stage]),
     }
 
@@ -69,32 +78,44 @@ def experiment_in(about: Mapping[str, Any]) -> dict[str, Any] | None:
     return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
 
 
-def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str, name: str | None) -> list[str]:
-    """Why the experiment would not make the result again, here; nothing where it would."""
+def _obstacles(
+    tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str, name: str | None
+) -> tuple[list[str], list[str]]:
+    """Why the experiment would not make the result again, here; nothing where it would. And what was not looked at."""
     device = tree.get("device", "cpu")
     here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
         experiment = Experiment.from_tree(here, "its experiment")
     except UsageError as error:
-        return [f"this version does not take it: {str(error).splitlines()[0]}"]
-    reasons, pipeline = [], Pipeline(experiment, Path())
+        return [f"this version does not take it: {str(error).splitlines()[0]}"], []
+    reasons = []
     used = {"generate": [], "train": [name]}.get(stage, list(experiment.models))
     for model in used:
         if model not in experiment.models:
-            return [f"its experiment has no model {model!r}"]
+            return [f"its experiment has no model {model!r}"], []
         if experiment.models[model].is_foreign:
             code = experiment.models[model].code
             given = "given from Python, and is to be given to fs.train again"
             reasons.append(
                 f"{model} is a module of your own, {f'{code}: its code is not looked at' if code else given}"
             )
-        if (start := experiment.models[model].init) and not (Path(start) / CONFIG).exists():
+        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG).exists():
             reasons.append(f"{model} starts from {start}, which is not there (as seen from this folder)")
-    if (path := experiment.data.path) and not Path(path).exists():
+    if (path := experiment.data.path) and not as_path(path).exists():
         reasons.append(f"its data, {path}, are not there (as seen from this folder)")
     if reasons:
-        return reasons
+        return reasons, []
+    content, unchecked = None, []
+    if path:
+        try:
+            with open_data(path) as own:
+                is_large = size_of_values(own) > CHECKED_BYTES
+        except UsageError as error:
+            return [str(error)], []
+        if is_large:
+            content, unchecked = _recorded_content(made_from), [f"its data, {path},"]
+    pipeline = Pipeline(experiment, Path(), content=content)
     now: Any = {
         "generate": lambda: pipeline.data_made_from,
         "train": lambda: pipeline.model_made_from(str(name)),
@@ -104,17 +125,23 @@ def _obstacles(tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str
     data = made_from.get("data")
     if stage == "train" and isinstance(data, dict) and set(data) == {"fingerprint"}:  # trained from Python
         if data["fingerprint"] != _fingerprint(json.dumps(pipeline.data_made_from)):
-            return ["its data are not what its experiment generates: give them to fs.train"]
+            return ["its data are not what its experiment generates: give them to fs.train"], []
         now = {**now, "data": data}
     old, new = flatten(made_from), flatten(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if any(key.endswith("content") for key in keys):
-        return [f"its data, {path}, have changed since: other files, sizes or times of change"]
-    return (
-        [f"this version makes something else of it: {keys[0]} was {old.get(keys[0])}, is {new.get(keys[0])}"]
-        if keys
-        else []
-    )
+    if path and (changed := [key for key in keys if CONTENT in key.split(".")]):
+        names = ", ".join(key.rpartition(".")[2] for key in changed)
+        return [f"its data, {path}, have changed since, in {names}"], []
+    what = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:1]]
+    return [f"this version makes something else of it: {said}" for said in what], unchecked
+
+
+def _recorded_content(made_from: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """What the user's data held when a result was made from them; None where it does not say."""
+    if isinstance(content := made_from.get(CONTENT), dict):
+        return content
+    inner = [part for key in ("data", "forecasts") if isinstance(part := made_from.get(key), dict)]
+    return next((found for part in inner if (found := _recorded_content(part))), None)
 
 
 def to_toml(tree: Mapping[str, Any]) -> str:

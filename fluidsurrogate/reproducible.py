@@ -1,9 +1,11 @@
 """What fixes the last bit of a result: seeds that depend on what they are for, and a number of threads."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -25,11 +27,38 @@ def fixed_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def preserving_random_state(device: torch.device | None = None) -> Iterator[None]:
+    """Leave the global generators of torch (of the CPU and of `device`), NumPy and Python as they were: they are the
+    user's."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is there, whoever uses it)
+    try:
+        with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators, of the CPU and of `device`, for the duration, and leave them as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Seed these generators for the duration, and leave them as they were."""
+    with preserving_random_state(device):
         torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (a module of the user's may draw from it)
+        random.seed(seed)
         yield
+
+
+@contextmanager
+def in_single_precision() -> Iterator[None]:
+    """Make tensors whose dtype nobody says in single precision, whatever default the user has set: what is drawn for
+    a weight depends on its dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def has_device(name: str) -> bool:

@@ -13,6 +13,7 @@ from pydantic import Field, create_model, model_validator
 from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
 from fluidsurrogate.nn.foreign import KIND
 from fluidsurrogate.nn.network import options_of
+from fluidsurrogate.reproducible import in_single_precision
 from fluidsurrogate.section import Section
 from fluidsurrogate.solver_sections import CoarseSolverSection
 from fluidsurrogate.variation import Range, Varying, extremes, is_varying, middle, value_for
@@ -101,7 +102,7 @@ class ModelSection(Section):
     solver: CoarseSolverSection | None = None  # a hybrid: this solver steps and the network corrects it
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
     init: str | None = None  # a model's folder, whose weights it starts from
-    members: Annotated[int, Field(ge=1)] = 1  # networks of their own fresh weights, trained and applied as one model
+    members: Annotated[int, Field(ge=1, le=1000)] = 1  # networks of fresh weights, trained and applied as one model
 
     @model_validator(mode="after")
     def _check_steps(self):
@@ -138,9 +139,9 @@ class ModelSection(Section):
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
         """The network for states of this spec, with fresh weights from torch's generator."""
-        made = [
-            ARCHITECTURES[self.kind](self.fields_in(spec), spec.fields, **self.keywords()) for _ in range(self.members)
-        ]
+        fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
+        with in_single_precision():
+            made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.members)]
         return cast(made[0] if self.members == 1 else Members(made), dtype)
 
     def groups(self) -> dict[str, Group]:
@@ -153,19 +154,30 @@ def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
     """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
     made = []
     for kind, build in registry.items():
-        keys = _keys(build, may_vary=base is FlowSection) | {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
-        made.append(create_model(f"{base.__name__}[{kind}]", __base__=base, **keys))
+        name = f"{base.__name__}[{kind}]"
+        keys = _keys(build, name, may_vary=base is FlowSection)
+        keys |= {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
+        made.append(_findable(create_model(name, __base__=base, **keys), name))
     return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def _keys(build: Callable, may_vary: bool) -> dict[str, Any]:
-    """The keyword-only arguments of a function or dataclass as a section's keys."""
+def _findable(section: type[Section], name: str) -> type[Section]:
+    """The section under a name of its own in this module, which is where pickle looks for its class."""
+    section.__qualname__, section.__module__ = name, __name__
+    globals()[name] = section
+    return section
+
+
+def _keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
+    """The keyword-only arguments of a function or dataclass as the keys of the section `owner`."""
     keys: dict[str, Any] = {}
     for name, p in options_of(build).items():
         annotation = Varying if may_vary and p.annotation is float else p.annotation
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
-            part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], may_vary))
+            within = f"{owner}[{name}]"
+            part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], within, may_vary))
+            _findable(part, within)
             part.builds, annotation = parts[0], part | None if p.default is None else part
         keys[name] = (annotation, ... if p.default is p.empty else p.default)
     return keys

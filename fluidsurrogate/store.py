@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from zarr.codecs import ZstdCodec
 
 from fluidsurrogate.errors import UsageError
 
+COMPRESSORS = [ZstdCodec(level=0, checksum=True)]  # Zarr's own, and a damaged chunk is found when it is read
 # What decides the last bits of a result that is made from the same inputs, beside the versions; in words.
 HOW = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel"}
 UMASK = os.umask(0)
@@ -58,6 +61,16 @@ def locked_beside(path: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)
         lock.release()
+
+
+def check_writable(folder: Path) -> None:
+    """UsageError where no file can be made in a folder, or the folder cannot be made: to be known before the work."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}): name another folder with --to") from None
 
 
 @contextmanager

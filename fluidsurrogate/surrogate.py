@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, final
 
 import torch
 import xarray as xr
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
+from fluidsurrogate.batching import check_room
 from fluidsurrogate.calibration import CALIBRATION, FEWEST_MEMBERS, LEVEL, Calibration
+from fluidsurrogate.constants import check_constants
 from fluidsurrogate.coordinates import at_time
 from fluidsurrogate.dataset import (
     check_matches,
@@ -27,13 +30,14 @@ from fluidsurrogate.dataset import (
     trajectory_labels,
 )
 from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from
-from fluidsurrogate.errors import UsageError
+from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.matching import describe, is_on
-from fluidsurrogate.modelfiles import CONFIG, FORMAT, WEIGHTS, weights_in
+from fluidsurrogate.modelfiles import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of, weights_in
 from fluidsurrogate.nn import Network, state_tensors
 from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -61,7 +65,8 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
     `multiple` how many stored intervals a step is long, one of the section's `intervals`: `spec` is that of such steps,
-    `stored` that of the stored states.
+    `stored` that of the stored states. `constants` are the viscosity, drag and diffusivity of the flow that it was
+    trained on, as far as they are known and no inputs.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         about: Mapping[str, Any],
         base: Stepper | None = None,
         multiple: int = 1,
+        constants: Mapping[str, float] | None = None,
     ) -> None:
         self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.constants = dict(constants or {})
         self.stored, self.base, self.multiple = spec, base, multiple
         self.spec = replace(spec, interval=multiple * spec.interval)
         self.folder: Path | None = None  # that it was loaded from
@@ -92,7 +99,9 @@ class Surrogate(Stepper[SurrogateCarry]):
             return self
         if multiple not in self.section.multiples:
             raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
-        other = Surrogate(self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple)
+        other = Surrogate(
+            self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple, self.constants
+        )
         other.half, other.apart, other.folder = self.half, self.apart, self.folder
         other.step.train(self.step.training)
         return other
@@ -110,6 +119,8 @@ class Surrogate(Stepper[SurrogateCarry]):
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
+        if not len(state):
+            raise UsageError("the batch is empty: give at least one state")
         if (members := self.section.members) > 1:
             state = state.repeat(members, 1, 1, 1)
             inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
@@ -173,7 +184,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
         asked of a model that is not calibrated.
         """
-        if members == 1:
+        if whole("members", members) == 1:
             return self._forecast(dataset, steps, start)
         if (networks := self.section.members) > 1:
             if members != networks:
@@ -201,11 +212,12 @@ class Surrogate(Stepper[SurrogateCarry]):
         What is random depends on `seed`, the number of the member and the trajectory's coordinate: not on what else is
         forecast.
         """
-        if members < FEWEST_MEMBERS:
+        if whole("members", members) < FEWEST_MEMBERS:
             raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
                              f"(got {members})")  # fmt: skip
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
             raise UsageError("a model of several networks has no perturbed members: its members are its networks")
+        self._check_room(dataset, steps, members)
         forecast = self._forecast(dataset, steps, start)
         states, inputs = self._given(at_time(dataset, start, self.spec.interval))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
@@ -228,9 +240,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         return stack_members(self.spec, forecast, each)
 
     def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
-        if steps < 1:
-            raise UsageError(f"steps must be at least 1 (got {steps})")
-        check_matches(dataset, self.spec, self._hint)
+        steps = whole("steps", steps, 1)
+        self.check(dataset)
+        self._check_room(dataset, steps, self.section.members)
         first = at_time(dataset, start, self.spec.interval)
         states, inputs = self._given(first)
         with torch.no_grad():
@@ -242,6 +254,23 @@ class Surrogate(Stepper[SurrogateCarry]):
             self.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
             attributes=self.attributes,
         )  # fmt: skip
+
+    def check(self, dataset: xr.Dataset) -> None:
+        """UsageError where a dataset does not hold states that this model can step: another grid, other fields or
+        inputs, another interval, or another viscosity, drag or diffusivity than it was trained on."""
+        check_matches(dataset, self.spec, self._hint)
+        self.check_constants(dataset)
+
+    def check_constants(self, dataset: xr.Dataset) -> None:
+        """UsageError where a dataset states another viscosity, drag or diffusivity than the model was trained on."""
+        check_constants(dataset, self.constants, "the model's flow", "train a model that takes {} as an input")
+
+    def _check_room(self, dataset: xr.Dataset, steps: int, members: int) -> None:
+        """UsageError where forecasts of so many steps and members have no room in memory."""
+        starts = dataset.sizes.get("trajectory", 1)
+        state = self._scale.element_size() * self.spec.components * math.prod(self.spec.grid.n)
+        check_room(2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
+                   "give fewer, or write them while they run (forecast_to_zarr)")  # fmt: skip
 
     def _given(self, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
         """The states of a dataset's one time, on the model's device, and the inputs."""
@@ -261,7 +290,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     ) -> xr.Dataset:
         """`forecast` for any number of starts and steps, written to the Zarr folder `path` while it runs, and opened
         lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
-        check_matches(dataset, self.spec, self._hint)
+        self.check(dataset)
         return rollout_to_zarr(
             self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
             attributes=self.attributes, force=force,
@@ -272,18 +301,20 @@ class Surrogate(Stepper[SurrogateCarry]):
         """What every forecast says of where it comes from."""
         flags = {key: self.about[key] for key in (TRAINED, APPLIED) if key in self.about}
         about = {f"model_{key}": value for key, value in self.about.items() if key not in flags}
-        return {"source": "fluidsurrogate surrogate", **about, **flags}
+        return {"source": "fluidsurrogate surrogate", **self.constants, **about, **flags}
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a forecast's bits depend on, beside its start: plain data, the weights as a hash."""
-        digest = hashlib.sha256()
-        for name, value in sorted(state_tensors(self.network).items()):
-            digest.update(name.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         config = self._config | {"multiple": self.multiple, "half": self.half}
         if self.base is not None:  # it follows from the experiment
             config["base"] = hashlib.sha256(str(self.about["experiment"]).encode()).hexdigest()[:16]
-        return config | {"weights": digest.hexdigest()[:16], "device": str(self._scale.device)}
+        return config | {"weights": self.sha256[:16], "device": str(self._scale.device)}
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 hash of the file of weights that `save` would write."""
+        return hashlib.sha256(to_safetensors(state_tensors(self.network))).hexdigest()
 
     def on(self, grid: Grid) -> Surrogate:
         """The same weights on another grid; what comes of it says so in the attributes `trained_on_grid` and
@@ -299,6 +330,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError where the architecture cannot (a U-Net needs sides that are multiples of 2^levels), or the group is
         no symmetry of the grid.
         """
+        if not isinstance(grid, Grid):
+            raise UsageError(f"give a grid, Grid.square(64) say, from solvers (got {type(grid).__name__})")
         if is_on(self.spec.grid, grid):
             return self
         if self.base is not None:
@@ -310,7 +343,9 @@ class Surrogate(Stepper[SurrogateCarry]):
             moved_scaling(self.scaling, self.spec.grid, grid),
             {**self.about, TRAINED: trained, APPLIED: applied},
         )
-        moved = Surrogate(self.network, spec, scaling, self.section, about, multiple=self.multiple)
+        moved = Surrogate(
+            self.network, spec, scaling, self.section, about, multiple=self.multiple, constants=self.constants
+        )
         moved.half = self.half
         check_applies(moved, self._scale)
         log.warning(
@@ -324,19 +359,23 @@ class Surrogate(Stepper[SurrogateCarry]):
             "model": self.section.model_dump(mode="json", exclude_none=True),
             "spec": asdict(self.stored),
             "scaling": asdict(self.scaling),
+            "constants": self.constants,
             "dtype": str(self._scale.dtype).removeprefix("torch."),
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and config, each in one piece. UsageError where it was calibrated at longer steps (`every`): a
-        folder's calibration is of single intervals."""
+        """Write weights and config, each in one piece; the config holds the hash of the weights.
+
+        UsageError where it was calibrated at longer steps (`every`): a folder's calibration is of single intervals.
+        """
         if self.calibration is not None and self.multiple > 1:
             raise UsageError(f"its calibration is of steps over {self.multiple} intervals, and a folder keeps one of "
                              "single ones: save model.every(1)")  # fmt: skip
-        folder = Path(folder)
+        folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state_tensors(self.network), folder / WEIGHTS)
-        write_json(folder / CONFIG, {"format": FORMAT, **self._config, "about": dict(self.about)})
+        hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}
+        write_json(folder / CONFIG, {"format": FORMAT, **self._config, "sha256": hashes, "about": dict(self.about)})
         if self.calibration is None:
             (folder / CALIBRATION).unlink(missing_ok=True)  # of the weights that were there before
         else:
@@ -359,4 +398,9 @@ class Surrogate(Stepper[SurrogateCarry]):
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Tensors by name as a safetensors file, in one piece."""
     with replacing(path) as beside:
-        save_file({name: value.contiguous() for name, value in weights.items()}, beside)
+        beside.write_bytes(to_safetensors(weights))
+
+
+def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
+    """Tensors by name as the content of a safetensors file, the same bytes for the same tensors."""
+    return serialised({name: value.contiguous() for name, value in weights.items()})

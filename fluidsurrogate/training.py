@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from fluidsurrogate.batches import Batch, Batches, InMemory, Stored, Trajectorie
 from fluidsurrogate.budget import find_balance
 from fluidsurrogate.checkpoints import Weights, read_checkpoint, write_checkpoint
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.constants import constants_of
 from fluidsurrogate.curves import Events, write_curve
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.finetuning import start_from
@@ -30,6 +32,7 @@ from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.settings import TrainSection
@@ -39,6 +42,7 @@ from fluidsurrogate.validation import validation_error
 from solvers import act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("fluidsurrogate")
 Report = Callable[[int, str], None]  # steps done so far, a note
 
 
@@ -60,6 +64,7 @@ class Trainer:
         valid: InMemory,
         made_from: Mapping[str, Any],
         network: Network | None = None,
+        constants: Mapping[str, float] | None = None,
     ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
         self.valid, section = valid, experiment.models[name]
@@ -100,10 +105,13 @@ class Trainer:
         base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
         numbers, longest = experiment.build_flow().numbers, max(section.multiples)
-        balance = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        balance, found = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        if balance is None and is_main_process():
+            log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
         scaling = replace(scaling, balance=balance)
-        about = {"name": name, **stamp(experiment.tree(), made_from)}
-        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base)
+        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), made_from)}
+        known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
+        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base, constants=known)
         self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
@@ -292,7 +300,7 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
     if path := experiment.models[name].code:
         model = {**model, "source": source_of(path)}
     if start := experiment.models[name].init:
-        about = (read_json(Path(start) / CONFIG) or {}).get("about", {})
+        about = (read_json(as_path(start) / CONFIG) or {}).get("about", {})
         model = {**model, "init": about.get("fingerprint", start)}  # which model, wherever it lies
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
@@ -310,9 +318,11 @@ def train_model(
     network: Network | None = None,
 ) -> Surrogate:
     """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
-    `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one."""
+    `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one. UsageError
+    where the data state another viscosity, drag or diffusivity than the experiment's flow has."""
     source = Stored if experiment.train.loaders else InMemory
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemory.from_dataset(dataset, "valid", experiment)
+    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
     with fixed_threads(experiment.train.threads):
-        return Trainer(experiment, name, train, valid, made_from, network).run(folder, report)
+        return Trainer(experiment, name, train, valid, made_from, network, constants).run(folder, report)

@@ -26,8 +26,8 @@ class FNO(Network):
         super().__init__()
         if modes < 2 or modes % 2:
             raise ValueError(f"modes must be even and at least 2: as many positive as negative ones (got {modes})")
-        if width < 2 or layers < 1:
-            raise ValueError(f"width must be at least 2 and layers at least 1 (got {width} and {layers})")
+        if width < 2 or not 1 <= layers <= 100:
+            raise ValueError(f"width must be at least 2 and layers 1 to 100 (got {width} and {layers})")
         try:
             with torch.device("cpu"):  # what the package makes on import stays when this network is gone
                 from neuralop.models import FNO as FourierNeuralOperator

@@ -72,6 +72,11 @@ class Foreign(Network):
     def __init__(self, module: nn.Module, fields_out: Sequence[FieldSpec]) -> None:
         super().__init__()
         name = type(module).__name__
+        if not isinstance(module, nn.Module):
+            got = f"the class {module.__name__}" if isinstance(module, type) else name
+            raise UsageError(f"give an instance of a torch.nn.Module (got {got})")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"{name} is compiled by TorchScript: give the torch.nn.Module that it was made from")
         if next(module.parameters(), None) is None:
             raise UsageError(f"{name} has no parameters to train")
         if any(is_lazy(parameter) for parameter in module.parameters()):

@@ -44,8 +44,8 @@ class GFNO(Network):
     ) -> None:
         super().__init__()
         point = group_named(group)
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1 (got {layers})")
+        if not 1 <= layers <= 100:
+            raise ValueError(f"layers must be 1 to 100 (got {layers})")
         channels = channels_for(width, len(point), point.name)
         wide = channels_before(channels, activation)
         self.group, self.activation = point, activation

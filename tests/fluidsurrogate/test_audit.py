@@ -30,6 +30,7 @@ from solvers import (
     Grid,
     NavierStokes2D,
     StateSpec,
+    Stepper,
     VelocityForm,
 )  # fmt: skip
 from solvers.velocity_form import with_velocity
@@ -185,7 +186,8 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
     assert "no trajectories for the split 'test'" in refused(model, "--data", tmp_path / "train.nc")
     assert "empty" in refused(model, "--data", tmp_path / "none.nc")
     assert "device 'abacus' is not to be had here" in refused(model, "--device", "abacus")
-    assert "File exists" in refused(model, "--data", folders / "data.nc", "--to", folders / "data.nc")
+    data_file = folders / "data.nc"
+    assert "data.nc cannot be written (Not a directory)" in refused(model, "--data", data_file, "--to", data_file)
     assert "required: FOLDER" in refused()
     for name, about in (("silent", {}), ("gone", "data.path"), ("old", "new_key")):
         config = json.loads((model / "config.json").read_text())
@@ -332,6 +334,52 @@ def test_dropout_is_off_while_audited_and_on_again_after():
     module[0].eval()
     assert fs.audit(module, SPEC, states=smooth(), group="D4").attrs["verdict"] == "pass"
     assert (module.training, module[0].training, module[1].training) == (True, False, True)
+
+
+class OneBuffer(Stepper):
+    """Twice the state, made in the caller's own tensor, and given in the same tensor at every call."""
+
+    def __init__(self):
+        self.spec, self.buffer = SPEC, torch.zeros(1)
+
+    def start(self, state, inputs=None, seeds=None):
+        return state
+
+    def advance(self, carry):
+        self.buffer = self.buffer if self.buffer.shape == carry.shape else torch.empty_like(carry)
+        return self.buffer.copy_(carry.mul_(2))
+
+    def state(self, carry):
+        return carry
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_module_that_works_in_place_is_audited_like_another(symmetric, caplog):
+    layer, state = conv(symmetric), smooth()
+    before = state.clone()
+    fresh = Function(lambda x: x + 0.1 * layer(x))
+    in_place = Function(lambda x: x.add_(0.1 * layer(x)))
+    expected = fs.audit(fresh, SPEC, states=state, group="D4", steps=3)
+    assert "in place" not in caplog.text
+    found = fs.audit(in_place, SPEC, states=state, group="D4", steps=3)
+    assert found.attrs["verdict"] == ("pass" if symmetric else "fail")
+    assert found.identical(expected)
+    assert caplog.text.count("changes its input in place: it is given a copy at every step") == 1
+    errors = [fs.equivariance_error(ModuleStepper(module, SPEC), state, D4) for module in (fresh, in_place)]
+    assert errors[0] == errors[1]
+    rolled = [fs.rollout(ModuleStepper(module, SPEC), state, 3) for module in (fresh, in_place)]
+    assert torch.equal(*rolled)
+    assert torch.equal(state, before)
+
+
+def test_a_stepper_that_works_in_place(caplog):
+    state = smooth()
+    before = state.clone()
+    rolled = fs.rollout(OneBuffer(), state, 3)
+    assert torch.equal(rolled, torch.stack([before * 2**i for i in range(4)], dim=1))
+    assert max(fs.equivariance_error(OneBuffer(), state, D4).values()) < 1e-12
+    assert fs.audit(OneBuffer(), states=state, group="D4", steps=2).attrs["verdict"] == "pass"
+    assert torch.equal(state, before)
 
 
 def test_precision_is_the_modules():

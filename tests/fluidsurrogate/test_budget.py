@@ -10,6 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment
 from fluidsurrogate.batches import InMemory
 from fluidsurrogate.budget import Balance, Budget
+from fluidsurrogate.info_report import report
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.step import Step
 from fluidsurrogate.training import Trainer
@@ -160,6 +161,31 @@ def test_forecasts_balance_and_training_sees_what_does_not():
     torch.testing.assert_close(step.train()(lambda z: z, state, None), 2 * state)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, workers):
+    """By how much: with twice the data's viscosity, half of what it would dissipate is still there after a step."""
+    caplog.set_level("INFO", "fluidsurrogate")
+    data = fs.generate(toml)
+    data.drop_attrs().to_netcdf(tmp_path / "data.nc")
+    options = [f"data.path='{tmp_path / 'data.nc'}'", "train.steps=1", f"train.workers={workers}"]
+    wrong = Experiment.read(toml, [*options, "flow.viscosity=0.04"])
+    models = fs.train(wrong, out=tmp_path / "run")
+    said = [record.message for record in caplog.records if "energy budget" in record.message]
+    assert len(said) == len(models) == 2
+    for name in models:
+        (line,) = [line for line in said if line.startswith(name)]
+        before, after = line.split("off by ")
+        assert before == f"{name}: the energy budget does not close on the training data: "
+        assert float(after.partition("%")[0]) == pytest.approx(50, abs=1)
+        assert line.endswith("in a typical step; forecasts are not held to it")
+    about = fs.load(tmp_path / "run" / "models" / "small-cnn").about["energy_budget"]
+    assert f"not held to its budget, which {about}" in report(fs.info(tmp_path / "run" / "models" / "small-cnn"))
+    caplog.clear()
+    right = fs.train(Experiment.read(toml, options), models="small-cnn")["small-cnn"]
+    assert right.about["energy_budget"].startswith("closes on the training data: off by ")
+    assert "energy budget" not in caplog.text
+
+
 def test_it_is_found_where_the_data_keep_it(toml):
     """Also stored on fewer cells, as a bound; not where something else feeds the flow, or the data say other."""
 
@@ -177,4 +203,5 @@ def test_it_is_found_where_the_data_keep_it(toml):
     assert balance_of("grid.n=64", f"flow={json.dumps(buoyant).replace(':', ' =')}") is None
     coarse = ("grid.n=64", "grid.store=16", "flow.viscosity=1e-3", "flow.wavenumber=6")
     assert balance_of(*coarse) == Balance(1e-3, 0.0, at_most=True)
-    assert balance_of("flow.viscosity=1.0", data=fs.generate(toml)) is None  # a user's data of a far smaller viscosity
+    silent = fs.generate(toml).drop_attrs()  # a user's data, which do not say their viscosity, a far smaller one
+    assert balance_of("flow.viscosity=1.0", data=silent) is None

@@ -15,6 +15,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.calibrating import Errors, quantiles
 from fluidsurrogate.calibration import Calibration, PerturbationSection, read_calibration
+from fluidsurrogate.cli import main
 from fluidsurrogate.dataset import grid_coordinates
 from fluidsurrogate.ensemble_metrics import relative_spread
 from fluidsurrogate.metrics import nrmse
@@ -32,6 +33,7 @@ def calibrated(trained):
 def calibration(members=3, **changed):
     perturbation = PerturbationSection(spectra=((1.0,) * 11,), memory=0.5, factor=1.0)
     values = {"nrmse": (0.1, 0.2, 0.4), "ratio": (1.0, 2.0, 4.0), "spread_skill": (1.0,) * 3, "source": "here"}
+    values["weights"] = "a hash"
     values["exponent"] = (1.0,) * len(changed.get("ratio", values["ratio"]))
     values |= changed
     return Calibration(perturbation=perturbation, members=members, coverage=0.9, starts=100, factor_starts=10, **values)
@@ -178,7 +180,7 @@ def test_calibrate(calibrated, trained, tmp_path):
     calibrated.save(tmp_path / "model")
     loaded = fs.load(tmp_path / "model")
     assert loaded.calibration == known
-    assert json.loads((tmp_path / "model" / "calibration.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "model" / "calibration.json").read_text())["format"] == 2
     forecast = loaded.forecast(data, 4, members=4, level=1e-3)
     assert forecast["error_bound"].dims == ("trajectory", "time")
     assert (forecast["error_bound"][:, 1:4] > 0).all()
@@ -316,7 +318,7 @@ def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
     assert Errors.ratio(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
     known.write(tmp_path)
     assert "Infinity" not in (tmp_path / "calibration.json").read_text()
-    assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec) == known
+    assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec, "a hash") == known
 
 
 def test_files_that_are_no_calibration(calibrated, tmp_path):
@@ -326,14 +328,14 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
     perturbation = good["perturbation"]
     for text, said in (
         ("{", "is not valid JSON"),
-        ("[]", "is no calibration of format 1"),
-        ("null", "is no calibration of format 1"),
+        ("[]", "is no calibration of format 2"),
+        ("null", "is no calibration of format 2"),
         ("[" * 100_000, "is not valid JSON"),
         (" " * 5_000_000, "it has 5000000 bytes, at most 4194304 are read"),
-        (good | {"format": True}, "is no calibration of format 1"),
+        (good | {"format": True}, "is no calibration of format 2"),
         (good | {"starts": 10**30}, "is no calibration: starts: "),
         (good | {"nrmse": ["1", "1", "1"]}, "nrmse.0: Input should be a valid number"),
-        (good | {"format": 2}, "is no calibration of format 1"),
+        (good | {"format": 1}, "is no calibration of format 2"),
         ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
         (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must be as many numbers"),
         (good | {"nrmse": [1.0, -1.0, 1.0]}, "nrmse.1: Input should be greater than or equal to 0"),
@@ -342,6 +344,7 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
         (good | {"extra": 1}, "extra: Extra inputs are not permitted"),
         (good | {"perturbation": perturbation | {"memory": 1.0}}, "perturbation.memory: Input should be less than 1"),
         (good | {"perturbation": perturbation | {"spectra": [[1.0]]}}, "of this model: spectra must be 1 of 11 shells"),
+        (good | {"weights": "0" * 64}, "is no calibration of this model: it is of other weights"),
     ):
         path.write_text(text if isinstance(text, str) else json.dumps(text))
         with pytest.raises(UsageError, match=said) as caught:
@@ -368,3 +371,53 @@ def test_a_calibration_that_is_no_file_of_the_folder(calibrated, tmp_path):
         assert len(str(caught.value).splitlines()) == 1
         path.rmdir() if path.is_dir() else path.unlink()
     assert fs.load(folder).calibration is None
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_path, monkeypatch, capsys):
+    _, models = trained
+    model, folder = models["small-d4"], tmp_path / "model"
+    model.save(folder)
+    models["small-cnn"].save(tmp_path / "other")
+    (tmp_path / "file").write_text("")
+
+    def no_work(*arguments):
+        raise AssertionError("it worked before it looked")
+
+    monkeypatch.setattr("fluidsurrogate.calibrating.fit", no_work)
+    monkeypatch.setattr("fluidsurrogate.auditing.elements", no_work)
+    sizes = {"starts": 20, "steps": 3}
+    for to, said in (
+        (tmp_path / "file" / "new", "cannot be written"),
+        (tmp_path / "file", "is no folder of this model: name a new one"),
+        (tmp_path / "other", "is no folder of this model: name a new one"),
+        (tmp_path, "is no folder of this model: name a new one"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            fs.calibrate(model, **sizes, to=to)
+        assert main(["calibrate", str(folder), "--starts", "20", "--steps", "3", "--to", str(to)]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["audit", str(folder), "--to", str(tmp_path / "file" / "new")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_read_only_model_is_calibrated_elsewhere(trained, tmp_path, capsys):
+    data, models = trained
+    model, folder, to = models["small-d4"], tmp_path / "model", tmp_path / "new" / "copy"
+    model.save(folder)
+    folder.chmod(0o555)
+    command = ["calibrate", str(folder), "--starts", "20", "--steps", "3", "--members", "4"]
+    assert main([*command, "--to", str(to)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(to / "calibration.json")
+    expected = fs.calibrate(model, **SIZES)
+    copied = fs.load(to)
+    assert copied.calibration == expected.calibration
+    assert copied.forecast(data, 2).equals(model.forecast(data, 2))
+    assert not (folder / "calibration.json").exists()
+    assert main([*command, "--to", str(to)]) == 2
+    assert "exists already; give --force" in capsys.readouterr().err
+    assert main([*command, "--to", str(to), "--force"]) == 0
+    assert fs.calibrate(fs.load(to, calibrated=False), **SIZES, to=to).calibration == expected.calibration
+    if not os.access(folder, os.W_OK):  # root may write everywhere
+        assert main(command) == 2
+        assert "cannot be written (Permission denied): name another folder with --to" in capsys.readouterr().err
+    folder.chmod(0o755)

@@ -1,5 +1,6 @@
 """The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
 
+import io
 import json
 import os
 import shutil
@@ -185,7 +186,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     again = ["calibrate", folder, *sizes]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
     (folder / "calibration.json").write_text("{}")
-    assert "is no calibration of format 1; fluidsurrogate calibrate" in refused(capsys, *command, *own[:2], *to)
+    assert "is no calibration of format 2; fluidsurrogate calibrate" in refused(capsys, *command, *own[:2], *to)
     assert main([str(a) for a in again] + ["--force"]) == 0
     for spoiled, said in ((["--starts", "3"], "starts must be at least 20"), (["--members", "1"], "members must be at"),
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
@@ -352,7 +353,8 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
     config = {"format": FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
               "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
                        "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
-              "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]}}  # fmt: skip
+              "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]},
+              "constants": {}, "sha256": {}}  # fmt: skip
     (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
     own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]
     assert "would import and run os:system" in refused(capsys, "rollout", mine, "--out", tmp_path / "out", *own)
@@ -371,6 +373,20 @@ def test_models(capsys):
     assert "\n    path, options\n" in said
     assert said.endswith("\n  every kind: augment, solver, intervals, init, members\n")
     assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_terminals_of_any_encoding(monkeypatch, encoding):
+    """What an encoding does not have is spelt plainly: no traceback after all the work."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main(["models"]) == 0
+    sys.stdout.write("1.0 ± 0.1 \udcff")  # as in a table of scores; and of a file name that is not UTF-8
+    sys.stdout.flush()
+    said = written.getvalue().decode(encoding)
+    arrow, sign = ("→", "±") if encoding == "utf-8" else ("->", "+-" if encoding == "ascii" else "±")
+    assert f"lifting {arrow} residual" in said
+    assert said.endswith(f"1.0 {sign} 0.1 ?")
 
 
 def test_command_line_itself(toml, capsys):

@@ -1,5 +1,8 @@
 """An experiment: overrides, defaults, and every bad input refused in a line that says what to do."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -17,6 +20,22 @@ def test_defaults_and_overrides(toml):
     assert (experiment.train.steps, experiment.build_flow().viscosity, experiment.name) == (5, 1e-3, "other")
     assert experiment.models["extra"].keywords()["width"] == 32
     assert Experiment.from_tree(experiment.tree()) == experiment
+
+
+FLOWS_WITH_PARTS = [
+    ["flow.viscosity={low = 1e-2, high = 2e-2}", "flow.tracer={diffusivity = [1e-2, 2e-2]}"],
+    ["flow={kind = 'kolmogorov', viscosity = 1e-2, wavenumber = 2}"],
+]
+
+
+@pytest.mark.parametrize("overrides", [[], *FLOWS_WITH_PARTS])
+def test_pickled_and_copied(toml, overrides):
+    experiment = Experiment.read(toml, overrides)
+    for twin in (pickle.loads(pickle.dumps(experiment)), copy.deepcopy(experiment)):
+        assert twin == experiment
+        assert twin.tree() == experiment.tree()
+        assert type(twin.flow) is type(experiment.flow)
+        assert twin.spec == experiment.spec
 
 
 def test_frozen(experiment):
@@ -293,3 +312,21 @@ def test_group_is_checked_against_the_flow(toml):
     unforced = Experiment.read(toml).spec
     with pytest.raises(ValueError, match="no symmetry of the flow 'kolmogorov'"):
         experiment._check_groups(experiment.models["small-d4"].groups(), unforced)
+
+
+def test_a_byte_order_mark_is_skipped(toml):
+    before = Experiment.read(toml)
+    toml.write_bytes(b"\xef\xbb\xbf" + toml.read_bytes())
+    assert Experiment.read(toml) == before
+    toml.write_text(toml.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    with pytest.raises(UsageError, match="not a text file in UTF-8; save it as one"):
+        Experiment.read(toml)
+
+
+def test_many_faults_and_long_values_are_said_briefly(toml):
+    said = refusal(toml, *(f"grid.key{i}=1" for i in range(9)), f"name={'é' * 5000!r}", "data.train='\\u001b[31m'")
+    assert len(said.splitlines()) <= 11
+    assert said.endswith("and 6 more faults")
+    assert len(said) < 3000
+    toml.write_text("a = " + "[" * 100_000)
+    assert "not valid TOML" in refusal(toml)

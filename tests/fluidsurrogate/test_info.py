@@ -1,5 +1,6 @@
 """What things say of themselves, and whether that is enough to make them again."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from torch import nn
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
+from fluidsurrogate.content import content_of
 from fluidsurrogate.info_report import report
 from fluidsurrogate.inspection import validation
 from fluidsurrogate.remake import to_toml
@@ -250,7 +252,7 @@ def test_what_does_not_hold_is_said(copied):
     assert "validation" not in fs.info(model)
 
 
-def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, monkeypatch):
+def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, capsys):
     own = tmp_path / "mine.nc"
     fs.open_data(copied / "data.zarr").to_netcdf(own)
     arguments = ["--out", str(tmp_path / "mine"), "--set", f"data.path={own}", "--set", "train.steps=2"]
@@ -259,10 +261,65 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, monk
     assert fs.info(model)["made"]["again"].startswith("yes")
     assert fs.info(tmp_path / "mine")["data"] == str(own)
     assert "data of your own" in report(fs.info(tmp_path / "mine"))
-    os.utime(own, (1, 1))
-    assert "have changed since" in fs.info(model)["made"]["again"]
+    os.utime(own, (1, 1))  # the content counts, whatever the file's time
+    assert fs.info(model)["made"]["again"].startswith("yes")
+    assert main(["train", str(toml), *arguments]) == 0
+    assert "made from other inputs" not in capsys.readouterr().err
+    with fs.open_data(own) as before:
+        other = before.load()
+    other["vorticity"][0, 0, 0, 0] += 1.0
+    other.to_netcdf(own)
+    assert fs.info(model)["made"]["again"] == f"no: its data, {own}, have changed since, in vorticity"
+    assert main(["train", str(toml), *arguments]) == 2
+    assert "made from other inputs: data.content.vorticity was " in capsys.readouterr().err
     own.unlink()
     assert f"its data, {own}, are not there" in fs.info(model)["made"]["again"]
+
+
+def test_values_that_changed(copied, capsys, monkeypatch):
+    """What was doubled is no longer what the experiment makes, and `info` does not say that it is."""
+    for name, field in [("data.zarr", "vorticity"), ("forecasts.nc", "vorticity"), ("scores.nc", "nrmse")]:
+        path = copied / name
+        assert fs.info(path)["changed"] == []
+        assert "values" in printed(capsys, path)
+        with fs.open_data(path) as before:
+            other = before.load()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with xr.set_options(keep_attrs=True):
+            other[field] = 2 * other[field]
+        other.to_zarr(path, consolidated=False) if path.suffix == ".zarr" else other.to_netcdf(path)
+        found = fs.info(path)
+        assert found["changed"] == [field]
+        assert found["made"]["again"] == f"no: it has changed since it was made, in {field}"
+        assert f"CHANGED since they were made: {field}" in printed(capsys, path)
+    assert "it has changed since it was made, in vorticity" in printed(capsys, copied)
+    monkeypatch.setattr("fluidsurrogate.content.CHECKED_BYTES", 100)
+    found = fs.info(copied / "data.zarr")
+    assert found["changed"] is None
+    assert found["made"]["again"].endswith("; not checked: whether its values are what they were")
+    assert "not checked: too many" in printed(capsys, copied / "data.zarr")
+
+
+def test_content_is_of_values_not_of_files(tmp_path, toml, monkeypatch):
+    """The same in memory, in Zarr and in NetCDF, compressed or not; another where a value, type or shape is."""
+    made = fs.generate(toml)
+    stored = fs.generate(toml, out=tmp_path)
+    assert made.attrs["content"] == stored.attrs["content"]
+    content = content_of(made)
+    assert json.loads(made.attrs["content"]) == content
+    assert content["vorticity"].startswith("float32 (6, 5, 16, 16) ")
+    made.to_netcdf(tmp_path / "a.nc", encoding={"vorticity": {"zlib": True}})
+    assert content_of(fs.open_data(tmp_path / "a.nc")) == content
+    assert content["vorticity"].split()[-1] == hashlib.sha256(made["vorticity"].values.tobytes()).hexdigest()[:16]
+    odd = made.isel(time=[0]).copy(deep=True)
+    odd["vorticity"][0, 0, 0, 0] = -np.nan  # a NaN of other bits is the same NaN
+    odd = odd.assign(flag=("trajectory", np.arange(6) > 2), when=np.datetime64("2000-01-01", "ns"), number=3)
+    odd.to_netcdf(tmp_path / "b.nc")
+    assert content_of(fs.open_data(tmp_path / "b.nc")) == content_of(odd)
+    for changed in (made + 1e-7, made.astype("float64"), made.isel(time=slice(1, None))):
+        assert content_of(changed)["vorticity"] != content["vorticity"]
+    monkeypatch.setattr("fluidsurrogate.content.PART_BYTES", 1000)  # a trajectory at a time
+    assert content_of(stored) == content
 
 
 def test_trained_from_python(trained, toml, tmp_path, capsys):

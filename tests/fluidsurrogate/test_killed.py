@@ -79,14 +79,21 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
+    from fluidsurrogate.checkpoints import sha256_of
     from fluidsurrogate.training import CHECKPOINT, train_model
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
     train_model(experiment, "small-cnn", data, {}, tmp_path)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
-        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        state = json.loads(file.metadata()["state"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     tensors["best.out.head.bias"] += 1
+    save_file(tensors, tmp_path / CHECKPOINT, {"state": json.dumps(state)})
+    with pytest.raises(UsageError, match=r"is no checkpoint of this training .it is damaged: its content is not what"):
+        train_model(experiment, "small-cnn", data, {}, tmp_path)
+    del state["sha256"]
+    header = {"state": json.dumps({**state, "sha256": sha256_of(tensors, state)})}
     save_file(tensors, tmp_path / CHECKPOINT, header)
     changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
     assert changed.network.out.head.bias.item() > 0.9

@@ -1,6 +1,7 @@
 """Somebody else's model folder: loaded, or refused in one line; nothing in it is executed or believed."""
 
 import copy
+import hashlib
 import json
 import os
 import resource
@@ -21,6 +22,8 @@ def saved(trained, tmp_path_factory):
     """A good model's folder: not to be changed."""
     folder = tmp_path_factory.mktemp("model") / "good"
     trained[1]["small-d4"].save(folder)
+    weights = (folder / "weights.safetensors").read_bytes()
+    GOOD["sha256"]["weights.safetensors"] = hashlib.sha256(weights).hexdigest()  # it is of the weights as trained here
     return folder
 
 
@@ -50,7 +53,7 @@ def peak():
 # -- the config
 
 GOOD = {  # one of every key, as the miniature's
-    "format": 2,
+    "format": 3,
     "model": {"kind": "gcnn", "augment": "D4", "members": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
               "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean"},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
@@ -61,7 +64,9 @@ GOOD = {  # one of every key, as the miniature's
         "shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5],
         "balance": {"viscosity": 0.01, "drag": 0.1, "at_most": False},
     },
+    "constants": {"viscosity": 0.01, "drag": 0.1},
     "dtype": "float32",
+    "sha256": {"weights.safetensors": "0" * 64},
     "about": {"name": "small-d4", "experiment": "{}", "made_from": "{}", "fingerprint": "f", "seed": 1,
               "versions": "{}"},
 }  # fmt: skip
@@ -134,7 +139,7 @@ def test_what_is_said_names_the_key(folder):
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 1, "model format 1 is not 2; made by another version"),
+        (("format",), 2, "model format 2 is not 3; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
@@ -288,6 +293,25 @@ def test_tensors_that_are_not_the_models(folder, name, said):
     refused(folder)
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, -1])
+def test_a_flipped_bit_in_the_weights(folder, place):
+    """One bit of one weight: a finite number of the right type, and another model."""
+    weights = bytearray((folder / "weights.safetensors").read_bytes())
+    weights[int(place * len(weights)) if place > 0 else place] ^= 1
+    (folder / "weights.safetensors").write_bytes(weights)
+    assert "weights.safetensors is damaged, or of another model: its SHA-256 is not that in" in refused(folder)
+    with pytest.raises(UsageError, match="is damaged, or of another model"):
+        fs.info(folder)
+
+
+def test_weights_of_another_model_of_the_same_shape(folder, trained):
+    from fluidsurrogate.nn import state_tensors
+
+    other = {name: value + 1e-3 for name, value in state_tensors(trained[1]["small-d4"].network).items()}
+    save_file(other, folder / "weights.safetensors")
+    assert "is damaged, or of another model" in refused(folder)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, 0.5, -1])
 def test_truncated_weights(folder, keep):
     whole = (folder / "weights.safetensors").read_bytes()
@@ -383,3 +407,19 @@ def test_a_module_of_ones_own_is_held_to_the_file_too(folder):
     config = GOOD | {"model": {"kind": "module"}}
     (folder / "config.json").write_text(json.dumps(config))
     assert "no tensor 'module.bias'" in refused(folder, module=torch.nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [({"viscosity": -1.0}, "constants.viscosity: Input should be greater"), ({"colour": 1.0}, "constants.colour"),
+     ({"viscosity": "thick"}, "constants.viscosity: Input should be a valid number")],
+)  # fmt: skip
+def test_constants_that_are_none(folder, value, said):
+    (folder / "config.json").write_text(json.dumps(GOOD | {"constants": value}))
+    assert said in refused(folder)
+
+
+def test_a_file_of_weights_that_was_put_there_later(folder):
+    (folder / "config.json").write_text(json.dumps(GOOD))
+    (folder / "last.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
+    assert "config.json records no hash of last.safetensors: it was put there later" in refused(folder, last=True)

@@ -1,7 +1,10 @@
 """A model on disk and off it: the same forecast, in physical units, and nothing that is no model."""
 
+import copy
 import json
+import multiprocessing
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.equivariance import equivariance_error
-from solvers import D4
+from solvers import D4, Grid
+
+MINIATURE = Path(__file__).parents[1] / "miniature.toml"
 
 
 def test_save_and_load(trained, tmp_path):
@@ -100,6 +105,61 @@ def test_an_input_that_it_would_ignore_is_refused(trained, toml):
     model.forecast(forecast, 1, start=0.75)
 
 
+@pytest.mark.parametrize("how", ["variable", "coordinate", "attribute", "one of three"])
+def test_a_start_of_another_viscosity_is_refused(trained, tmp_path, how):
+    """The miniature's viscosity is 0.02; in single precision it is still that."""
+    data, models = trained
+    model = models["small-d4"]
+    other = {
+        "variable": data.assign(viscosity=0.5),
+        "coordinate": data.assign_coords(viscosity=0.5),
+        "attribute": data.assign_attrs(viscosity=np.float32(0.5)),
+        "one of three": data.assign(viscosity=("trajectory", [0.5] * 6)),
+    }[how]
+    model.save(tmp_path / "model")
+    loaded = fs.load(tmp_path / "model")
+    assert loaded.constants == model.constants == {"viscosity": 0.02, "drag": 0.0}
+    said = r"the dataset has viscosity = 0.5, the model's flow has viscosity = 0.02: train a model that takes viscosity"
+    for step in (
+        lambda m: m.forecast(other, 2),
+        lambda m: m.every(1).on(m.spec.grid).forecast(other, 2),
+        lambda m: m.on(Grid.square(32, 4 * np.pi)).check_constants(other),
+        lambda m: m.forecast_to_zarr(other, 2, tmp_path / "long.zarr"),
+        lambda m: fs.calibrate(m, starts=20, data=other),
+        lambda m: fs.audit(m, states=other, steps=1, angles=[], shifts=[]),
+    ):
+        for each in (model, loaded):
+            with pytest.raises(UsageError, match=said) as caught:
+                step(each)
+            assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "long.zarr").exists()
+    with pytest.raises(
+        UsageError, match=r"viscosity = 0.5, the experiment's flow has viscosity = 0.02: make viscosity"
+    ):
+        fs.train(MINIATURE, other, ["small-cnn"])
+
+
+def test_constants_are_those_that_the_data_state(trained):
+    data, models = trained
+    model = models["small-d4"]
+    expected = model.forecast(data, 1)
+    assert expected.attrs["viscosity"] == 0.02  # so that the forecast is a start, and has a Reynolds number
+    for same in (
+        data.assign_attrs(viscosity=np.float32(0.02)),
+        data.assign(viscosity=np.float32(0.02)),
+        data.assign(drag=0.0),
+        data.drop_attrs(),
+    ):
+        assert model.forecast(same, 1).equals(expected)
+    with pytest.raises(UsageError, match=r"drag = 1e-09, the model's flow has drag = 0:"):
+        model.forecast(data.assign(drag=1e-9), 1)
+    with pytest.raises(UsageError, match=r"the dataset's viscosity must be a number or one a trajectory .got 'water'."):
+        model.forecast(data.assign_attrs(viscosity="water"), 1)
+    silent = fs.train(MINIATURE, data.drop_attrs(), ["small-cnn"])["small-cnn"]
+    assert silent.constants == {}
+    assert silent.forecast(data.assign_attrs(viscosity=0.5), 1).equals(models["small-cnn"].forecast(data, 1))
+
+
 def test_start_time_and_steps_are_checked(trained):
     data, models = trained
     with pytest.raises(UsageError, match=r"0.3 is no stored time; the nearest is 0.25"):
@@ -151,3 +211,18 @@ def test_a_users_own_dataset_trains(trained, toml):
     assert all(
         torch.equal(a, b) for a, b in zip(*(m.network.state_dict().values() for m in (ours, theirs)), strict=True)
     )
+
+
+def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
+    """Single networks, an ensemble of them and, in a process started afresh, all of these: by Dask, joblib, a pool."""
+    data, models = trained
+    several = fs.train(Experiment.read(toml, ["models={m = {kind = 'gcnn', width = 8, members = 2}}"]), data)
+    everything = {**models, **several}
+    expected = {name: model.forecast(data, 3) for name, model in everything.items()}
+    for name, model in everything.items():
+        for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert (twin.spec, twin.scaling, twin.section) == (model.spec, model.scaling, model.section)
+            assert twin.forecast(data, 3).identical(expected[name])
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+        made = pool.starmap(fs.Surrogate.forecast, [(model, data, 3) for model in everything.values()])
+    assert all(a.identical(b) for a, b in zip(made, expected.values(), strict=True))

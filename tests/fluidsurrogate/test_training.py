@@ -1,5 +1,6 @@
 """Training: it learns, obeys the types, conserves the mean, and a checkpoint is the whole of it."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.batches import InMemory
 from fluidsurrogate.finetuning import starting_from
 from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.reproducible import seeded
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.training import Trainer, learning_rate_factor, model_made_from, train_model
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
@@ -126,11 +128,76 @@ def test_same_seed_same_weights_whatever_else_is_drawn(experiment, data):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_global_random_state_is_left_alone(experiment, data):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    train_model(experiment, "small-d4", data, {})
-    assert torch.equal(before, torch.get_rng_state())
+@pytest.fixture
+def double():
+    """Double precision as torch's default, as some users set it."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+KINDS = """{c = {kind = 'cnn', width = 8, augment = 'D4'}, g = {kind = 'gunet', width = 8},
+    f = {kind = 'gfno', width = 8}, h = {kind = 'cnn', width = 8, solver = {}},
+    e = {kind = 'cnn', width = 8, members = 2}}""".replace("\n", "")
+
+
+def everything(toml, folder):
+    """What each stage makes, bit by bit, of several kinds of models."""
+    experiment = Experiment.read(toml, [f"models={KINDS}", "train.noise=0.1", "train.steps=3", "train.unroll=1"])
+    data = fs.generate(experiment)
+    made = {"data": data["vorticity"].values}
+    for name, model in fs.train(experiment, data).items():
+        made |= {(name, key): value.numpy() for key, value in model.network.state_dict().items()}
+        model.save(folder / name)
+        loaded = fs.load(folder / name)
+        made[name, "forecast"] = loaded.forecast(data, 2)["vorticity"].values
+        made[name, "turned"] = fs.audit(loaded, steps=1, angles=[30.0], shifts=[])["rotation_error"].values
+    calibrated = fs.calibrate(loaded if loaded.is_markov else fs.load(folder / "c"), 20, 2, 3)
+    return made | {"members": calibrated.forecast(data, 2, members=3)["vorticity"].values}
+
+
+def test_the_default_dtype_changes_no_bit(toml, tmp_path, request):
+    before = everything(toml, tmp_path)
+    request.getfixturevalue("double")
+    after = everything(toml, tmp_path)
+    assert before.keys() == after.keys()
+    assert [key for key in before if not np.array_equal(before[key], after[key])] == []
+
+
+def test_global_random_state_is_left_alone(toml, tmp_path):
+    """That of torch and of NumPy, by every stage; that of Python is drawn from by the checks of types under test."""
+
+    def state():
+        return torch.get_rng_state().tolist(), str(np.random.get_state())  # noqa: NPY002
+
+    before = state()
+    everything(toml, tmp_path)
+    data = fs.generate(toml)
+    data.to_zarr(tmp_path / "data.zarr", consolidated=False)
+    fs.train(Experiment.read(toml, ["train.loaders=1", "train.steps=2"]), tmp_path / "data.zarr", "small-cnn")
+    fs.info(tmp_path / "c")
+    assert state() == before
+
+
+def test_seeded_draws_the_same_and_leaves_no_trace():
+    """Also of NumPy's and Python's, from which a module of the user's may draw."""
+
+    def draw():
+        return float(torch.rand(())), float(np.random.random()), random.random()  # noqa: NPY002
+
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+    expected = draw()
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+    seen = []
+    for _ in range(2):
+        with seeded(2**63 - 1, torch.device("cpu")):
+            seen.append(draw())
+    assert seen[0] == seen[1] != expected
+    assert draw() == expected
 
 
 def test_data_that_does_not_fit(toml, data):

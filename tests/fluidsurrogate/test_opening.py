@@ -1,0 +1,163 @@
+"""Files as users name them, and files that are broken."""
+
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import fluidsurrogate as fs
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.cli import main
+from fluidsurrogate.paths import as_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the miniature, as Python sees it."""
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp("opening") / "run"
+    assert main(["run", str(Path(__file__).parents[1] / "miniature.toml"), "--out", str(folder)]) == 0
+    return folder
+
+
+def damage(variable):
+    """Overwrite the middle of every chunk of a Zarr array."""
+    for chunk in (p for p in (variable / "c").rglob("*") if p.is_file()):
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 16] = b"\xff" * 16
+        chunk.write_bytes(data)
+
+
+# -- broken files
+
+
+def test_a_damaged_chunk_is_one_line_wherever_it_is_read(finished, toml, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    damage(run / "data.zarr" / "vorticity")
+    said = f"{run / 'data.zarr'}: variable 'vorticity' cannot be read: "
+    for read in (
+        lambda: fs.open_data(run / "data.zarr").load(),
+        lambda: fs.open_data(run / "data.zarr")["vorticity"].isel(time=[0, 2]).values,
+        lambda: fs.open_data(run / "data.zarr").chunk(trajectory=1).mean().compute(),
+        lambda: fs.load(run / "models" / "small-d4").forecast(fs.open_data(run / "data.zarr"), 1),
+    ):
+        with pytest.raises(UsageError, match="variable 'vorticity' cannot be read") as refusal:
+            read()
+        assert str(refusal.value).startswith(said)
+        assert len(str(refusal.value).splitlines()) == 1
+    for stage, result in [("train", "models"), ("rollout", "forecasts.nc")]:
+        path = run / result
+        shutil.rmtree(path) if path.is_dir() and stage == "train" else path.unlink(missing_ok=True)
+        if stage == "rollout":
+            shutil.copytree(finished / "models", run / "models", dirs_exist_ok=True)
+        capsys.readouterr()
+        assert main([stage, str(toml), "--out", str(run)]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"fluidsurrogate: {said}")
+
+
+def test_damaged_labels_and_forecasts(finished, toml, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    damage(run / "data.zarr" / "split")
+    assert main(["info", str(run / "data.zarr")]) == 2
+    assert f"{run / 'data.zarr'}: " in capsys.readouterr().err
+    file = run / "forecasts.nc"
+    with fs.open_data(file) as forecasts:  # compressed, so that damage is noticed
+        squeezed = forecasts.load()
+    squeezed.to_netcdf(file, encoding={"vorticity": {"zlib": True}})
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = b"\xff" * 4096
+    file.write_bytes(data)
+    (run / "scores.nc").unlink()
+    assert main(["compare", str(toml), "--out", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert f"{file}: " in said
+    assert "Traceback" not in said
+
+
+def test_what_is_opened_is_what_xarray_opens(finished):
+    """The guard changes nothing of a whole file: laziness, selections of every kind, chunks, copies, writing."""
+    path = finished / "data.zarr"
+    plain = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+    opened = fs.open_data(path)
+    assert not opened["vorticity"].variable._in_memory
+    plain.load()
+    assert opened.identical(plain)
+    field, expected = opened["vorticity"], plain["vorticity"].values
+    assert np.array_equal(field.isel(trajectory=[2, 0], time=slice(1, None, 2)), expected[[2, 0]][:, 1::2])
+    points = {"y": xr.DataArray([1, 2], dims="p"), "x": xr.DataArray([3, 0], dims="p")}
+    assert np.array_equal(fs.open_data(path)["vorticity"].isel(points), expected[:, :, [1, 2], [3, 0]])
+    assert np.array_equal(fs.open_data(path)["vorticity"].chunk(time=1).compute(), expected)
+    assert pickle.loads(pickle.dumps(fs.open_data(path))).identical(plain)
+    opened["vorticity"][0] = 3.0
+    assert (opened["vorticity"][0] == 3.0).all()
+    assert np.array_equal(fs.open_data(path)["vorticity"], expected)
+
+
+# -- paths
+
+
+def test_the_home_folder_is_one_place(toml, tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    models = fs.train(toml, models=["small-cnn"], out="~/run")
+    assert sorted(os.listdir(home / "run")) == [".lock", "data.zarr", "models"]
+    assert fs.open_data("~/run/data.zarr").sizes["trajectory"] == 6
+    assert fs.info("~/run/models/small-cnn")["kind"] == "model"
+    models["small-cnn"].save("~/saved")
+    model = fs.load("~/saved")
+    model.forecast_to_zarr(fs.open_data("~/run/data.zarr"), 1, "~/forecast.zarr")
+    assert (home / "forecast.zarr").is_dir()
+    experiment = Experiment.from_tree(Experiment.read(toml).tree() | {"name": "own"}).tree()
+    experiment["data"]["path"] = "~/run/data.zarr"
+    assert fs.generate(Experiment.from_tree(experiment)).sizes["trajectory"] == 6
+    assert main(["generate", str(toml), "--out=~/other"]) == 0
+    assert (home / "other" / "data.zarr").is_dir()
+    shutil.copy(toml, home / "mine.toml")
+    assert Experiment.read("~/mine.toml").name == "miniature"
+    start = ["rollout", str(toml), "--out=~/run", "--model=small-cnn", "--start=~/run/data.zarr", "--steps=1"]
+    assert main([*start, "--to=~/f.nc"]) == 0
+    assert (home / "f.nc").is_file()
+    assert os.listdir(here) == []
+
+
+def test_paths_that_cannot_be(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for path, said in [
+        ("a::b/run", "may not hold '::'"),
+        ("~nobody-of-this-name/run", "no such home folder"),
+        ("x" * 5000, "File name too long"),
+        ("a\0b", "no file can have this name"),
+        ("\ud800", "no file can have this name"),
+    ]:
+        with pytest.raises(UsageError, match=said) as refusal:
+            as_path(path)
+        assert len(str(refusal.value)) < 400
+    with pytest.raises(UsageError, match="may not hold '::'"):
+        fs.open_data("memory::data.zarr")
+
+
+def test_paths_in_a_file_are_relative_to_it(finished, toml, tmp_path, monkeypatch):
+    """In the experiment's file relative to its folder, on the command line to the current one, from Python as given."""
+    shutil.copytree(finished / "data.zarr", tmp_path / "own.zarr")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    text = toml.read_text()
+    toml.write_text(
+        text.replace("[data]", '[data]\npath = "own.zarr"').replace('kind = "cnn"', 'kind = "cnn"\ninit = "m"')
+    )
+    monkeypatch.chdir(elsewhere)
+    experiment = Experiment.read(toml)
+    assert experiment.data.path == str(tmp_path / "own.zarr")
+    assert experiment.models["small-cnn"].init == str(tmp_path / "m")
+    assert fs.generate(toml).sizes["trajectory"] == 6
+    assert Experiment.read(toml, ["data.path=here.zarr"]).data.path == str(elsewhere / "here.zarr")
+    assert Experiment.read(toml, ["models.small-cnn.init=hf://a/b"]).models["small-cnn"].init == "hf://a/b"
+    tree = experiment.tree()
+    tree["data"]["path"] = "given.nc"
+    assert Experiment.from_tree(tree).data.path == "given.nc"
