@@ -443,7 +443,7 @@ def _divisions(interval: float, slots: int, dt: float) -> int:
     whole = interval / slots
     count = round(whole / dt) if whole / dt <= MAX_SUBSTEPS + 0.5 else 0
     if count < 1 or not math.isclose(count * dt, whole, rel_tol=1e-9):
-        what = f"the interval {whole}" if slots == 1 else f"{whole:.6g}, the time between two kicks,"
+        what = f"the interval {whole:.10g}" + (" between two kicks" if slots > 1 else "")
         raise ValueError(f"dt must divide {what} into at most {MAX_SUBSTEPS} steps (got {dt})")
     return count
 
