@@ -23,6 +23,7 @@ from fluidsurrogate.errors import UsageError, whole
 from fluidsurrogate.generation import Block, compute
 from fluidsurrogate.metrics import nrmse
 from fluidsurrogate.modelfiles import CONFIG, WEIGHTS
+from fluidsurrogate.paths import as_path
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.store import check_writable, read_json
 from fluidsurrogate.surrogate import Surrogate
@@ -103,8 +104,9 @@ def calibrate(
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
+    to = None if to is None else as_path(to)
     if to is not None:
-        check_place(Path(to), model)
+        check_place(to, model)
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
@@ -130,8 +132,8 @@ def calibrate(
         source=source,
         weights=model.sha256,
     )
-    if to is not None and _holds(Path(to), model):
-        calibrated.calibration.write(Path(to))
+    if to is not None and _holds(to, model):
+        calibrated.calibration.write(to)
     elif to is not None:
         calibrated.save(to)
     return calibrated

@@ -1,5 +1,6 @@
 """The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
 
+import errno
 import io
 import json
 import os
@@ -19,11 +20,17 @@ import fluidsurrogate.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
 from fluidsurrogate.modelfiles import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.parallel import available_workers
 from fluidsurrogate.store import locked
 
 MODELS = ("small-d4", "small-cnn")
 SOURCES = ["truth", "persistence", "solver-16", *MODELS]
 FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png")
+
+
+# The command, which starts its processes however little there is to do.
+IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.parallel as parallel; "
+                "parallel.PROCESS_CELLS = 0; sys.exit(cli.main())"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,7 @@ def finished(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     toml = Path(__file__).parents[1] / "miniature.toml"
-    command = [sys.executable, "-m", "fluidsurrogate", "run", str(toml), "--set", "train.workers=2"]
+    command = [sys.executable, *IN_PROCESSES, "run", str(toml), "--set", "train.workers=2"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return toml, folder / "runs" / "miniature", done
@@ -50,6 +57,24 @@ def refused(capsys, *argv):
     assert "Traceback" not in said
     assert 1 <= len(said.strip().splitlines()) <= 3, said
     return said
+
+
+def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
+    """And ends with the same bits as in processes."""
+    toml, out, _ = finished
+    monkeypatch.setattr("fluidsurrogate.parallel._run_in_processes", lambda *arguments: pytest.fail("a process"))
+    shutil.copytree(out / "data.zarr", tmp_path / "data.zarr")
+    assert main(["train", str(toml), "--out", str(tmp_path), "--set", "train.workers=2"]) == 0
+    for name in MODELS:
+        one, two = ((folder / "models" / name / "weights.safetensors").read_bytes() for folder in (out, tmp_path))
+        assert one == two
+
+
+def test_a_long_training_starts_processes(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert available_workers(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
+    assert available_workers(2, 8, 5 * 700, 16 * 1024) == 1
+    assert available_workers(2, 1, 2 * 8, 4 * 256) == 1
 
 
 def test_every_file_is_there(finished):
@@ -307,9 +332,16 @@ def test_data_of_ones_own(finished, tmp_path, capsys):
     mine = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copy}"]
     assert main(["run", str(toml), *mine]) == 0
     scores = [fs.open_data(folder / "scores.nc")["nrmse"] for folder in (out, tmp_path / "mine")]
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    assert "solver-16" not in scores[1]["source"]  # nobody knows that these data are of this flow
+    np.testing.assert_allclose(scores[0].sel(source=scores[1]["source"].values), scores[1], atol=1e-6)
     os.utime(copy, (1, 1))
-    assert "data.content was" in refused(capsys, "train", toml, *mine)
+    assert main(["train", str(toml), *mine]) == 0  # what they hold counts
+    with fs.open_data(copy) as data:
+        changed = data.load()
+    changed["vorticity"][0] *= 2
+    changed.to_netcdf(tmp_path / "changed.nc")
+    (tmp_path / "changed.nc").replace(copy)
+    assert "data.content.vorticity was" in refused(capsys, "train", toml, *mine)
     assert "no such dataset" in refused(capsys, "run", toml, "--out", tmp_path / "none", "--set", "data.path=none.zarr")
 
 
@@ -328,7 +360,7 @@ def mine(toml, tmp_path):
 
 def test_a_module_of_ones_own(mine, tmp_path):
     """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere."""
-    command = [sys.executable, "-P", "-m", "fluidsurrogate", "run", "mine.toml", "--allow-code"]
+    command = [sys.executable, "-P", *IN_PROCESSES, "run", "mine.toml", "--allow-code"]
     done = subprocess.run([*command, "--set", "train.workers=2", "--set", "train.steps=4"], cwd=tmp_path,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -406,6 +438,60 @@ def test_command_line_itself(toml, capsys):
 def test_folder_in_use(toml, tmp_path, capsys):
     with locked(tmp_path):
         assert "in use by another run" in refused(capsys, "generate", toml, "--out", tmp_path)
+
+
+def test_a_finished_run_that_may_not_be_written(finished, capsys, monkeypatch):
+    """What is there is shown; what would have to be made is refused before any work."""
+    toml, folder, _ = finished
+    same = ["--out", str(folder), "--set", "train.workers=2"]
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("fluidsurrogate.store.FileLock._acquire", refuse)
+    monkeypatch.setattr("fluidsurrogate.store.tempfile.TemporaryFile", refuse)
+    assert main(["compare", str(toml), *same]) == 0
+    assert "small-d4" in capsys.readouterr().out
+    assert main(["run", str(toml), *same]) == 0
+    for stage, changed in [("generate", "seed=2"), ("train", "train.steps=3"), ("rollout", "compare.solvers=[]")]:
+        assert "cannot be written (Permission denied)" in refused(
+            capsys, stage, toml, *same, "--set", changed, "--force"
+        )
+
+
+LATE = (
+    "matplotlib",
+    "accelerate",
+    "torch._dynamo",
+    "dask",
+    "dask.array",
+    "scipy",
+    "zarr",
+    "netCDF4",
+    "huggingface_hub",
+)
+
+
+def imported_by(*argv):
+    """The exit code of a command in a process of its own, and which of the modules that take their time it imported."""
+    code = "import sys; from fluidsurrogate.cli import main; code = main(sys.argv[2:]); " \
+           "print(); print(code, *[name for name in sys.argv[1].split() if name in sys.modules])"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(LATE), *map(str, argv)], capture_output=True, text=True, timeout=300
+    )
+    first, *late = done.stdout.splitlines()[-1].split()
+    return int(first), set(late)
+
+
+def test_an_answer_waits_for_no_module_that_it_does_not_need(finished, toml):
+    toml.write_text(toml.read_text().replace("[grid]", "[grid]\nm = 3"))
+    assert imported_by("run", toml) == (2, set())
+    code, late = imported_by("info", finished[1] / "scores.nc")
+    assert code == 0
+    assert not late & {"matplotlib", "accelerate", "torch._dynamo", "zarr", "huggingface_hub"}
+    code, late = imported_by("info", finished[1] / "data.zarr")
+    assert code == 0
+    assert not late & {"matplotlib", "accelerate", "torch._dynamo", "dask.array", "scipy", "netCDF4"}
 
 
 def test_folder_that_is_a_file(toml, capsys):
