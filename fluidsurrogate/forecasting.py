@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluidsurrogate.errors import UsageError
 from solvers import StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
@@ -25,8 +26,11 @@ def rollout(
 ) -> Float[Tensor, "batch time component y x"]:
     """The state and its `steps` successors, (batch, steps + 1, component, y, x); `observe` sees every new carry.
 
-    A stepper of the user's may work in place: it begins at a copy of `state`, and its states are copied.
+    A stepper of the user's may work in place: it begins at a copy of `state`, and its states are copied. Raises
+    UsageError where `state` holds no trajectory.
     """
+    if not len(state):
+        raise UsageError("state holds no trajectory: give at least one")
     carry = stepper.start(state.clone(), inputs, seeds)
     states = [state]
     for _ in range(steps):

@@ -152,8 +152,9 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self._graph: Recording | None = None
         defaults = inputs_for_one(numbers, forcing, scalar, mean_velocity)
         for name, default in defaults.items():
-            if name != "forcing" and not bool(default.isfinite().all()):
-                raise ValueError(f"{name} must be finite (got {default.flatten().tolist()})")
+            if not bool(default.isfinite().all()):
+                got = default[~default.isfinite()][:2].tolist()
+                raise ValueError(f"{name} must be finite (got {', '.join(map(str, got))})")
         self._defaults = {
             name: default.to(self.device, dtype) if name == "forcing" else default.to(self._equation.exact)
             for name, default in defaults.items()
@@ -213,7 +214,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         given, batch = dict(inputs or {}), len(state)
         own = {f.name: self._defaults[f.name].expand(batch, -1, *f.extent(self.grid)) for f in self.spec.inputs}
         self.spec.check(state, own | given)
-        for name in (f.name for f in self.spec.inputs if f.uniform and f.name in given):
+        for name in (f.name for f in self.spec.inputs if f.name in given):
             if not bool(given[name].isfinite().all()):
                 raise ValueError(f"input {name!r} must be finite for every trajectory")
             if name in PARAMETERS and not bool((given[name] >= 0).all()):
@@ -443,7 +444,7 @@ def _divisions(interval: float, slots: int, dt: float) -> int:
     whole = interval / slots
     count = round(whole / dt) if whole / dt <= MAX_SUBSTEPS + 0.5 else 0
     if count < 1 or not math.isclose(count * dt, whole, rel_tol=1e-9):
-        what = f"the interval {whole}" if slots == 1 else f"{whole:.6g}, the time between two kicks,"
+        what = f"the interval {whole:.10g}" + (" between two kicks" if slots > 1 else "")
         raise ValueError(f"dt must divide {what} into at most {MAX_SUBSTEPS} steps (got {dt})")
     return count
 

@@ -43,3 +43,10 @@ def test_wrong_shapes_are_refused(stepper):
         fs.rollout(stepper, torch.zeros(1, 1, 8, 8), 1)
     with pytest.raises(ValueError, match="unknown input 'forcing'"):
         fs.rollout(stepper, torch.zeros(1, 1, 16, 16), 1, {"forcing": torch.zeros(1, 1, 16, 16)})
+
+
+def test_no_trajectory_is_refused_in_a_line(experiment):
+    solver = experiment.build_solver()
+    for stepper in (solver, fs.Persistence(solver.spec)):
+        with pytest.raises(fs.UsageError, match=r"^state holds no trajectory: give at least one$"):
+            fs.rollout(stepper, torch.zeros(0, 1, 16, 16), 1)

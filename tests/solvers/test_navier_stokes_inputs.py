@@ -191,6 +191,18 @@ def test_checkpoints_with_own_steps_of_each_trajectory(starts):
     assert distance(found[1], found[0]) < 1e-12
 
 
+@pytest.mark.parametrize("dt", [None, 0.1])
+def test_a_forcing_that_is_not_finite_is_refused_as_that(dt):
+    """Not as a flow that outgrows its inner steps, nor by a solution of NaN."""
+    forcing, state = torch.zeros(GRID.n), torch.zeros(2, 1, *GRID.n)
+    whole = NavierStokes2D(GRID, viscosity=1e-2, interval=0.1, dt=dt, forcing=forcing)
+    forcing[3, 4] = torch.nan
+    with pytest.raises(ValueError, match=r"^forcing must be finite \(got nan\)$"):
+        NavierStokes2D(GRID, viscosity=1e-2, interval=0.1, dt=dt, forcing=forcing)
+    with pytest.raises(ValueError, match=r"^input 'forcing' must be finite for every trajectory$"):
+        whole.start(state, {"forcing": torch.stack([forcing, torch.zeros(GRID.n)])[:, None]})
+
+
 def test_what_the_caller_does_to_its_tensors_later_changes_nothing():
     """In double precision too, where nothing needs converting."""
     y, _ = GRID.coordinates()

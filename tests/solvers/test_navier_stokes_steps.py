@@ -99,7 +99,7 @@ def test_every_number_of_steps_can_be_asked_for(interval):
 
 def test_a_step_that_does_not_divide_the_time_between_two_kicks_is_refused():
     stirred = FLOWS["stirred"](viscosity=1e-2, renewal=0.05)
-    message = r"dt must divide 0\.0\d+, the time between two kicks, into at most 100000 steps \(got 0\.25\)"
+    message = r"dt must divide the interval 0\.05 between two kicks into at most 100000 steps \(got 0\.25\)"
     with pytest.raises(ValueError, match=message):
         stirred.solver(GRID, interval=0.3, dt=0.25)
     with pytest.raises(ValueError, match=r"dt must divide the interval 0\.3 into at most 100000 steps \(got 0\.25\)"):

@@ -1,6 +1,7 @@
 """The schemes that a solver keeps: few, those of its own numbers, and never somebody else's."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -103,3 +104,23 @@ def test_a_graph_is_recorded_once_for_trajectories_of_different_viscosity(monkey
         assert torch.equal(carry.spectrum, other.spectrum)
         ours.advance(ours.start(start(2), viscosities(2e-2, 1e-2)))
     assert len(recorded) == 2
+
+
+@pytest.mark.parametrize("kernel", ["torch", NATIVE])
+def test_threads_may_share_a_solver(monkeypatch, kernel):
+    """As Dask's do: what one drops from the cache another makes again."""
+    monkeypatch.setattr(navier_stokes, "SCHEME_BYTES", 1)
+    states = [(1 + 5 * i) * start(2) for i in range(8)]
+
+    def run(shared, state):
+        carry = shared.start(state)
+        for _ in range(5):
+            carry = shared.advance(carry)
+        return shared.state(carry)
+
+    alone = [run(solver(kernel=kernel), state) for state in states]
+    shared = solver(kernel=kernel)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda state: run(shared, state), states * 3))
+    assert all(torch.equal(a, b) for a, b in zip(alone * 3, together, strict=True))
+    assert len(shared._coefficients) <= 4
