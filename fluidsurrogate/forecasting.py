@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluidsurrogate.errors import UsageError
 from solvers import StateSpec, Stepper
 from solvers.stepper import Inputs, State
 
@@ -27,6 +28,8 @@ def rollout(
 
     A stepper of the user's may work in place: it begins at a copy of `state`, and its states are copied.
     """
+    if not len(state):
+        raise UsageError("the batch is empty: give at least one state")
     carry = stepper.start(state.clone(), inputs, seeds)
     states = [state]
     for _ in range(steps):
