@@ -396,8 +396,8 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    with allowing_code(allow_code):  # a process of its own knows of no permission
-        surrogate = train_model(Experiment.from_tree(tree), name, open_data(data), made_from, folder, report)
+    with allowing_code(allow_code), open_data(data) as dataset:  # a process of its own knows of no permission
+        surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
