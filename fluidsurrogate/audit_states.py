@@ -17,6 +17,7 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.generation import Block, compute, split_of
 from fluidsurrogate.modelfiles import check_proportions
 from fluidsurrogate.paths import as_path
+from fluidsurrogate.store import recorded
 from fluidsurrogate.surrogate import Surrogate
 from solvers import Resampled, StateSpec
 from solvers.stepper import State
@@ -117,12 +118,21 @@ def states_of(model: Surrogate) -> xr.Dataset:
     return compute(few, few.build_solver(), Block("test", 0, count, 0))
 
 
+def _is_of_own_data(model: Surrogate) -> bool:
+    """True of a model that was given, from Python, a dataset that says of no experiment that it made it."""
+    made_from = recorded(model.about.get("made_from")) or {}
+    return made_from.get("data") == {"fingerprint": "unknown"}
+
+
 def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:
     """The classical solver behind a surrogate's data, on the surrogate's grid; None where the model does not say, where
-    the flow is stirred at random, or where its data were of another kind."""
+    the flow is stirred at random, or where its data were of another kind, or a user's own: no one knows their flow."""
     try:
         experiment = experiment_of(model)
     except UsageError:
+        return None
+    if experiment.data.path or _is_of_own_data(model):
+        log.info("audit: no angles of a classical solver: the model was trained on data of your own, not of a solver")
         return None
     if experiment.spec != spec:
         return None

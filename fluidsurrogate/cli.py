@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import copy
 import errno
 import inspect
 import json
@@ -171,13 +172,16 @@ def run(arguments: argparse.Namespace) -> int:
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
     from fluidsurrogate.config import Experiment
-    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
-    from fluidsurrogate.pipeline import Pipeline
-    from fluidsurrogate.store import locked
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
+
+    # A file that is wrong is told before these take their time.
+    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
+    from fluidsurrogate.pipeline import Pipeline
+    from fluidsurrogate.store import locked
+
     if start := getattr(arguments, "init", None):
         from fluidsurrogate.finetuning import starting_from
 
@@ -221,6 +225,7 @@ def list_models() -> str:
 
 def show_info(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
+    from fluidsurrogate.config import name_in_full
     from fluidsurrogate.info_report import report
     from fluidsurrogate.inspection import info
     from fluidsurrogate.remake import to_toml
@@ -235,7 +240,9 @@ def show_info(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.path} does not say which experiment made it")
     if to.exists():
         raise UsageError(f"{to} exists already; name another file")
-    write_text(to, to_toml(found["made"]["experiment"]))
+    tree = copy.deepcopy(found["made"]["experiment"])
+    name_in_full(tree, Path.cwd())  # from which `info` looks at paths; the new file may lie anywhere
+    write_text(to, to_toml(tree))
     sys.stdout.write(f"{to}\n")
     return 0
 

@@ -43,7 +43,9 @@ from solvers import (
     point_group,
 )
 
+WITHOUT_NETWORKS = "without networks"
 MOST_FAULTS = 5  # that are said of one experiment
+MOST_SPIN_UP = 1_000_000  # intervals
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -64,7 +66,7 @@ class Experiment(Section):
     compare: CompareSection = CompareSection()
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self, info: Any):  # of pydantic: with the context that it was called in
         if not has_device(self.device):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
@@ -86,7 +88,8 @@ class Experiment(Section):
                 )
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
-                if not model.is_foreign or (model.code and code_is_allowed()):  # reading a file runs no code of its
+                # Reading a file runs no code of its own.
+                if info.context != WITHOUT_NETWORKS and (not model.is_foreign or (model.code and code_is_allowed())):
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
                         self.check_network(model.build(self.spec, self.torch_dtype), model)
                 if model.members > 1 and self.train.precision != "full":
@@ -175,18 +178,22 @@ class Experiment(Section):
             tree = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not valid TOML: {error}") from None
-        _name_in_full(tree, as_path(path).absolute().parent)
+        name_in_full(tree, as_path(path).absolute().parent)
         for override in overrides:
             _override(tree, override)
-        _name_in_full(tree, Path.cwd())
+        name_in_full(tree, Path.cwd())
         return cls.from_tree(tree, str(path))
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment") -> Experiment:
-        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key."""
+    def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment", networks: bool = True) -> Experiment:
+        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key.
+
+        With `networks` false it is not tried whether the models' networks take the states, which needs most of torch.
+        """
         try:
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
-            return cls.model_validate_json(json.dumps(tree, default=str))
+            context = None if networks else WITHOUT_NETWORKS
+            return cls.model_validate_json(json.dumps(tree, default=str), context=context)
         except ValidationError as error:
             lines = explain(cls, error.errors(), tagged_section)
             more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
@@ -297,7 +304,9 @@ class Experiment(Section):
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up
-        count = math.ceil(spin_up / self.data.interval - 1e-9)
+        if not spin_up / self.data.interval <= MOST_SPIN_UP:
+            raise ValueError(f"spin_up must be at most {MOST_SPIN_UP} times data.interval (got {spin_up:g})")
+        count = max(1, math.ceil(spin_up / self.data.interval - 1e-9))
         return self.build_solver(spin_up / count, device), count
 
     @cached_property
@@ -322,7 +331,7 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
         raise raised(f"{part}: {reason[:300]}") from None
 
 
-def _name_in_full(tree: dict[str, Any], folder: Path) -> None:
+def name_in_full(tree: dict[str, Any], folder: Path) -> None:
     """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
     `folder`: what records the experiment then names the same files, wherever it is read."""
     models = tree["models"].values() if isinstance(tree.get("models"), dict) else []

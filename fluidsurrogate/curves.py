@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.store import replacing, write_text
@@ -33,6 +32,8 @@ def write_curve(curve: Sequence[Row], folder: Path, title: str) -> None:
 
 def draw_curves(curve: Sequence[Row], path: Path, title: str) -> None:
     """Training loss, validation error at the first step and over the rollout, and learning rate, against the step."""
+    from matplotlib.figure import Figure  # imported late, as whatever takes its time
+
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, 3)
     step = [row["step"] for row in curve]

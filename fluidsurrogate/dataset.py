@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import dask.array
 import numpy as np
 import torch
 import xarray as xr
@@ -86,7 +85,10 @@ def trajectory_labels(dataset: xr.Dataset) -> list[Any]:
 
 
 def trajectory_coordinates(dataset: xr.Dataset) -> dict[str, Any]:
-    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added."""
+    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added. Of a single trajectory
+    without that dim its number."""
+    if "trajectory" not in dataset.dims and "trajectory" in dataset.coords:
+        dataset = dataset.expand_dims("trajectory")
     return {str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)}
 
 
@@ -103,6 +105,8 @@ def empty_like_blocks(block: xr.Dataset, coordinates: Mapping[str, Any]) -> xr.D
     """A dataset like `block` for all the trajectories in `coordinates`, its values lazy zeros, a trajectory a chunk or,
     of a large one, so many of its times that a window of a few is read without the rest: what a Zarr folder is laid out
     from."""
+    import dask.array  # imported late, as whatever takes its time and is needed by few commands
+
     total = len(coordinates["trajectory"][1])
 
     def widen(variable: xr.DataArray) -> tuple:
@@ -135,6 +139,8 @@ def derive(
 ) -> xr.DataArray:
     """A new field from the field `name`, by a function of (batch, component, y, x) and the grid, over all other dims
     alike."""
+    if not dataset[name].size:
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     own = [dim for dim in ("component", "y", "x") if dim in dataset[name].dims]
     source = _xy(dataset[name]).transpose(..., *own)
     values = torch.from_numpy(_native(source.values))

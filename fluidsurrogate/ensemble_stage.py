@@ -59,8 +59,8 @@ def _job(
     assert members is not None
     with allowing_code(allow_code), fixed_threads(threads):  # a process of its own knows of no permission
         model = load(path, experiment.device)
-        with open_data(data) as whole:
-            truth = split_of(whole, "test", experiment).load()
+        with open_data(data) as dataset:
+            truth = split_of(dataset, "test", experiment).load()
         steps = truth.sizes["time"] - 1
         if model.calibration is None:
             if experiment.data.path:  # the test trajectories are what the bound will be scored on

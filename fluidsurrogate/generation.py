@@ -24,7 +24,7 @@ from fluidsurrogate.opening import open_data
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import derive_seed, fixed_threads
 from fluidsurrogate.resolution import RESOLVED, Resolution, Sample, describe_resolution, measure
-from fluidsurrogate.store import COMPRESSORS, begin, discard, publish, read_json, stamp, write_json
+from fluidsurrogate.store import begin, compressors, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.variation import value_for
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
@@ -87,6 +87,17 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     return dataset.assign_attrs(about)
 
 
+def read_progress(folder: Path, most: int) -> dict[str, Any]:
+    """How many blocks an interrupted run has done, and their smallest inner step; UsageError for a damaged record."""
+    done = read_json(folder / "progress.json")
+    if done is None:
+        return {"blocks": 0, "inner_step": None}
+    match done:
+        case {"blocks": int(count), "inner_step": float()} if 0 < count <= most:
+            return done
+    raise UsageError(f"{folder / 'progress.json'} is no record of a generation: delete {folder} to begin again")
+
+
 def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
     """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
     resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
@@ -110,8 +121,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     solver, made_from = experiment.build_solver(), data_made_from(experiment)
     folder = begin(path, {**made_from, "device": str(solver.device), "kernel": solver.kernel}, force)
     store = folder / "result"
-    done = read_json(folder / "progress.json") or {"blocks": 0, "inner_step": None}
     plan = blocks(experiment)
+    done = read_progress(folder, len(plan))
     total, finished = plan[-1].offset + plan[-1].count, sum(b.count for b in plan[: done["blocks"]])
     with Progress(total, "generate", "trajectories", finished) as progress:
         for i in range(done["blocks"], len(plan)):
@@ -125,7 +136,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                encoding = {name: {"compressors": COMPRESSORS} for name in template.data_vars}
+                encoding = {name: {"compressors": compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
@@ -135,9 +146,9 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             progress.update(plan[i].count)
     resolution = resolution_of(experiment, solver, Sample.read(folder / SAMPLE))
     attributes = provenance(experiment, solver, done["inner_step"], made_from) | resolution.attributes
-    made = open_data(store)
-    attributes[CONTENT] = json.dumps(content_of(made))
-    xr.Dataset(attrs=made.attrs | attributes).to_zarr(store, mode="a", consolidated=False)
+    with open_data(store) as made:
+        attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
+    xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
 
@@ -179,6 +190,8 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Ru
         try:
             starts = [flow.starts(solver.grid, [seed]) for flow, seed in zip(flows, seeds, strict=True)]
             state = torch.cat(starts).to(solver.device, solver.dtype)
+            if not bool(state.isfinite().all()):
+                raise ValueError(f"its start is not finite in {experiment.dtype}; choose parameters closer to 1")
             inputs = stack_inputs(flows, solver)
             state = spin_up(experiment, state, inputs, seeds)
             states = rollout(solver, state, experiment.data.stored_steps, inputs, seeds, carries.append)

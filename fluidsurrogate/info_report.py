@@ -81,7 +81,7 @@ def _dataset(info: Mapping[str, Any]) -> Iterator[Row]:
     if "time" in info:
         time = info["time"]
         every = f", interval {time['interval']:.6g}" if "interval" in time else ""
-        yield "time", f"{time.get('first', 0):g} to {time.get('last', 0):g}{every}"
+        yield "time", f"{time.get('first', 0):.12g} to {time.get('last', 0):.12g}{every}"
     if "splits" in info:
         yield "splits", ", ".join(f"{split} {count}" for split, count in info["splits"].items())
     if "sources" in info:
@@ -93,7 +93,7 @@ def _dataset(info: Mapping[str, Any]) -> Iterator[Row]:
         failed = f": {audit['failed']}" if audit["failed"] else ""
         yield "verdict", f"{audit['verdict']}{failed} (claims {audit['group']}, tolerance {audit['tolerance']})"
     if "flow" in info:
-        yield "flow", _flow(info["flow"])
+        yield "flow", _flow(info)
     for key, value in info["says"].items():
         yield key.replace("_", " "), str(value)
     if (changed := info["changed"]) is not None:
@@ -114,6 +114,8 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
     yield "inputs", _fields(info["inputs"]) or "none"
     yield "grid", _grid(info["grid"])
     yield "interval", f"{info['interval']:g}"
+    if "resolution" in info:
+        yield "resolution of its data", info["resolution"]
     yield "constants", ", ".join(f"{name} {value:g}" for name, value in info["constants"].items()) or "not known"
     if "validation" in info:
         v = info["validation"]
@@ -123,7 +125,7 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
             f"times, at step {v['step']} of {v['steps']}",
         )
     if "flow" in info:
-        yield "flow", _flow(info["flow"])
+        yield "flow", _flow(info)
     if (balance := info.get("energy_budget")) is not None:
         kept = "at most" if balance["at_most"] else "kept"
         given = {field["name"] for field in info["inputs"]}
@@ -156,8 +158,10 @@ def _grid(grid: Mapping[str, Any]) -> str:
     return " on ".join((f"{' x '.join(map(str, grid['cells']))} cells", " x ".join(f"{s:.6g}" for s in grid["length"])))
 
 
-def _flow(flow: Mapping[str, Any]) -> str:
-    return f"{flow.get('kind')}: " + ", ".join(f"{k} = {v}" for k, v in flatten(flow).items() if k != "kind")
+def _flow(info: Mapping[str, Any]) -> str:
+    flow, data = info["flow"], info["made"]["experiment"].get("data", {})
+    own = f"; so says its experiment, but its data are {data['path']}" if data.get("path") else ""
+    return f"{flow.get('kind')}: " + ", ".join(f"{k} = {v}" for k, v in flatten(flow).items() if k != "kind") + own
 
 
 def _fields(fields: list[Mapping[str, Any]]) -> str:

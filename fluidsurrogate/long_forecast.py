@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
-import dask.array
 import numpy as np
 import torch
 import xarray as xr
@@ -25,8 +24,8 @@ from fluidsurrogate.paths import as_path
 from fluidsurrogate.progress import Progress
 from fluidsurrogate.reproducible import fixed_threads
 from fluidsurrogate.store import (
-    COMPRESSORS,
     begin,
+    compressors,
     locked_beside,
     publish,
     read_json,
@@ -56,7 +55,7 @@ class Starts:
         self.spec, self.first = spec, at_time(dataset, start, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
-        coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
+        coordinates = coordinates_of(dataset)
         # Zarr has no settled form for strings of fixed length, as those from NetCDF are.
         coordinates = {k: c.astype(object) if c.dtype.kind == "U" else c for k, c in coordinates.items()}
         self.coordinates = {"trajectory": ("trajectory", np.arange(self.count), {"long_name": "trajectory"})}
@@ -248,6 +247,8 @@ class _Rollout:
 
     def _lay_out(self, cut: Plan, inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> None:
         """The Zarr folder without its values, and with all else."""
+        import dask.array  # imported late, as whatever takes its time
+
         spec = replace(self.starts.spec, interval=self.starts.spec.interval * self.keep_every)
         one = to_dataset(spec, self.like[:, None], inputs=inputs, attributes=attributes)
         sizes, chunks = (
@@ -259,7 +260,7 @@ class _Rollout:
             shape = tuple(sizes.get(str(dim), n) for dim, n in variable.sizes.items())
             lazy[name] = (variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=shape), variable.attrs)
             whole = tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())
-            encoding[name] = {"chunks": whole, "compressors": COMPRESSORS}
+            encoding[name] = {"chunks": whole, "compressors": compressors()}
         times = self.starts.begin + spec.interval * np.arange(self.times)
         rest = {name: c for name, c in one.coords.items() if name not in sizes}
         coordinates: dict[Any, Any] = {**rest, **self.starts.coordinates, "time": ("time", times, one["time"].attrs)}

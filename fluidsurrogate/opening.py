@@ -39,7 +39,9 @@ def open_data(path: str | Path) -> xr.Dataset:
         raise UsageError(f"{path}: no such dataset")
     with _explained(f"{path}: neither a Zarr folder nor a NetCDF file"):
         # Times stay numbers, so that their units are seen. What is read is cached by the wrapper below.
-        options: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {}
+        options: dict[str, Any] = {"engine": "netcdf4"}
+        if path.is_dir():
+            options = {"engine": "zarr", "consolidated": False}
         dataset = xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
     for name, variable in dataset.variables.items():
         lazy = variable._data  # `Variable.data` would read it

@@ -41,11 +41,11 @@ from fluidsurrogate.parallel import (
     warn_of_one_process,
 )
 from fluidsurrogate.paths import as_path
-from fluidsurrogate.plots import draw_comparison, draw_scores
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.resolution import describe_resolution
 from fluidsurrogate.store import (
     begin,
+    check_writable,
     partial,
     publish,
     read_json,
@@ -62,6 +62,11 @@ from fluidsurrogate.training import model_made_from, train_model
 from solvers import Resampled, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
+OWN_DATA = (  # said before anything is learnt from data that the experiment's flow did not make
+    "  data of your own (data.path): [flow] says which symmetries a model may claim, what a hybrid's solver does, and "
+    "viscosity and drag of the energy budget, where the data keep it; nothing checks that it is the flow of these data"
+)
+COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
 NOTE = ".data.json"  # what is known of a user's dataset
 MadeFrom = dict[str, Any]  # the parts of an experiment that a result depends on
 
@@ -162,6 +167,8 @@ class Pipeline:
         options = self.experiment.train
         warn_of_one_process()
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
+        if self.experiment.data.path:
+            log.info(OWN_DATA)
         wait_for_all(self.experiment.device)  # every process has seen what there is to do before one of them changes it
         if is_main_process():
             for name in todo:
@@ -198,7 +205,8 @@ class Pipeline:
     def _rollout(self) -> None:
         log.info(f"rollout: {self.forecasts_path}")
         models = {name: load(self.model_path(name), self.experiment.device) for name in self.experiment.models}
-        truth = split_of(open_data(self.data_path), "test", self.experiment).load()
+        with open_data(self.data_path) as data:
+            truth = split_of(data, "test", self.experiment).load()
         forecasts = forecast_all(self.experiment, models, truth)
         write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
 
@@ -228,6 +236,8 @@ class Pipeline:
         there = _is_there(self.scores_path, _dataset_made_from, self.scores_made_from, force)
         if there and all(path.exists() for path in self.score_files):
             return
+        from fluidsurrogate.plots import draw_comparison, draw_scores  # imported late, as whatever takes its time
+
         log.info(f"compare: {self.scores_path}")
         with open_data(self.forecasts_path) as forecasts:
             options = self.experiment.compare
@@ -377,9 +387,10 @@ def score_all(
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    """Write NetCDF in one piece, with a record of what it holds, as it is read back."""
+    """Write NetCDF in one piece: fields compressed without loss, with checksums; and a record of what it holds."""
+    fields = [name for name, variable in dataset.data_vars.items() if {"y", "x"} <= set(variable.dims)]
     with replacing(path) as beside:
-        dataset.to_netcdf(beside, engine="netcdf4")
+        dataset.to_netcdf(beside, engine="netcdf4", encoding={name: COMPRESSED for name in fields})
         with open_data(beside) as written:
             content = content_of(written)
         xr.Dataset(attrs={CONTENT: json.dumps(content)}).to_netcdf(beside, mode="a", engine="netcdf4")
@@ -396,7 +407,8 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-    with allowing_code(allow_code), open_data(data) as dataset:  # a process of its own knows of no permission
+    # A process of its own knows of no permission. The data are the user's, who may write to them right after.
+    with allowing_code(allow_code), open_data(data) as dataset:
         surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
@@ -409,8 +421,10 @@ def _train_job(
 
 
 def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:
-    """True where `path` was made from these inputs and is not to be made again; UsageError where from others."""
+    """True where `path` was made from these inputs and is not to be made again; UsageError where from others, or
+    where it is to be made and cannot be written."""
     if force or not path.exists():
+        check_writable(path.parent)
         return False
     refuse_changes(path, made_from_of(path) or {}, made_from)
     if is_main_process():

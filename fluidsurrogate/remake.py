@@ -86,7 +86,7 @@ def _obstacles(
     here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
-        experiment = Experiment.from_tree(here, "its experiment")
+        experiment = Experiment.from_tree(here, "its experiment", networks=False)
     except UsageError as error:
         return [f"this version does not take it: {str(error).splitlines()[0]}"], []
     reasons = []

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.config import Experiment
+from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.reproducible import fixed_threads
 from fluidsurrogate.settings import GridSection
@@ -25,6 +26,7 @@ from fluidsurrogate.store import replacing
 from solvers import NavierStokes2D, Resampled
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 
+RESOLUTION = "data_resolution"  # what a model says of the data that it learnt from
 RESOLVED = 0.01  # the resolution error up to which data count as resolved
 SHARE = 0.05  # of the work of the generation that the measurement may take
 SECOND = 1.5e7  # cells times inner steps times fields that one core does in about a second
@@ -67,7 +69,7 @@ class Sample:
         spectrum = enstrophy_spectrum(vorticity, grid.length)
         k = 2 * math.pi / max(grid.length) * torch.arange(1, spectrum.shape[-1] + 1, dtype=torch.float64)
         share = spectrum[:, k >= TAIL * kmax].sum(-1) / spectrum.sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
-        eta = (viscosity**3 / chi) ** (1 / 6) if chi > 0 else math.inf
+        eta = math.sqrt(viscosity) / chi ** (1 / 6) if chi > 0 else math.inf
         return cls(states[:1].cpu().numpy(), kmax * eta, float(share.max()), inner_steps)
 
     def write(self, path: Path) -> None:
@@ -77,10 +79,15 @@ class Sample:
 
     @classmethod
     def read(cls, path: Path) -> Sample:
-        """What `write` kept."""
-        with np.load(path, allow_pickle=False) as kept:
-            numbers = float(kept["kmax_eta"]), float(kept["tail"]), int(kept["inner_steps"])
-            return cls(kept["start"], *numbers)
+        """What `write` kept; UsageError where that is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                numbers = float(kept["kmax_eta"]), float(kept["tail"]), int(kept["inner_steps"])
+                return cls(kept["start"], *numbers)
+        except Exception as error:  # numpy and zipfile raise all kinds
+            raise UsageError(
+                f"{path} is damaged ({type(error).__name__}): delete {path.parent} to begin again"
+            ) from None
 
 
 @final

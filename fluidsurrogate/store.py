@@ -14,17 +14,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from zarr.codecs import ZstdCodec
 
 from fluidsurrogate.errors import UsageError
 
-COMPRESSORS = [ZstdCodec(level=0, checksum=True)]  # Zarr's own, and a damaged chunk is found when it is read
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What decides the last bits of a result that is made from the same inputs, beside the versions; in words.
 HOW = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel"}
 UMASK = os.umask(0)
@@ -33,17 +32,13 @@ os.umask(UMASK)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other run out of `folder` for the duration; the lock dies with its process."""
+    """Keep every other run out of `folder` for the duration; the lock dies with its process.
+
+    A folder that may not be written needs no lock to be looked at: `check_writable` refuses work in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"{folder} is in use by another run; wait for it or choose another --out") from None
-    try:
+    with _held(folder / ".lock", f"{folder} is in use by another run; wait for it or choose another --out"):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -51,16 +46,35 @@ def locked_beside(path: Path) -> Iterator[None]:
     """Keep every other run from making `path` for the duration; nothing of the lock stays in its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.lock")
+    with _held(file, f"{path} is being made by another run; wait for it or choose another name"):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # where there is none, in a folder that may not be written
+                file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(file: Path, in_use: str) -> Iterator[None]:
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise UsageError(f"{path} is being made by another run; wait for it or choose another name") from None
+        raise UsageError(in_use) from None
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
         lock.release()
+
+
+def compressors() -> list[Any]:
+    """How chunks are written: as Zarr does by itself, with a checksum that finds a damaged one when it is read."""
+    from zarr.codecs import ZstdCodec  # imported late, as whatever takes its time
+
+    return [ZstdCodec(level=0, checksum=True)]
 
 
 def check_writable(folder: Path) -> None:
@@ -70,7 +84,9 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}): name another folder with --to") from None
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): name another folder with --to or --out"
+        ) from None
 
 
 @contextmanager
@@ -134,9 +150,10 @@ def discard(folder: Path) -> None:
 
 
 def tidy(path: Path) -> None:
-    """Delete what a kill may have left beside a finished result."""
-    discard(partial(path))
-    discard(path.with_name(path.name + ".old"))
+    """Delete what a kill may have left beside a finished result, where that may be deleted."""
+    for left in (partial(path), path.with_name(path.name + ".old")):
+        with suppress(PermissionError):
+            discard(left)
 
 
 def publish(path: Path) -> None:

@@ -14,8 +14,6 @@ from typing import Any, final
 import numpy as np
 import torch
 import xarray as xr
-from accelerate import Accelerator
-from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -35,6 +33,7 @@ from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import current_device, derive_seed, fixed_threads, seeded
+from fluidsurrogate.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.scaling import Scaling, check_means
 from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.store import read_json, stamp
@@ -72,8 +71,11 @@ class Trainer:
         self.augmentations = group_named(section.augment).elements if section.augment else ()
         device = torch.device(experiment.device)
         # One process needs no Accelerator, whose first device would stay that of all.
-        together = processes() > 1
-        self.accelerator = Accelerator(cpu=device.type == "cpu") if together else None
+        self.accelerator = None
+        if together := processes() > 1:
+            from accelerate import Accelerator  # imported late, as whatever takes its time
+
+            self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.device = self.accelerator.device if self.accelerator else device
         if self.options.batch % (processes() * self.options.accumulate):
             raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
@@ -91,6 +93,8 @@ class Trainer:
             start_from(network, self.spec.fields, section.init)
         self.network = network.to(self.device)
         if self.accelerator:  # a network that was given is each process's own until here
+            from accelerate.utils import broadcast
+
             for tensor in (*network.parameters(), *network.buffers()):
                 broadcast(tensor.data)
         if self.options.compile:
@@ -320,8 +324,10 @@ def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) 
     if path := experiment.models[name].code:
         model = {**model, "source": source_of(path)}
     if start := experiment.models[name].init:
-        about = (read_json(as_path(start) / CONFIG) or {}).get("about", {})
-        model = {**model, "init": about.get("fingerprint", start)}  # which model, wherever it lies
+        config = read_json(as_path(start) / CONFIG)
+        about = config.get("about") if isinstance(config, dict) else None
+        fingerprint = about.get("fingerprint", start) if isinstance(about, dict) else start
+        model = {**model, "init": fingerprint}  # which model, wherever it lies
     return {"seed": tree["seed"], "dtype": tree["dtype"], "data": data, "model": model, "train": train}
 
 
@@ -345,4 +351,7 @@ def train_model(
     valid = InMemory.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
     with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
-        return Trainer(experiment, name, train, valid, made_from, network, constants).run(folder, report)
+        trainer = Trainer(experiment, name, train, valid, made_from, network, constants)
+        if (resolution := describe_resolution(dataset.attrs)) is not None:
+            trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
+        return trainer.run(folder, report)

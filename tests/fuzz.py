@@ -148,8 +148,7 @@ def result_case(rng: random.Random, folder: Path, run: Path) -> Callable[[], Non
     shutil.copytree(run, copied := folder / "run")
     target = rng.choice(["data.zarr", "data.zarr", "models/small-d4", "models/small-cnn", "forecasts.nc", "scores.nc"])
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
-        files = sorted(p for p in [copied / target, *(copied / target).rglob("*")] if p.is_file())
-        if files:
+        if files := files_in(copied / target):
             damage(rng.choice(files), rng, copied)
 
     def use() -> None:
@@ -167,8 +166,17 @@ def result_case(rng: random.Random, folder: Path, run: Path) -> Callable[[], Non
     return use
 
 
+def files_in(path: Path) -> list[Path]:
+    """A file, or all the files in a folder: no links, and nothing that links lead to."""
+    if path.is_symlink():
+        return []
+    inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    return sorted(p for p in [path, *inside] if p.is_file() and not p.is_symlink())
+
+
 def damage(file: Path, rng: random.Random, run: Path) -> None:
     """Damage one file: its bytes, its JSON, or what it is."""
+    assert file.resolve().is_relative_to(run.resolve())
     kind = rng.randrange(10)
     if kind < 4 and file.suffix == ".json":
         try:
@@ -189,10 +197,9 @@ def damage(file: Path, rng: random.Random, run: Path) -> None:
         case 1:
             file.symlink_to(rng.choice([file, run, run / "nowhere", Path("/dev/null"), run / "scores.csv", Path("/")]))
         case 2:
-            file.with_name(rng.choice(["other", "é", f"{file.name}.partial"])).write_bytes(data)
+            file.with_name(rng.choice(["other", "é", f"{file.name}.moved"])).write_bytes(data)
         case 3:
-            others = sorted(p for p in run.rglob("*") if p.is_file())
-            shutil.copy(rng.choice(others), file)
+            shutil.copy(rng.choice(files_in(run)), file)
 
 
 # -- running them

@@ -579,3 +579,18 @@ def test_lists_that_are_empty_or_repeat_themselves():
     audit = fs.audit(diffusion(), SPEC, states=smooth(), shifts=[], angles=[30.0, 30.0])
     assert audit.sizes["angle"] == 1
     assert "turn by 30 degrees" in table(audit)
+
+
+def test_the_flow_of_ones_own_data_is_not_assumed(trained, toml, tmp_path, caplog):
+    """Beside a model of data that somebody else made there is no solver of the flow that its experiment names."""
+    data, models = trained
+    own = data.drop_attrs()
+    given = fs.train(toml, own, ["small-cnn"])["small-cnn"]
+    own.to_netcdf(tmp_path / "own.nc")
+    tree = fs.Experiment.read(toml, [f"data.path={tmp_path / 'own.nc'}", "train.steps=2"])
+    with caplog.at_level("INFO", "fluidsurrogate"):
+        named = fs.train(tree, models=["small-cnn"], out=tmp_path / "run")["small-cnn"]
+    assert "[flow] says which symmetries a model may claim" in caplog.text
+    for model, known in ((models["small-cnn"], True), (given, False), (named, False)):
+        report = fs.audit(model, states=own, steps=1)
+        assert bool(np.isfinite(report["rotation_error_of_solver"]).any()) == known

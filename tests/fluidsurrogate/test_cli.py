@@ -1,5 +1,6 @@
 """The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
 
+import errno
 import io
 import json
 import os
@@ -331,9 +332,16 @@ def test_data_of_ones_own(finished, tmp_path, capsys):
     mine = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copy}"]
     assert main(["run", str(toml), *mine]) == 0
     scores = [fs.open_data(folder / "scores.nc")["nrmse"] for folder in (out, tmp_path / "mine")]
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    assert "solver-16" not in scores[1]["source"]  # nobody knows that these data are of this flow
+    np.testing.assert_allclose(scores[0].sel(source=scores[1]["source"].values), scores[1], atol=1e-6)
     os.utime(copy, (1, 1))
-    assert "data.content was" in refused(capsys, "train", toml, *mine)
+    assert main(["train", str(toml), *mine]) == 0  # what they hold counts
+    with fs.open_data(copy) as data:
+        changed = data.load()
+    changed["vorticity"][0] *= 2
+    changed.to_netcdf(tmp_path / "changed.nc")
+    (tmp_path / "changed.nc").replace(copy)
+    assert "data.content.vorticity was" in refused(capsys, "train", toml, *mine)
     assert "no such dataset" in refused(capsys, "run", toml, "--out", tmp_path / "none", "--set", "data.path=none.zarr")
 
 
@@ -430,6 +438,60 @@ def test_command_line_itself(toml, capsys):
 def test_folder_in_use(toml, tmp_path, capsys):
     with locked(tmp_path):
         assert "in use by another run" in refused(capsys, "generate", toml, "--out", tmp_path)
+
+
+def test_a_finished_run_that_may_not_be_written(finished, capsys, monkeypatch):
+    """What is there is shown; what would have to be made is refused before any work."""
+    toml, folder, _ = finished
+    same = ["--out", str(folder), "--set", "train.workers=2"]
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("fluidsurrogate.store.FileLock._acquire", refuse)
+    monkeypatch.setattr("fluidsurrogate.store.tempfile.TemporaryFile", refuse)
+    assert main(["compare", str(toml), *same]) == 0
+    assert "small-d4" in capsys.readouterr().out
+    assert main(["run", str(toml), *same]) == 0
+    for stage, changed in [("generate", "seed=2"), ("train", "train.steps=3"), ("rollout", "compare.solvers=[]")]:
+        assert "cannot be written (Permission denied)" in refused(
+            capsys, stage, toml, *same, "--set", changed, "--force"
+        )
+
+
+LATE = (
+    "matplotlib",
+    "accelerate",
+    "torch._dynamo",
+    "dask",
+    "dask.array",
+    "scipy",
+    "zarr",
+    "netCDF4",
+    "huggingface_hub",
+)
+
+
+def imported_by(*argv):
+    """The exit code of a command in a process of its own, and which of the modules that take their time it imported."""
+    code = "import sys; from fluidsurrogate.cli import main; code = main(sys.argv[2:]); " \
+           "print(); print(code, *[name for name in sys.argv[1].split() if name in sys.modules])"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(LATE), *map(str, argv)], capture_output=True, text=True, timeout=300
+    )
+    first, *late = done.stdout.splitlines()[-1].split()
+    return int(first), set(late)
+
+
+def test_an_answer_waits_for_no_module_that_it_does_not_need(finished, toml):
+    toml.write_text(toml.read_text().replace("[grid]", "[grid]\nm = 3"))
+    assert imported_by("run", toml) == (2, set())
+    code, late = imported_by("info", finished[1] / "scores.nc")
+    assert code == 0
+    assert not late & {"matplotlib", "accelerate", "torch._dynamo", "zarr", "huggingface_hub"}
+    code, late = imported_by("info", finished[1] / "data.zarr")
+    assert code == 0
+    assert not late & {"matplotlib", "accelerate", "torch._dynamo", "dask.array", "scipy", "netCDF4"}
 
 
 def test_folder_that_is_a_file(toml, capsys):

@@ -260,6 +260,8 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     model = tmp_path / "mine" / "models" / "small-d4"
     assert fs.info(model)["made"]["again"].startswith("yes")
     assert fs.info(tmp_path / "mine")["data"] == str(own)
+    assert "decaying: viscosity = 0.02" in (said := report(fs.info(model)))
+    assert f"so says its experiment, but its data are {own}" in said
     assert "data of your own" in report(fs.info(tmp_path / "mine"))
     os.utime(own, (1, 1))  # the content counts, whatever the file's time
     assert fs.info(model)["made"]["again"].startswith("yes")
@@ -268,12 +270,47 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     with fs.open_data(own) as before:
         other = before.load()
     other["vorticity"][0, 0, 0, 0] += 1.0
-    other.to_netcdf(own)
+    other.to_netcdf(tmp_path / "other.nc")
+    (tmp_path / "other.nc").rename(own)
     assert fs.info(model)["made"]["again"] == f"no: its data, {own}, have changed since, in vorticity"
     assert main(["train", str(toml), *arguments]) == 2
     assert "made from other inputs: data.content.vorticity was " in capsys.readouterr().err
     own.unlink()
     assert f"its data, {own}, are not there" in fs.info(model)["made"]["again"]
+
+
+def test_data_of_the_users_own_seen_from_elsewhere(copied, experiment, tmp_path, capsys, monkeypatch):
+    """An experiment that names its data from the current folder is written so that it names them from everywhere."""
+    monkeypatch.chdir(copied)
+    tree = experiment.tree()
+    tree["data"]["path"] = "data.zarr"
+    tree["train"]["steps"] = 2
+    fs.train(Experiment.from_tree(tree), models=["small-cnn"], out=tmp_path / "mine")
+    model, file = tmp_path / "mine" / "models" / "small-cnn", tmp_path / "again" / "again.toml"
+    printed(capsys, model, "--write-experiment", file)
+    assert tomllib.loads(file.read_text())["data"]["path"] == str(copied / "data.zarr")
+    monkeypatch.chdir(tmp_path)
+    assert Experiment.read(file).data.path == str(copied / "data.zarr")
+    assert "data.zarr, are not there (as seen from this folder)" in fs.info(model)["made"]["again"]
+    # More than is read to find out: what is not checked is not claimed.
+    monkeypatch.chdir(copied)
+    assert fs.info(model)["made"]["again"].startswith("yes, to the bit")
+    monkeypatch.setattr("fluidsurrogate.remake.CHECKED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.content.content_of", None)
+    again = fs.info(model)["made"]["again"]
+    assert again.endswith("; not checked: whether its data, data.zarr, are what they were")
+
+
+def test_data_of_the_users_own_are_read_once(copied, toml, tmp_path, monkeypatch):
+    """While the files are as they were, what they hold is known; it is not read again."""
+    run = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copied / 'data.zarr'}", "--set", "train.steps=2"]
+    assert main(["train", str(toml), *run]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("fluidsurrogate.content.content_of", None)
+        assert main(["train", str(toml), *run]) == 0
+    (tmp_path / "mine" / ".data.json").write_text("{")  # a note only: damaged, it is made again
+    assert main(["train", str(toml), *run]) == 0
+    assert json.loads((tmp_path / "mine" / ".data.json").read_text())["variables"] == ["vorticity"]
 
 
 def test_values_that_changed(copied, capsys, monkeypatch):

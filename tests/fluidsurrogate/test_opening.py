@@ -65,9 +65,11 @@ def test_damaged_labels_and_forecasts(finished, toml, tmp_path, capsys):
     assert main(["info", str(run / "data.zarr")]) == 2
     assert f"{run / 'data.zarr'}: " in capsys.readouterr().err
     file = run / "forecasts.nc"
-    with fs.open_data(file) as forecasts:  # compressed, so that damage is noticed
-        squeezed = forecasts.load()
-    squeezed.to_netcdf(file, encoding={"vorticity": {"zlib": True}})
+    with fs.open_data(file) as forecasts:
+        encoding = forecasts["vorticity"].encoding
+        assert encoding["zlib"]
+        assert encoding["fletcher32"]
+        assert file.stat().st_size < forecasts["vorticity"].nbytes + 40_000
     data = bytearray(file.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4096] = b"\xff" * 4096
     file.write_bytes(data)
@@ -95,6 +97,39 @@ def test_what_is_opened_is_what_xarray_opens(finished):
     opened["vorticity"][0] = 3.0
     assert (opened["vorticity"][0] == 3.0).all()
     assert np.array_equal(fs.open_data(path)["vorticity"], expected)
+
+
+def test_a_damaged_record_of_what_is_done(toml, tmp_path, monkeypatch):
+    """What an interrupted run left says in one line that it is of no use, and how to begin again."""
+    import fluidsurrogate.generation as generation
+
+    simulate, calls = generation.simulate, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 5:  # the second block of the test trajectories
+            raise KeyboardInterrupt
+        return simulate(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "simulate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fs.generate(Experiment.read(toml, ["data.test=3", "data.block=2"]), tmp_path)
+    folder = tmp_path / "data.zarr.partial"
+    left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for name in set(left) - {"made_from.json"}:
+        for bad in (b'{"blocks": -1}', b'{"blocks": 1000, "inner_step": 0.1}', b"[3]", left[name][:5], b"\xff" * 40):
+            (folder / name).write_bytes(bad)
+            with pytest.raises(UsageError) as refusal:
+                fs.generate(Experiment.read(toml, ["data.test=3", "data.block=2"]), tmp_path)
+            assert str(folder / name) in str(refusal.value)
+            assert len(str(refusal.value).splitlines()) == 1
+        (folder / name).write_bytes(left[name])
+    assert len(left) == 3
+    whole = fs.generate(Experiment.read(toml, ["data.test=3", "data.block=2"]), tmp_path)
+    assert (
+        whole.attrs["content"] == fs.generate(Experiment.read(toml, ["data.test=3", "data.block=2"])).attrs["content"]
+    )
 
 
 # -- paths
