@@ -67,8 +67,8 @@ GOOD = {  # one of every key, as the miniature's
     "constants": {"viscosity": 0.01, "drag": 0.1},
     "dtype": "float32",
     "sha256": {"weights.safetensors": "0" * 64},
-    "about": {"name": "small-d4", "experiment": "{}", "made_from": "{}", "fingerprint": "f", "seed": 1,
-              "versions": "{}"},
+    "about": {"name": "small-d4", "energy_budget": "closes", "experiment": "{}", "made_from": "{}",
+              "fingerprint": "f", "seed": 1, "versions": "{}"},
 }  # fmt: skip
 WRONG = [None, True, "text", "", -1, 0, 3, 0.5, 10**9, 10**30, -1e300, float("nan"), float("inf"), [], [1], ["a", {}],
          {}, {"a": 1}, [[[[]]]], "../../etc/passwd", "os:system"]  # fmt: skip
@@ -174,7 +174,8 @@ def test_a_config_in_another_encoding(folder):
         ({"model.dilations": [1] * 300_000}, "more layers than there are tensors"),
         ({"model": {"kind": "gunet", "levels": 10**9}}, "levels must be 1 to 10"),
         ({"model": {"kind": "gfno", "modes": 10**6}}, "weights.safetensors: not the weights|describes no model"),
-        ({"model": {"kind": "gfno", "layers": 10**9}}, "more layers than there are tensors|not the weights"),
+        ({"model": {"kind": "gfno", "layers": 10**9}}, "layers must be 1 to 100"),
+        ({"model": {"kind": "gfno", "layers": 100}}, "more layers than there are tensors|not the weights"),
         ({"spec.grid.n": [65536, 65536]}, "spec.grid of 65536 x 65536 cells would take 96 GiB, at most 2 are taken"),
     ],
 )
