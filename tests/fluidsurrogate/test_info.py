@@ -179,6 +179,29 @@ def test_what_is_none_of_these(tmp_path, capsys):
         assert said in refused(capsys, tmp_path / name)
 
 
+def test_a_run_that_holds_itself(copied, capsys):
+    """Each part of a run is looked at as what its name says, wherever a link leads."""
+    for name in ("forecasts.nc", "scores.nc"):
+        (copied / name).unlink()
+        (copied / name).symlink_to(copied)
+    said = printed(capsys, copied)
+    assert said.count("broken: ") == 2
+    assert f"broken: {copied / 'forecasts.nc'}: " in said
+
+
+def test_coordinates_of_more_dimensions_than_one(tmp_path, capsys):
+    dims = ("trajectory", "time")
+    odd = xr.Dataset({"omega": (dims, np.zeros((2, 3)))}).assign_coords(time=(dims, np.zeros((2, 3))))
+    odd = odd.assign_coords(split=(dims, np.full((2, 3), "test")))
+    odd = odd.assign({name: (("source", *dims), np.zeros((1, 2, 3))) for name in ("nrmse_first_step", "nrmse_mean")})
+    odd.to_netcdf(tmp_path / "odd.nc")
+    found = fs.info(tmp_path / "odd.nc")
+    assert "time" not in found
+    assert found["splits"] == {"test": 6}
+    assert found["kind"] != "scores"
+    printed(capsys, tmp_path / "odd.nc")
+
+
 def test_data_of_somebody_elses(tmp_path, capsys):
     """No attributes, no splits, no grid that is ours: what there is to say."""
     data = xr.Dataset({"omega": (("time", "lat"), np.zeros((3, 4)))}, {"time": [0.0, 1.0, 2.0]})
