@@ -77,7 +77,7 @@ def train(
         experiment.refuse_code(name for name in chosen if name not in networks)
         if out is not None:
             if processes() > 1:
-                raise UsageError("several processes train by the command: accelerate launch -m fluidsurrogate train …")
+                raise UsageError("several processes train by the command: torchrun … -m fluidsurrogate train …")
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
             pipeline = Pipeline(

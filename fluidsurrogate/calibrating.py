@@ -104,8 +104,9 @@ def calibrate(
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
+    to = None if to is None else as_path(to)
     if to is not None:
-        check_place(to := as_path(to), model)
+        check_place(to, model)
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
@@ -131,7 +132,7 @@ def calibrate(
         source=source,
         weights=model.sha256,
     )
-    if isinstance(to, Path) and _holds(to, model):
+    if to is not None and _holds(to, model):
         calibrated.calibration.write(to)
     elif to is not None:
         calibrated.save(to)

@@ -153,11 +153,11 @@ def horizon_line(forecast: xr.Dataset) -> str:
     horizon, censored = forecast["horizon"], forecast["horizon_censored"].values
     values, at_least = horizon.values, ["at least " if c else "" for c in censored]
     if len(values) == 1:
-        said = f"{at_least[0]}{values[0]:g}"
+        said = f"{at_least[0]}{values[0]:.12g}"
     else:
         least, most = int(values.argmin()), int(values.argmax())
         half = "at least " if censored.mean() >= 0.5 else ""
-        said = (f"median {half}{np.median(values):g}, {values[least]:g} to {at_least[most]}{values[most]:g} "
+        said = (f"median {half}{np.median(values):.12g}, {values[least]:.12g} to {at_least[most]}{values[most]:.12g} "
                 f"of {len(values)} trajectories")  # fmt: skip
     return (f"horizon: time {said} (nRMSE at most {horizon.attrs['level']:g} with probability "
             f"{horizon.attrs['coverage']:g}, calibrated on {horizon.attrs['calibration_starts']} starts)")  # fmt: skip

@@ -196,7 +196,7 @@ def run_stage(arguments: argparse.Namespace) -> int:
         forecast_start(pipeline, arguments)
         return 0
     if processes() > 1 and arguments.stage != "train":
-        raise UsageError("several processes train one model together: accelerate launch -m fluidsurrogate train …")
+        raise UsageError("several processes train one model together: torchrun … -m fluidsurrogate train …")
     with locked(pipeline.out) if is_main_process() else nullcontext():
         wait_for_all(experiment.device)  # until the one that locks has the lock
         pipeline.run(arguments.stage, arguments.force)

@@ -135,11 +135,13 @@ def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Datas
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:
         raise UsageError(f"cannot compare: {name} has one time only, the start")
+    if "trajectory" not in dataset.dims:
+        dataset = dataset.expand_dims("trajectory")
     for field in fields(dataset):
         if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
-    if "trajectory" not in dataset.dims:
-        dataset = dataset.expand_dims("trajectory")
+        if "trajectory" not in dataset[field].dims:
+            raise UsageError(f"cannot compare: {field!r} of {name} has no dimension 'trajectory', as {name} has")
     dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE)])
     return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})
 
@@ -158,7 +160,7 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
             "correlation time": f"{'> ' if censored else ''}{median:g}",
         }
         if "horizon_median" in one:
-            form = "> {:g}" if float(one["horizon_median_censored"]) == 1 else "{:g}"
+            form = "> {:.12g}" if float(one["horizon_median_censored"]) == 1 else "{:.12g}"
             row["horizon"] = _number(float(one["horizon_median"]), form)
         if "equivariance_error" in one:
             row |= {
@@ -186,4 +188,7 @@ def to_csv(scores: xr.Dataset) -> str:
         if not name.endswith("_spread")
     }
     flat = flat.drop_dims(["wavenumber", *left_out], errors="ignore").assign(columns)
-    return flat.to_dataframe(dim_order=["source", "time"]).reset_index().to_csv(index=False, float_format="%.8g")
+    table = flat.to_dataframe(dim_order=["source", "time"]).reset_index()
+    if table["time"].dtype.kind == "f":  # which may be a late clock: 8 digits would not tell its times apart
+        table["time"] = [f"{time:.15g}" for time in table["time"]]
+    return table.to_csv(index=False, float_format="%.8g")

@@ -45,6 +45,7 @@ from solvers import (
 
 WITHOUT_NETWORKS = "without networks"
 MOST_FAULTS = 5  # that are said of one experiment
+MOST_SPIN_UP = 1_000_000  # intervals
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -303,7 +304,9 @@ class Experiment(Section):
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
         """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
         spin_up = self.build_flow().spin_up
-        count = math.ceil(spin_up / self.data.interval - 1e-9)
+        if not spin_up / self.data.interval <= MOST_SPIN_UP:
+            raise ValueError(f"spin_up must be at most {MOST_SPIN_UP} times data.interval (got {spin_up:g})")
+        count = max(1, math.ceil(spin_up / self.data.interval - 1e-9))
         return self.build_solver(spin_up / count, device), count
 
     @cached_property

@@ -32,14 +32,21 @@ def constants_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 def check_constants(dataset: xr.Dataset, expected: Mapping[str, float], whose: str, advice: str) -> None:
     """Compare the constants that a dataset states with those of a flow. What it does not state is taken on trust.
 
-    Args:
-        dataset: states of a flow.
-        expected: the constants of the flow, by name.
-        whose: for the message, what the flow is of.
-        advice: for the message, what can be done; {} stands for the name of the constant.
+    Parameters
+    ----------
+    dataset
+        States of a flow.
+    expected
+        The constants of the flow, by name.
+    whose
+        For the message, what the flow is of.
+    advice
+        For the message, what can be done; {} stands for the name of the constant.
 
-    Raises:
-        UsageError: if one differs by more than single precision can tell.
+    Raises
+    ------
+    UsageError
+        If one differs by more than single precision can tell.
     """
     for name, found in constants_of(dataset).items():
         if name not in expected:

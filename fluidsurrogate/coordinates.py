@@ -107,16 +107,26 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the forecast")
     UsageError where a field of the truth is missing, or where trajectories, times, places, components or units are not
     the truth's. xarray alone would leave out, without a word, whatever has no counterpart.
     """
-    if missing := [field for field in fields(truth) if field not in forecast]:
-        raise UsageError(f"cannot compare {name}: it has no variable {missing[0]!r}")
+    if not fields(truth):
+        raise UsageError(f"cannot compare {name}: the truth has no variable along time, y and x")
+    for field in fields(truth):
+        if field not in forecast:
+            raise UsageError(f"cannot compare {name}: it has no variable {field!r}")
+        if missing := [dim for dim in truth[field].dims if dim not in forecast[field].dims]:
+            raise UsageError(f"cannot compare {name}: its {field!r} has no dimension {missing[0]!r}")
+        for whose, data in ((f"its {field!r}", forecast), (f"the truth's {field!r}", truth)):
+            if (kind := data[field].dtype).kind not in "fiub":
+                raise UsageError(f"cannot compare {name}: {whose} must be real numbers (it is {kind})")
+        if not truth[field].size:
+            raise UsageError(f"cannot compare {name}: the truth is empty: {dict(truth[field].sizes)}")
     shared = [dim for dim in ("trajectory", "time", *SPACE, "component") if dim in forecast.dims and dim in truth.dims]
     for dim in shared:
         here, there = forecast.sizes[dim], truth.sizes[dim]
         if here != there:
             raise UsageError(f"cannot compare {name}: it has {here} along {dim}, the truth {there}")
     known = [dim for dim in shared if dim in forecast.coords and dim in truth.coords]
-    if "component" in known and set(forecast["component"].values) == set(truth["component"].values):
-        forecast = forecast.sel(component=truth["component"].values)
+    if "component" in known and list(forecast["component"].values) == list(truth["component"].values)[::-1]:
+        forecast = forecast.isel(component=slice(None, None, -1))
     for dim in known:
         if reason := _difference(dim, forecast[dim].values, truth[dim].values):
             raise UsageError(f"cannot compare {name}: its {dim} {reason}")
@@ -125,7 +135,7 @@ def aligned(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the forecast")
         if not (agree(ours, theirs) or agree(theirs, ours)):
             raise UsageError(f"cannot compare {name}: its {variable} has units {ours!r}, the truth's {theirs!r}: "
                              "convert it, or drop the attribute")  # fmt: skip
-    return forecast.assign_coords({dim: truth[dim] for dim in shared if dim in truth.coords})
+    return forecast.assign_coords({dim: truth[dim].variable for dim in shared if dim in truth.coords})
 
 
 def _difference(dim: str, here: np.ndarray, there: np.ndarray) -> str:
@@ -162,5 +172,5 @@ def _increases(values: np.ndarray) -> bool:
 
 
 def _said(value: np.generic) -> str:
-    """A number with the digits that tell it from the next, a date as it is."""
-    return f"{float(value):.12g}" if value.dtype.kind in "fiu" else str(value)
+    """A number with the digits that tell it from the next, anything else as it is."""
+    return f"{value:.15g}" if value.dtype.kind == "f" else str(value)

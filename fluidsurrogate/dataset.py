@@ -85,7 +85,10 @@ def trajectory_labels(dataset: xr.Dataset) -> list[Any]:
 
 
 def trajectory_coordinates(dataset: xr.Dataset) -> dict[str, Any]:
-    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added."""
+    """What a dataset says along `trajectory`: its number, split, seed, whatever its maker added. Of a single trajectory
+    without that dim its number."""
+    if "trajectory" not in dataset.dims and "trajectory" in dataset.coords:
+        dataset = dataset.expand_dims("trajectory")
     return {str(name): c.variable for name, c in dataset.coords.items() if c.dims == ("trajectory",)}
 
 
@@ -136,6 +139,8 @@ def derive(
 ) -> xr.DataArray:
     """A new field from the field `name`, by a function of (batch, component, y, x) and the grid, over all other dims
     alike."""
+    if not dataset[name].size:
+        raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     own = [dim for dim in ("component", "y", "x") if dim in dataset[name].dims]
     source = _xy(dataset[name]).transpose(..., *own)
     values = torch.from_numpy(_native(source.values))

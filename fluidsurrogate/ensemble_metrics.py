@@ -38,7 +38,7 @@ def ensemble_metric(function: EnsembleMetric) -> EnsembleMetric:
 def perturbed(forecast: xr.Dataset) -> xr.Dataset:
     """The members that make up the ensemble. UsageError where they are fewer than two: these have no spread."""
     if "perturbed" in forecast.coords:
-        forecast = forecast.isel(member=np.flatnonzero(forecast["perturbed"].values))
+        forecast = forecast.isel(member=np.flatnonzero(_is_perturbed(forecast)))
     if forecast.sizes["member"] < 2:
         raise UsageError(f"an ensemble needs two perturbed members at least (got {forecast.sizes['member']})")
     return forecast
@@ -49,8 +49,8 @@ def single(forecast: xr.Dataset) -> xr.Dataset:
     mean over the members; a forecast without members as it is."""
     if "member" not in forecast.dims:
         return forecast
-    if "perturbed" in forecast.coords and not forecast["perturbed"].values.all():
-        first = int(np.flatnonzero(~forecast["perturbed"].values)[0])
+    if "perturbed" in forecast.coords and not _is_perturbed(forecast).all():
+        first = int(np.flatnonzero(~_is_perturbed(forecast))[0])
         return forecast.isel(member=first).drop_vars(["member", "perturbed"], errors="ignore")
     states = forecast[fields(forecast)].mean("member", skipna=False, keep_attrs=True)
     return forecast.drop_dims("member").assign(states.data_vars)
@@ -146,6 +146,10 @@ def relative_spread(members: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
         values.append(_relative(((k + 1) / k * variance) ** 0.5, t, over))
     mean = sum(values[1:], values[0]) / len(values)
     return _named(mean.where(np.isfinite(mean), math.inf), "spread of the members over rms", "1")
+
+
+def _is_perturbed(forecast: xr.Dataset) -> np.ndarray:
+    return np.atleast_1d(forecast["perturbed"].values).astype(bool)  # some files hold 0 and 1
 
 
 def _pairs(members: xr.Dataset, reference: xr.Dataset) -> Iterator[tuple[xr.DataArray, xr.DataArray, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +36,11 @@ def forecast_ensembles(
     shutil.rmtree(folder, ignore_errors=True)
     options, tree = experiment.train, experiment.tree()
     jobs = {name: (tree, str(path), str(data), str(folder / f"{name}.nc"), allow_code) for name, path in models.items()}
-    workers = available_workers(options.workers, options.threads)
+    data_options, compare = experiment.data, experiment.compare
+    starts = compare.calibration_starts + data_options.test
+    steps = len(models) * data_options.steps_of("test")
+    cells = starts * (compare.members or 1) * math.prod(experiment.spec.grid.n)
+    workers = available_workers(options.workers, options.threads, steps, cells)
     run_jobs(_job, jobs, workers, STEPS, "ensembles")
     parts = []
     for name in models:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -140,8 +141,16 @@ def members_from(
 
 
 def member_seeds(seed: int, labels: Sequence[int | float | str], count: int) -> list[list[int]]:
-    """Seeds of the members 1 … count − 1 of each trajectory, by its label: whatever else is forecast with it."""
-    return [[derive_seed(seed, "member", m, str(label)) for m in range(1, count)] for label in labels]
+    """Seeds of the members 1 … count − 1 of each trajectory, by its label: whatever else is forecast with it.
+
+    Of several trajectories of one label, as two datasets put together have, each has seeds of its own.
+    """
+    seen, seeds = Counter[str](), []
+    for label in map(str, labels):
+        again = (seen[label],) if seen[label] else ()
+        seen[label] += 1
+        seeds.append([derive_seed(seed, "member", m, label, *again) for m in range(1, count)])
+    return seeds
 
 
 def one_step_errors(

@@ -190,6 +190,8 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Ru
         try:
             starts = [flow.starts(solver.grid, [seed]) for flow, seed in zip(flows, seeds, strict=True)]
             state = torch.cat(starts).to(solver.device, solver.dtype)
+            if not bool(state.isfinite().all()):
+                raise ValueError(f"its start is not finite in {experiment.dtype}; choose parameters closer to 1")
             inputs = stack_inputs(flows, solver)
             state = spin_up(experiment, state, inputs, seeds)
             states = rollout(solver, state, experiment.data.stored_steps, inputs, seeds, carries.append)

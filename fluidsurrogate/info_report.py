@@ -81,7 +81,7 @@ def _dataset(info: Mapping[str, Any]) -> Iterator[Row]:
     if "time" in info:
         time = info["time"]
         every = f", interval {time['interval']:.6g}" if "interval" in time else ""
-        yield "time", f"{time.get('first', 0):g} to {time.get('last', 0):g}{every}"
+        yield "time", f"{time.get('first', 0):.12g} to {time.get('last', 0):.12g}{every}"
     if "splits" in info:
         yield "splits", ", ".join(f"{split} {count}" for split, count in info["splits"].items())
     if "sources" in info:
@@ -114,6 +114,8 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
     yield "inputs", _fields(info["inputs"]) or "none"
     yield "grid", _grid(info["grid"])
     yield "interval", f"{info['interval']:g}"
+    if "resolution" in info:
+        yield "resolution of its data", info["resolution"]
     yield "constants", ", ".join(f"{name} {value:g}" for name, value in info["constants"].items()) or "not known"
     if "validation" in info:
         v = info["validation"]

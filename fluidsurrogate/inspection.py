@@ -33,6 +33,7 @@ from fluidsurrogate.modelfiles import (
 from fluidsurrogate.other_grid import APPLIED, TRAINED
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.remake import provenance
+from fluidsurrogate.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.store import read_json
 
 CURVE = "curve.csv"
@@ -147,6 +148,8 @@ def _dataset(path: Path) -> Info:
         said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
                 "predictability")  # fmt: skip
         found["says"] = {key: _plain(attrs[key]) for key in said if key in attrs}
+        if (resolution := describe_resolution(attrs)) is not None:
+            found["says"]["resolution"] = resolution
     return found | {"made": made}
 
 
@@ -199,6 +202,7 @@ def _model(folder: Path) -> Info:
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
         "constants": config.constants,
+        **({"resolution": str(config.about[RESOLUTION])} if RESOLUTION in config.about else {}),
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]

@@ -55,7 +55,7 @@ class Starts:
         self.spec, self.first = spec, at_time(dataset, start, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
-        coordinates = coordinates_of(dataset) if "trajectory" in dataset.dims else {}
+        coordinates = coordinates_of(dataset)
         # Zarr has no settled form for strings of fixed length, as those from NetCDF are.
         coordinates = {k: c.astype(object) if c.dtype.kind == "U" else c for k, c in coordinates.items()}
         self.coordinates = {"trajectory": ("trajectory", np.arange(self.count), {"long_name": "trajectory"})}

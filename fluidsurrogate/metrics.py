@@ -20,6 +20,7 @@ import xarray as xr
 
 from fluidsurrogate import diagnostics
 from fluidsurrogate.coordinates import SPACE, aligned, fields
+from fluidsurrogate.errors import UsageError
 
 Metric = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
@@ -119,7 +120,9 @@ def _spectral_error(forecast: xr.Dataset, truth: xr.Dataset, band: str) -> xr.Da
     arXiv:2412.00568).
     """
     name = "vorticity" if "vorticity" in forecast and "vorticity" in truth else "velocity"  # its curl is linear
-    difference = xr.Dataset({name: forecast[name] - truth[name]})
+    if name not in forecast or name not in truth:
+        raise UsageError("spectral errors need the variable 'vorticity' or 'velocity' in forecast and truth")
+    difference = xr.Dataset({name: forecast[name].astype(np.float64) - truth[name]})
     missed, held = (_compute(data, "enstrophy_spectrum") for data in (difference, truth))
     mean = held.where(_is_finite(held)).mean([dim for dim in held.dims if dim != "wavenumber"])
     k = held["wavenumber"]

@@ -14,6 +14,7 @@ from fluidsurrogate.comparison import summary
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.inspection import kept_by, validation
 from fluidsurrogate.remake import experiment_in
+from fluidsurrogate.resolution import RESOLUTION
 from fluidsurrogate.store import flatten
 from fluidsurrogate.surrogate import Surrogate
 from solvers import FieldSpec
@@ -101,6 +102,7 @@ def _data(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tuple[str
         yield "trajectories", f"{data['train']} to train, {data['valid']} to validate, of {data['steps']} intervals"
     if data:
         yield "made by", data.get("path") or "the classical solver of fluidsurrogate"
+    yield "resolution of the data", model.about.get(RESOLUTION, "not known")
     yield "seed", model.about.get("seed", "it does not say")
     yield "fingerprint of the model", model.about.get("fingerprint", "it does not say")
 

@@ -20,6 +20,10 @@ from fluidsurrogate.errors import UsageError
 from fluidsurrogate.progress import Progress
 
 log = logging.getLogger("fluidsurrogate")
+# A network of the demo does some 240,000 cells a second on a core, forwards and backwards; to start a process takes
+# several seconds, and pays where all the work takes more than some 12.
+PROCESS_CELLS = 3_000_000
+STEP_CELLS = 5_000  # what a step costs however few cells it is of
 Job = tuple[Any, ...]
 # A job gets its arguments and a function to report (steps done, note) with.
 Work = Callable[..., None]
@@ -169,6 +173,15 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def warn_of_one_process() -> None:
+    """A line where `accelerate launch` was asked for several processes and started one: on CPUs it needs MPI for more,
+    and does not say so."""
+    asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    if asked and "WORLD_SIZE" not in os.environ:
+        log.warning("accelerate started one process, as it does on CPUs: torchrun --nproc_per_node N -m fluidsurrogate "
+                    "train EXPERIMENT.toml starts N")  # fmt: skip
+
+
 def is_main_process() -> bool:
     """True in the one of them that writes and speaks."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -182,6 +195,9 @@ def wait_for_all(device: str) -> None:
         PartialState(cpu=device.startswith("cpu")).wait_for_everyone()
 
 
-def available_workers(requested: int, threads: int) -> int:
-    """As many workers as asked for, but no more than the cores can feed."""
+def available_workers(requested: int, threads: int, steps: int, cells: int) -> int:
+    """As many workers as asked for, but no more than the cores can feed; and one where all the work, so many steps of
+    a network on so many cells each, is done before a process would have started."""
+    if steps * (STEP_CELLS + cells) < PROCESS_CELLS:
+        return 1
     return max(1, min(requested, (os.cpu_count() or 1) // threads))

@@ -32,7 +32,14 @@ from fluidsurrogate.loading import load
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.modelfiles import CONFIG, LAST
 from fluidsurrogate.nn import allowing_code, code_is_allowed
-from fluidsurrogate.parallel import available_workers, is_main_process, processes, run_jobs, wait_for_all
+from fluidsurrogate.parallel import (
+    available_workers,
+    is_main_process,
+    processes,
+    run_jobs,
+    wait_for_all,
+    warn_of_one_process,
+)
 from fluidsurrogate.paths import as_path
 from fluidsurrogate.reproducible import derive_seed
 from fluidsurrogate.resolution import describe_resolution
@@ -158,6 +165,7 @@ class Pipeline:
         if not todo:
             return
         options = self.experiment.train
+        warn_of_one_process()
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
         if self.experiment.data.path:
             log.info(OWN_DATA)
@@ -170,7 +178,9 @@ class Pipeline:
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
-        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads)
+        cells = options.batch * math.prod(self.experiment.spec.grid.n)
+        steps = len(todo) * options.steps * options.reach
+        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
         run_jobs(_train_job, jobs, workers, options.steps, "train")
         wait_for_all(self.experiment.device)
 
@@ -397,7 +407,12 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
+<<<<<<< HEAD
     with allowing_code(allow_code), open_data(data) as dataset:  # a process of its own knows of no permission
+=======
+    # A process of its own knows of no permission. The data are the user's, who may write to them right after.
+    with allowing_code(allow_code), open_data(data) as dataset:
+>>>>>>> w-data
         surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)

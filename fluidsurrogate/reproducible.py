@@ -1,6 +1,7 @@
 """What fixes the last bit of a result: seeds that depend on what they are for, and a number of threads."""
 
 import hashlib
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ def fixed_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def current_device(device: torch.device) -> Iterator[None]:
+    """Make a numbered GPU torch's current one for the duration, as compiled kernels need; of several processes each has
+    its own already."""
+    if device.type == "cuda" and device.index is not None and "WORLD_SIZE" not in os.environ:
+        with torch.cuda.device(device):
+            yield
+    else:
+        yield
 
 
 @contextmanager

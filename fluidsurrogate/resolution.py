@@ -26,6 +26,7 @@ from fluidsurrogate.store import replacing
 from solvers import NavierStokes2D, Resampled
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 
+RESOLUTION = "data_resolution"  # what a model says of the data that it learnt from
 RESOLVED = 0.01  # the resolution error up to which data count as resolved
 SHARE = 0.05  # of the work of the generation that the measurement may take
 SECOND = 1.5e7  # cells times inner steps times fields that one core does in about a second
@@ -68,7 +69,7 @@ class Sample:
         spectrum = enstrophy_spectrum(vorticity, grid.length)
         k = 2 * math.pi / max(grid.length) * torch.arange(1, spectrum.shape[-1] + 1, dtype=torch.float64)
         share = spectrum[:, k >= TAIL * kmax].sum(-1) / spectrum.sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
-        eta = (viscosity**3 / chi) ** (1 / 6) if chi > 0 else math.inf
+        eta = math.sqrt(viscosity) / chi ** (1 / 6) if chi > 0 else math.inf
         return cls(states[:1].cpu().numpy(), kmax * eta, float(share.max()), inner_steps)
 
     def write(self, path: Path) -> None:

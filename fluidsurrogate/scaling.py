@@ -11,7 +11,10 @@ from torch import Tensor
 
 from fluidsurrogate.budget import Balance
 from fluidsurrogate.dataset import States
+from fluidsurrogate.errors import UsageError
 from solvers import FieldSpec, StateSpec
+
+HIDING = 10.0  # times what varies about it: so large a mean leaves a normalised field that hardly varies
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,29 @@ class Scaling:
         """Shift and scale (components of state and inputs, 1, 1) and change (components of state, 1, 1), float64."""
         fields = spec.fields + spec.inputs
         return _spread(self.shift, fields), _spread(self.scale, fields), _spread(self.change, spec.fields)
+
+
+def check_means(spec: StateSpec, stretches: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]]) -> list[str]:
+    """A line for each field of the state whose mean over the box hides what varies about it. Such a field is scaled and
+    not shifted, and its mean is conserved by every step, so that it does nothing but take digits and scale.
+
+    Only the first stretch is looked at. UsageError where single precision leaves fewer than three digits to what
+    varies.
+    """
+    states, _ = next(iter(stretches()))
+    said = []
+    for field, part in zip(spec.fields, _parts(spec, states), strict=True):
+        if field.order == 0 and field.parity > 0:
+            continue  # it is shifted
+        mean = part.double().mean((-2, -1), keepdim=True)
+        varies, size = float((part - mean).square().mean().sqrt()), float(mean.square().mean().sqrt())
+        if varies < 1e3 * torch.finfo(part.dtype).eps * size:
+            raise UsageError(f"the mean of {field.name}, {size:.3g}, leaves no digits to what varies about it, "
+                             f"{varies:.3g}: subtract it")  # fmt: skip
+        if size > HIDING * varies:
+            said.append(f"the mean of {field.name}, {size:.3g}, is {size / varies:.3g} times what varies about it; "
+                        "it is conserved and does nothing: subtract it")  # fmt: skip
+    return said
 
 
 def _changes(spec: StateSpec, stretches, base) -> tuple[tuple[float, ...], tuple[int, int]]:

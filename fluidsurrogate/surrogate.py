@@ -35,9 +35,10 @@ from fluidsurrogate.forecasting import rollout
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.matching import describe, is_on
 from fluidsurrogate.modelfiles import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of, weights_in
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn import Network, cast, state_tensors
 from fluidsurrogate.other_grid import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
 from fluidsurrogate.paths import as_path
+from fluidsurrogate.reproducible import has_device
 from fluidsurrogate.scaling import Scaling
 from fluidsurrogate.sections import ModelSection
 from fluidsurrogate.step import FoldedStep, Step, ordered
@@ -105,6 +106,59 @@ class Surrogate(Stepper[SurrogateCarry]):
         other.half, other.apart, other.folder = self.half, self.apart, self.folder
         other.step.train(self.step.training)
         return other
+
+    def __repr__(self) -> str:
+        spec, kind = self.spec, self.section.kind
+        fields = ", ".join(field.name for field in spec.fields)
+        inputs = f" given {', '.join(field.name for field in spec.inputs)}" if spec.inputs else ""
+        return (
+            f"<Surrogate {self.about.get('name', '')!r}: {kind} over {self.network.group.name}, {self.parameters:,} "
+            f"weights; {fields}{inputs} on {describe(spec.grid)}, every {spec.interval:g}; {self._dtype} on "
+            f"{self._scale.device}>"
+        )
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Surrogate:
+        """A copy of the model on another device or in another precision; this one stays as it is.
+
+        Parameters
+        ----------
+        device
+            cpu, cuda, cuda:1, mps; by default the model's own.
+        dtype
+            torch.float32 or torch.float64; by default the model's own.
+
+        Returns
+        -------
+        Surrogate
+            In another precision it is no longer calibrated.
+
+        Raises
+        ------
+        UsageError
+            If there is no such device here, the precision is neither, its weights are complex and to be in double
+            precision, or it is a hybrid, whose solver is built where it is loaded.
+        """
+        device, dtype = str(device or self._scale.device), dtype or self._scale.dtype
+        if not has_device(device):
+            raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
+        if dtype not in (torch.float32, torch.float64):
+            raise UsageError(f"dtype must be torch.float32 or torch.float64 (got {dtype})")
+        if self.base is not None and (torch.device(device), dtype) != (self._scale.device, self._scale.dtype):
+            raise UsageError("a hybrid's solver is built where it is loaded: save it, and fs.load(folder, device)")
+        try:
+            network = cast(copy.deepcopy(self.network), dtype).to(device)
+        except ValueError as error:
+            raise UsageError(f"the model cannot be {dtype}: {error}") from None
+        moved = Surrogate(
+            network, self.stored, self.scaling, self.section, self.about, self.base, self.multiple, self.constants
+        )
+        moved.half, moved.apart, moved.folder = self.half, self.apart, self.folder
+        moved.calibration = self.calibration if dtype == self._scale.dtype else None
+        return moved
+
+    @property
+    def _dtype(self) -> str:
+        return str(self._scale.dtype).removeprefix("torch.")
 
     @property
     def _hint(self) -> str:
@@ -360,7 +414,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             "spec": asdict(self.stored),
             "scaling": asdict(self.scaling),
             "constants": self.constants,
-            "dtype": str(self._scale.dtype).removeprefix("torch."),
+            "dtype": self._dtype,
         }
 
     def save(self, folder: str | Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -31,8 +32,9 @@ from fluidsurrogate.nn import Network, clip_each, state_tensors
 from fluidsurrogate.nn.foreign import source_of
 from fluidsurrogate.parallel import is_main_process, processes
 from fluidsurrogate.paths import as_path
-from fluidsurrogate.reproducible import derive_seed, fixed_threads, seeded
-from fluidsurrogate.scaling import Scaling
+from fluidsurrogate.reproducible import current_device, derive_seed, fixed_threads, seeded
+from fluidsurrogate.resolution import RESOLUTION, describe_resolution
+from fluidsurrogate.scaling import Scaling, check_means
 from fluidsurrogate.settings import TrainSection
 from fluidsurrogate.store import read_json, stamp
 from fluidsurrogate.surrogate import Surrogate, write_weights
@@ -68,8 +70,6 @@ class Trainer:
         self.valid, section = valid, experiment.models[name]
         self.augmentations = group_named(section.augment).elements if section.augment else ()
         device = torch.device(experiment.device)
-        if device.type == "cuda" and device.index is not None and processes() == 1:
-            torch.cuda.set_device(device)
         # One process needs no Accelerator, whose first device would stay that of all.
         self.accelerator = None
         if together := processes() > 1:
@@ -107,6 +107,8 @@ class Trainer:
         )
         base = experiment.build_base(section, str(self.device) if together else experiment.device)
         scaling = Scaling.fit(self.spec, train.stretches, base)
+        for line in check_means(self.spec, train.stretches) if is_main_process() else []:
+            log.warning(f"{name}: {line}")
         numbers, longest = experiment.build_flow().numbers, max(section.multiples)
         balance, found = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
         if balance is None and is_main_process():
@@ -185,8 +187,9 @@ class Trainer:
         for first in range(0, len(rows), size):
             states = batch[0][first : first + size]
             inputs = {name: value[first : first + size] for name, value in batch[1].items()}
-            loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
-            (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
+            with compiling(options.compile):
+                loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
+                (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
             losses.append(loss.detach())
         self.surrogate.half = False
         self.surrogate.step.eval()
@@ -204,7 +207,13 @@ class Trainer:
 
     def _give_up(self, reason: str) -> None:
         name = self.surrogate.about["name"]
-        raise UsageError(f"{name}: {reason} at step {self.step}: lower train.learning_rate") from None
+        if self.step:
+            advice = "lower train.learning_rate"
+        elif not all(weight.isfinite().all() for weight in self.network.parameters()):
+            advice = "the network's weights are not finite before any is trained"
+        else:  # nothing has been trained, so that no learning rate is to blame
+            advice = "the untrained network turns these data into values that are not finite: look at both"
+        raise UsageError(f"{name}: {reason} at step {self.step}: {advice}") from None
 
     def _loss(self, states: Tensor, inputs: dict[str, Tensor], lesson: Lesson, rows: slice) -> Tensor:
         """Of these rows of the step's batch."""
@@ -286,6 +295,18 @@ class Trainer:
             raise UsageError(f"{path} is no checkpoint of this training ({reason}): delete it to begin again") from None
 
 
+@contextmanager
+def compiling(asked: bool) -> Iterator[None]:
+    """Turn what torch's compiler raises, where the network is compiled, into a UsageError of one line."""
+    try:
+        yield
+    except Exception as error:
+        if not asked or not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UsageError(f"train.compile = true: torch cannot compile the network here: {reason}") from None
+
+
 def learning_rate_factor(options: TrainSection, step: int) -> float:
     """Linear warm-up, then half a cosine down to zero."""
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
@@ -329,5 +350,8 @@ def train_model(
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemory.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
-    with fixed_threads(experiment.train.threads):
-        return Trainer(experiment, name, train, valid, made_from, network, constants).run(folder, report)
+    with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
+        trainer = Trainer(experiment, name, train, valid, made_from, network, constants)
+        if (resolution := describe_resolution(dataset.attrs)) is not None:
+            trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
+        return trainer.run(folder, report)

@@ -2,7 +2,7 @@
 derivatives on the periodic box; tensors in and out.
 
 Nyquist modes, of which an odd derivative has no value, are left out, and so is the mean flow, which vorticity does not
-hold.
+hold. Every function raises ValueError for a field that is not (batch, component, y, x) on the grid.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ def stream_function(vorticity: Scalar, grid: Grid) -> Scalar:
 
 def velocity(vorticity: Scalar, grid: Grid) -> Vector:
     """u = (∂ψ/∂y, −∂ψ/∂x): components x, y; the mean flow is zero."""
+    _require(vorticity, grid, 1)
     spectrum = torch.fft.rfft2(vorticity)
     return _synthesise(velocity_symbol(grid).to(spectrum) * spectrum, grid)
 
 
 def vorticity(velocity: Vector, grid: Grid) -> Scalar:
     """ω = ∂v/∂x − ∂u/∂y."""
+    _require(velocity, grid, 2)
     ky, kx = _derivatives(grid, velocity)
     u, v = torch.fft.rfft2(velocity).split(1, dim=1)
     return _synthesise(kx * v - ky * u, grid)
@@ -69,7 +71,14 @@ def pressure(vorticity: Scalar, grid: Grid) -> Scalar:
     return _synthesise(torch.where(k2 > 0, -2 * q / k2.where(k2 > 0, 1.0), 0.0), grid)
 
 
+def _require(field: Tensor, grid: Grid, components: int) -> None:
+    """ValueError for another shape: a second field, or a batch without its components, would broadcast in silence."""
+    if field.ndim != 4 or tuple(field.shape[1:]) != (components, *grid.n):
+        raise ValueError(f"expected (batch, {components}, {grid.n[0]}, {grid.n[1]}); got {tuple(field.shape)}")
+
+
 def _stream(vorticity: Tensor, grid: Grid) -> Tensor:
+    _require(vorticity, grid, 1)
     k2 = _square(grid).to(vorticity)
     return torch.where(k2 > 0, torch.fft.rfft2(vorticity) / k2.where(k2 > 0, 1.0), 0.0)
 

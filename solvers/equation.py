@@ -135,7 +135,7 @@ class Equation:
             linear,
             None if forcing is None else self.spectrum(forcing),
             coupling,
-            None if mean_velocity is None else mean_velocity.to(self.dtype).to(self.device),
+            None if mean_velocity is None else mean_velocity.to(self.dtype, copy=True).to(self.device),
             frequency,
         )
 
@@ -175,7 +175,7 @@ class Equation:
 
     def quadratic(self, a: Spectrum, b: Spectrum) -> Float[Tensor, "batch 2"]:
         """½⟨ψ_a ω_b⟩ and ½⟨ω_a ω_b⟩ of two vorticity spectra: energy and enstrophy where they are the same."""
-        count = torch.where(self._kx > 0, 2.0, 1.0) / (2 * math.prod(self.grid.n) ** 2)
+        count = (1 + (self._kx > 0).double()) / (2 * math.prod(self.grid.n) ** 2)  # half a spectrum: kx > 0 twice
         density = (a[:, 0].conj() * b[:, 0]).real.to(self.exact).double() * count
         inverse = 1 / self.square.where(self.square > 0, math.inf)
         return torch.stack([(density * inverse).sum((-2, -1)), density.sum((-2, -1))], dim=1)

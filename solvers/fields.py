@@ -86,10 +86,12 @@ class StateSpec:
         return sum(field.components for field in self.fields)
 
     def check(self, state, inputs=None) -> None:
-        """Raise ValueError where `state` or `inputs` have not the shapes that this spec says."""
+        """Raise ValueError where `state` or `inputs` have not the shapes that this spec says, or hold no trajectory."""
         ny, nx = self.grid.n
         if state.ndim != 4 or tuple(state.shape[1:]) != (self.components, ny, nx):
             raise ValueError(f"state must be (batch, {self.components}, {ny}, {nx}); got {tuple(state.shape)}")
+        if not len(state):
+            raise ValueError("state holds no trajectory: give at least one")
         given = dict(inputs or {})
         for field in self.inputs:
             if field.name not in given:

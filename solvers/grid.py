@@ -19,7 +19,7 @@ from torch import Tensor
 class Grid:
     """A periodic rectangle with `n` cells and side `length`, each as (y, x).
 
-    Every n is even, at least 8 and at most 65536, every length positive and finite. Raises ValueError otherwise.
+    Every n is even, at least 8 and at most 65536, every length from 1e-30 to 1e30. Raises ValueError otherwise.
     """
 
     n: tuple[int, int]
@@ -33,6 +33,8 @@ class Grid:
             raise ValueError(f"n must be at most 65536 (got {_show(n)})")
         if any(not math.isfinite(side) or side <= 0 for side in length):
             raise ValueError(f"length must be positive and finite (got {_show(length)})")
+        if any(not 1e-30 <= side <= 1e30 for side in length):
+            raise ValueError(f"length must be from 1e-30 to 1e30 (got {_show(length)}); choose another unit")
         object.__setattr__(self, "n", (int(n[0]), int(n[1])))
         object.__setattr__(self, "length", (float(length[0]), float(length[1])))
 
@@ -100,8 +102,12 @@ def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> 
 
     Coefficients are cut or padded and multiplied by exp(i k·(Δ_target − Δ_source)/2), since the first cell centres of
     two grids lie at different places; the Nyquist modes of the coarser grid are dropped. Striding instead would alias,
-    and omitting the shift would displace the field. Raises ValueError where the boxes differ.
+    and omitting the shift would displace the field. Raises ValueError where the boxes differ, or the field is not on
+    the source grid.
     """
+    if tuple(field.shape[-2:]) != source.n:
+        raise ValueError(f"the field must be on the source grid, (..., {source.n[0]}, {source.n[1]}); "
+                         f"got {tuple(field.shape)}")  # fmt: skip
     if source == target:
         return field
     if not all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(source.length, target.length, strict=True)):

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -371,8 +373,9 @@ private:
     }
 };
 
+// 0, or 1 where there was no memory.
 template <class T>
-void integrate(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,
+int integrate(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,
                const T* const* coefficients, const T* const* forcing, const T* const* coupling, const T* const* drift,
                const int* steps, int watch, T* fastest, int threads) {
     const Problem<T> p{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6],
@@ -380,27 +383,34 @@ void integrate(const int* sizes, const T* per_spacing, const T* const* tables, i
     const long field = 2L * p.components * p.ny * p.columns;
     std::atomic<int> next{0};
     auto work = [&] {
-        Solver<T> solver(p);
-        for (int b; (b = next++) < batch;) {
-            const Trajectory<T> own{coefficients[b], forcing ? forcing[b] : nullptr, coupling ? coupling[b] : nullptr,
-                                    drift ? drift[b] : nullptr};
-            fastest[b] = solver.run(state + b * field, own, steps[b], watch);
+        try {
+            Solver<T> solver(p);  // before it takes a trajectory, which is otherwise left to others
+            for (int b; (b = next++) < batch;) {
+                const Trajectory<T> own{coefficients[b], forcing ? forcing[b] : nullptr,
+                                        coupling ? coupling[b] : nullptr, drift ? drift[b] : nullptr};
+                fastest[b] = solver.run(state + b * field, own, steps[b], watch);
+            }
+        } catch (const std::bad_alloc&) {
         }
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < std::min(threads, batch); ++i) others.emplace_back(work);
+    try {
+        for (int i = 1; i < std::min(threads, batch); ++i) others.emplace_back(work);
+    } catch (const std::exception&) {  // no more threads are to be had: those that are there do the work
+    }
     work();
     for (std::thread& t : others) t.join();
+    return next < batch;
 }
 
 }  // namespace
 
 #define EXPORT(NAME, T)                                                                                              \
-    extern "C" void NAME(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,         \
-                         const T* const* coefficients, const T* const* forcing, const T* const* coupling,            \
-                         const T* const* drift, const int* steps, int watch, T* fastest, int threads) {              \
-        integrate(sizes, per_spacing, tables, batch, state, coefficients, forcing, coupling, drift, steps, watch,     \
-                  fastest, threads);                                                                                 \
+    extern "C" int NAME(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,           \
+                        const T* const* coefficients, const T* const* forcing, const T* const* coupling,             \
+                        const T* const* drift, const int* steps, int watch, T* fastest, int threads) {               \
+        return integrate(sizes, per_spacing, tables, batch, state, coefficients, forcing, coupling, drift, steps,     \
+                         watch, fastest, threads);                                                                    \
     }
 EXPORT(integrate_float, float)
 EXPORT(integrate_double, double)

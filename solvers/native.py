@@ -15,6 +15,8 @@ from solvers.compiled import library
 from solvers.equation import Equation, Spectrum, Terms
 from solvers.etdrk import Integrator
 
+CALL_CELLS = 2**24  # times steps, that one call does: some seconds at most, so that Ctrl-C comes through
+
 
 def differentiated(*tensors: Tensor | None) -> bool:
     """Whether autograd, a function transform or a compiler wants to see what happens to one of these."""
@@ -33,6 +35,7 @@ class Native:
     def __init__(self, equation: Equation, order: int, plates: bool) -> None:
         grid, modes = equation.grid, equation.modes
         (ny, nx), columns = grid.n, equation.columns
+        self._cells = grid.n
         self.dtype, self.components = equation.dtype, equation.components
         self.rows = torch.cat([torch.arange(modes[0] + 1), torch.arange(ny - modes[0], ny)])  # the retained ky
         ky, kx = torch.broadcast_tensors(*grid.wavenumbers())
@@ -48,7 +51,6 @@ class Native:
         if isinstance(found, str):  # a solver may have been pickled where there is a compiler
             raise ValueError(f"kernel 'native' is not to be had: {found}")
         self._function = getattr(found, f"integrate_{name}")
-        self._function.restype = None
         self._packed: WeakKeyDictionary[Integrator, Tensor] = WeakKeyDictionary()
 
     def steps(
@@ -60,11 +62,18 @@ class Native:
         # Kept by name until the call is over: the pointers do not keep them alive.
         coefficients = [self._coefficients(scheme) for scheme in schemes]
         given = [None if t is None else t.contiguous() for t in (terms.forcing, terms.coupling, terms.mean_velocity)]
-        self._function(
-            self._sizes, self._per_spacing, _pointers(self._tables), len(w), _pointer(w), _pointers(coefficients),
-            *(None if t is None else _pointers([t[b if len(t) > 1 else 0] for b in range(len(w))]) for t in given),
-            (ctypes.c_int * len(w))(*counts), int(watch), _pointer(rate), torch.get_num_threads(),
-        )  # fmt: skip
+        own = [None if t is None else _pointers([t[b if len(t) > 1 else 0] for b in range(len(w))]) for t in given]
+        longest, most = max(counts), max(1, CALL_CELLS // (math.prod(self._cells) * len(w)))
+        for done in range(0, longest, most):
+            some = counts if longest <= most else [min(max(count - done, 0), most) for count in counts]
+            fastest = torch.zeros_like(rate) if done else rate
+            failed = self._function(
+                self._sizes, self._per_spacing, _pointers(self._tables), len(w), _pointer(w), _pointers(coefficients),
+                *own, (ctypes.c_int * len(w))(*some), int(watch), _pointer(fastest), torch.get_num_threads(),
+            )  # fmt: skip
+            if failed:
+                raise MemoryError(f"no memory for the solver's steps on {self._cells[0]} x {self._cells[1]} cells")
+            rate = torch.maximum(rate, fastest) if done else rate
         return w, rate if terms.frequency is None else torch.maximum(rate, 2 * terms.frequency.flatten())
 
     def _coefficients(self, scheme: Integrator) -> Tensor:

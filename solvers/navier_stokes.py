@@ -146,7 +146,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.dt, self.dtype, self.device = dt, dtype, torch.device(device or "cpu")
         self.scheme, self.stirring, self.checkpoint_every = INTEGRATORS[order], stirring, checkpoint_every
         self.slots = stirring.slots(interval) if stirring else 1
-        self.fixed_substeps = None if dt is None else _divisions(interval / self.slots, dt)
+        self.fixed_substeps = None if dt is None else _divisions(interval, self.slots, dt)
         self._kernel = _checked_kernel(kernel, self.device, dt)
         self._equation = Equation(grid, modes or grid.most_modes, scalar is not None, dtype, self.device)
         self._graph: Recording | None = None
@@ -227,7 +227,13 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         carry = SpectralCarry(spectrum, terms, (), seeds=seeds)
         if not PARAMETERS.keys() & given.keys():
             carry = replace(carry, coefficients=self._coefficients)  # of the solver's own numbers, for every rollout
-        return replace(carry, substeps=self._plan(carry))
+        substeps = self._plan(carry)
+        if 0 in substeps and bool(state[[m == 0 for m in substeps]].isfinite().all((1, 2, 3)).any()):
+            raise ValueError(
+                f"the flow is too fast for numbers in {str(self.dtype).removeprefix('torch.')}: choose units of length "
+                "and time in which its numbers are closer to 1"
+            )
+        return replace(carry, substeps=substeps)
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
         """One stored interval; with `dt=None` the host reads the device once."""
@@ -254,7 +260,8 @@ class NavierStokes2D(Stepper[SpectralCarry]):
             if halvings == MAX_HALVINGS:
                 raise ValueError(
                     f"the flow outgrows its inner steps even after {halvings} halvings, to {max(substeps)} an "
-                    "interval: shorten the interval, lower the speeds or the forcing"
+                    "interval: shorten the interval, lower the speeds or the forcing, or choose units of length and "
+                    "time in which its numbers are closer to 1"
                 )
             substeps = tuple(_bounded(2 * m if i in pending else m) for i, m in enumerate(substeps))
         return replace(carry, spectrum=spectrum, substeps=self._substeps(rates), taken=substeps,
@@ -410,7 +417,9 @@ def inputs_for_one(
     values = {name: [value] for name, value in numbers.items()}
     values |= {name: list(vector) for name, vector in vectors.items() if vector is not None}
     tensors = {name: torch.tensor(v, dtype=torch.float64)[None, :, None, None] for name, v in values.items()}
-    return tensors if forcing is None else tensors | {"forcing": forcing.double()[None, None]}
+    if forcing is None:
+        return tensors
+    return tensors | {"forcing": forcing.to(torch.float64, copy=True)[None, None]}  # the caller may change its own
 
 
 def _checked_kernel(kernel: str, device: torch.device, dt: float | None) -> str:
@@ -427,19 +436,22 @@ def _checked_kernel(kernel: str, device: torch.device, dt: float | None) -> str:
     return kernel
 
 
-def _divisions(interval: float, dt: float) -> int:
+def _divisions(interval: float, slots: int, dt: float) -> int:
+    """How many `dt` make up the interval, or the time between two kicks where there are several."""
     if not math.isfinite(dt) or dt <= 0:
         raise ValueError(f"dt must be positive and finite (got {dt})")
-    count = round(interval / dt) if interval / dt <= MAX_SUBSTEPS else 0
-    if count < 1 or not math.isclose(count * dt, interval, rel_tol=1e-9):
-        raise ValueError(f"dt must divide the interval {interval} into at most {MAX_SUBSTEPS} steps (got {dt})")
+    whole = interval / slots
+    count = round(whole / dt) if whole / dt <= MAX_SUBSTEPS + 0.5 else 0
+    if count < 1 or not math.isclose(count * dt, whole, rel_tol=1e-9):
+        what = f"the interval {whole}" if slots == 1 else f"{whole:.6g}, the time between two kicks,"
+        raise ValueError(f"dt must divide {what} into at most {MAX_SUBSTEPS} steps (got {dt})")
     return count
 
 
 def _bounded(substeps: int) -> int:
     if substeps > MAX_SUBSTEPS:
         raise ValueError(
-            f"the flow would need {substeps} inner steps an interval, more than {MAX_SUBSTEPS}: "
+            f"the flow would need {substeps:.6g} inner steps an interval, more than {MAX_SUBSTEPS}: "
             "shorten the interval, lower the speeds or coarsen the grid"
         )
     return substeps

@@ -22,8 +22,8 @@ class Resampled(Stepper[Carry]):
         self.stepper, self.spec = stepper, replace(stepper.spec, grid=grid)
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> Carry:
-        """Begin at a state on this stepper's grid."""
-        self.spec.check(state, inputs)
+        """Begin at a state on this stepper's grid; inputs that are not given are the inner stepper's own, if any."""
+        replace(self.spec, inputs=()).check(state)
         here, there = self.spec.grid, self.stepper.spec.grid
         uniform = {field.name for field in self.spec.inputs if field.uniform}
         moved = {k: v if k in uniform else resample(v, here, there) for k, v in (inputs or {}).items()}

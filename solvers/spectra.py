@@ -3,7 +3,7 @@
 None of these depends on where the first sample lies, so they take the sides of the box, (y, x), for a grid, and any
 number of cells. A spectrum is (batch, shell): the shell of |k| holds the modes with |k| ± ½, |k| counting waves across
 the longer side of the box; `shell_wavenumbers` are the k of the shells. The mean vorticity is in none of them. All are
-differentiable, in the precision and on the device of the vorticity.
+differentiable, in the precision and on the device of the vorticity, and raise ValueError for fields of other shapes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def cospectrum(a: Scalar, b: Float[Tensor, "*forced y x"], length: Sides, power:
     Everything below is one of these: with ψ̂ = ω̂/k² and |û|² = |ω̂|²/k², power −2 turns products with the vorticity
     into those of the energy, power 0 into those of the enstrophy. `b` is (y, x) or (batch, 1, y, x).
     """
+    require_fields(a, b)
     n = (a.shape[-2], a.shape[-1])
     ky, kx = _wavenumbers(n, length)
     magnitude, shell = torch.hypot(ky, kx), _shells(n, length)
@@ -63,6 +64,7 @@ def kinetic_energy(vorticity: Scalar, length: Sides) -> Total:
 
 def enstrophy(vorticity: Scalar) -> Total:
     """Z = ½⟨ω²⟩ [1/time²]."""
+    require_fields(vorticity)
     return 0.5 * vorticity.square().mean((1, 2, 3))
 
 
@@ -78,6 +80,7 @@ def advection(vorticity: Scalar, length: Sides) -> Scalar:
 
     Nyquist modes, of which an odd derivative has no value, are left out.
     """
+    require_fields(vorticity)
     n = (vorticity.shape[-2], vorticity.shape[-1])
     fine = ((3 * n[0] + 1) // 2, (3 * n[1] + 1) // 2)
     ky, kx = _wavenumbers(n, length)
@@ -112,6 +115,15 @@ def energy_flux(vorticity: Scalar, length: Sides) -> Spectrum:
 def enstrophy_flux(vorticity: Scalar, length: Sides) -> Spectrum:
     """Π_Z(k) = −Σ_{k' ≤ k} T_Z(k') [1/time³]: as `energy_flux`; positive in a direct cascade."""
     return -enstrophy_transfer(vorticity, length).cumsum(-1)
+
+
+def require_fields(a: Tensor, b: Tensor | None = None) -> None:
+    """Raise ValueError unless `a` is (batch, 1, y, x) and `b`, if given, is (y, x) or as `a`: others would broadcast to
+    numbers of something else."""
+    if a.ndim != 4 or a.shape[1] != 1:
+        raise ValueError(f"expected (batch, 1, y, x); got {tuple(a.shape)}")
+    if b is not None and tuple(b.shape) not in (tuple(a.shape), (1, *a.shape[1:]), tuple(a.shape[-2:])):
+        raise ValueError(f"expected {tuple(a.shape)} or {tuple(a.shape[-2:])}; got {tuple(b.shape)}")
 
 
 def _wavenumbers(n: tuple[int, int], length: Sides) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:

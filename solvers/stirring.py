@@ -13,6 +13,8 @@ from torch import Tensor
 from solvers.grid import Grid, place_modes
 from solvers.modes import gaussian_modes, mode_numbers
 
+MOST_SLOTS = 100_000
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Stirring:
 
     def slots(self, interval: float) -> int:
         """Kicks an interval."""
+        if not interval / self.renewal <= MOST_SLOTS:
+            raise ValueError(f"renewal must be at least the interval over {MOST_SLOTS} (got {self.renewal})")
         return max(1, int(np.ceil(interval / self.renewal - 1e-9)))
 
     def kicks(self, grid: Grid, seeds: Sequence[int], clock: int, interval: float) -> Tensor:

@@ -12,7 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.spectra import Scalar, Sides, Total, cospectrum, enstrophy, kinetic_energy, palinstrophy
+from solvers.spectra import (
+    Scalar,
+    Sides,
+    Total,
+    cospectrum,
+    enstrophy,
+    kinetic_energy,
+    palinstrophy,
+    require_fields,
+)
 
 Coefficient = float | Float[Tensor, " batch"]
 Forcing = Float[Tensor, "*forced y x"]
@@ -50,13 +59,14 @@ def turnover_time(vorticity: Scalar, length: Sides) -> Total:
 
 def reynolds_number(vorticity: Scalar, length: Sides, viscosity: Coefficient) -> Total:
     """Re = u L/ν, of `rms_velocity` and `integral_scale`; infinite where ν = 0."""
-    return rms_velocity(vorticity, length) * integral_scale(vorticity, length) / viscosity
+    scale = rms_velocity(vorticity, length) * integral_scale(vorticity, length)
+    return scale / _per_field(viscosity, vorticity)
 
 
 def dissipation_wavenumber(vorticity: Scalar, length: Sides, viscosity: Coefficient) -> Total:
     """k_d = η^(1/6)/ν^(1/2) [1/length], η = 2νP the dissipation of enstrophy: where the cascade of enstrophy ends
     (Kraichnan 1967, doi:10.1063/1.1762301). Infinite where ν = 0."""
-    return (2 * palinstrophy(vorticity, length)) ** (1 / 6) / viscosity ** (1 / 3)
+    return (2 * palinstrophy(vorticity, length)) ** (1 / 6) / _per_field(viscosity, vorticity) ** (1 / 3)
 
 
 @final
@@ -83,6 +93,7 @@ def energy_budget(
     """
     energy = kinetic_energy(vorticity, length)
     fed = torch.zeros_like(energy) if forcing is None else cospectrum(vorticity, forcing, length, -2).sum(-1)
+    viscosity, drag = _per_field(viscosity, vorticity), _per_field(drag, vorticity)
     return Budget(fed, 2 * viscosity * _fluctuating_enstrophy(vorticity, length), 2 * drag * energy)
 
 
@@ -91,8 +102,17 @@ def enstrophy_budget(
 ) -> Budget:
     """dZ/dt = ⟨ωf⟩ − 2νP − 2μZ [1/time³], P = ½⟨|∇ω|²⟩: as `energy_budget`."""
     total = enstrophy(vorticity)
+    require_fields(vorticity, forcing)
     fed = torch.zeros_like(total) if forcing is None else (vorticity * forcing).mean((1, 2, 3))
+    viscosity, drag = _per_field(viscosity, vorticity), _per_field(drag, vorticity)
     return Budget(fed, 2 * viscosity * palinstrophy(vorticity, length), 2 * drag * total)
+
+
+def _per_field(value: Coefficient, vorticity: Scalar) -> Coefficient:
+    """The value; ValueError where it is not one number, or one for each field: (batch, 1, 1, 1) would broadcast."""
+    if isinstance(value, Tensor) and tuple(value.shape) not in ((), (1,), (len(vorticity),)):
+        raise ValueError(f"viscosity and drag must be numbers or ({len(vorticity)},); got {tuple(value.shape)}")
+    return value
 
 
 def _fluctuating_enstrophy(vorticity: Scalar, length: Sides) -> Total:

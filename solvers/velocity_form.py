@@ -36,11 +36,12 @@ class VelocityForm(Stepper[Carry]):
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> Carry:
         """Begin at a state of velocity. ValueError where that has a mean, which would be lost."""
-        self.spec.check(state, inputs)
-        mean, size = state[:, :2].mean((-2, -1)).abs().amax(), state[:, :2].square().mean().sqrt()
-        if bool(mean > MOST_MEAN * size):
-            raise ValueError(f"the velocity has a mean over the box, {float(mean):.3g}: take it away, or give it as "
-                             "the flow's mean_velocity")  # fmt: skip
+        replace(self.spec, inputs=()).check(state)  # the inputs are the inner stepper's, and so are its defaults
+        mean, size = state[:, :2].mean((-2, -1)).abs().amax(1), state[:, :2].square().mean((1, 2, 3)).sqrt()
+        lost = mean[mean > MOST_MEAN * size]
+        if len(lost):
+            raise ValueError(f"the velocity has a mean over the box, {float(lost.max()):.3g}: take it away, or give it "
+                             "as the flow's mean_velocity")  # fmt: skip
         curl = vorticity(state[:, :2], self.spec.grid)
         return self.stepper.start(torch.cat([curl, state[:, 2:]], dim=1), inputs, seeds)
 

@@ -15,10 +15,12 @@ from torch import Tensor
 from solvers.equation import Scalar
 from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, flow, require_finite, require_non_negative, require_positive
+from solvers.flows.starts import require_room
 from solvers.grid import Grid, sample_modes
 from solvers.modes import generator, mode_numbers
 from solvers.symmetry import D4, Group
 
+MOST_BLOBS = 10_000
 SMALLEST = 1e-6  # Fourier modes of a blob below this share of its largest are left out
 
 
@@ -53,6 +55,8 @@ class Convection(Flow):
         super().__post_init__()
         require_positive(gravity=self.gravity, blobs=self.blobs, radius=self.radius, warmth=self.warmth)
         require_non_negative(diffusivity=self.diffusivity)
+        if self.blobs > MOST_BLOBS:
+            raise ValueError(f"blobs must be at most {MOST_BLOBS} (got {self.blobs})")
         require_finite(tilt=self.tilt, stratification=self.stratification)
 
     @property
@@ -69,6 +73,7 @@ class Convection(Flow):
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
         radius = self.radius * min(grid.length)
         reach = 2 * math.sqrt(-math.log(SMALLEST)) / radius
+        require_room(grid, reach * min(grid.length) / (2 * math.pi))
         rows, columns = mode_numbers(*(math.floor(reach * side / (2 * math.pi)) for side in grid.length))
         ky, kx = (2 * math.pi * m / side for m, side in zip((rows, columns), grid.length, strict=True))
         blob = self.warmth * math.pi * radius**2 / math.prod(grid.length) * np.exp(-(ky**2 + kx**2) * radius**2 / 4)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from solvers.flows.base import flow, is_whole, require_one_of, require_positive, shifts
+from solvers.flows.starts import require_room
 from solvers.flows.tracer import Carrier
 from solvers.grid import Grid, sample_modes
 from solvers.modes import gaussian_modes, mode_numbers
@@ -76,6 +77,7 @@ class Forced(Carrier):
         return is_whole(rows + columns)
 
     def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
+        require_room(grid, self.modes)
         rows, columns = mode_numbers(self.modes, self.modes)
         k2 = (2 * math.pi * rows / grid.length[0]) ** 2 + (2 * math.pi * columns / grid.length[1]) ** 2
         scale = math.sqrt(2) * 7**1.5 if self.field == "published" else 7**0.75

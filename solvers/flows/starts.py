@@ -16,6 +16,13 @@ from solvers.modes import Seed, gaussian_modes, generator, mode_numbers, root_me
 FINE = 512  # cells on which a closed form is expanded in Fourier modes
 
 
+def require_room(grid: Grid, reach: float) -> None:
+    """Raise ValueError where modes up to `reach`, in waves across the shorter side, are more than the grid has cells:
+    before memory is taken for them."""
+    if not reach <= max(grid.n):
+        raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
+
+
 def banded_field(
     grid: Grid, seeds: Sequence[Seed], wavenumber: float, bandwidth: float, rms: float
 ) -> Float[Tensor, "batch 1 y x"]:
@@ -27,6 +34,9 @@ def banded_field(
     """
     shorter = min(grid.length)
     reach = wavenumber + 2 * bandwidth
+    require_room(grid, reach)
+    if not bandwidth**2 > 0:
+        raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
     my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
     if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.most_modes, grid.length, strict=True)):
         raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
@@ -82,7 +92,7 @@ def vortex_merger(grid: Grid, y: Tensor, x: Tensor, core: float = 0.045, distanc
     unit = min(grid.length)
     centre_y, centre_x = grid.length[0] / 2, grid.length[1] / 2
     pair = [(x - centre_x + side * distance * unit / 2) ** 2 + (y - centre_y) ** 2 for side in (-1, 1)]
-    return sum((torch.exp(-r2 / (core * unit) ** 2) for r2 in pair), torch.zeros(()))
+    return sum((torch.exp(-r2 / (core * unit) ** 2) for r2 in pair), torch.zeros((), dtype=torch.float64))
 
 
 def lamb_chaplygin(grid: Grid, y: Tensor, x: Tensor, radius: float = 0.1) -> Tensor:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.flows.base import flow, require_positive
-from solvers.flows.starts import banded_field
+from solvers.flows.starts import banded_field, require_room
 from solvers.flows.tracer import Carrier
 from solvers.grid import Grid
 from solvers.stirring import Stirring, ring
@@ -57,4 +57,5 @@ class Stirred(Carrier):
         return banded_field(grid, seeds, self.wavenumber, self.bandwidth / 2, self.rms)
 
     def stirring(self, grid: Grid) -> Stirring:
+        require_room(grid, self.wavenumber + self.bandwidth)
         return Stirring(ring(self.wavenumber, self.bandwidth, self.rate, grid.length), self.renewal)

@@ -20,11 +20,17 @@ import fluidsurrogate.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
 from fluidsurrogate.modelfiles import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.parallel import available_workers
 from fluidsurrogate.store import locked
 
 MODELS = ("small-d4", "small-cnn")
 SOURCES = ["truth", "persistence", "solver-16", *MODELS]
 FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png")
+
+
+# The command, which starts its processes however little there is to do.
+IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.parallel as parallel; "
+                "parallel.PROCESS_CELLS = 0; sys.exit(cli.main())"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def finished(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     toml = Path(__file__).parents[1] / "miniature.toml"
-    command = [sys.executable, "-m", "fluidsurrogate", "run", str(toml), "--set", "train.workers=2"]
+    command = [sys.executable, *IN_PROCESSES, "run", str(toml), "--set", "train.workers=2"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return toml, folder / "runs" / "miniature", done
@@ -51,6 +57,24 @@ def refused(capsys, *argv):
     assert "Traceback" not in said
     assert 1 <= len(said.strip().splitlines()) <= 3, said
     return said
+
+
+def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
+    """And ends with the same bits as in processes."""
+    toml, out, _ = finished
+    monkeypatch.setattr("fluidsurrogate.parallel._run_in_processes", lambda *arguments: pytest.fail("a process"))
+    shutil.copytree(out / "data.zarr", tmp_path / "data.zarr")
+    assert main(["train", str(toml), "--out", str(tmp_path), "--set", "train.workers=2"]) == 0
+    for name in MODELS:
+        one, two = ((folder / "models" / name / "weights.safetensors").read_bytes() for folder in (out, tmp_path))
+        assert one == two
+
+
+def test_a_long_training_starts_processes(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert available_workers(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
+    assert available_workers(2, 8, 5 * 700, 16 * 1024) == 1
+    assert available_workers(2, 1, 2 * 8, 4 * 256) == 1
 
 
 def test_every_file_is_there(finished):
@@ -336,7 +360,7 @@ def mine(toml, tmp_path):
 
 def test_a_module_of_ones_own(mine, tmp_path):
     """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere."""
-    command = [sys.executable, "-P", "-m", "fluidsurrogate", "run", "mine.toml", "--allow-code"]
+    command = [sys.executable, "-P", *IN_PROCESSES, "run", "mine.toml", "--allow-code"]
     done = subprocess.run([*command, "--set", "train.workers=2", "--set", "train.steps=4"], cwd=tmp_path,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -230,3 +230,50 @@ def test_units_are_the_truths(variable, units, fits):
     else:
         with pytest.raises(UsageError, match=f"its {variable} has units '{units}', the truth's '"):
             fs.compare({"f": forecast}, truth)
+
+
+def test_a_single_trajectory_keeps_its_label(trained):
+    data, models = trained
+    one = data.isel(trajectory=4)
+    forecast = models["small-cnn"].forecast(one, 2)
+    assert forecast["trajectory"].values.tolist() == [4]
+    error = fs.compare({"f": forecast}, one.isel(time=slice(0, 3)))["nrmse"]
+    both = fs.compare({"f": models["small-cnn"].forecast(data, 2)}, data.isel(time=slice(0, 3)), metrics=[])
+    assert error.shape == both["nrmse"].shape
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(lambda d: d.isel(trajectory=[]), "the truth is empty"),
+     (lambda d: d.isel(x=slice(0, 0)), "the truth is empty"),
+     (lambda d: d.rename(x="lon"), "no variable along time, y and x"),
+     (lambda d: d.astype(complex), "its 'vorticity' must be real numbers .it is complex128"),
+     (lambda d: d.astype(str), "its 'vorticity' must be real numbers"),
+     (lambda d: d.astype(object), "its 'vorticity' must be real numbers .it is object")],
+)  # fmt: skip
+def test_fields_that_cannot_be_compared(spoil, said):
+    data = spoil(dataset(np.arange(3.0)))
+    for name in ("nrmse", "correlation", "spectral_error_low"):
+        with pytest.raises(UsageError, match=said):
+            METRICS[name](data, data)
+    with pytest.raises(UsageError):
+        fs.compare({"f": data}, data)
+
+
+def test_dims_that_one_side_has_not():
+    data = dataset(np.arange(3.0))
+    stacked = data.stack(cell=("y", "x"))
+    with pytest.raises(UsageError, match="its 'vorticity' has no dimension 'y'"):
+        METRICS["nrmse"](stacked, data)
+    with pytest.raises(UsageError, match="has no dimension 'y' with a coordinate"):
+        fs.compare({"f": stacked}, data)
+    one = data.isel(trajectory=1)
+    np.testing.assert_array_equal(METRICS["nrmse"](one, one), 0)
+    np.testing.assert_array_equal(METRICS["nrmse"](data, one).sel(trajectory=1), 0)
+    with pytest.raises(UsageError, match="its 'vorticity' has no dimension 'trajectory'"):
+        METRICS["nrmse"](one, data)
+    loose = one.drop_vars("trajectory").assign_coords(trajectory=[0, 1])
+    with pytest.raises(UsageError, match="'vorticity' of 'f' has no dimension 'trajectory'"):
+        fs.compare({"f": loose}, data)
+    with pytest.raises(UsageError, match="spectral errors need the variable 'vorticity' or 'velocity'"):
+        METRICS["spectral_error_high"](data.rename(vorticity="tracer"), data.rename(vorticity="tracer"))

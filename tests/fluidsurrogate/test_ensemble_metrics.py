@@ -106,6 +106,9 @@ def test_the_unperturbed_member_is_scored_as_the_forecast_and_is_no_member_of_th
     marked = forecast.assign_coords(perturbed=("member", np.arange(5) > 0))
     alone = forecast.isel(member=0, drop=True)
     xr.testing.assert_identical(single(marked)["vorticity"], alone["vorticity"])
+    counted = forecast.isel(member=[1, 0, 2, 3, 4]).assign_coords(perturbed=("member", np.array([1, 0, 1, 1, 1], "i1")))
+    xr.testing.assert_identical(single(counted)["vorticity"], alone["vorticity"])
+    assert perturbed(counted).sizes["member"] == 4
     scores = fs.compare({"members": marked, "alone": alone}, truth)
     np.testing.assert_array_equal(scores["nrmse"][0], scores["nrmse"][1])
     assert scores["crps"].sel(source="alone").isnull().all()

@@ -150,6 +150,21 @@ def test_members_depend_on_seed_number_and_trajectory_alone(model, trained):
     assert float(abs(other - few)["vorticity"].isel(member=1).max()) > 0.01
 
 
+def test_trajectories_of_one_label_have_noise_of_their_own(model, trained):
+    """Two datasets put together: the first of a label is perturbed as by itself, the second differently."""
+    data = trained[0]
+    perturbation = Perturbation((SPECTRUM,), 0.5, 0.3)
+    doubled = data.isel(trajectory=[4, 2, 4, 4])
+    members = model.ensemble(doubled, 1, 3, perturbation)["vorticity"].isel(time=0).values
+    alone = model.ensemble(data.isel(trajectory=[4]), 1, 3, perturbation)["vorticity"].isel(time=0).values
+    np.testing.assert_allclose(members[0], alone[0], atol=1e-5)
+    noise = members[[0, 2, 3], 1:] - members[[0, 2, 3], :1]
+    assert min(np.abs(noise[i] - noise[j]).max() for i in range(3) for j in range(i)) > 0.01
+    seeds = member_seeds(0, ["a", "b", "a"], 3)
+    assert seeds[:2] == member_seeds(0, ["a", "b"], 3)
+    assert len({seed for row in seeds for seed in row}) == 6
+
+
 def test_member_zero_is_the_forecast(model, trained):
     forecast = model.forecast(trained[0], 4, start=0.25)
     members = model.ensemble(trained[0], 4, 3, Perturbation((SPECTRUM,), 0.5, 0.3), start=0.25)

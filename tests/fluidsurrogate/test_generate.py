@@ -118,6 +118,26 @@ def test_flow_that_needs_too_many_steps(toml):
         fs.generate(Experiment.read(toml, ["flow.rms=1e9"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("flow.rms=1e308", "the solver cannot run this flow: its start is not finite in float32"),
+        ("flow.spin_up=1e20", "spin_up must be at most 1000000 times data.interval"),
+        ("data.interval=1e-300", "spin_up must be at most 1000000 times data.interval"),
+        ("grid.length=1e-300", "length must be from 1e-30 to 1e30"),
+        ("grid.length=1e20", "the flow outgrows its inner steps .* choose units of length and time"),
+    ],
+)
+def test_parameters_out_of_all_proportion_are_refused(toml, override, message):
+    with pytest.raises(UsageError, match=message):
+        fs.generate(Experiment.read(toml, [override]))
+
+
+def test_a_spin_up_shorter_than_any_interval_is_one(toml):
+    """1e-308 is less than the rounding that the number of intervals is forgiven."""
+    assert Experiment.read(toml, ["flow.spin_up=1e-308"]).build_spin_up()[1] == 1
+
+
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.write_text("no data"), lambda p: p.mkdir()])
 def test_no_dataset(tmp_path, make):
     make(tmp_path / "thing")

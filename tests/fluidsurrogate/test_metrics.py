@@ -472,11 +472,19 @@ def test_scores_do_not_depend_on_labels_and_clock_and_can_be_stored(way, expecte
     xr.testing.assert_allclose(xr.open_zarr(tmp_path / "scores.zarr", consolidated=False).load(), scores)
 
 
-def test_whole_numbers_are_scored_as_they_are():
-    values = np.round(10 * noise(2, 3, 16, 16))
-    truth, forecast = dataset(values), dataset(values + (np.arange(3) > 0)[:, None, None])
+@pytest.mark.parametrize(("kind", "of_truth"), [("i2", "i8"), ("u1", "u1"), ("i1", "f4")])
+def test_whole_numbers_are_scored_as_they_are(kind, of_truth):
+    """Differences of unsigned numbers must not wrap around."""
+    values = np.round(10 * noise(2, 3, 16, 16)).clip(-60, 60) + (60 if kind == "u1" else 0)
+    truth, forecast = dataset(values), dataset(values + np.array([0, 3, -2])[:, None, None] * (values > values.mean()))
     scores = fs.compare({"f": forecast}, truth)
-    assert_same(fs.compare({"f": forecast.astype(np.int16)}, truth.astype(np.int64)), scores)
+    assert_same(fs.compare({"f": forecast.astype(kind)}, truth.astype(of_truth)), scores)
+
+
+def test_late_clocks_keep_their_digits_in_the_table():
+    truth = dataset(noise(1, 3, 8, 8)).assign_coords(time=1.7e9 + 0.25 * np.arange(3))
+    times = [line.split(",")[1] for line in to_csv(fs.compare({"f": truth}, truth)).splitlines()[1:]]
+    assert times == ["1700000000", "1700000000.25", "1700000000.5"]
 
 
 def test_wavenumbers_of_large_boxes():

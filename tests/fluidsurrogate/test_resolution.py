@@ -237,3 +237,21 @@ def test_a_forcing_that_the_stored_grid_does_not_hold(toml):
     assert list(experiment.build_compared_solvers()) == []
     experiment = Experiment.read(toml, [*kolmogorov, "compare.solvers=[{n=24}]"])
     assert list(experiment.build_compared_solvers()) == ["solver-24"]
+
+
+def test_info_card_and_report_show_it(toml, tmp_path):
+    """What the data say of their resolution goes with the model that learnt from them."""
+    from fluidsurrogate.info_report import report
+    from fluidsurrogate.model_card import model_card
+    from fluidsurrogate.pipeline import Pipeline
+
+    pipeline = Pipeline(Experiment.read(toml, ["train.steps=2"]), tmp_path)
+    pipeline.run("run")
+    said = "error 12.72% (n against 2n cells over one stored interval)"
+    model = tmp_path / "models" / "small-d4"
+    assert said in fs.info(tmp_path / "data.zarr")["says"]["resolution"]
+    assert said in fs.info(model)["resolution"]
+    assert said in report(fs.info(model))
+    assert said in report(fs.info(tmp_path / "data.zarr"))
+    assert said in model_card(fs.load(model))
+    assert f"resolution of the truth: {said}" in pipeline.report()

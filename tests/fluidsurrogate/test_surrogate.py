@@ -213,10 +213,45 @@ def test_a_users_own_dataset_trains(trained, toml):
     )
 
 
-def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
-    """Single networks, an ensemble of them and, in a process started afresh, all of these: by Dask, joblib, a pool."""
+def test_says_what_it_is(trained):
+    _, models = trained
+    assert repr(models["small-d4"]) == (
+        f"<Surrogate 'small-d4': gcnn over D4, {models['small-d4'].parameters:,} weights; vorticity on 16 x 16 cells "
+        "on 6.28319 x 6.28319, every 0.25; float32 on cpu>"
+    )
+
+
+def test_in_another_precision(trained, tmp_path, toml):
     data, models = trained
-    several = fs.train(Experiment.read(toml, ["models={m = {kind = 'gcnn', width = 8, members = 2}}"]), data)
+    model = models["small-d4"]
+    before = model.forecast(data, 2)
+    double = model.to(dtype=torch.float64)
+    assert {p.dtype for p in double.network.parameters()} == {torch.float64}
+    forecast = double.forecast(data, 2)
+    assert forecast["vorticity"].dtype == np.float64
+    np.testing.assert_allclose(forecast["vorticity"], before["vorticity"], atol=1e-4)
+    assert float(abs(forecast - before)["vorticity"].max()) > 0
+    assert model.forecast(data, 2).identical(before)  # it stays as it is
+    double.save(tmp_path / "double")
+    assert fs.load(tmp_path / "double").forecast(data, 2).identical(forecast)
+    assert double.to("cpu", torch.float32).forecast(data, 2).identical(before)
+    assert model.to(torch.device("cpu")).forecast(data, 2).identical(before)
+    for call, said in (
+        (lambda: model.to("abacus"), "device 'abacus' is not to be had here"),
+        (lambda: model.to(dtype=torch.float16), "dtype must be torch.float32 or torch.float64"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            call()
+    hybrid = fs.train(Experiment.read(toml, ["models={h = {kind = 'cnn', width = 4, solver = {}}}"]), data)["h"]
+    with pytest.raises(UsageError, match="a hybrid's solver is built where it is loaded"):
+        hybrid.to(dtype=torch.float64)
+
+
+def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
+    """Single networks, an ensemble of them, a hybrid; and in a process started afresh, as by Dask, joblib, a pool."""
+    data, models = trained
+    more = "models={m = {kind = 'gcnn', width = 8, members = 2}, h = {kind = 'cnn', width = 4, solver = {}}}"
+    several = fs.train(Experiment.read(toml, [more]), data)
     everything = {**models, **several}
     expected = {name: model.forecast(data, 3) for name, model in everything.items()}
     for name, model in everything.items():

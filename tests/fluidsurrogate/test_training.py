@@ -1,5 +1,6 @@
 """Training: it learns, obeys the types, conserves the mean, and a checkpoint is the whole of it."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -212,6 +213,54 @@ def test_diverging_training_stops_with_advice(toml, data):
     experiment = Experiment.read(toml, ["train.learning_rate=1e30", "train.warmup=0"])
     with pytest.raises(UsageError, match=r"loss is not finite at step \d+: lower train.learning_rate"):
         fs.train(experiment, data, ["small-cnn"])
+
+
+def test_the_learning_rate_is_not_blamed_for_what_was_there_before(toml, data):
+    class Broken(torch.nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) / 0
+
+    broken = torch.nn.Conv2d(1, 1, 1)
+    broken.weight.data[:] = np.nan
+    for module, said in (
+        (broken, "m: the loss is not finite at step 0: the network's weights are not finite before any is trained"),
+        (Broken(1, 1, 1), "m: the loss is not finite at step 0: the untrained network turns these data into values"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            fs.train(toml, data, {"m": module})
+
+
+def test_without_a_compiler(toml, data, tmp_path):
+    """One line; in a process of its own, in which no types are checked."""
+    script = (
+        f"import fluidsurrogate as fs\nexperiment = fs.Experiment.read({str(toml)!r}, ['train.compile=true'])\n"
+        f"data = fs.generate(experiment)\ntry:\n    fs.train(experiment, data, 'small-cnn')\n"
+        "except fs.UsageError as error:\n    print(error)\n"
+    )
+    none = {"CXX": "/no/such", "CC": "/no/such", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | none, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("train.compile = true: torch cannot compile the network here: ")
+    assert "/no/such" in line
+
+
+def test_a_mean_that_hides_the_flow_is_said(toml, data, caplog):
+    """The miniature's vorticity has an RMS of about 1."""
+    small, large, huge = (data.assign(vorticity=data["vorticity"] + mean) for mean in (1.0, 100.0, 1e5))
+    fs.train(toml, small, "small-cnn")
+    assert "the mean of" not in caplog.text
+    fs.train(toml, large, "small-cnn")
+    (line,) = [record.message for record in caplog.records if "the mean of" in record.message]
+    rms = float(np.sqrt((data["vorticity"][:3] ** 2).mean()))
+    assert line == (f"small-cnn: the mean of vorticity, 100, is {100 / rms:.3g} times what varies about it; "
+                    "it is conserved and does nothing: subtract it")  # fmt: skip
+    with pytest.raises(UsageError, match=r"the mean of vorticity, 1e\+05, leaves no digits to what varies about it"):
+        fs.train(toml, huge, "small-cnn")
+    scalar = Experiment.read(toml, ["flow.tracer={diffusivity=1e-2}"])
+    warm = fs.generate(scalar)
+    fs.train(scalar, warm.assign(tracer=warm["tracer"] + 100), "small-cnn")
+    assert caplog.text.count("the mean of") == 1  # a scalar is shifted
 
 
 def weights_of(toml, data, *overrides, name="small-d4"):

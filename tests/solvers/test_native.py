@@ -1,5 +1,6 @@
 """The inner steps in C++, and through torch.compile and CUDA graphs, give the numbers of torch's operations."""
 
+import os
 import subprocess
 import sys
 
@@ -150,3 +151,60 @@ def test_without_a_compiler_torch_does_the_steps_and_native_says_why(monkeypatch
 def test_a_kernel_that_cannot_be_had_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, **options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["kolmogorov", "rayleigh_benard"])
+def test_many_steps_are_several_calls_with_the_same_bits(monkeypatch, name):
+    """So that Ctrl-C need not wait for all of an interval; uneven batches, and what was the fastest on the way."""
+    example = EXAMPLES[name]
+    grid = example.grid(24)
+    state = torch.cat([example.anything(grid, seed, rms) for seed, rms in ((0, 3.0), (1, 0.5))])
+    solver = example.flow.solver(grid, interval=0.1, kernel="native")
+    carry = solver.start(state)
+    schemes = [solver._scheme_of(carry, i, 7) for i in range(2)]
+    whole, rate = solver._native.steps(carry.spectrum, carry.terms, schemes, [7, 4], watch=True)
+    calls = []
+    function = solver._native._function
+    monkeypatch.setattr(solver._native, "_function", lambda *given: calls.append(1) or function(*given))
+    monkeypatch.setattr("solvers.native.CALL_CELLS", 24 * 24 * 2 * 3)
+    parts, fastest = solver._native.steps(carry.spectrum, carry.terms, schemes, [7, 4], watch=True)
+    assert len(calls) == 3
+    assert torch.equal(parts, whole)
+    assert torch.equal(fastest, rate)
+
+
+WITHOUT_ROOM = """
+import resource, torch
+from solvers import Grid, NavierStokes2D
+solver = NavierStokes2D(Grid.square({n}), viscosity=1e-2, interval=0.1, kernel="native")
+torch.set_num_threads(1)
+carry = solver.start(torch.randn({threads}, 1, {n}, {n}, generator=torch.Generator().manual_seed(0)))
+schemes = [solver._scheme_of(carry, i, 2) for i in range({threads})]
+arguments = carry.spectrum, carry.terms, schemes, [2] * {threads}
+expected = solver._native.steps(*arguments, watch=False)[0]
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+torch.set_num_threads({threads})
+resource.setrlimit(resource.RLIMIT_AS, (held + {room},) * 2)
+try:
+    after = solver._native.steps(*arguments, watch=False)[0]
+    print(torch.equal(after, expected))
+except MemoryError as error:
+    print(error)
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize(
+    ("n", "room", "threads", "said"),
+    [(32, 2**21, 4, "True"), (1024, 2**23, 1, "no memory for the solver's steps on 1024 x 1024 cells")],
+    ids=["no room for another thread", "no room for the fields"],
+)
+def test_without_room_for_threads_or_fields(n, room, threads, said):
+    """Threads that cannot be had are done without; memory that cannot is an exception, not the end of the process."""
+    script = WITHOUT_ROOM.format(n=n, room=room, threads=threads)
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is given back, and counts again
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert made.stdout.strip() == said, made.stderr
+    assert made.returncode == 0

@@ -189,3 +189,24 @@ def test_checkpoints_with_own_steps_of_each_trajectory(starts):
         flow = solver(varying=list(NUMBERS), interval=0.5, checkpoint_every=every)
         found.append(torch.autograd.grad(loss_of(flow, given, 1), given["state"])[0])
     assert distance(found[1], found[0]) < 1e-12
+
+
+def test_what_the_caller_does_to_its_tensors_later_changes_nothing():
+    """In double precision too, where nothing needs converting."""
+    y, _ = GRID.coordinates()
+    forcing = torch.cos(2 * y)[:, None].expand(GRID.n).contiguous()
+    solver = NavierStokes2D(GRID, viscosity=1e-2, interval=0.1, forcing=forcing, mean_velocity=(1.0, 0.0),
+                            varying=["viscosity"], dtype=torch.float64)  # fmt: skip
+    state = torch.randn(1, 1, *GRID.n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    given = {
+        "viscosity": torch.full((1, 1, 1, 1), 1e-2, dtype=torch.float64),
+        "mean_velocity": torch.ones(1, 2, 1, 1, dtype=torch.float64),
+        "forcing": forcing[None, None].clone(),
+    }
+    carry, own = solver.start(state, given), solver.start(state)
+    expected, of_its_own = solver.state(solver.advance(carry)), solver.state(solver.advance(own))
+    for tensor in (forcing, state, *given.values()):
+        tensor.zero_()
+    assert torch.equal(solver.state(solver.advance(carry)), expected)
+    assert torch.equal(solver.state(solver.advance(own)), of_its_own)
+    assert float(solver.forcing.abs().max()) > 0.9

@@ -87,6 +87,25 @@ def test_fixed_steps_are_as_many_as_divide_the_interval():
     assert distance(flow.state(carry), solver(dt=INTERVAL / 6)(state)) > 1e-9
 
 
+@pytest.mark.parametrize("interval", [0.1, 0.25, 0.3, 1 / 3, 0.7, 1e-9, 1e9])
+def test_every_number_of_steps_can_be_asked_for(interval):
+    """`dt=interval / k`, whose multiples need not be the interval to the last bit."""
+    for k in (*range(1, 17), 97, 1000, 100_000):
+        assert solver(interval=interval, dt=interval / k).fixed_substeps == k
+    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=interval / 3)
+    for k in range(1, 17):
+        assert stirred.solver(GRID, interval=interval, dt=interval / (3 * k)).fixed_substeps == k
+
+
+def test_a_step_that_does_not_divide_the_time_between_two_kicks_is_refused():
+    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=0.05)
+    message = r"dt must divide 0\.0\d+, the time between two kicks, into at most 100000 steps \(got 0\.25\)"
+    with pytest.raises(ValueError, match=message):
+        stirred.solver(GRID, interval=0.3, dt=0.25)
+    with pytest.raises(ValueError, match=r"dt must divide the interval 0\.3 into at most 100000 steps \(got 0\.25\)"):
+        solver(interval=0.3, dt=0.25)
+
+
 @pytest.mark.parametrize("interval", [0.3, 0.1])
 def test_two_intervals_are_one_of_twice_the_length(interval):
     half, whole, state = solver(interval=interval, dt=0.05), solver(interval=2 * interval, dt=0.05), starts(3.0)
@@ -141,3 +160,43 @@ def test_a_state_that_is_not_finite_stays_and_harms_nobody():
     assert carry.taken[0] == 0
     assert not flow.state(carry)[0].isfinite().any()
     assert distance(flow.state(carry)[1], flow(states[1:])[0]) < 1e-12
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize(
+    ("start", "dtype", "message"),
+    [
+        (1e20, torch.float32, r"the flow would need 1.04345e\+20 inner steps an interval, more than 100000: shorten"),
+        (1e300, torch.float64, r"the flow would need 1.04345e\+300 inner steps an interval, more than 100000: shorten"),
+        (1e38, torch.float32, "the flow is too fast for numbers in float32: choose units of length and time"),
+        (1e300, torch.float32, "the flow is too fast for numbers in float32: choose units of length and time"),
+    ],
+)
+def test_a_start_out_of_all_proportion_is_refused_in_a_line(kernel, start, dtype, message):
+    """Also where its speeds overflow: it is finite, and must not stay as it is like one that is not."""
+    with pytest.raises(ValueError, match=f"^{message}") as refused:
+        solver(viscosity=1e-2, dtype=dtype, kernel=kernel).start(start * starts(1.0, 1.0))
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("number", [1e30, 1e160, 1e308])
+def test_a_decay_too_fast_for_the_closed_forms_leaves_nothing(kernel, order, number):
+    """ν k² Δt = 1e160 squared is no number; what is left after such a step is 0."""
+    state = starts(1.0)
+    after = solver(viscosity=number, order=order, kernel=kernel)(state)
+    assert float(after.abs().max()) < 1e-17  # the mean of the start, which viscosity leaves
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_under_a_fast_decay_the_flow_is_what_the_forcing_holds(order):
+    """f / μ, whatever the start."""
+    forced = solver(viscosity=0.0, drag=1e30, forcing=strong_forcing(2e30), order=order, dt=INTERVAL)
+    torch.testing.assert_close(forced(starts(1.0))[0, 0], strong_forcing(2.0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+def test_an_empty_batch_is_refused_in_a_line(kernel):
+    with pytest.raises(ValueError, match=r"^state holds no trajectory: give at least one$"):
+        solver(kernel=kernel)(torch.zeros(0, 1, 32, 32))
