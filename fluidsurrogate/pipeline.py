@@ -407,12 +407,8 @@ def _train_job(
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
     folder = partial(Path(path))
-<<<<<<< HEAD
-    with allowing_code(allow_code), open_data(data) as dataset:  # a process of its own knows of no permission
-=======
     # A process of its own knows of no permission. The data are the user's, who may write to them right after.
     with allowing_code(allow_code), open_data(data) as dataset:
->>>>>>> w-data
         surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
