@@ -198,8 +198,8 @@ def write_results() -> None:
     finding = HERE / "finding.md"
     text = [
         "# Does symmetry pay?",
-        f"Decaying turbulence computed on 96² and seen on 32², {TIME:g} core-seconds of training a network, mean ± standard deviation over "
-        "seeds (starts, weights and order all differ); ratios are geometric means over pairs of the same seed. "
+        f"Decaying turbulence computed on 96² and seen on 32², {TIME:g} core-seconds of training a network, mean ± "
+        "standard deviation over seeds (starts, weights and order all differ); ratios are geometric means over pairs of the same seed. "
         "What was measured, and how: `run.py`.",
         finding.read_text(encoding="utf-8").strip() if finding.exists() else "",
         *tables,
