@@ -132,7 +132,7 @@ def _dataset(path: Path) -> Info:
         if times := _times(dataset):
             found["time"] = times
         if "split" in dataset.coords:
-            found["splits"] = dict(Counter(map(str, np.atleast_1d(dataset["split"].values))))
+            found["splits"] = dict(Counter(map(str, np.ravel(dataset["split"].values))))
         if "source" in dataset.dims:
             found["sources"] = [str(name) for name in dataset["source"].values]
         if kind == "scores":
@@ -156,7 +156,7 @@ def _dataset(path: Path) -> Info:
 def _kind(dataset: xr.Dataset) -> str:
     if "equivariance_error" in dataset and "verdict" in dataset.attrs:
         return "audit"
-    if "source" in dataset.dims and {"nrmse_first_step", "nrmse_mean"} <= set(dataset.data_vars):
+    if all(name in dataset and dataset[name].dims == ("source",) for name in ("nrmse_first_step", "nrmse_mean")):
         return "scores"
     if "source" in dataset.dims:
         return "forecasts"
@@ -179,7 +179,7 @@ def _variable(name: str, variable: xr.DataArray) -> Info:
 
 
 def _times(dataset: xr.Dataset) -> Info | None:
-    if "time" not in dataset.dims or "time" not in dataset.coords or dataset["time"].dtype.kind not in "fiu":
+    if "time" not in dataset.coords or dataset["time"].dims != ("time",) or dataset["time"].dtype.kind not in "fiu":
         return None
     times = dataset["time"].values.astype(float)
     about = {"count": len(times), "first": float(times[0]), "last": float(times[-1])} if len(times) else {"count": 0}
@@ -249,7 +249,7 @@ def _run(folder: Path) -> Info:
             half_made.append(_half_made(entry))
             continue
         try:
-            results.append(info(entry))
+            results.append(_model(entry) if entry.parent == models else _dataset(entry))
         except UsageError as error:
             results.append({"kind": "broken", "path": str(entry), "reason": str(error)})
     tree: Info = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})

@@ -88,10 +88,10 @@ def test_a_model(finished, capsys):
     rows = np.genfromtxt(finished / "models" / "small-d4" / "curve.csv", delimiter=",", names=True)
     assert found["validation"]["nrmse"] == rows["valid_nrmse"].min()
     assert found["made"]["again"].startswith("yes, to the bit")
-    said = printed(capsys, finished / "models" / "small-d4")
-    assert "claims       the point group D4 and shifts by whole cells" in said
-    assert f"parameters   {model.parameters:,}, float32" in said
-    assert "energy       kept by its budget, viscosity 0.02 and drag 0" in said
+    said = " ".join(printed(capsys, finished / "models" / "small-d4").split())
+    assert "claims the point group D4 and shifts by whole cells" in said
+    assert f"parameters {model.parameters:,}, float32" in said
+    assert "energy kept by its budget, viscosity 0.02 and drag 0" in said
 
 
 def test_forecasts_and_scores(finished, capsys, tmp_path):
@@ -177,6 +177,29 @@ def test_what_is_none_of_these(tmp_path, capsys):
         ("file.txt/inside", "no such file or folder"),
     ]:
         assert said in refused(capsys, tmp_path / name)
+
+
+def test_a_run_that_holds_itself(copied, capsys):
+    """Each part of a run is looked at as what its name says, wherever a link leads."""
+    for name in ("forecasts.nc", "scores.nc"):
+        (copied / name).unlink()
+        (copied / name).symlink_to(copied)
+    said = printed(capsys, copied)
+    assert said.count("broken: ") == 2
+    assert f"broken: {copied / 'forecasts.nc'}: " in said
+
+
+def test_coordinates_of_more_dimensions_than_one(tmp_path, capsys):
+    dims = ("trajectory", "time")
+    odd = xr.Dataset({"omega": (dims, np.zeros((2, 3)))}).assign_coords(time=(dims, np.zeros((2, 3))))
+    odd = odd.assign_coords(split=(dims, np.full((2, 3), "test")))
+    odd = odd.assign({name: (("source", *dims), np.zeros((1, 2, 3))) for name in ("nrmse_first_step", "nrmse_mean")})
+    odd.to_netcdf(tmp_path / "odd.nc")
+    found = fs.info(tmp_path / "odd.nc")
+    assert "time" not in found
+    assert found["splits"] == {"test": 6}
+    assert found["kind"] != "scores"
+    printed(capsys, tmp_path / "odd.nc")
 
 
 def test_data_of_somebody_elses(tmp_path, capsys):
