@@ -174,7 +174,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         """Expand the kernels once for the whole rollout."""
         self.spec.check(state, inputs)
         if not len(state):
-            raise UsageError("the batch is empty: give at least one state")
+            raise UsageError("state holds no trajectory: give at least one")
         if (members := self.section.members) > 1:
             state = state.repeat(members, 1, 1, 1)
             inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}

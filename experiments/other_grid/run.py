@@ -28,8 +28,13 @@ DEMO = HERE.parent / "demo.toml"
 STEPS = 10
 CASES = {
     "own grid, 32² on 2π": [],
-    "same cells, 64² on 4π": ["grid.n=192", "grid.store=64", "grid.length=12.566370614359172", "flow.wavenumber=8",
-                              "flow.bandwidth=2"],
+    "same cells, 64² on 4π": [
+        "grid.n=192",
+        "grid.store=64",
+        "grid.length=12.566370614359172",
+        "flow.wavenumber=8",
+        "flow.bandwidth=2",
+    ],
     "finer cells, 48² on 2π": ["grid.store=48"],
     "finer cells, 64² on 2π": ["grid.store=64"],
 }

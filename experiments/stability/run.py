@@ -56,9 +56,6 @@ ABOUT = f"""# What keeps a forecast of a thousand steps alive?
 `python experiments/stability/run.py`: `gunet` over D4, 1,000 training steps; {STARTS} unseen starts, {STEPS}
 steps.
 
-**The truth of this table was computed on 32² cells, which do not resolve the flows** (on twice the cells they differ by 11 %
-after one interval). The experiments resolve them now; the table is yet to be made again.
-
 - *default*: one interval, then three for the last fifth of the steps; changes restricted to the modes that change in
   the data (*filter*); forecasts scaled, step by step, to the energy that the flow's budget allows (*budget*).
 - *finite*: forecasts that stay so; *rises*: steps in which the energy of one rises by 1e-6; *energy*: forecast over

@@ -54,9 +54,9 @@ for said, call in [
     ("no.nc: no such dataset", lambda: fs.audit(model, states="no.nc")),
     ("steps must be a whole number (got 2.5)", lambda: fs.audit(model, steps=2.5)),
     ("got type", lambda: fs.audit(nn.Identity, model.spec)),
-    ("the batch is empty: give at least one state", lambda: fs.rollout(model, torch.zeros(0, 1, 16, 16), 2)),
-    ("the batch is empty: give", lambda: fs.rollout(experiment.build_solver(), torch.zeros(0, 1, 16, 16), 2)),
-    ("the batch is empty: give at least one state", lambda: model(torch.zeros(0, 1, 16, 16))),
+    ("state holds no trajectory: give at least one", lambda: fs.rollout(model, torch.zeros(0, 1, 16, 16), 2)),
+    ("state holds no trajectory: give", lambda: fs.rollout(experiment.build_solver(), torch.zeros(0, 1, 16, 16), 2)),
+    ("state holds no trajectory: give at least one", lambda: model(torch.zeros(0, 1, 16, 16))),
 ]:
     try:
         call()
