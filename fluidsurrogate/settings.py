@@ -16,6 +16,7 @@ from fluidsurrogate.solver_sections import ComparedSolverSection
 from solvers import Grid
 
 Count = Annotated[int, Field(ge=1)]
+Trajectories = Annotated[int, Field(ge=1, le=10**7)]  # a plan of more would not fit in memory
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Stages = Annotated[tuple[Count, ...], BeforeValidator(lambda value: _stages(value))]
@@ -48,9 +49,9 @@ class DataSection(Section):
     """Numbers of trajectories by split, of stored intervals, and the time between them; `test_steps` intervals of the
     test trajectories, if not `steps`; `state`, what is stored and learnt of the flow; or a dataset of the user's."""
 
-    train: Count
-    valid: Count
-    test: Count
+    train: Trajectories
+    valid: Trajectories
+    test: Trajectories
     steps: Count
     test_steps: Count | None = None
     interval: Positive

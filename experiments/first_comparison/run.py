@@ -31,8 +31,8 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate.batches import InMemory
 from fluidsurrogate.comparison import TRUTH
+from fluidsurrogate.forecast_stage import forecast_all
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.pipeline import forecast_all
 from fluidsurrogate.store import read_json, write_json, write_text
 from fluidsurrogate.training import Trainer
 from solvers import VORTICITY

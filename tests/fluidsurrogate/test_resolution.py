@@ -155,7 +155,7 @@ def test_what_is_not_affordable_is_measured_in_part_or_not_at_all(toml, monkeypa
 
 def test_truth_of_every_comparison_has_its_rivals(toml, tmp_path):
     """The stored grid's solver, and those that are asked for, begin where the networks do; checked by hand."""
-    from fluidsurrogate.pipeline import forecast_all
+    from fluidsurrogate.forecast_stage import forecast_all
 
     wanted = "compare.solvers=[{n=24}, {n=24, order=2, dt=0.05}]"
     experiment = Experiment.read(toml, ["grid.n=32", "grid.store=16", wanted])
@@ -182,7 +182,7 @@ def test_truth_of_every_comparison_has_its_rivals(toml, tmp_path):
 
 def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
     """On the truth's own grid, from its own start: with the truth's kicks it would be the truth, to rounding."""
-    from fluidsurrogate.pipeline import forecast_all
+    from fluidsurrogate.forecast_stage import forecast_all
 
     experiment = Experiment.read(toml, [*FLOWS["stirred"], "flow.rate=1.0", "flow.renewal=0.25"])
     data = fs.generate(experiment)
