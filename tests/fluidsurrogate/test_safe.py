@@ -67,7 +67,8 @@ GOOD = {  # one of every key, as the miniature's
     "constants": {"viscosity": 0.01, "drag": 0.1},
     "dtype": "float32",
     "sha256": {"weights.safetensors": "0" * 64},
-    "about": {"name": "small-d4", "energy_budget": "closes", "experiment": "{}", "made_from": "{}",
+    "about": {"name": "small-d4", "energy_budget": "closes", "data_resolution": "",
+              "experiment": "{}", "made_from": "{}",
               "fingerprint": "f", "seed": 1, "versions": "{}"},
 }  # fmt: skip
 WRONG = [None, True, "text", "", -1, 0, 3, 0.5, 10**9, 10**30, -1e300, float("nan"), float("inf"), [], [1], ["a", {}],
