@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from matplotlib.patches import Patch
 from fluidsurrogate.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.diagnostics import vorticity
 
-COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
+COLOURS = ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#8c564b", "#882255",
+           "#44aa99", "#ddcc77")  # fmt: skip
 
 
 def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembles: xr.Dataset | None = None) -> None:
@@ -54,7 +56,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
                 else:
                     axis.pcolormesh(x, y, at, cmap=colours.cmap, norm=colours.norm, rasterized=True)
                 axis.set_facecolor("0.6")
-        line[0].set_ylabel(source, fontsize=9)
+        line[0].set_ylabel(textwrap.fill(source, 12), fontsize=9)
     for i, t in enumerate(times):
         label = f"t = {float(field['time'][t]):g}"
         axes[0][i].set_title(label, fontsize=9)
@@ -103,7 +105,7 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
         axis.grid(alpha=0.25, which="major")
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0, 2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     figure.savefig(path, dpi=110, format="png")
 
 
