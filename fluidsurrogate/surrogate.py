@@ -172,9 +172,9 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Expand the kernels once for the whole rollout."""
-        self.spec.check(state, inputs)
         if not len(state):
             raise UsageError("state holds no trajectory: give at least one")
+        self.spec.check(state, inputs)
         if (members := self.section.members) > 1:
             state = state.repeat(members, 1, 1, 1)
             inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
