@@ -117,7 +117,10 @@ def main() -> None:
             said = f"{found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}"
             print(f"{experiment.name} {number}: {said}", flush=True)
     intro = "\n".join(__doc__.strip().splitlines()[4:])
-    write_text(HERE / "results.md", f"# Is the truth resolved?\n\nWritten by `python experiments/resolution/run.py`. {intro}\n\n{table()}\n")
+    write_text(
+        HERE / "results.md",
+        f"# Is the truth resolved?\n\nWritten by `python experiments/resolution/run.py`. {intro}\n\n{table()}\n",
+    )
 
 
 if __name__ == "__main__":
