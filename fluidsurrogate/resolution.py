@@ -142,11 +142,16 @@ def describe_resolution(attributes: Mapping[Any, Any]) -> str | None:
         return None
     said = [str(attributes["resolution_check"])]
     if "resolution_error" in attributes:
-        said[0] = f"error {_number(attributes['resolution_error'], '.2%')} ({said[0]})"
+        said[0] = f"error {_percent(attributes['resolution_error'])} ({said[0]})"
     if "kmax_eta" in attributes:
         said.append(f"k_max eta {_number(attributes['kmax_eta'], '.3g')}")
     tail = _number(attributes.get("enstrophy_in_last_shells"), ".1e")
     return ", ".join([*said, f"{tail} of the enstrophy in the last shells"])
+
+
+def _percent(value: Any) -> str:
+    """A share of one in percent, however small."""
+    return f"{100 * value:.3g}%" if isinstance(value, int | float | np.number) else str(value)
 
 
 def _number(value: Any, form: str) -> str:

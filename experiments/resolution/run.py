@@ -105,9 +105,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for path in parser.parse_args().experiments or FILES:
         experiment = Experiment.read(path)
-        made_from = {
-            k: v for k, v in experiment.tree().items() if k in ("seed", "dtype", "grid", "flow", "solver", "data")
-        }
+        tree = experiment.tree()
+        made_from = {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver")}
+        made_from |= {"interval": experiment.data.interval, "steps": experiment.data.steps_of(SPLITS[-1])}
         for number in range(trajectories(experiment)):
             to = HERE / "results" / f"{experiment.name}-{number}.json"
             if (read_json(to) or {}).get("made_from") == made_from:

@@ -129,7 +129,7 @@ def test_limit_refuses_and_is_part_of_no_hash(toml, tmp_path, caplog):
 def test_generate_says_it_and_warns(toml, caplog):
     with caplog.at_level("INFO", "fluidsurrogate"):
         fs.generate(toml)
-    assert "resolution: error 12.72% (n against 2n cells over one stored interval), k_max eta" in caplog.text
+    assert "resolution: error 12.7% (n against 2n cells over one stored interval), k_max eta" in caplog.text
     assert "not resolved: on twice the cells the flow differs by 12.72%" in caplog.text
 
 
@@ -247,7 +247,7 @@ def test_info_card_and_report_show_it(toml, tmp_path):
 
     pipeline = Pipeline(Experiment.read(toml, ["train.steps=2"]), tmp_path)
     pipeline.run("run")
-    said = "error 12.72% (n against 2n cells over one stored interval)"
+    said = "error 12.7% (n against 2n cells over one stored interval)"
     model = tmp_path / "models" / "small-d4"
     assert said in fs.info(tmp_path / "data.zarr")["says"]["resolution"]
     assert said in fs.info(model)["resolution"]
