@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork keeps none of its parent's threads
+# Beside this file lies `solvers`, the tests of the package of that name, which must not be taken for it.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import torch
 

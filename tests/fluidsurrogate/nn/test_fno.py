@@ -70,8 +70,8 @@ def test_its_complex_weights_survive(theirs, toml, tmp_path, trained):
         ("models.fno.modes=18", "modes must be at most the 16 cells of the grid's shorter side (got 18)"),
         ("models.fno.modes=5", "modes must be even and at least 2: as many positive as negative ones (got 5)"),
         ("models.fno.modes=0", "modes must be even and at least 2"),
-        ("models.fno.width=1", "width must be at least 2 and layers at least 1 (got 1 and 2)"),
-        ("models.fno.layers=0", "width must be at least 2 and layers at least 1 (got 8 and 0)"),
+        ("models.fno.width=1", "width must be at least 2 and layers 1 to 100 (got 1 and 2)"),
+        ("models.fno.layers=0", "width must be at least 2 and layers 1 to 100 (got 8 and 0)"),
         ("dtype=float64", "complex and kept in single precision: take dtype = 'float32'"),
     ],
 )
