@@ -7,6 +7,7 @@ Each case runs in a child forked from one warm process, with a limit of time and
 both fine. A traceback, a signal, a hang or a refusal of many lines is a fault.
 """
 
+# ruff: noqa: E402 (what is set for the imports comes before them)
 from __future__ import annotations
 
 import argparse
