@@ -187,7 +187,7 @@ def damage(file: Path, rng: random.Random, run: Path) -> None:
             change_tree(tree, rng)
             file.write_text(json.dumps(tree, ensure_ascii=rng.random() < 0.5), "utf-8", "surrogatepass")
             return
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass  # damaged before
     if kind < 7:
         file.write_bytes(change_bytes(file.read_bytes(), rng))
