@@ -98,18 +98,26 @@ def read_progress(folder: Path, most: int) -> dict[str, Any]:
     raise UsageError(f"{folder / 'progress.json'} is no record of a generation: delete {folder} to begin again")
 
 
+REMEDY = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
+
+
 def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
     """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
     resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
-    error, limit = resolution.error, experiment.data.max_resolution_error
+    error = resolution.error
     log.info(f"  resolution: {describe_resolution(resolution.attributes)}")
-    remedy = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
-    if limit is not None and (error is None or not error <= limit):
-        found = "could not be measured" if error is None else f"is {error:.2%}"
-        raise UsageError(f"the resolution error {found}, and data.max_resolution_error = {limit:g}: {remedy}")
+    refuse_unresolved(experiment, error)
     if error is not None and not error <= RESOLVED:
-        log.warning(f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; {remedy}")
+        log.warning(f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; {REMEDY}")
     return resolution
+
+
+def refuse_unresolved(experiment: Experiment, error: float | None) -> None:
+    """UsageError where `data.max_resolution_error` is less than the error of the data, or that is not known."""
+    limit = experiment.data.max_resolution_error
+    if limit is not None and (error is None or not error <= limit):
+        found = "is not known" if error is None else f"is {error:.2%}"
+        raise UsageError(f"the resolution error {found}, and data.max_resolution_error = {limit:g}: {REMEDY}")
 
 
 def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:

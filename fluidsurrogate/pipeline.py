@@ -24,7 +24,7 @@ from fluidsurrogate.dataset import open_data
 from fluidsurrogate.ensemble_stage import forecast_ensembles
 from fluidsurrogate.errors import UsageError
 from fluidsurrogate.forecast_stage import forecast_all, score_all
-from fluidsurrogate.generation import data_made_from, generate_to_zarr, split_of
+from fluidsurrogate.generation import data_made_from, generate_to_zarr, refuse_unresolved, split_of
 from fluidsurrogate.loading import load
 from fluidsurrogate.long_forecast import rollout_to_zarr
 from fluidsurrogate.modelfiles import CONFIG, LAST
@@ -151,6 +151,9 @@ class Pipeline:
         elif not _is_there(self.data_path, _dataset_made_from, self.data_made_from, force):
             log.info(f"generate: {self.data_path}")
             generate_to_zarr(self.experiment, self.data_path, force)
+        else:
+            with open_data(self.data_path) as data:
+                refuse_unresolved(self.experiment, data.attrs.get("resolution_error"))
 
     def train(self, force: bool = False) -> None:
         """models/NAME/ for every model, several at a time."""

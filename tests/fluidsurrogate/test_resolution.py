@@ -119,6 +119,8 @@ def test_limit_refuses_and_is_part_of_no_hash(toml, tmp_path, caplog):
     assert not (tmp_path / "a" / "data.zarr").exists()
     generous = Experiment.read(toml, ["data.max_resolution_error=0.9"])
     assert fs.generate(generous, tmp_path / "a").attrs["fingerprint"] == fs.generate(toml).attrs["fingerprint"]
+    with pytest.raises(UsageError, match=r"resolution error is 12.72%, and data.max_resolution_error = 0.01"):
+        fs.generate(strict, tmp_path / "a")  # that are there already
     fs.generate(toml, tmp_path / "a")  # the same data: nothing is refused, nothing made again
     caplog.clear()
     resolved = Experiment.read(toml, [*SMALL, "grid.n=48", "data.max_resolution_error=0.01"])
@@ -149,7 +151,7 @@ def test_what_is_not_affordable_is_measured_in_part_or_not_at_all(toml, monkeypa
     assert none["resolution_check"] == "spectrum alone"
     assert "resolution_error" not in none
     assert none["kmax_eta"] == whole["kmax_eta"]
-    with pytest.raises(UsageError, match="could not be measured"):
+    with pytest.raises(UsageError, match="is not known"):
         fs.generate(Experiment.read(toml, [*SMALL, "data.block=1", "data.max_resolution_error=0.5"]))
 
 
