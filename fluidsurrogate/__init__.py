@@ -17,42 +17,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluidsurrogate.api import generate, train
-    from fluidsurrogate.auditing import audit
-    from fluidsurrogate.calibrating import calibrate
-    from fluidsurrogate.comparison import compare
-    from fluidsurrogate.config import Experiment
-    from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.equivariance import equivariance_error
-    from fluidsurrogate.errors import UsageError
-    from fluidsurrogate.forecasting import Persistence, rollout
-    from fluidsurrogate.inspection import info
-    from fluidsurrogate.loading import load
-    from fluidsurrogate.long_forecast import rollout_to_zarr
-    from fluidsurrogate.surrogate import Surrogate
+    from fluidsurrogate.auditing.audit import audit
+    from fluidsurrogate.config.experiment import Experiment
+    from fluidsurrogate.core.errors import UsageError
+    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.evaluation.comparison import compare
+    from fluidsurrogate.evaluation.equivariance import equivariance_error
+    from fluidsurrogate.inspection.hub_upload import push_to_hub
+    from fluidsurrogate.inspection.info import info
+    from fluidsurrogate.models.fit_calibration import calibrate
+    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.models.surrogate import Surrogate
+    from fluidsurrogate.simulation.rollout import Persistence, rollout
+    from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 
 __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "calibrate", "compare",
-    "equivariance_error", "generate", "info", "load", "open_data", "rollout", "rollout_to_zarr", "train",
+    "equivariance_error", "generate", "info", "load", "open_data", "push_to_hub", "rollout", "rollout_to_zarr",
+    "train",
 ]  # fmt: skip
 
 _HOME = {
     "generate": "api",
     "train": "api",
-    "audit": "auditing",
-    "calibrate": "calibrating",
-    "compare": "comparison",
-    "Experiment": "config",
-    "open_data": "dataset",
-    "equivariance_error": "equivariance",
-    "UsageError": "errors",
-    "Persistence": "forecasting",
-    "rollout": "forecasting",
-    "info": "inspection",
-    "rollout_to_zarr": "long_forecast",
-    "Surrogate": "surrogate",
-    "load": "loading",
+    "audit": "auditing.audit",
+    "calibrate": "models.fit_calibration",
+    "compare": "evaluation.comparison",
+    "Experiment": "config.experiment",
+    "open_data": "data.opening",
+    "equivariance_error": "evaluation.equivariance",
+    "UsageError": "core.errors",
+    "Persistence": "simulation.rollout",
+    "rollout": "simulation.rollout",
+    "info": "inspection.info",
+    "rollout_to_zarr": "simulation.zarr_rollout",
+    "Surrogate": "models.surrogate",
+    "load": "models.loading",
+    "push_to_hub": "inspection.hub_upload",
 }
 
 

@@ -8,19 +8,20 @@ from pathlib import Path
 import xarray as xr
 from torch import nn
 
-from fluidsurrogate.config import Experiment
-from fluidsurrogate.dataset import as_dataset, open_data
-from fluidsurrogate.errors import UsageError
-from fluidsurrogate.finetuning import starting_from
-from fluidsurrogate.generation import generate_in_memory
-from fluidsurrogate.loading import load
+from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.processes import processes, run_jobs
+from fluidsurrogate.core.storage import locked
+from fluidsurrogate.data.conversion import as_dataset, open_data
+from fluidsurrogate.models.loading import load
+from fluidsurrogate.models.provenance import model_made_from
+from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network, allowing_code
-from fluidsurrogate.parallel import processes, run_jobs
-from fluidsurrogate.paths import as_path
-from fluidsurrogate.pipeline import Pipeline
-from fluidsurrogate.store import locked
-from fluidsurrogate.surrogate import Surrogate
-from fluidsurrogate.training import model_made_from, train_model
+from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.simulation.generation import generate_in_memory
+from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.trainer import train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:

@@ -20,8 +20,8 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 
-from fluidsurrogate.errors import UsageError
-from fluidsurrogate.paths import as_path
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import as_path
 
 STAGE_HELP = {
     "run": "all the stages below, then a table of scores",
@@ -171,19 +171,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_stage(arguments: argparse.Namespace) -> int:
     """A stage of an experiment, or a forecast of the user's own start; the exit code."""
-    from fluidsurrogate.config import Experiment
+    from fluidsurrogate.config.experiment import Experiment
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
 
     # A file that is wrong is told before these take their time.
-    from fluidsurrogate.parallel import is_main_process, processes, wait_for_all
-    from fluidsurrogate.pipeline import Pipeline
-    from fluidsurrogate.store import locked
+    from fluidsurrogate.core.processes import is_main_process, processes, wait_for_all
+    from fluidsurrogate.core.storage import locked
+    from fluidsurrogate.pipeline.pipeline import Pipeline
 
     if start := getattr(arguments, "init", None):
-        from fluidsurrogate.finetuning import starting_from
+        from fluidsurrogate.training.fine_tuning import starting_from
 
         experiment = starting_from(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
@@ -207,9 +207,9 @@ def run_stage(arguments: argparse.Namespace) -> int:
 
 def list_models() -> str:
     """Each architecture, what it is, and its options as a TOML file would set them."""
+    from fluidsurrogate.config.flow_and_model_configs import ModelSection
     from fluidsurrogate.nn import ARCHITECTURES
     from fluidsurrogate.nn.network import options_of
-    from fluidsurrogate.sections import ModelSection
 
     lines = []
     for kind, build in sorted(ARCHITECTURES.items()):
@@ -225,11 +225,11 @@ def list_models() -> str:
 
 def show_info(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
-    from fluidsurrogate.config import name_in_full
-    from fluidsurrogate.info_report import report
-    from fluidsurrogate.inspection import info
-    from fluidsurrogate.remake import to_toml
-    from fluidsurrogate.store import write_text
+    from fluidsurrogate.config.experiment import name_in_full
+    from fluidsurrogate.core.storage import write_text
+    from fluidsurrogate.inspection.info import info
+    from fluidsurrogate.inspection.report import report
+    from fluidsurrogate.inspection.reproducibility import to_toml
 
     found = info(arguments.path)
     to = arguments.write_experiment
@@ -249,13 +249,13 @@ def show_info(arguments: argparse.Namespace) -> int:
 
 def audit_model(arguments: argparse.Namespace) -> int:
     """Audit a trained model: table, files; the exit code."""
-    from fluidsurrogate.audit_report import table
-    from fluidsurrogate.auditing import audit
-    from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.loading import load
-    from fluidsurrogate.pipeline import write_netcdf
-    from fluidsurrogate.plots import draw_audit
-    from fluidsurrogate.store import check_writable, replacing
+    from fluidsurrogate.auditing.audit import audit
+    from fluidsurrogate.auditing.report import table
+    from fluidsurrogate.core.storage import check_writable, replacing
+    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.pipeline.pipeline import write_netcdf
+    from fluidsurrogate.rendering.plots import draw_audit
 
     to = arguments.to or arguments.folder
     check_writable(to)
@@ -273,10 +273,10 @@ def audit_model(arguments: argparse.Namespace) -> int:
 
 def calibrate_model(arguments: argparse.Namespace) -> int:
     """Calibrate a trained model where it lies; the exit code."""
-    from fluidsurrogate.calibrating import calibrate
-    from fluidsurrogate.calibration import CALIBRATION
-    from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.loading import load
+    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.models.calibration import CALIBRATION
+    from fluidsurrogate.models.fit_calibration import calibrate
+    from fluidsurrogate.models.loading import load
 
     to = arguments.to or arguments.folder
     path = to / CALIBRATION
@@ -311,13 +311,13 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
-    from fluidsurrogate.calibration import LEVEL, horizon_line
-    from fluidsurrogate.dataset import open_data
-    from fluidsurrogate.loading import load
-    from fluidsurrogate.matching import grid_of
-    from fluidsurrogate.other_grid import APPLIED
-    from fluidsurrogate.pipeline import write_netcdf
-    from fluidsurrogate.store import check_writable
+    from fluidsurrogate.core.storage import check_writable
+    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.schema import grid_of
+    from fluidsurrogate.models.calibration import LEVEL, horizon_line
+    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.models.regridding import APPLIED
+    from fluidsurrogate.pipeline.pipeline import write_netcdf
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
     log = logging.getLogger("fluidsurrogate")

@@ -36,9 +36,9 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate.cli import explain, main
-from fluidsurrogate.info_report import report
-from fluidsurrogate.pipeline import Pipeline
-from fluidsurrogate.remake import to_toml
+from fluidsurrogate.inspection.report import report
+from fluidsurrogate.inspection.reproducibility import to_toml
+from fluidsurrogate.pipeline.pipeline import Pipeline
 
 TESTS = Path(__file__).parent
 SECONDS, MEMORY, LINES, CHARACTERS = 20.0, 4 * 2**30, 11, 3000  # the limits of a case

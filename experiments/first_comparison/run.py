@@ -29,12 +29,12 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.comparison import TRUTH
-from fluidsurrogate.forecast_stage import forecast_all
+from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.store import read_json, write_json, write_text
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.pipeline.forecasts import forecast_all
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import VORTICITY
 
 HERE = Path(__file__).parent

@@ -20,11 +20,11 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.audit_states import experiment_of
-from fluidsurrogate.calibrating import SPLIT, from_solver, quantiles
-from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
-from fluidsurrogate.metrics import nrmse
-from fluidsurrogate.store import read_json, write_json, write_text
+from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
+from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.models.fit_calibration import SPLIT, from_solver, quantiles
+from fluidsurrogate.models.provenance import experiment_of
 
 HERE = Path(__file__).parent
 WORK = Path("runs/horizon")

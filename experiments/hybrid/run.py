@@ -21,10 +21,10 @@ import xarray as xr
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.dataset import to_dataset, to_inputs, to_states, trajectory_coordinates
-from fluidsurrogate.forecasting import rollout, seconds_per_step
-from fluidsurrogate.generation import split_of
-from fluidsurrogate.store import read_json, write_json, write_text
+from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.rollout import rollout, seconds_per_step
 from solvers import Stepper
 from solvers.grid import Grid, resample
 

@@ -19,8 +19,8 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, Persistence
 from fluidsurrogate.cli import main as fluidsurrogate
-from fluidsurrogate.dataset import grid_of, to_dataset, to_states, trajectory_coordinates
-from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.data.conversion import grid_of, to_dataset, to_states, trajectory_coordinates
+from fluidsurrogate.simulation.rollout import rollout
 from solvers import Resampled, Stepper
 
 HERE = Path(__file__).parent

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from fluidsurrogate.config import Experiment
-from fluidsurrogate.generation import SPLITS, spin_up, stack_inputs
-from fluidsurrogate.resolution import RESOLVED, Sample
-from fluidsurrogate.settings import GridSection
-from fluidsurrogate.store import read_json, write_json, write_text
+from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.stage_configs import GridSection
+from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.simulation.generation import SPLITS, spin_up, stack_inputs
+from fluidsurrogate.simulation.resolution import RESOLVED, Sample
 from solvers import Resampled
 from solvers.spectra import enstrophy, kinetic_energy
 

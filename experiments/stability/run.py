@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.dataset import to_inputs, to_states
-from fluidsurrogate.drift import energy
-from fluidsurrogate.generation import split_of
-from fluidsurrogate.store import read_json, write_json, write_text
-from fluidsurrogate.surrogate import Surrogate
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.evaluation.conservation import energy
+from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import Resampled, Stepper
 from solvers.spectra import energy_spectrum
 

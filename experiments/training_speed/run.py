@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.batches import InMemory, Stored
-from fluidsurrogate.store import write_text
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.core.storage import write_text
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory, Stored
 
 HERE = Path(__file__).parent
 MEMBERS, REPEATS = 4, 7

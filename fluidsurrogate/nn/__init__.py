@@ -3,10 +3,10 @@
 import importlib
 import pkgutil
 
-from fluidsurrogate.nn.foreign import Foreign, allowing_code, code_is_allowed, refuse_code
+from fluidsurrogate.nn.deep_ensemble import Members, clip_each
 from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, LiftingConv2d
-from fluidsurrogate.nn.members import Members, clip_each
 from fluidsurrogate.nn.network import ARCHITECTURES, CLAIMS, Network, architecture, cast, state_tensors
+from fluidsurrogate.nn.user_module import Foreign, allowing_code, code_is_allowed, refuse_code
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -12,8 +12,8 @@ pytest.importorskip("escnn.nn", reason="escnn is not installed: see `make test-e
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.config import AnyModelSection
-from fluidsurrogate.equivariance import equivariance_error
+from fluidsurrogate.config.experiment import AnyModelSection
+from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import C4, D4, TRACER, VELOCITY, VISCOSITY, VORTICITY, FieldSpec
 

@@ -13,11 +13,11 @@ from reference import acted, noise
 from torch import nn
 
 import fluidsurrogate as fs
-import fluidsurrogate.loading
+import fluidsurrogate.models.loading
 from fluidsurrogate import Persistence, UsageError
-from fluidsurrogate.audit_report import table
+from fluidsurrogate.auditing.module_stepper import ModuleStepper
+from fluidsurrogate.auditing.report import table
 from fluidsurrogate.cli import main
-from fluidsurrogate.module_stepper import ModuleStepper
 from solvers import (
     D1,
     D4,
@@ -144,14 +144,14 @@ def test_states_come_from_the_models_experiment_and_files_go_beside_it(folders, 
 
 
 def test_a_false_claim_fails(folders, tmp_path, capsys, monkeypatch):
-    honest = fluidsurrogate.loading.load
+    honest = fluidsurrogate.models.loading.load
 
     def boastful(*arguments):
         model = honest(*arguments)
         model.network.group = D4
         return model
 
-    monkeypatch.setattr(fluidsurrogate.loading, "load", boastful)
+    monkeypatch.setattr(fluidsurrogate.models.loading, "load", boastful)
     command = ["audit", str(folders / "small-cnn"), "--data", str(folders / "data.nc"), "--to", str(tmp_path)]
     assert main(command) == 1
     out = capsys.readouterr().out

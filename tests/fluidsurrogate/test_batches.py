@@ -8,10 +8,10 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import Batches, InMemory, Stored
-from fluidsurrogate.lessons import Lessons
-from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.training.curriculum import Lessons
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import Batches, InMemory, Stored
 
 
 @pytest.fixture

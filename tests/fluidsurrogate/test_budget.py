@@ -8,12 +8,12 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.budget import Balance, Budget
-from fluidsurrogate.info_report import report
-from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.step import Step
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.inspection.report import report
+from fluidsurrogate.models.energy_budget import Balance, Budget
+from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.models.step import Step
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec, VelocityForm, act, act_on_fields
 from solvers.fields import DRAG, FORCING, VISCOSITY
 
@@ -165,7 +165,7 @@ def test_forecasts_balance_and_training_sees_what_does_not():
 def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatch, workers):
     """By how much: with twice the data's viscosity, half of what it would dissipate is still there after a step."""
     caplog.set_level("INFO", "fluidsurrogate")
-    monkeypatch.setattr("fluidsurrogate.parallel.PROCESS_CELLS", 0)
+    monkeypatch.setattr("fluidsurrogate.core.processes.PROCESS_CELLS", 0)
     data = fs.generate(toml)
     data.drop_attrs().to_netcdf(tmp_path / "data.nc")
     options = [f"data.path='{tmp_path / 'data.nc'}'", "train.steps=1", f"train.workers={workers}"]

@@ -13,12 +13,12 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.calibrating import Errors, quantiles
-from fluidsurrogate.calibration import Calibration, PerturbationSection, read_calibration
 from fluidsurrogate.cli import main
-from fluidsurrogate.dataset import grid_coordinates
-from fluidsurrogate.ensemble_metrics import relative_spread
-from fluidsurrogate.metrics import nrmse
+from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.evaluation.ensemble_metrics import relative_spread
+from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.models.calibration import Calibration, PerturbationSection, read_calibration
+from fluidsurrogate.models.fit_calibration import Errors, quantiles
 from solvers import Grid
 
 SIZES = {"starts": 20, "steps": 3, "members": 4}
@@ -383,8 +383,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_
     def no_work(*arguments):
         raise AssertionError("it worked before it looked")
 
-    monkeypatch.setattr("fluidsurrogate.calibrating.fit", no_work)
-    monkeypatch.setattr("fluidsurrogate.auditing.elements", no_work)
+    monkeypatch.setattr("fluidsurrogate.models.fit_calibration.fit", no_work)
+    monkeypatch.setattr("fluidsurrogate.auditing.audit.elements", no_work)
     sizes = {"starts": 20, "steps": 3}
     for to, said in (
         (tmp_path / "file" / "new", "cannot be written"),

@@ -16,12 +16,12 @@ import pytest
 import xarray as xr
 
 import fluidsurrogate as fs
-import fluidsurrogate.generation  # what a full disk is simulated in
+import fluidsurrogate.simulation.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
-from fluidsurrogate.modelfiles import FORMAT
+from fluidsurrogate.core.processes import available_workers
+from fluidsurrogate.core.storage import locked
+from fluidsurrogate.models.model_files import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.parallel import available_workers
-from fluidsurrogate.store import locked
 
 MODELS = ("small-d4", "small-cnn")
 SOURCES = ["truth", "persistence", "solver-16", *MODELS]
@@ -29,7 +29,7 @@ FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png
 
 
 # The command, which starts its processes however little there is to do.
-IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.parallel as parallel; "
+IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.processes as parallel; "
                 "parallel.PROCESS_CELLS = 0; sys.exit(cli.main())"]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def refused(capsys, *argv):
 def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
     """And ends with the same bits as in processes."""
     toml, out, _ = finished
-    monkeypatch.setattr("fluidsurrogate.parallel._run_in_processes", lambda *arguments: pytest.fail("a process"))
+    monkeypatch.setattr("fluidsurrogate.core.processes._run_in_processes", lambda *arguments: pytest.fail("a process"))
     shutil.copytree(out / "data.zarr", tmp_path / "data.zarr")
     assert main(["train", str(toml), "--out", str(tmp_path), "--set", "train.workers=2"]) == 0
     for name in MODELS:
@@ -448,8 +448,8 @@ def test_a_finished_run_that_may_not_be_written(finished, capsys, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("fluidsurrogate.store.FileLock._acquire", refuse)
-    monkeypatch.setattr("fluidsurrogate.store.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.storage.FileLock._acquire", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.storage.tempfile.TemporaryFile", refuse)
     assert main(["compare", str(toml), *same]) == 0
     assert "small-d4" in capsys.readouterr().out
     assert main(["run", str(toml), *same]) == 0
@@ -515,7 +515,7 @@ def test_full_disk(toml, tmp_path, capsys, monkeypatch):
             file.write(json.dumps(value))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["fluidsurrogate.generation"], "write_json", full)
+        patch.setattr(sys.modules["fluidsurrogate.simulation.generation"], "write_json", full)
         assert "No space left on device" in refused(capsys, "generate", toml, "--out", tmp_path)
     assert not (tmp_path / "data.zarr").exists()
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 0

@@ -9,10 +9,10 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.coordinates import at_time, sides_of
-from fluidsurrogate.dataset import check_matches, grid_coordinates, grid_of, to_dataset, to_states
-from fluidsurrogate.matching import is_on
-from fluidsurrogate.metrics import METRICS
+from fluidsurrogate.data.conversion import check_matches, grid_coordinates, grid_of, to_dataset, to_states
+from fluidsurrogate.data.coordinates import at_time, sides_of
+from fluidsurrogate.data.schema import is_on
+from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import VORTICITY, Grid, StateSpec
 
 HOUR = np.timedelta64(1, "h")

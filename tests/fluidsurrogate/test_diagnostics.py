@@ -7,8 +7,10 @@ import pytest
 import torch
 import xarray as xr
 
-from fluidsurrogate import UsageError, dataset, diagnostics
-from fluidsurrogate.metrics import METRICS
+from fluidsurrogate import UsageError
+from fluidsurrogate.data import conversion as dataset
+from fluidsurrogate.evaluation import diagnostics
+from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import FORCING, VORTICITY, Grid, StateSpec, spectra, turbulence, velocity
 
 SIDES = (math.pi, 2 * math.pi)

@@ -6,9 +6,9 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.comparison import summary, to_csv
-from fluidsurrogate.dataset import grid_coordinates
-from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
+from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.evaluation.comparison import summary, to_csv
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
 from solvers import Grid
 
 

@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from fluidsurrogate import UsageError
-from fluidsurrogate.ensembles import Noise, Perturbation, Perturbed, member_seeds, members_from, one_step_errors
-from fluidsurrogate.step import Projection
+from fluidsurrogate.models.perturbations import (
+    Noise,
+    Perturbation,
+    Perturbed,
+    member_seeds,
+    members_from,
+    one_step_errors,
+)
+from fluidsurrogate.models.step import Projection
 from solvers import D4, TEMPERATURE, VELOCITY, VORTICITY, Grid, StateSpec, Stepper, act_on_fields
 from solvers.spectra import cospectrum, shell_wavenumbers
 

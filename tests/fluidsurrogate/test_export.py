@@ -7,9 +7,9 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from fluidsurrogate import Surrogate
-from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.config.experiment import AnyModelSection
+from fluidsurrogate.models.normalisation import Scaling
 from fluidsurrogate.nn.layers import Expanding
-from fluidsurrogate.scaling import Scaling
 from solvers import FORCING, TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, StateSpec
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")

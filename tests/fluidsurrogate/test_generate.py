@@ -8,9 +8,9 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.dataset import to_inputs, to_states
-from fluidsurrogate.generation import split_of
-from fluidsurrogate.reproducible import derive_seed
+from fluidsurrogate.core.seeding import derive_seed
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.simulation.generation import split_of
 from solvers import D2, act_on_fields
 
 
@@ -283,7 +283,7 @@ def test_large_trajectories_are_stored_by_a_few_times(toml, tmp_path, monkeypatc
     import zarr
 
     whole = fs.generate(toml, tmp_path / "whole")
-    monkeypatch.setattr("fluidsurrogate.dataset.CHUNK_BYTES", 2 * 16 * 16 * 4)
+    monkeypatch.setattr("fluidsurrogate.data.conversion.CHUNK_BYTES", 2 * 16 * 16 * 4)
     fs.generate(toml, tmp_path / "parts")
     store = zarr.open(tmp_path / "parts" / "data.zarr", mode="r")
     assert store["vorticity"].chunks == (1, 2, 16, 16)

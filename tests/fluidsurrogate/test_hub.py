@@ -17,8 +17,8 @@ from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.hub import fetch, push
-from fluidsurrogate.model_card import AUTHORS, TITLE, model_card
+from fluidsurrogate.inspection.model_card import AUTHORS, TITLE, model_card
+from fluidsurrogate.models.hub_download import fetch
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -139,11 +139,11 @@ def test_pushed_and_loaded_to_the_same_bits(hub, trained, audit, tmp_path, monke
 def test_a_revision_is_the_model_that_was(hub, trained, audit):
     """And what belonged to earlier weights is gone from the new commit."""
     models = trained[1]
-    first = models["small-d4"].push_to_hub("user/model", audit=audit)
+    first = fs.push_to_hub(models["small-d4"], "user/model", audit=audit)
     commit, files = hub.repositories["user/model"][-1]
     hub.repositories["user/model"].append(("a" * 40, files | {"calibration.json": b"{}"}))
     assert (fetch("hf://user/model") / "calibration.json").read_text() == "{}"
-    models["small-cnn"].push_to_hub("user/model", audit=audit)
+    fs.push_to_hub(models["small-cnn"], "user/model", audit=audit)
     assert "calibration.json" not in hub.repositories["user/model"][-1][1]
     assert fs.load("hf://user/model").section.kind == "cnn"
     assert fs.load(first).section.kind == "gcnn"
@@ -153,13 +153,13 @@ def test_a_revision_is_the_model_that_was(hub, trained, audit):
 def test_weights_are_of_the_commit_of_the_config(hub, trained, audit, monkeypatch):
     """Somebody pushes between the two files of a download."""
     models = trained[1]
-    models["small-d4"].push_to_hub("user/model", audit=audit)
+    fs.push_to_hub(models["small-d4"], "user/model", audit=audit)
     download = huggingface_hub.hf_hub_download
 
     def slow(repository, name, **options):
         found = download(repository, name, **options)
         if name == "config.json":
-            models["small-cnn"].push_to_hub("user/model", audit=audit)
+            fs.push_to_hub(models["small-cnn"], "user/model", audit=audit)
         return found
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", slow)
@@ -167,7 +167,7 @@ def test_weights_are_of_the_commit_of_the_config(hub, trained, audit, monkeypatc
 
 
 def test_what_the_hub_does_not_have(hub, trained, audit, monkeypatch):
-    trained[1]["small-d4"].push_to_hub("user/model", audit=audit)
+    fs.push_to_hub(trained[1]["small-d4"], "user/model", audit=audit)
     hub.repositories["user/other"] = [("b" * 40, {"README.md": b"text"})]
     hub.repositories["user/pickled"] = [("c" * 40, {"config.json": b"{}", "pytorch_model.bin": b""})]
     for address, said in [
@@ -195,14 +195,14 @@ def test_no_network(hub, trained, audit, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     assert "the Hub cannot be reached" in refused(fs.load, "hf://user/model")
-    push_to_hub = trained[1]["small-d4"].push_to_hub
-    assert "the Hub said no, or cannot be reached" in refused(push_to_hub, "user/model", audit=audit)
+    model = trained[1]["small-d4"]
+    assert "the Hub said no, or cannot be reached" in refused(fs.push_to_hub, model, "user/model", audit=audit)
     for name in ("model", "hf://user/model", "user/model@main", "../model", "user/a/b"):
-        assert "is no repository on the Hub: name it as user/model" in refused(push_to_hub, name, audit=audit)
+        assert "is no repository on the Hub: name it as user/model" in refused(fs.push_to_hub, model, name, audit=audit)
 
 
 def test_what_comes_from_the_hub_is_checked_as_any_folder(hub, trained, audit):
-    trained[1]["small-d4"].push_to_hub("user/model", audit=audit)
+    fs.push_to_hub(trained[1]["small-d4"], "user/model", audit=audit)
     files = hub.repositories["user/model"][-1][1]
     config = json.loads(files["config.json"])
     code = json.dumps(config | {"model": {"kind": "module", "path": "os:system"}}).encode()
@@ -258,7 +258,7 @@ def test_the_card_of_a_model_from_a_folder_has_its_validation_error(hub, trained
         "step,loss,learning_rate,valid_nrmse_first_step,valid_nrmse\n4,1,1,0.2,0.5\n8,1,1,0.1,0.25\n12,1,1,0.1,0.3\n"
     )
     (tmp_path / "model" / "curve.csv").write_text(curve)
-    push(fs.load(tmp_path / "model"), "user/model", audit=audit)
+    fs.push_to_hub(fs.load(tmp_path / "model"), "user/model", audit=audit)
     files = hub.repositories["user/model"][-1][1]
     assert files["curve.csv"].decode() == curve
     card = files["README.md"].decode()
@@ -271,21 +271,21 @@ def test_nothing_from_outside_of_a_folder_is_pushed(hub, trained, audit, tmp_pat
     (tmp_path / "secret").write_text("of the user's")
     (tmp_path / "model" / "curve.csv").symlink_to("../secret")
     with pytest.raises(UsageError, match=r"curve.csv is a link that leaves the folder"):
-        push(fs.load(tmp_path / "model"), "user/model", audit=audit)
+        fs.push_to_hub(fs.load(tmp_path / "model"), "user/model", audit=audit)
     assert "user/model" not in hub.repositories
     (tmp_path / "model" / "curve.csv").unlink()
     (tmp_path / "model" / "curve.csv").write_bytes(b"\xff\xfe")
-    push(fs.load(tmp_path / "model"), "user/model", audit=audit)
+    fs.push_to_hub(fs.load(tmp_path / "model"), "user/model", audit=audit)
 
 
 def test_the_card_is_audited_unless_an_audit_is_given(hub, trained, toml):
     data, models = trained
-    models["small-d4"].push_to_hub("user/model")
+    fs.push_to_hub(models["small-d4"], "user/model")
     assert "pass: everything claimed holds" in hub.repositories["user/model"][-1][1]["README.md"].decode()
     plain = data.drop_attrs()
     experiment = fs.Experiment.read(toml, ["data.path=nowhere.nc"])
     model = fs.train(experiment, plain, ["small-cnn"])["small-cnn"]
-    said = refused(model.push_to_hub, "user/model")
+    said = refused(fs.push_to_hub, model, "user/model")
     nowhere = Path.cwd() / "nowhere.nc"
     assert said.startswith(f"cannot audit it for the card: {nowhere}, which the model was trained on, is not there")
 

@@ -7,11 +7,11 @@ from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.config import three_halves
-from fluidsurrogate.equivariance import equivariance_error
-from fluidsurrogate.forecasting import rollout
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.config.experiment import three_halves
+from fluidsurrogate.evaluation.equivariance import equivariance_error
+from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import D4, Grid, resample
 
 # The truth on 32² cells, stored on 16²; the hybrid's solver takes one step of second order where the truth takes many.

@@ -14,10 +14,10 @@ from torch import nn
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.content import content_of
-from fluidsurrogate.info_report import report
-from fluidsurrogate.inspection import validation
-from fluidsurrogate.remake import to_toml
+from fluidsurrogate.data.content_hash import content_of
+from fluidsurrogate.inspection.info import validation
+from fluidsurrogate.inspection.report import report
+from fluidsurrogate.inspection.reproducibility import to_toml
 
 MODELS = ("small-d4", "small-cnn")
 
@@ -318,8 +318,8 @@ def test_data_of_the_users_own_seen_from_elsewhere(copied, experiment, tmp_path,
     # More than is read to find out: what is not checked is not claimed.
     monkeypatch.chdir(copied)
     assert fs.info(model)["made"]["again"].startswith("yes, to the bit")
-    monkeypatch.setattr("fluidsurrogate.remake.CHECKED_BYTES", 100)
-    monkeypatch.setattr("fluidsurrogate.content.content_of", None)
+    monkeypatch.setattr("fluidsurrogate.inspection.reproducibility.CHECKED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.content_of", None)
     again = fs.info(model)["made"]["again"]
     assert again.endswith("; not checked: whether its data, data.zarr, are what they were")
 
@@ -329,7 +329,7 @@ def test_data_of_the_users_own_are_read_once(copied, toml, tmp_path, monkeypatch
     run = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copied / 'data.zarr'}", "--set", "train.steps=2"]
     assert main(["train", str(toml), *run]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("fluidsurrogate.content.content_of", None)
+        patch.setattr("fluidsurrogate.data.content_hash.content_of", None)
         assert main(["train", str(toml), *run]) == 0
     (tmp_path / "mine" / ".data.json").write_text("{")  # a note only: damaged, it is made again
     assert main(["train", str(toml), *run]) == 0
@@ -353,7 +353,7 @@ def test_values_that_changed(copied, capsys, monkeypatch):
         assert found["made"]["again"] == f"no: it has changed since it was made, in {field}"
         assert f"CHANGED since they were made: {field}" in printed(capsys, path)
     assert "it has changed since it was made, in vorticity" in printed(capsys, copied)
-    monkeypatch.setattr("fluidsurrogate.content.CHECKED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.CHECKED_BYTES", 100)
     found = fs.info(copied / "data.zarr")
     assert found["changed"] is None
     assert found["made"]["again"].endswith("; not checked: whether its values are what they were")
@@ -378,7 +378,7 @@ def test_content_is_of_values_not_of_files(tmp_path, toml, monkeypatch):
     assert content_of(fs.open_data(tmp_path / "b.nc")) == content_of(odd)
     for changed in (made + 1e-7, made.astype("float64"), made.isel(time=slice(1, None))):
         assert content_of(changed)["vorticity"] != content["vorticity"]
-    monkeypatch.setattr("fluidsurrogate.content.PART_BYTES", 1000)  # a trajectory at a time
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.PART_BYTES", 1000)  # a trajectory at a time
     assert content_of(stored) == content
 
 
@@ -449,8 +449,8 @@ def test_a_curve_that_diverged():
 
 
 def test_info_is_a_function():
-    import fluidsurrogate.inspection
+    import fluidsurrogate.inspection.info
 
-    assert fs.info is fluidsurrogate.inspection.info
+    assert fs.info is fluidsurrogate.inspection.info.info
     with pytest.raises(UsageError):
         fs.info("nowhere")

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.pipeline import Pipeline
-from fluidsurrogate.store import locked
+from fluidsurrogate.core.storage import locked
+from fluidsurrogate.pipeline.pipeline import Pipeline
 from solvers.compiled import unavailable
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
@@ -79,8 +79,8 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from fluidsurrogate.checkpoints import sha256_of
-    from fluidsurrogate.training import CHECKPOINT, train_model
+    from fluidsurrogate.training.checkpoints import sha256_of
+    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
@@ -103,7 +103,7 @@ def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from fluidsurrogate.training import CHECKPOINT, train_model
+    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
 
     experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT
     data = fs.generate(experiment)
@@ -140,7 +140,7 @@ def test_partial_from_other_inputs_is_refused(toml, tmp_path):
 
 def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_path):
     """The label goes first: chunks that are gone beside progress that is still there would be published as NaN."""
-    from fluidsurrogate.store import discard
+    from fluidsurrogate.core.storage import discard
 
     run_stage(toml, [], tmp_path, "generate")
     folder = tmp_path / "data.zarr.partial"
@@ -159,7 +159,7 @@ def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_pa
 
 def test_force_goes_on_where_it_was_killed(toml, tmp_path):
     """The same work by the same versions is not done twice, forced or not; other work is dropped only by force."""
-    from fluidsurrogate.store import begin, partial
+    from fluidsurrogate.core.storage import begin, partial
 
     path = tmp_path / "thing"
     (begin(path, {"a": 1}, force=False) / "work").touch()
@@ -174,13 +174,13 @@ def test_force_goes_on_where_it_was_killed(toml, tmp_path):
 @pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no compiler")
 def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(experiment, tmp_path, monkeypatch):
     """The experiment is the same: what differs is what its solver can run on, here and there."""
-    from fluidsurrogate.generation import generate_to_zarr
+    from fluidsurrogate.simulation.generation import generate_to_zarr
     from solvers import NavierStokes2D
 
     path = tmp_path / "data.zarr"
     monkeypatch.setattr(NavierStokes2D, "kernel", "native")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fluidsurrogate.generation.publish", lambda path: None)  # as if killed just before
+        patch.setattr("fluidsurrogate.simulation.generation.publish", lambda path: None)  # as if killed just before
         generate_to_zarr(experiment, path, force=False)
     monkeypatch.setattr(NavierStokes2D, "kernel", "torch")
     with pytest.raises(UsageError) as refused:
@@ -196,7 +196,7 @@ def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(exper
 
 
 def test_what_was_begun_with_other_versions_or_inputs_says_which(tmp_path, monkeypatch):
-    from fluidsurrogate.store import begin
+    from fluidsurrogate.core.storage import begin
 
     path = tmp_path / "thing"
     (begin(path, {"a": 1, "device": "cpu"}, force=False) / "work").touch()
@@ -204,6 +204,6 @@ def test_what_was_begun_with_other_versions_or_inputs_says_which(tmp_path, monke
         begin(path, {"a": 2, "device": "cuda"}, force=False)
     with pytest.raises(UsageError, match=r'as its beginning was: the device was "cpu", is "cuda"\n'):
         begin(path, {"a": 1, "device": "cuda"}, force=False)
-    monkeypatch.setattr("fluidsurrogate.store.version", lambda package: "0")
+    monkeypatch.setattr("fluidsurrogate.core.storage.version", lambda package: "0")
     with pytest.raises(UsageError, match=r'as its beginning was: .*; versions\.torch was ".*", is "0"'):
         begin(path, {"a": 1, "device": "cpu"}, force=False)

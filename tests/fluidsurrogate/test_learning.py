@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import fluidsurrogate as fs
-from fluidsurrogate.dataset import to_dataset, to_states
-from fluidsurrogate.forecasting import Persistence
+from fluidsurrogate.data.conversion import to_dataset, to_states
+from fluidsurrogate.simulation.rollout import Persistence
 
 DEMO = Path(__file__).parents[2] / "experiments" / "demo.toml"
 STEPS = {"gcnn": 250, "cnn": 250, "gunet": 250, "unet": 250, "gfno": 250, "fno": 250}

@@ -5,11 +5,11 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.forecasting import rollout
-from fluidsurrogate.lessons import Lesson, Lessons, answer
-from fluidsurrogate.settings import TrainSection
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.config.stage_configs import TrainSection
+from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.training.curriculum import Lesson, Lessons, answer
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 
 
 def lessons(**options):

@@ -14,10 +14,12 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate import UsageError, batching, long_forecast
-from fluidsurrogate.dataset import to_states
-from fluidsurrogate.store import locked_beside
-from fluidsurrogate.surrogate import Surrogate
+from fluidsurrogate import UsageError
+from fluidsurrogate.core.storage import locked_beside
+from fluidsurrogate.data.conversion import to_states
+from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.simulation import batch_sizes as batching
+from fluidsurrogate.simulation import zarr_rollout as long_forecast
 from solvers import Stepper
 
 FORK = multiprocessing.get_context("fork")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fluidsurrogate.losses import LOSSES, Measure
+from fluidsurrogate.nn.losses import LOSSES, Measure
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 GRID = Grid.square(16)
@@ -51,7 +51,7 @@ def test_h1_of_a_rectangle_counts_waves_across_the_longer_side():
 def test_h1_counts_the_nyquist_column_once():
     nyquist = wave(8, 0) * math.cos(math.pi / 2) + (-1.0) ** torch.arange(16, dtype=torch.float64)
     direct = nyquist.square().mean()  # Parseval: without the weight, h1's norm is l2's
-    from fluidsurrogate.losses import _power
+    from fluidsurrogate.nn.losses import _power
 
     ones = torch.ones(16, 9, dtype=torch.float64)
     assert float(_power(nyquist, measure(), ones)) == pytest.approx(float(direct))

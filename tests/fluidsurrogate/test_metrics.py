@@ -13,11 +13,11 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.comparison import summary, to_csv
-from fluidsurrogate.dataset import grid_coordinates
-from fluidsurrogate.diagnostics import compute
-from fluidsurrogate.ensemble_metrics import ENSEMBLE_METRICS
-from fluidsurrogate.metrics import METRICS, correlation_time
+from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.evaluation.comparison import summary, to_csv
+from fluidsurrogate.evaluation.diagnostics import compute
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+from fluidsurrogate.evaluation.metrics import METRICS, correlation_time
 from solvers import Grid, velocity
 
 

@@ -11,10 +11,10 @@ from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.nn import ARCHITECTURES, allowing_code, code_is_allowed
-from fluidsurrogate.pipeline import Pipeline
-from fluidsurrogate.reproducible import derive_seed
-from fluidsurrogate.training import train_model
+from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.training.trainer import train_model
 from solvers import C1, D4, VORTICITY
 
 SOURCE = """

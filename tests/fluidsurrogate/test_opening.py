@@ -11,7 +11,7 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.paths import as_path
+from fluidsurrogate.core.paths import as_path
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_is_opened_is_what_xarray_opens(finished):
 
 def test_a_damaged_record_of_what_is_done(toml, tmp_path, monkeypatch):
     """What an interrupted run left says in one line that it is of no use, and how to begin again."""
-    import fluidsurrogate.generation as generation
+    import fluidsurrogate.simulation.generation as generation
 
     simulate, calls = generation.simulate, []
 

@@ -6,12 +6,12 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.equivariance import equivariance_error
+from fluidsurrogate.config.flow_and_model_configs import ModelSection
+from fluidsurrogate.evaluation.equivariance import equivariance_error
+from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.models.regridding import moved_scaling
+from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.other_grid import moved_scaling
-from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.sections import ModelSection
-from fluidsurrogate.surrogate import Surrogate
 from solvers import D2, D4, VISCOSITY, VORTICITY, Grid, StateSpec
 from solvers.grid import sample_modes
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate import Experiment, UsageError, generation, resolution
-from fluidsurrogate.resolution import Sample
+from fluidsurrogate import Experiment, UsageError
+from fluidsurrogate.simulation import generation, resolution
+from fluidsurrogate.simulation.resolution import Sample
 from solvers import Grid, NavierStokes2D, Resampled, Stirring, resample
 
 SMALL = ["data.train=1", "data.valid=1", "data.test=1", "data.steps=2", "train.unroll=1", "dtype=float64"]
@@ -157,7 +158,7 @@ def test_what_is_not_affordable_is_measured_in_part_or_not_at_all(toml, monkeypa
 
 def test_truth_of_every_comparison_has_its_rivals(toml, tmp_path):
     """The stored grid's solver, and those that are asked for, begin where the networks do; checked by hand."""
-    from fluidsurrogate.forecast_stage import forecast_all
+    from fluidsurrogate.pipeline.forecasts import forecast_all
 
     wanted = "compare.solvers=[{n=24}, {n=24, order=2, dt=0.05}]"
     experiment = Experiment.read(toml, ["grid.n=32", "grid.store=16", wanted])
@@ -184,7 +185,7 @@ def test_truth_of_every_comparison_has_its_rivals(toml, tmp_path):
 
 def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
     """On the truth's own grid, from its own start: with the truth's kicks it would be the truth, to rounding."""
-    from fluidsurrogate.forecast_stage import forecast_all
+    from fluidsurrogate.pipeline.forecasts import forecast_all
 
     experiment = Experiment.read(toml, [*FLOWS["stirred"], "flow.rate=1.0", "flow.renewal=0.25"])
     data = fs.generate(experiment)
@@ -200,7 +201,7 @@ def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
 
 def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     """Noise is no flow: no row may claim that a solver made it."""
-    from fluidsurrogate.pipeline import Pipeline
+    from fluidsurrogate.pipeline.pipeline import Pipeline
 
     data = fs.generate(toml)
     noise = np.random.default_rng(0).standard_normal(data["vorticity"].shape).astype(np.float32)
@@ -243,9 +244,9 @@ def test_a_forcing_that_the_stored_grid_does_not_hold(toml):
 
 def test_info_card_and_report_show_it(toml, tmp_path):
     """What the data say of their resolution goes with the model that learnt from them."""
-    from fluidsurrogate.info_report import report
-    from fluidsurrogate.model_card import model_card
-    from fluidsurrogate.pipeline import Pipeline
+    from fluidsurrogate.inspection.model_card import model_card
+    from fluidsurrogate.inspection.report import report
+    from fluidsurrogate.pipeline.pipeline import Pipeline
 
     pipeline = Pipeline(Experiment.read(toml, ["train.steps=2"]), tmp_path)
     pipeline.run("run")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.modelfiles import STEP_BYTES
+from fluidsurrogate.models.model_files import STEP_BYTES
 
 
 @pytest.fixture(scope="module")

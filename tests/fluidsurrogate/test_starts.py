@@ -6,7 +6,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.units import agree
+from fluidsurrogate.data.units import agree
 
 
 @pytest.fixture(scope="module")

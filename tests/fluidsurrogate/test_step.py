@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fluidsurrogate.step import Projection, _directions
-from fluidsurrogate.step import divergence_free as divergence_free_by
+from fluidsurrogate.models.step import Projection, _directions
+from fluidsurrogate.models.step import divergence_free as divergence_free_by
 from solvers import TEMPERATURE, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, velocity
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.equivariance import equivariance_error
+from fluidsurrogate.evaluation.equivariance import equivariance_error
 from solvers import D4, Grid
 
 MINIATURE = Path(__file__).parents[1] / "miniature.toml"

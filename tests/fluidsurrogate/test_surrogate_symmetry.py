@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 from reference import acted, noise
 
 from fluidsurrogate import Surrogate, equivariance_error
-from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.config.experiment import AnyModelSection
+from fluidsurrogate.models.normalisation import Scaling
 from fluidsurrogate.nn import Network
-from fluidsurrogate.scaling import Scaling
 from solvers import D4, FLOWS, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec
 
 N = 16

@@ -12,12 +12,12 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.finetuning import starting_from
-from fluidsurrogate.forecasting import rollout
-from fluidsurrogate.reproducible import seeded
-from fluidsurrogate.scaling import Scaling
-from fluidsurrogate.training import Trainer, learning_rate_factor, model_made_from, train_model
+from fluidsurrogate.core.seeding import seeded
+from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.trainer import Trainer, learning_rate_factor, model_made_from, train_model
+from fluidsurrogate.training.windows import InMemory
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 

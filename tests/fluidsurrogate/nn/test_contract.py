@@ -12,9 +12,9 @@ from reference import acted
 
 import fluidsurrogate as fs
 from fluidsurrogate import Surrogate
-from fluidsurrogate.config import AnyModelSection
+from fluidsurrogate.config.experiment import AnyModelSection
+from fluidsurrogate.models.normalisation import Scaling
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.scaling import Scaling
 from solvers import (
     D4,
     FORCING,

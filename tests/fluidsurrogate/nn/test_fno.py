@@ -8,9 +8,9 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import InMemory
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import FORCING, VORTICITY
 
 FNO = "models.fno={kind = 'fno', modes = 6, width = 8, layers = 2}"

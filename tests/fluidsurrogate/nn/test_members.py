@@ -5,11 +5,11 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.batches import InMemory
-from fluidsurrogate.equivariance import equivariance_error
-from fluidsurrogate.forecasting import rollout
+from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.nn import ARCHITECTURES, Members
-from fluidsurrogate.training import Trainer
+from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.windows import InMemory
 from solvers import D4, TRACER, VELOCITY, VORTICITY
 
 
@@ -17,7 +17,7 @@ from solvers import D4, TRACER, VELOCITY, VORTICITY
 @pytest.mark.parametrize("kind", ["gcnn", "gunet", "gfno", "cnn"])
 @pytest.mark.parametrize("fields", [(VORTICITY,), (VELOCITY, TRACER)])
 def test_one_by_one(kind, fields, at_once, monkeypatch):
-    monkeypatch.setattr("fluidsurrogate.nn.members.AT_ONCE", at_once)
+    monkeypatch.setattr("fluidsurrogate.nn.deep_ensemble.AT_ONCE", at_once)
     torch.manual_seed(0)
     networks = [ARCHITECTURES[kind](fields, fields, width=8) for _ in range(3)]
     x = torch.randn(3, 2, sum(f.components for f in fields), 16, 16)

@@ -1,0 +1,334 @@
+"""Train one network, so that a kill at any moment costs at most one checkpoint interval and no bit of the result."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors import SafetensorError
+from torch import Tensor
+
+from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.stage_configs import TrainSection
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.processes import is_main_process, processes
+from fluidsurrogate.core.seeding import current_device, derive_seed, fixed_threads, seeded
+from fluidsurrogate.core.storage import stamp
+from fluidsurrogate.data.flow_constants import constants_of
+from fluidsurrogate.models.energy_budget import find_balance
+from fluidsurrogate.models.model_files import LAST
+from fluidsurrogate.models.normalisation import Scaling, check_means
+from fluidsurrogate.models.surrogate import Surrogate, write_weights
+from fluidsurrogate.nn import Network, clip_each, state_tensors
+from fluidsurrogate.nn.losses import LOSSES, Measure
+from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
+from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
+from fluidsurrogate.training.curriculum import Lesson, Lessons, answer
+from fluidsurrogate.training.fine_tuning import start_from
+from fluidsurrogate.training.history import Events, write_curve
+from fluidsurrogate.training.validation import validation_error
+from fluidsurrogate.training.windows import Batch, Batches, InMemory, Stored, Trajectories
+from solvers import act, act_on_fields, group_named
+
+CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("fluidsurrogate")
+Report = Callable[[int, str], None]  # steps done so far, a note
+
+
+@final
+class Trainer:
+    """AdamW with warm-up and cosine decay on a loss of `losses.LOSSES` over the rollouts that `lessons.Lessons` asks.
+
+    Validation is a rollout too; the weights with the lowest geometric mean of its nRMSE over all lead times are kept
+    (as APEBench, Koehler et al. 2024, arXiv:2411.00180), of the moving average of the weights where `train.average`
+    asks for one. Everything random is derived from (seed, step): nothing depends on what was drawn before, and a run
+    that is resumed is bit-identical. Of several processes (`accelerate launch`) each takes its share of every batch.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        train: Trajectories,
+        valid: InMemory,
+        made_from: Mapping[str, Any],
+        network: Network | None = None,
+        constants: Mapping[str, float] | None = None,
+    ) -> None:
+        self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
+        self.valid, section = valid, experiment.models[name]
+        self.augmentations = group_named(section.augment).elements if section.augment else ()
+        device = torch.device(experiment.device)
+        # One process needs no Accelerator, whose first device would stay that of all.
+        self.accelerator = None
+        if together := processes() > 1:
+            from accelerate import Accelerator  # imported late, as whatever takes its time
+
+            self.accelerator = Accelerator(cpu=device.type == "cpu")
+        self.device = self.accelerator.device if self.accelerator else device
+        if self.options.batch % (processes() * self.options.accumulate):
+            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
+                             f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
+        self.lessons = Lessons(self.options, self.seed, section.multiples)
+        if train.size[1] <= self.lessons.longest:
+            raise UsageError(f"training reaches over {self.lessons.longest} intervals (train.unroll, push_forward, "
+                             f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
+        part = (self.accelerator.process_index, processes()) if self.accelerator else (0, 1)
+        self.batches = Batches(train, self.lessons, self.seed, self.options.batch, part)
+        if network is None:
+            with seeded(derive_seed(self.seed, "weights"), device):
+                network = section.build(self.spec, experiment.torch_dtype)
+        if section.init is not None:
+            start_from(network, self.spec.fields, section.init)
+        self.network = network.to(self.device)
+        if self.accelerator:  # a network that was given is each process's own until here
+            from accelerate.utils import broadcast
+
+            for tensor in (*network.parameters(), *network.buffers()):
+                broadcast(tensor.data)
+        if self.options.compile:
+            self.network.compile()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda s: learning_rate_factor(self.options, s)
+        )
+        base = experiment.build_base(section, str(self.device) if together else experiment.device)
+        scaling = Scaling.fit(self.spec, train.stretches, base)
+        for line in check_means(self.spec, train.stretches) if is_main_process() else []:
+            log.warning(f"{name}: {line}")
+        numbers, longest = experiment.build_flow().numbers, max(section.multiples)
+        balance, found = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
+        if balance is None and is_main_process():
+            log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
+        scaling = replace(scaling, balance=balance)
+        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), made_from)}
+        known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
+        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base, constants=known)
+        self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
+        self.step, self.waited, self.worked = 0, 0.0, 0.0
+        self.curve: list[dict[str, float]] = []
+        self.average = {key: value.to(self.device) for key, value in self._weights().items()}
+        self.best, self.best_score = self._weights(), math.inf
+
+    def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
+        """Train to the end, from the checkpoint in `folder` if there is one, and give the best weights."""
+        options = self.options
+        if folder is not None and (folder / CHECKPOINT).exists():
+            self._restore(folder / CHECKPOINT)
+        is_main, name = is_main_process(), str(self.surrogate.about["name"])
+        if options.tensorboard and folder is None:
+            raise UsageError("train.tensorboard writes beside the model: train from the command line, or with out")
+        events = Events(folder, self.step) if options.tensorboard and is_main and folder is not None else None
+        batches = self.batches.from_step(self.step, options.steps, options.loaders)
+        while self.step < options.steps and not self.is_stale:
+            began = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - began
+            loss = self._train_step(batch)
+            self.worked += time.perf_counter() - began
+            self.step += 1
+            last = self.step == options.steps
+            if last or self.step % options.valid_every == 0:
+                self._validate(float(loss))
+                if events is not None:
+                    events.add(self.curve[-1])
+            if report is not None:  # before anything is written: a process whose parent died ends here
+                report(options.steps if self.is_stale else self.step, self.note())
+            if folder is not None and is_main and (last or self.is_stale or self.step % options.checkpoint_every == 0):
+                self._save(folder)
+        if folder is not None and is_main:
+            write_curve(self.curve, folder, name)
+            write_weights(self.average if options.average else self._weights(), folder / LAST)
+        self.network.load_state_dict(self.best)
+        self.network.eval()
+        return self.surrogate
+
+    @property
+    def is_stale(self) -> bool:
+        """True where `train.patience` validations in a row were no better than the best before them."""
+        scores = [row["valid_nrmse"] for row in self.curve]
+        return (
+            bool(self.options.patience and scores) and len(scores) - 1 - int(np.argmin(scores)) >= self.options.patience
+        )
+
+    def note(self) -> str:
+        """Where the training stands, in a few words."""
+        if not self.curve:
+            return ""
+        row = self.curve[-1]
+        waits = f", waits for data {self.waited / self.worked:.0%}" if self.options.loaders and self.worked else ""
+        return (
+            f"loss {row['loss']:.3g}, valid nRMSE {row['valid_nrmse_first_step']:.3f} / {row['valid_nrmse']:.3f}, "
+            f"learning rate {row['learning_rate']:.1g}{waits}"
+        )
+
+    def _train_step(self, batch: Batch) -> Tensor:
+        options, lesson = self.options, self.lessons.at(self.step)
+        self.network.train()
+        self.surrogate.step.train()
+        self.surrogate.half = options.precision == "bfloat16"
+        self.optimiser.zero_grad()
+        rows = self.batches.rows
+        size = len(rows) // options.accumulate
+        losses = []
+        for first in range(0, len(rows), size):
+            states = batch[0][first : first + size]
+            inputs = {name: value[first : first + size] for name, value in batch[1].items()}
+            with compiling(options.compile):
+                loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
+                (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
+            losses.append(loss.detach())
+        self.surrogate.half = False
+        self.surrogate.step.eval()
+        loss = self._over_processes(torch.stack(losses).mean())
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self._over_processes(parameter.grad)
+        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.section.members)
+        if not (loss + norm.to(loss.device)).isfinite():
+            self._give_up("the loss is not finite")
+        self.optimiser.step()
+        self.schedule.step()
+        self._update_average()
+        return loss
+
+    def _give_up(self, reason: str) -> None:
+        name = self.surrogate.about["name"]
+        if self.step:
+            advice = "lower train.learning_rate"
+        elif not all(weight.isfinite().all() for weight in self.network.parameters()):
+            advice = "the network's weights are not finite before any is trained"
+        else:  # nothing has been trained, so that no learning rate is to blame
+            advice = "the untrained network turns these data into values that are not finite: look at both"
+        raise UsageError(f"{name}: {reason} at step {self.step}: {advice}") from None
+
+    def _loss(self, states: Tensor, inputs: dict[str, Tensor], lesson: Lesson, rows: slice) -> Tensor:
+        """Of these rows of the step's batch."""
+        device = self.device
+        states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
+        start = self.lessons.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
+        labels = (self.step, rows.start) if rows.start else (self.step,)
+        self.surrogate.apart = True
+        with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
+            try:
+                predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+            except ValueError as error:
+                if self.surrogate.base is None:
+                    raise
+                self._give_up(str(error))  # a hybrid's solver, on a state that has blown up
+        self.surrogate.apart = False
+        measure = self.measure._replace(change=lesson.stride * self.measure.change)
+        return LOSSES[self.options.loss](predicted, truth, measure)
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """The mean over all processes."""
+        return value if self.accelerator is None else self.accelerator.reduce(value, "mean")
+
+    def _augment(self, states: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if not self.augmentations:
+            return states, inputs
+        draw = np.random.default_rng(derive_seed(self.seed, "augment", self.step)).integers(len(self.augmentations))
+        g = self.augmentations[draw]
+        typed = {field.name: field for field in self.spec.inputs}
+        return act_on_fields(self.spec.fields, states, g), {k: act(typed[k], v, g) for k, v in inputs.items()}
+
+    def _update_average(self) -> None:
+        """a := d a + (1 − d) w, d = min(decay, (1 + s) / (10 + s)): not yet so slow while the weights are young."""
+        if not self.options.average:
+            return
+        decay = min(self.options.average, (1 + self.step) / (10 + self.step))
+        weights = self.network.state_dict()
+        for name, held in self.average.items():
+            is_number = held.is_floating_point() or held.is_complex()
+            self.average[name] = torch.lerp(weights[name], held, decay) if is_number else weights[name].clone()
+
+    def _validate(self, loss: float) -> None:
+        current = self._weights()
+        weights = self.average if self.options.average else current
+        self.network.load_state_dict(weights)
+        self.network.eval()
+        part = len(self.batches.rows) // self.options.accumulate  # what fits in training
+        by_time = validation_error(self.surrogate, self.valid, part, self.device)
+        self.network.load_state_dict(current)
+        score = float(self._over_processes(by_time.log().mean().exp().to(self.device)))  # one verdict for all
+        if score < self.best_score or not self.curve:
+            self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.curve.append(
+            {"step": self.step, "loss": loss, "learning_rate": rate,
+             "valid_nrmse_first_step": float(by_time[0]), "valid_nrmse": score}
+        )  # fmt: skip
+
+    def _weights(self) -> Weights:
+        return state_tensors(self.network)
+
+    def _save(self, folder: Path) -> None:
+        weights = {"network": self._weights(), "best": self.best}
+        weights |= {"average": self.average} if self.options.average else {}
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
+        about = {"step": self.step, "schedule": schedule, "curve": self.curve, "best_score": self.best_score}
+        write_checkpoint(folder / CHECKPOINT, weights, self.optimiser, about)
+
+    def _restore(self, path: Path) -> None:
+        try:
+            weights, about = read_checkpoint(path, self.optimiser)
+            self.network.load_state_dict(weights["network"])
+            self.best = weights["best"]
+            self.average |= {key: value.to(self.device) for key, value in weights.get("average", {}).items()}
+            self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
+            self.step, self.curve, self.best_score = int(about["step"]), about["curve"], about["best_score"]
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{path} is no checkpoint of this training ({reason}): delete it to begin again") from None
+
+
+@contextmanager
+def compiling(asked: bool) -> Iterator[None]:
+    """Turn what torch's compiler raises, where the network is compiled, into a UsageError of one line."""
+    try:
+        yield
+    except Exception as error:
+        if not asked or not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UsageError(f"train.compile = true: torch cannot compile the network here: {reason}") from None
+
+
+def learning_rate_factor(options: TrainSection, step: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / max(options.warmup, 1))
+    return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
+
+
+def train_model(
+    experiment: Experiment,
+    name: str,
+    dataset: xr.Dataset,
+    made_from: Mapping[str, Any],
+    folder: Path | None = None,
+    report: Report | None = None,
+    network: Network | None = None,
+) -> Surrogate:
+    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
+    `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one. UsageError
+    where the data state another viscosity, drag or diffusivity than the experiment's flow has."""
+    source = Stored if experiment.train.loaders else InMemory
+    train = source.from_dataset(dataset, "train", experiment)
+    valid = InMemory.from_dataset(dataset, "valid", experiment)
+    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
+    with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
+        trainer = Trainer(experiment, name, train, valid, made_from, network, constants)
+        if (resolution := describe_resolution(dataset.attrs)) is not None:
+            trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
+        return trainer.run(folder, report)
