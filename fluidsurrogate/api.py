@@ -15,7 +15,7 @@ from fluidsurrogate.core.processes import processes, run_jobs
 from fluidsurrogate.core.storage import locked
 from fluidsurrogate.data.conversion import as_dataset, open_data
 from fluidsurrogate.models.loading import load
-from fluidsurrogate.models.provenance import model_made_from
+from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.pipeline.pipeline import Pipeline
@@ -92,9 +92,11 @@ def train(
         trained: dict[str, Surrogate] = {}
 
         def work(name: str, report) -> None:
-            made_from = model_made_from(experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")})
+            provenance = model_provenance(
+                experiment, name, {"fingerprint": dataset.attrs.get("fingerprint", "unknown")}
+            )
             network = networks.get(name)
-            trained[name] = train_model(experiment, name, dataset, made_from, report=report, network=network)
+            trained[name] = train_model(experiment, name, dataset, provenance, report=report, network=network)
 
         run_jobs(work, chosen, workers=1, total=experiment.train.steps, label="train")
     return trained

@@ -207,7 +207,7 @@ def run_stage(arguments: argparse.Namespace) -> int:
 
 def list_models() -> str:
     """Each architecture, what it is, and its options as a TOML file would set them."""
-    from fluidsurrogate.config.flow_and_model_configs import ModelSection
+    from fluidsurrogate.config.flow_and_model_configs import ModelConfig
     from fluidsurrogate.nn import ARCHITECTURES
     from fluidsurrogate.nn.network import options_of
 
@@ -218,7 +218,7 @@ def list_models() -> str:
         options = options_of(build).values()
         said = [p.name if p.default in (None, p.empty) else f"{p.name} = {json.dumps(p.default)}" for p in options]
         lines.append(textwrap.fill(", ".join(said), 100, initial_indent="    ", subsequent_indent="    "))
-    common = ", ".join(key for key in ModelSection.model_fields if key != "kind")
+    common = ", ".join(key for key in ModelConfig.model_fields if key != "kind")
     lines.append(f"  every kind: {common}")
     return "\n".join(lines) + "\n"
 
@@ -346,14 +346,14 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
         else:
             model = load(folder, pipeline.experiment.device)
             model = model.on(grid_of(start)) if arguments.other_grid else model
-            if arguments.level is not None and model.section.members > 1:
+            if arguments.level is not None and model.config.networks > 1:
                 raise UsageError("--level is of an error bound: the members of a model of several networks have none")
-            if members > 1 and model.calibration is None and model.section.members == 1:
+            if members > 1 and model.calibration is None and model.config.networks == 1:
                 if APPLIED in model.about:
                     raise UsageError("--members are of a calibrated model, which on another grid this one is not")
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
-                model.forecast_to_zarr(start, arguments.steps, to, start=arguments.at, batch=arguments.batch,
+                model.forecast_to_zarr(start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
                                        keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
             else:
                 check_writable(to.parent)

@@ -70,7 +70,7 @@ def dissipation_wavenumber(vorticity: Scalar, length: Sides, viscosity: Coeffici
 
 
 @final
-class Budget(NamedTuple):
+class EnergyBudget(NamedTuple):
     """What forcing feeds and viscosity and drag take in unit time, each (batch,); advection gives and takes nothing."""
 
     injection: Total
@@ -85,7 +85,7 @@ class Budget(NamedTuple):
 
 def energy_budget(
     vorticity: Scalar, length: Sides, viscosity: Coefficient, drag: Coefficient = 0.0, forcing: Forcing | None = None
-) -> Budget:
+) -> EnergyBudget:
     """dE/dt = ⟨ψf⟩ − 2νZ − 2μE [length²/time³], of ∂ω/∂t + u·∇ω = ν∇²ω − μω + f.
 
     `forcing` f is a vorticity forcing (y, x) or (batch, 1, y, x), none if None. Boffetta & Ecke 2012,
@@ -94,18 +94,18 @@ def energy_budget(
     energy = kinetic_energy(vorticity, length)
     fed = torch.zeros_like(energy) if forcing is None else cospectrum(vorticity, forcing, length, -2).sum(-1)
     viscosity, drag = _per_field(viscosity, vorticity), _per_field(drag, vorticity)
-    return Budget(fed, 2 * viscosity * _fluctuating_enstrophy(vorticity, length), 2 * drag * energy)
+    return EnergyBudget(fed, 2 * viscosity * _fluctuating_enstrophy(vorticity, length), 2 * drag * energy)
 
 
 def enstrophy_budget(
     vorticity: Scalar, length: Sides, viscosity: Coefficient, drag: Coefficient = 0.0, forcing: Forcing | None = None
-) -> Budget:
+) -> EnergyBudget:
     """dZ/dt = ⟨ωf⟩ − 2νP − 2μZ [1/time³], P = ½⟨|∇ω|²⟩: as `energy_budget`."""
     total = enstrophy(vorticity)
     require_fields(vorticity, forcing)
     fed = torch.zeros_like(total) if forcing is None else (vorticity * forcing).mean((1, 2, 3))
     viscosity, drag = _per_field(viscosity, vorticity), _per_field(drag, vorticity)
-    return Budget(fed, 2 * viscosity * palinstrophy(vorticity, length), 2 * drag * total)
+    return EnergyBudget(fed, 2 * viscosity * palinstrophy(vorticity, length), 2 * drag * total)
 
 
 def _per_field(value: Coefficient, vorticity: Scalar) -> Coefficient:

@@ -140,7 +140,7 @@ def experiment_case(rng: random.Random, folder: Path, sources: list[str]) -> Cal
         experiment = fs.Experiment.read(path)
         pipeline = Pipeline(experiment, folder / "run")
         for name in experiment.models:
-            pipeline.model_made_from(name)
+            pipeline.model_provenance(name)
         experiment.build_solver()
 
     return use

@@ -34,7 +34,7 @@ from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.pipeline.forecasts import forecast_all
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import VORTICITY
 
 HERE = Path(__file__).parent
@@ -137,7 +137,7 @@ def calibrate() -> None:
     for name in MODELS:
         experiment = experiment_of(name, 8, 0, 1000)
         data = fs.generate(experiment)
-        train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+        train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
         modules, networks = module_of(name, 0), {}
         if modules:
             experiment, networks = experiment.with_modules(modules)

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.stage_configs import GridSection
+from fluidsurrogate.config.stage_configs import GridConfig
 from fluidsurrogate.core.storage import read_json, write_json, write_text
 from fluidsurrogate.simulation.generation import SPLITS, spin_up, stack_inputs
-from fluidsurrogate.simulation.resolution import RESOLVED, Sample
+from fluidsurrogate.simulation.resolution import RESOLVED, ResolutionSample
 from solvers import Resampled
 from solvers.spectra import enstrophy, kinetic_energy
 
@@ -49,7 +49,7 @@ def follow(experiment: Experiment, number: int) -> dict:
     solver = experiment.build_solver()
     grid = solver.grid
     own = {
-        "grid": GridSection(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length),
+        "grid": GridConfig(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length),
         "solver": experiment.solver.model_copy(update={"dt": None}),
     }
     finer = Resampled(experiment.model_copy(update=own).build_solver(), grid)
@@ -65,7 +65,7 @@ def follow(experiment: Experiment, number: int) -> dict:
         energies.append([kinetic_energy(x[:, :1], grid.length).item() for x in (here, there)])
         enstrophies.append([enstrophy(x[:, :1]).item() for x in (here, there)])
         states.append(here[0].to(state))
-    sample = Sample.of(torch.stack(states), solver, flow[0].viscosity, 1)
+    sample = ResolutionSample.of(torch.stack(states), solver, flow[0].viscosity, 1)
     means = {name: torch.tensor(v).mean(0).tolist() for name, v in
              (("energy", energies), ("enstrophy", enstrophies))}  # fmt: skip
     numbers = {"viscosity": flow[0].viscosity, "kmax_eta": sample.kmax_eta, "tail": sample.tail}
@@ -106,14 +106,14 @@ def main() -> None:
     for path in parser.parse_args().experiments or FILES:
         experiment = Experiment.read(path)
         tree = experiment.tree()
-        made_from = {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver")}
-        made_from |= {"interval": experiment.data.interval, "steps": experiment.data.steps_of(SPLITS[-1])}
+        provenance = {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver")}
+        provenance |= {"interval": experiment.data.interval, "steps": experiment.data.steps_of(SPLITS[-1])}
         for number in range(trajectories(experiment)):
             to = HERE / "results" / f"{experiment.name}-{number}.json"
-            if (read_json(to) or {}).get("made_from") == made_from:
+            if (read_json(to) or {}).get("provenance") == provenance:
                 continue
             found = follow(experiment, number)
-            write_json(to, {**found, "made_from": json.loads(json.dumps(made_from))})
+            write_json(to, {**found, "provenance": json.loads(json.dumps(provenance))})
             said = f"{found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}"
             print(f"{experiment.name} {number}: {said}", flush=True)
     intro = "\n".join(__doc__.strip().splitlines()[4:])

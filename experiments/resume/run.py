@@ -18,7 +18,7 @@ from pathlib import Path
 import fluidsurrogate as fs
 from fluidsurrogate.core.storage import locked, write_text
 from fluidsurrogate.pipeline.pipeline import Pipeline
-from fluidsurrogate.training.windows import InMemory  # noqa: F401 (imported before the forks, which then start at once)
+from fluidsurrogate.training.windows import InMemoryTrajectories  # noqa: F401 (imported before the forks, which then start at once)
 
 HERE = Path(__file__).parent
 EXPERIMENT = HERE.parents[1] / "tests" / "miniature.toml"

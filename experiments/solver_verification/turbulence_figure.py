@@ -38,7 +38,7 @@ def slope_of(data: xr.Dataset) -> tuple[float, float]:
     return float(np.polyfit(log_k, np.log(inside.E.mean("part").values), 1)[0]), float(np.std(parts, ddof=1) / 2)
 
 
-def balance(data: xr.Dataset) -> dict[str, tuple[float, float, float, float]]:
+def budget_coefficients(data: xr.Dataset) -> dict[str, tuple[float, float, float, float]]:
     """Of energy and enstrophy: fed, taken by drag, taken by viscosity and gained, means over the averaged time."""
     nu, mu = data.attrs["viscosity"], data.attrs["drag"]
     times = data.time.values
@@ -55,7 +55,7 @@ def fluxes(data: xr.Dataset) -> dict[str, np.ndarray]:
     """Means over the time, in units of what the forcing feeds on average: Π_Z/η, Π_E/ε; and 1 less the enstrophy that
     drag and viscosity take from all larger scales, which Π_Z/η must be beyond the ring where Z(k) is steady."""
     k, spectrum = data.wavenumber.values, data.E.mean("part").values
-    parts = balance(data)
+    parts = budget_coefficients(data)
     eta, eps = parts["enstrophy"][0], parts["energy"][0]
     drag = np.cumsum(2 * data.attrs["drag"] * k**2 * spectrum) / eta
     viscous = np.cumsum(2 * data.attrs["viscosity"] * k**4 * spectrum) / eta
@@ -87,14 +87,14 @@ def rows() -> list[Row]:
         Row("|Π_E|/ε over the enstrophy range", f"{theory}: 0", "≤ 0.05", f"{np.abs(flux['Pi_E'][inside]).max():.3f}",
             bool(np.abs(flux["Pi_E"][inside]).max() <= 0.05)),
     ]  # fmt: skip
-    for name, (fed, dragged, viscous, gained) in balance(data).items():
+    for name, (fed, dragged, viscous, gained) in budget_coefficients(data).items():
         gap = (fed - dragged - viscous - gained) / fed
         made.append(Row(f"{name}: fed = drag + viscosity + growth", "recorded kicks, trapezoid every 0.5", "within 2 %",
                         f"{fed:.4f} = {dragged:.4f} + {viscous:.4f} + {gained:+.4f} ({100 * gap:+.2f} %)",
                         abs(gap) <= 0.02))  # fmt: skip
     dissipation = k**4 * flux["E"]
     most = data.attrs["n"] // 3
-    scale = balance(data)["enstrophy"][0] ** (1 / 6) / data.attrs["viscosity"] ** 0.5
+    scale = budget_coefficients(data)["enstrophy"][0] ** (1 / 6) / data.attrs["viscosity"] ** 0.5
     made.append(Row("resolution: k_max/k_d; viscous loss at k_max against its peak", "k_d = η^(1/6)/ν^(1/2)", "",
                     f"{most / scale:.2f}; {dissipation[k == most - 1][0] / dissipation.max():.2f}"))  # fmt: skip
     return made

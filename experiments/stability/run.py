@@ -25,7 +25,7 @@ from fluidsurrogate.evaluation.conservation import energy
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.generation import split_of
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import Resampled, Stepper
 from solvers.spectra import energy_spectrum
 
@@ -79,14 +79,14 @@ def experiment_of(flow: str, options: dict) -> fs.Experiment:
 
 def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
     """The network, its step with or without filter and budget."""
-    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
     trainer = Trainer(experiment, "gunet-d4", train, valid, {})
-    model, scaling = trainer.surrogate, trainer.surrogate.scaling
+    model, normalisation = trainer.surrogate, trainer.surrogate.normalisation
     if not options.get("filter", True):
-        scaling = replace(scaling, band=tuple(n // 2 for n in experiment.spec.grid.n))
+        normalisation = replace(normalisation, band=tuple(n // 2 for n in experiment.spec.grid.n))
     if not options.get("budget", True):
-        scaling = replace(scaling, balance=None)
-    trainer.surrogate = Surrogate(model.network, model.spec, scaling, model.section, model.about)
+        normalisation = replace(normalisation, budget_coefficients=None)
+    trainer.surrogate = Surrogate(model.network, model.spec, normalisation, model.config, model.about)
     if options.get("budget") == "always":
         trainer.surrogate.step.train = lambda mode=True: trainer.surrogate.step
     return trainer.run()

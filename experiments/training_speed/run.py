@@ -26,7 +26,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate.core.storage import write_text
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory, Stored
+from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories
 
 HERE = Path(__file__).parent
 MEMBERS, REPEATS = 4, 7
@@ -42,9 +42,9 @@ def experiment_of(*overrides: str) -> fs.Experiment:
 def trainer_of(data, *overrides: str) -> Trainer:
     """Of that network."""
     experiment = experiment_of(*overrides)
-    source = Stored if experiment.train.loaders else InMemory
+    source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(data, "train", experiment)
-    return Trainer(experiment, "g", train, InMemory.from_dataset(data, "valid", experiment), {})
+    return Trainer(experiment, "g", train, InMemoryTrajectories.from_dataset(data, "valid", experiment), {})
 
 
 def waiting(data, loaders: int, on: str, steps: int = 60) -> tuple[float, float]:
@@ -105,7 +105,7 @@ def main() -> None:
                   "|---|---|---|---|"]  # fmt: skip
         for part in (16, 4, 2):
             accumulate = f"train.accumulate={16 // part}"
-            together = step_of(trainer_of(data, on, f"models.g.members={MEMBERS}", accumulate))
+            together = step_of(trainer_of(data, on, f"models.g.networks={MEMBERS}", accumulate))
             alone = step_of(trainer_of(data, on, accumulate))
             found = in_turn(together=together, alone=lambda: [alone() for _ in range(MEMBERS)])  # noqa: B023
             a, b = found["together"], found["alone"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fluidsurrogate.auditing.measurements import drift, elements, galilean, translations_of, turns
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
-from fluidsurrogate.auditing.samples import Sample, sample, solver_of, states_of
+from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, states_of
 from fluidsurrogate.core.errors import UsageError, whole
 from fluidsurrogate.data.conversion import as_dataset
 from fluidsurrogate.evaluation.equivariance import step
@@ -139,7 +139,7 @@ def _as_stepper(model: Stepper | nn.Module, spec: StateSpec | None) -> Stepper:
 
 
 def _claims(
-    stepper: Stepper, chosen: Sample, group: Group | str | None, stride: int | None
+    stepper: Stepper, chosen: AuditSample, group: Group | str | None, stride: int | None
 ) -> tuple[Group, int | None]:
     """The group and the stride that are claimed, as said or else by what the model is."""
     inner = _innermost(stepper)
@@ -168,7 +168,7 @@ def _innermost(stepper: Stepper) -> Stepper:
     return stepper
 
 
-def _first_step(stepper: Stepper, chosen: Sample) -> Tensor:
+def _first_step(stepper: Stepper, chosen: AuditSample) -> Tensor:
     """f(x); UsageError where the step does not take these states."""
     try:
         return step(stepper, chosen.states, chosen.inputs)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
-from fluidsurrogate.auditing.samples import Sample
+from fluidsurrogate.auditing.samples import AuditSample
 from fluidsurrogate.evaluation.conservation import component_names, energy, mean_drift
 from fluidsurrogate.evaluation.equivariance import (
     equivariance_error,
@@ -29,7 +29,7 @@ TURNED = 4  # states that are turned by any angle, which costs n⁴
 ERROR = "|f(gx) - g f(x)| / |f(x) - x|"
 
 
-def elements(stepper: Stepper, chosen: Sample, claimed: Group) -> xr.Dataset:
+def elements(stepper: Stepper, chosen: AuditSample, claimed: Group) -> xr.Dataset:
     """`equivariance_error`, `claimed` and `wrong_parity_error` by element."""
     spec = stepper.spec
     group = point_group(spec.grid, spec.fields)
@@ -52,7 +52,7 @@ def elements(stepper: Stepper, chosen: Sample, claimed: Group) -> xr.Dataset:
 
 
 def translations_of(
-    stepper: Stepper, chosen: Sample, shifts: Sequence[tuple[float, float]], stride: int | None
+    stepper: Stepper, chosen: AuditSample, shifts: Sequence[tuple[float, float]], stride: int | None
 ) -> xr.Dataset:
     """`translation_error` and `translation_claimed` by shift; claimed are those by multiples of `stride` cells."""
     walls = any(field.wall for field in stepper.spec.fields)
@@ -73,7 +73,7 @@ def translations_of(
     )
 
 
-def turns(stepper: Stepper, chosen: Sample, angles: Sequence[float], solver: Stepper | None) -> xr.Dataset:
+def turns(stepper: Stepper, chosen: AuditSample, angles: Sequence[float], solver: Stepper | None) -> xr.Dataset:
     """`rotation_error` by angle, of the stepper and of the classical solver."""
     few = chosen.last(TURNED)
     attrs, errors, floor = {}, [math.nan] * len(angles), [math.nan] * len(angles)
@@ -97,7 +97,7 @@ def turns(stepper: Stepper, chosen: Sample, angles: Sequence[float], solver: Ste
     )
 
 
-def galilean(stepper: Stepper, chosen: Sample) -> xr.Dataset:
+def galilean(stepper: Stepper, chosen: AuditSample) -> xr.Dataset:
     """`galilean_error` by direction."""
     errors: list[float] = []
     attrs: dict[str, str] = {}
@@ -114,7 +114,7 @@ def galilean(stepper: Stepper, chosen: Sample) -> xr.Dataset:
     )
 
 
-def drift(stepper: Stepper, chosen: Sample, steps: int) -> xr.Dataset:
+def drift(stepper: Stepper, chosen: AuditSample, steps: int) -> xr.Dataset:
     """What a rollout does to means and energy."""
     spec = stepper.spec
     first = chosen.first()

@@ -13,7 +13,7 @@ from torch import Tensor
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import recorded
+from fluidsurrogate.core.storage import parse_record
 from fluidsurrogate.data.conversion import check_matches, open_data, to_inputs, to_states
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
@@ -27,32 +27,32 @@ MADE, MADE_STEPS = 4, 4  # trajectories made here, and how many intervals long
 
 
 @dataclass(frozen=True)
-class Sample:
+class AuditSample:
     """States (batch, component, y, x), double precision, with the inputs of each; the first `starts` begin rollouts."""
 
     states: State
     inputs: dict[str, Tensor] | None
     starts: int
 
-    def first(self) -> Sample:
+    def first(self) -> AuditSample:
         """Where rollouts begin."""
         return self._cut(slice(0, self.starts))
 
-    def last(self, count: int) -> Sample:
+    def last(self, count: int) -> AuditSample:
         """The last few: of a dataset, developed flow."""
         return self._cut(slice(-count, None))
 
-    def to(self, like: Tensor) -> Sample:
+    def to(self, like: Tensor) -> AuditSample:
         """States as `like` in precision and device, inputs on its device in the precision that they have."""
         moved = None if self.inputs is None else {name: v.to(like.device) for name, v in self.inputs.items()}
         return replace(self, states=self.states.to(like), inputs=moved)
 
-    def _cut(self, which: slice) -> Sample:
+    def _cut(self, which: slice) -> AuditSample:
         inputs = None if self.inputs is None else {name: value[which] for name, value in self.inputs.items()}
-        return Sample(self.states[which], inputs, min(self.starts, len(self.states[which])))
+        return AuditSample(self.states[which], inputs, min(self.starts, len(self.states[which])))
 
 
-def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Tensor] | None = None) -> Sample:
+def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Tensor] | None = None) -> AuditSample:
     """From a Dataset the first and the last stored state of its test trajectories (those that its coordinate `split`
     calls "test"; without one, of all), eight at most, with their inputs; a tensor as it is, with its `inputs`.
 
@@ -66,7 +66,7 @@ def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Te
             raise UsageError(str(error)) from None
         if not len(states) or not all(v.isfinite().all() for v in (states, *(given or {}).values())):
             raise UsageError("the states are empty, or hold NaN or infinite values")
-        return Sample(states.double(), given, len(states))
+        return AuditSample(states.double(), given, len(states))
     if inputs is not None:
         raise UsageError("inputs go with states as tensors; those of a dataset are its variables")
     if "split" in states.coords and states["split"].dims == ("trajectory",):
@@ -81,7 +81,7 @@ def sample(spec: StateSpec, states: xr.Dataset | Tensor, inputs: Mapping[str, Te
     values = to_inputs(states, spec, torch.float64)
     repeated = {name: torch.cat([value] * len(times)) for name, value in values.items()}
     parts = [to_states(part, spec, torch.float64)[:, 0] for part in times]
-    return Sample(torch.cat(parts), repeated or None, len(parts[0]))
+    return AuditSample(torch.cat(parts), repeated or None, len(parts[0]))
 
 
 def states_of(model: Surrogate) -> xr.Dataset:
@@ -104,8 +104,8 @@ def states_of(model: Surrogate) -> xr.Dataset:
 
 def _is_of_own_data(model: Surrogate) -> bool:
     """True of a model that was given, from Python, a dataset that says of no experiment that it made it."""
-    made_from = recorded(model.about.get("made_from")) or {}
-    return made_from.get("data") == {"fingerprint": "unknown"}
+    provenance = parse_record(model.about.get("provenance")) or {}
+    return provenance.get("data") == {"fingerprint": "unknown"}
 
 
 def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:

@@ -18,17 +18,17 @@ import xarray as xr
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
-from fluidsurrogate.config.base import Section
-from fluidsurrogate.config.flow_and_model_configs import AnyFlowSection, AnyModelSection, ModelSection, tagged_section
-from fluidsurrogate.config.solver_configs import ComparedSolverSection, SolverSection
-from fluidsurrogate.config.stage_configs import CompareSection, DataSection, GridSection, TrainSection
+from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, tagged_config
+from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverConfig
+from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import explain
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import derive_seed, has_device
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
-from fluidsurrogate.nn import Foreign, Network, cast, code_is_allowed, refuse_code
+from fluidsurrogate.nn import Network, UserModule, cast, code_is_allowed, refuse_code
 from fluidsurrogate.nn.user_module import KIND, one_line
 from solvers import (
     FORCING,
@@ -50,20 +50,20 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 @final
-class Experiment(Section):
+class Experiment(Config):
     """The whole experiment. `Experiment.read(path)` reads a TOML file; `build_*` make what the parts describe."""
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
-    grid: GridSection
-    flow: AnyFlowSection
-    solver: SolverSection = SolverSection()
-    data: DataSection
-    models: dict[Name, AnyModelSection] = Field(default_factory=dict)
-    train: TrainSection = TrainSection()
-    compare: CompareSection = CompareSection()
+    grid: GridConfig
+    flow: AnyFlowConfig
+    solver: SolverConfig = SolverConfig()
+    data: DataConfig
+    models: dict[Name, AnyModelConfig] = Field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
+    compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="after")
     def _check(self, info: Any):  # of pydantic: with the context that it was called in
@@ -89,11 +89,13 @@ class Experiment(Section):
             with _blaming(f"models.{name}"):
                 self._check_groups(model.groups(), self.spec)
                 # Reading a file runs no code of its own.
-                if info.context != WITHOUT_NETWORKS and (not model.is_foreign or (model.code and code_is_allowed())):
+                if info.context != WITHOUT_NETWORKS and (
+                    not model.is_user_module or (model.code and code_is_allowed())
+                ):
                     with torch.random.fork_rng(devices=[]), torch.device("meta"):
                         self.check_network(model.build(self.spec, self.torch_dtype), model)
-                if model.members > 1 and self.train.precision != "full":
-                    raise ValueError("members train in full precision: leave out train.precision, or members")
+                if model.networks > 1 and self.train.precision != "full":
+                    raise ValueError("several networks train in full precision: leave out train.precision, or networks")
                 if model.solver:
                     self.build_base(model, device="cpu")
             reach = self.train.reach * max(model.multiples)
@@ -107,7 +109,7 @@ class Experiment(Section):
     def refuse_code(self, names: Iterable[str] | None = None) -> None:
         """UsageError where a model (of these) is code of the user's that is not named, or not allowed to run."""
         for name in self.models if names is None else names:
-            if self.models[name].is_foreign:
+            if self.models[name].is_user_module:
                 with _blaming(f"models.{name}", UsageError):
                     refuse_code(self.models[name].code)
 
@@ -117,12 +119,12 @@ class Experiment(Section):
         networks: dict[str, Network] = {}
         for name, module in modules.items():
             with _blaming(f"models.{name}", UsageError):
-                networks[name] = cast(Foreign(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
+                networks[name] = cast(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
                 self.check_network(networks[name])
-        sections = {name: TypeAdapter(AnyModelSection).validate_python({"kind": KIND}) for name in modules}
-        return self.model_copy(update={"models": sections}), networks
+        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": KIND}) for name in modules}
+        return self.model_copy(update={"models": configs}), networks
 
-    def check_network(self, network: Network, section: ModelSection | None = None) -> None:
+    def check_network(self, network: Network, config: ModelConfig | None = None) -> None:
         """ValueError where a network cannot be applied to this experiment's states, or its group is no symmetry.
 
         It is applied once, on the meta device without memory or arithmetic if it was built there.
@@ -130,10 +132,10 @@ class Experiment(Section):
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise ValueError("all its weights are frozen: give some of them requires_grad_(True)")
         device = next(network.parameters()).device
-        fields = self.spec.fields + self.spec.inputs if section is None else section.fields_in(self.spec)
+        fields = self.spec.fields + self.spec.inputs if config is None else config.fields_in(self.spec)
         components = sum(field.components for field in fields)
         like = torch.zeros(
-            2 if section is None else 2 * section.members,
+            2 if config is None else 2 * config.networks,
             components,
             *self.spec.grid.n,
             dtype=self.torch_dtype,
@@ -195,7 +197,7 @@ class Experiment(Section):
             context = None if networks else WITHOUT_NETWORKS
             return cls.model_validate_json(json.dumps(tree, default=str), context=context)
         except ValidationError as error:
-            lines = explain(cls, error.errors(), tagged_section)
+            lines = explain(cls, error.errors(), tagged_config)
             more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
             raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MOST_FAULTS] + more)) from None
 
@@ -260,16 +262,16 @@ class Experiment(Section):
         solver = self.build_solver(device=device)
         return VelocityForm(solver) if self.data.state == "velocity" else solver
 
-    def build_base(self, section: ModelSection, device: str | None = None) -> Stepper | None:
+    def build_base(self, config: ModelConfig, device: str | None = None) -> Stepper | None:
         """The coarse solver that a hybrid corrects, between stored states; None for a pure surrogate."""
-        if section.solver is None:
+        if config.solver is None:
             return None
         if self.build_flow().stirring(self.grid.build()) is not None:
             raise ValueError(
                 "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
             )
-        cells = section.solver.n or three_halves(self.grid.build_stored().n)
-        return self._solver_between_stored(section.solver, cells, device)
+        cells = config.solver.n or three_halves(self.grid.build_stored().n)
+        return self._solver_between_stored(config.solver, cells, device)
 
     def build_compared_solvers(self, device: str | None = None) -> dict[str, Stepper]:
         """The classical solvers that a comparison judges beside the networks, by the name of their rows.
@@ -280,25 +282,23 @@ class Experiment(Section):
         if self.data.path:
             return {}
         stored, built = self.grid.build_stored(), {}
-        own = ComparedSolverSection()
+        own = ComparedSolverConfig()
         with suppress(ValueError):  # a forcing of waves that this grid does not hold
             built[own.name(stored)] = self._solver_between_stored(own, stored.n, device)
-        for section in self.compare.solvers:
-            name = section.name(stored)
+        for config in self.compare.solvers:
+            name = config.name(stored)
             if name in built:
                 raise ValueError(f"{name} is there already: leave it out, or give another n, order or dt")
-            built[name] = self._solver_between_stored(section, section.n or stored.n, device)
+            built[name] = self._solver_between_stored(config, config.n or stored.n, device)
         return built
 
-    def _solver_between_stored(
-        self, section: SolverSection, cells: int | tuple[int, int], device: str | None
-    ) -> Stepper:
+    def _solver_between_stored(self, config: SolverConfig, cells: int | tuple[int, int], device: str | None) -> Stepper:
         """The solver on other cells, between states of the stored grid."""
         stored = self.grid.build_stored()
         grid = Grid.rectangle(cells, stored.length)
         if grid.is_square != stored.is_square:
             raise ValueError(f"solver.n must be of the stored grid's shape (got {cells})")
-        own = {"solver": section, "grid": GridSection(n=grid.n, length=grid.length)}
+        own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:

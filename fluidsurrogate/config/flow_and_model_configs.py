@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import torch
 from pydantic import Field, create_model, model_validator
 
-from fluidsurrogate.config.base import Section
+from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.parameter_sampling import Range, Varying, extremes, is_varying, middle, value_for
-from fluidsurrogate.config.solver_configs import CoarseSolverSection
+from fluidsurrogate.config.solver_configs import CoarseSolverConfig
 from fluidsurrogate.core.seeding import in_single_precision
-from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, Members, Network, cast
+from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, DeepEnsemble, Network, cast
 from fluidsurrogate.nn.network import options_of
 from fluidsurrogate.nn.user_module import KIND
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
@@ -22,13 +22,13 @@ from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
 
 
-class PartSection(Section):
+class PartConfig(Config):
     """A table within a flow's, such as `[flow.tracer]`; one subclass a dataclass, which it builds."""
 
     builds: ClassVar[Callable[..., Any]]
 
 
-class FlowSection(Section):
+class FlowConfig(Config):
     """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass. Each number may be a list or a
     range: then it differs from trajectory to trajectory."""
 
@@ -80,12 +80,12 @@ def _replaced(key: str, value: float, parameter: Any, name: str) -> Any:
     return value if name == key else middle(parameter)
 
 
-def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
+def _chosen(config: Config, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
     """Keyword arguments for what a section describes, each chosen from its parameter and its dotted name."""
     chosen = {}
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        if isinstance(value, PartSection):
+    for key in type(config).model_fields:
+        value = getattr(config, key)
+        if isinstance(value, PartConfig):
             value = type(value).builds(**_chosen(value, choose, f"{prefix}{key}."))
         elif key != "kind":
             value = choose(value, prefix + key)
@@ -94,15 +94,15 @@ def _chosen(section: Section, choose: Callable[[Any, str], Any], prefix: str = "
     return chosen
 
 
-class ModelSection(Section):
+class ModelConfig(Config):
     """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
 
     kind: str
     augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
-    solver: CoarseSolverSection | None = None  # a hybrid: this solver steps and the network corrects it
+    solver: CoarseSolverConfig | None = None  # a hybrid: this solver steps and the network corrects it
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
     init: str | None = None  # a model's folder, whose weights it starts from
-    members: Annotated[int, Field(ge=1, le=1000)] = 1  # networks of fresh weights, trained and applied as one model
+    networks: Annotated[int, Field(ge=1, le=1000)] = 1  # networks of fresh weights, trained and applied as one model
 
     @model_validator(mode="after")
     def _check_steps(self):
@@ -110,13 +110,13 @@ class ModelSection(Section):
             raise ValueError("intervals must be two different numbers or more, 1 among them, as in [1, 2]")
         if self.intervals is not None and self.solver is not None:
             raise ValueError("a hybrid steps one stored interval: give solver or intervals, not both")
-        if self.members > 1 and self.is_foreign:
-            raise ValueError("members are of an architecture of ours; train a module of yours once for each seed")
+        if self.networks > 1 and self.is_user_module:
+            raise ValueError("networks > 1 is for an architecture of ours; train a module of yours once for each seed")
         return self
 
     def keywords(self) -> dict[str, Any]:
         """What the architecture's builder takes."""
-        return self.model_dump(exclude=set(ModelSection.model_fields))
+        return self.model_dump(exclude=set(ModelConfig.model_fields))
 
     @property
     def multiples(self) -> tuple[int, ...]:
@@ -128,7 +128,7 @@ class ModelSection(Section):
         return spec.fields + spec.inputs + ((INTERVAL,) if self.intervals else ())
 
     @property
-    def is_foreign(self) -> bool:
+    def is_user_module(self) -> bool:
         """True where the network is code of the user's, to be run only where that is allowed."""
         return self.kind == KIND
 
@@ -141,8 +141,8 @@ class ModelSection(Section):
         """The network for states of this spec, with fresh weights from torch's generator."""
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
         with in_single_precision():
-            made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.members)]
-        return cast(made[0] if self.members == 1 else Members(made), dtype)
+            made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.networks)]
+        return cast(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 
     def groups(self) -> dict[str, Group]:
         """The point groups that the model claims, by key."""
@@ -150,22 +150,22 @@ class ModelSection(Section):
         return {key: find(name) for key, (name, find) in named.items() if name is not None}
 
 
-def _sections(registry: Mapping[str, Callable], base: type[Section]) -> Any:
+def _configs(registry: Mapping[str, Callable], base: type[Config]) -> Any:
     """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
     made = []
     for kind, build in registry.items():
         name = f"{base.__name__}[{kind}]"
-        keys = _keys(build, name, may_vary=base is FlowSection)
+        keys = _keys(build, name, may_vary=base is FlowConfig)
         keys |= {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
         made.append(_findable(create_model(name, __base__=base, **keys), name))
     return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def _findable(section: type[Section], name: str) -> type[Section]:
+def _findable(config: type[Config], name: str) -> type[Config]:
     """The section under a name of its own in this module, which is where pickle looks for its class."""
-    section.__qualname__, section.__module__ = name, __name__
-    globals()[name] = section
-    return section
+    config.__qualname__, config.__module__ = name, __name__
+    globals()[name] = config
+    return config
 
 
 def _keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
             within = f"{owner}[{name}]"
-            part = create_model(parts[0].__name__, __base__=PartSection, **_keys(parts[0], within, may_vary))
+            part = create_model(parts[0].__name__, __base__=PartConfig, **_keys(parts[0], within, may_vary))
             _findable(part, within)
             part.builds, annotation = parts[0], part | None if p.default is None else part
         keys[name] = (annotation, ... if p.default is p.empty else p.default)
@@ -184,14 +184,14 @@ def _keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    AnyFlowSection = FlowSection
-    AnyModelSection = ModelSection
+    AnyFlowConfig = FlowConfig
+    AnyModelConfig = ModelConfig
 else:
-    AnyFlowSection = _sections(FLOWS, FlowSection)
-    AnyModelSection = _sections(ARCHITECTURES, ModelSection)
+    AnyFlowConfig = _configs(FLOWS, FlowConfig)
+    AnyModelConfig = _configs(ARCHITECTURES, ModelConfig)
 
 
-def tagged_section(table: str, kind: str) -> type[Section] | None:
+def tagged_config(table: str, kind: str) -> type[Config] | None:
     """The section that a `kind` chooses in the table `flow` or `models`."""
-    base = FlowSection if table == "flow" else ModelSection
+    base = FlowConfig if table == "flow" else ModelConfig
     return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from fluidsurrogate.config.base import Section
+from fluidsurrogate.config.base import Config
 from fluidsurrogate.core.seeding import derive_seed
 
 
-class Range(Section):
+class Range(Config):
     """Drawn for each trajectory between `low` and `high`, evenly in the value or in its logarithm."""
 
     low: float

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fluidsurrogate.config.base import Section
+from fluidsurrogate.config.base import Config
 from solvers import Grid
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class SolverSection(Section):
+class SolverConfig(Config):
     """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
     the steps (see `solvers.NavierStokes2D`)."""
 
@@ -21,14 +21,14 @@ class SolverSection(Section):
     kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
 
 
-class CoarseSolverSection(SolverSection):
+class CoarseSolverConfig(SolverConfig):
     """The solver of a hybrid, on `n` cells, one number or [y, x]; absent: 3/2 of the stored ones, with which it holds
     every mode of the stored states. On the stored ones themselves the two-thirds rule would drop a third of them."""
 
     n: int | tuple[int, int] | None = None
 
 
-class ComparedSolverSection(SolverSection):
+class ComparedSolverConfig(SolverConfig):
     """A classical solver that forecasts beside the networks: on `n` cells, one number or [y, x]; absent: those of the
     stored grid."""
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fluidsurrogate.config.base import Section
-from fluidsurrogate.config.solver_configs import ComparedSolverSection
+from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.solver_configs import ComparedSolverConfig
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.metrics import METRICS
 from fluidsurrogate.nn.losses import LOSSES
@@ -23,7 +23,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Stages = Annotated[tuple[Count, ...], BeforeValidator(lambda value: _stages(value))]
 
 
-class GridSection(Section):
+class GridConfig(Config):
     """`n` cells and side `length`, one number or [y, x]; `store` cells in what is stored and learnt, if not `n`."""
 
     n: int | tuple[int, int]
@@ -46,7 +46,7 @@ class GridSection(Section):
         return Grid.rectangle(self.store or self.n, self.length)
 
 
-class DataSection(Section):
+class DataConfig(Config):
     """Numbers of trajectories by split, of stored intervals, and the time between them; `test_steps` intervals of the
     test trajectories, if not `steps`; `state`, what is stored and learnt of the flow; or a dataset of the user's."""
 
@@ -72,7 +72,7 @@ class DataSection(Section):
         return max(self.steps, self.test_steps or 0)
 
 
-class TrainSection(Section):
+class TrainConfig(Config):
     """Optimisation: AdamW with warm-up and cosine decay, on a loss of `fluidsurrogate.nn.losses` over what
     `fluidsurrogate.training.curriculum` asks: `unroll`, `unroll_fraction`, `push_forward`, `noise`."""
 
@@ -123,7 +123,7 @@ class TrainSection(Section):
         return max(self.push_forward + max(later), first) if self.unroll_fraction else first
 
 
-class CompareSection(Section):
+class CompareConfig(Config):
     """How forecasts are scored: `metrics` beside those that always are (absent: all there are); `members` of each
     model's forecasts (absent: none), of a model that is not calibrated yet by `calibration_starts` fresh starts;
     `solvers` that forecast too, beside the one on the stored grid, which always does."""
@@ -132,7 +132,7 @@ class CompareSection(Section):
     metrics: tuple[str, ...] | None = None
     members: Annotated[int, Field(ge=FEWEST_MEMBERS)] | None = None
     calibration_starts: Annotated[int, Field(ge=FEWEST_STARTS)] = 32
-    solvers: tuple[ComparedSolverSection, ...] = ()
+    solvers: tuple[ComparedSolverConfig, ...] = ()
 
     @model_validator(mode="after")
     def _check(self):

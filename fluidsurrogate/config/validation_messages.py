@@ -24,19 +24,19 @@ def explain(
     lines: dict[str, str] = {}
     for fault in faults:
         # A union puts its branch into the path (flow.decaying.viscosity.value, grid.n.int): not a key of the file.
-        location, section = [str(part) for part in fault["loc"]], root
+        location, config = [str(part) for part in fault["loc"]], root
         tag_at = {"flow": 1, "models": 2}.get(location[0] if location else "", len(location))
         begin = 0
         if len(location) > tag_at:
-            section, begin = tagged(location[0], location.pop(tag_at)) or root, tag_at
+            config, begin = tagged(location[0], location.pop(tag_at)) or root, tag_at
         branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
         if branch is not None:
             location = location[:branch]
         location = [part for i, part in enumerate(location) if i <= begin or part not in FORMS]
         for part in location[begin:-1]:
-            section = _table(section, part) or section
+            config = _table(config, part) or config
         key = ".".join(location)
-        lines.setdefault(key, _message(section, key, fault, is_pair=branch is not None))
+        lines.setdefault(key, _message(config, key, fault, is_pair=branch is not None))
     return [_shown(line) for line in lines.values()]
 
 
@@ -46,9 +46,9 @@ def _shown(message: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
-def _table(section: type[BaseModel], key: str) -> type[BaseModel] | None:
+def _table(config: type[BaseModel], key: str) -> type[BaseModel] | None:
     """The section that a key of another one holds; None where it holds none."""
-    field = section.model_fields.get(key)
+    field = config.model_fields.get(key)
     return None if field is None else next(_models(field.annotation), None)
 
 
@@ -59,11 +59,11 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(part)
 
 
-def _message(section: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
+def _message(config: type[BaseModel], key: str, fault: Any, is_pair: bool) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     match fault["type"]:
         case "extra_forbidden":
-            known = sorted(section.model_fields)
+            known = sorted(config.model_fields)
             near = difflib.get_close_matches(key.rpartition(".")[2], known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             return f"unknown key {key!r}{hint}\n  allowed here: {', '.join(known)}"

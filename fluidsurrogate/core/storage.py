@@ -1,7 +1,7 @@
 """What happens on disk: locks, and files and folders that are whole or not there.
 
 Everything is written beside its final name and renamed. A folder is made in NAME.partial/result, and
-NAME.partial/made_from.json says what from, so that only the same run goes on with it.
+NAME.partial/provenance.json says what from, so that only the same run goes on with it.
 """
 
 from __future__ import annotations
@@ -127,29 +127,29 @@ def partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def begin(path: Path, made_from: Mapping[str, Any], force: bool) -> Path:
+def begin(path: Path, provenance: Mapping[str, Any], force: bool) -> Path:
     """The folder to fill, then to `publish` as `path`: as an interrupted run left it where that was making the same
     with the same versions, else new. UsageError where it holds work on something else, unless `force` drops that."""
     folder = partial(path)
-    made_from = {**made_from, "versions": versions()}
-    started = read_json(folder / "made_from.json")
-    if started != made_from:
-        has_work = started is not None and any(entry.name != "made_from.json" for entry in folder.iterdir())
+    provenance = {**provenance, "versions": versions()}
+    started = read_json(folder / "provenance.json")
+    if started != provenance:
+        has_work = started is not None and any(entry.name != "provenance.json" for entry in folder.iterdir())
         if has_work and not force:
-            refuse_to_go_on(path, started, made_from)
+            refuse_to_go_on(path, started, provenance)
         discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "made_from.json", made_from)
+    write_json(folder / "provenance.json", provenance)
     return folder
 
 
 def discard(folder: Path) -> None:
     """Delete a folder; its label first, so that what a kill leaves of it is never taken for work to go on with."""
-    (folder / "made_from.json").unlink(missing_ok=True)
+    (folder / "provenance.json").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def tidy(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Delete what a kill may have left beside a finished result, where that may be deleted."""
     for left in (partial(path), path.with_name(path.name + ".old")):
         with suppress(PermissionError):
@@ -163,7 +163,7 @@ def publish(path: Path) -> None:
     if path.exists():
         os.replace(path, old)
     os.replace(partial(path) / "result", path)
-    tidy(path)
+    remove_leftovers(path)
 
 
 def read_json(path: Path) -> Any:
@@ -176,7 +176,7 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is not valid JSON") from None
 
 
-def recorded(text: Any) -> dict[str, Any] | None:
+def parse_record(text: Any) -> dict[str, Any] | None:
     """What a result says that it was made from, JSON in an attribute; None where it says nothing of the kind."""
     try:
         tree = json.loads(text)
@@ -185,9 +185,9 @@ def recorded(text: Any) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def refuse_changes(path: Path, made_from: Any, now: Mapping[str, Any]) -> None:
+def refuse_changes(path: Path, provenance: Any, now: Mapping[str, Any]) -> None:
     """UsageError that names what differs, where a result was made from other inputs."""
-    old, new = flatten(made_from if isinstance(made_from, Mapping) else {}), flatten(now)
+    old, new = flatten(provenance if isinstance(provenance, Mapping) else {}), flatten(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if keys:
         shown = [f"{key} was {_brief(old.get(key))}, is {_brief(new.get(key))}" for key in keys[:3]]
@@ -223,13 +223,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def stamp(experiment: Mapping[str, Any], made_from: Mapping[str, Any]) -> dict[str, Any]:
+def stamp(experiment: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What every result says of itself: the full experiment, the parts of it that the result depends on and their
     hash, the seed and the versions; JSON in strings, as file formats take it."""
-    text = json.dumps(made_from)
+    text = json.dumps(provenance)
     return {
         "experiment": json.dumps(experiment),
-        "made_from": text,
+        "provenance": text,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
         "seed": experiment["seed"],
         "versions": json.dumps(versions()),

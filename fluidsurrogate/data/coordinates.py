@@ -80,24 +80,26 @@ def sides_of(dataset: xr.Dataset) -> tuple[float, float]:
     return dy * len(y), dx * len(x)
 
 
-def at_time(dataset: xr.Dataset, start: float | None, interval: float) -> xr.Dataset:
-    """The dataset at the stored time `start`, its first one by default; UsageError where there is no such time. Times
-    are the same that are no further apart than a thousandth of `interval`, the time between two states."""
+def at_time(dataset: xr.Dataset, start_time: float | None, interval: float) -> xr.Dataset:
+    """The dataset at the stored time `start_time`, its first one by default; UsageError where there is no such
+    time. Times are the same that are no further apart than a thousandth of `interval`, the time between two states."""
     has_dim = "time" in dataset.dims
-    if start is None:
+    if start_time is None:
         return dataset.isel(time=[0]) if has_dim else dataset
     try:
-        start = float(start)
+        start_time = float(start_time)
     except (TypeError, ValueError):
-        raise UsageError(f"start must be a number, one of the stored times (got {start!r})") from None
+        raise UsageError(f"start_time must be a number, one of the stored times (got {start_time!r})") from None
     if not has_dim and "time" not in dataset.coords:
-        raise UsageError(f"start = {start:.15g} is no stored time: the dataset does not say of which time it is")
+        raise UsageError(
+            f"start_time = {start_time:.15g} is no stored time: the dataset does not say of which time it is"
+        )
     stored = np.atleast_1d(dataset["time"].values)
     check_resolved(stored, interval, "time")
     times = stored.astype(np.float64)
-    nearest = int(np.abs(times - start).argmin())
-    if not abs(times[nearest] - start) <= tolerance(stored, interval):
-        raise UsageError(f"start = {start:.15g} is no stored time; the nearest is {times[nearest]:.15g}")
+    nearest = int(np.abs(times - start_time).argmin())
+    if not abs(times[nearest] - start_time) <= tolerance(stored, interval):
+        raise UsageError(f"start_time = {start_time:.15g} is no stored time; the nearest is {times[nearest]:.15g}")
     return dataset.isel(time=[nearest]) if has_dim else dataset
 
 

@@ -38,12 +38,12 @@ def own_dims(field: FieldSpec) -> list[str]:
     return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
 
 
-def describe(grid: Grid, digits: int = 6) -> str:
+def describe_grid(grid: Grid, digits: int = 6) -> str:
     """A grid in words."""
     return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.{digits}g} x {grid.length[1]:.{digits}g}"
 
 
-def is_on(grid: Grid, other: Grid) -> bool:
+def is_same_grid(grid: Grid, other: Grid) -> bool:
     """True where two grids are the same: as many cells, and sides that differ by at most a thousandth of a cell."""
     apart = np.abs(np.subtract(grid.length, other.length))
     return grid.n == other.n and bool((apart <= FRACTION * np.array(other.spacing)).all())
@@ -66,10 +66,11 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") ->
             raise UsageError(f"variable {field.name!r} has tensor_order {found.order} and parity {found.parity}; "
                              f"expected {field.order} and {field.parity}")  # fmt: skip
     grid = grid_of(dataset)
-    if not is_on(grid, spec.grid):
-        digits = 6 if describe(grid) != describe(spec.grid) else 12
+    if not is_same_grid(grid, spec.grid):
+        digits = 6 if describe_grid(grid) != describe_grid(spec.grid) else 12
         raise UsageError(
-            f"the dataset's grid is {describe(grid, digits)}; expected {describe(spec.grid, digits)}{other_grid}"
+            f"the dataset's grid is {describe_grid(grid, digits)}; "
+            f"expected {describe_grid(spec.grid, digits)}{other_grid}"
         )
     for axis in SPACE:
         check_units(dataset[axis], axis, "m")

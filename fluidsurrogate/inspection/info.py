@@ -19,7 +19,7 @@ from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.data.content_hash import what_changed
 from fluidsurrogate.data.conversion import open_data
 from fluidsurrogate.data.schema import grid_of
-from fluidsurrogate.inspection.reproducibility import provenance
+from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (
     CONFIG,
@@ -30,7 +30,7 @@ from fluidsurrogate.models.model_files import (
     describing,
     file_of,
     on_meta,
-    read_config,
+    read_metadata,
     tensors_in,
     weights_in,
 )
@@ -66,7 +66,7 @@ def info(path: str | Path) -> Info:
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return _dataset(path)
-    if path.name.endswith(".partial") and (path / "made_from.json").exists():
+    if path.name.endswith(".partial") and (path / "provenance.json").exists():
         return _half_made(path)
     if (path / CONFIG).exists():
         return _model(path)
@@ -142,7 +142,7 @@ def _dataset(path: Path) -> Info:
         about = attrs if "experiment" in attrs else _of_model(attrs)
         found["changed"] = what_changed(dataset)
         stage = {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
-        made = provenance(about, stage, found["changed"] if kind in MADE_HERE else ())
+        made = reproducibility(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
         said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
                 "predictability")  # fmt: skip
@@ -186,49 +186,49 @@ def _times(dataset: xr.Dataset) -> Info | None:
 
 
 def _model(folder: Path) -> Info:
-    config = read_config(folder)
+    metadata = read_metadata(folder)
     weights = file_of(folder, WEIGHTS)
-    tensors, section, spec = tensors_in(weights), config.model, config.spec
-    check_hash(weights, config)
+    tensors, config, spec = tensors_in(weights), metadata.model, metadata.spec
+    check_hash(weights, metadata)
     found: Info = {
         "kind": "model",
         "path": str(folder),
         "bytes": size_of(folder),
-        "name": str(config.about.get("name", folder.name)),
+        "name": str(metadata.about.get("name", folder.name)),
         "format": FORMAT,
-        "model": section.model_dump(mode="json", exclude_none=True),
-        "dtype": config.dtype,
+        "model": config.model_dump(mode="json", exclude_none=True),
+        "dtype": metadata.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
         "interval": spec.interval,
-        "constants": config.constants,
-        **({"resolution": str(config.about[RESOLUTION])} if RESOLUTION in config.about else {}),
+        "constants": metadata.constants,
+        **({"resolution": str(metadata.about[RESOLUTION])} if RESOLUTION in metadata.about else {}),
     }
     for key, fields in (("fields", spec.fields), ("inputs", spec.inputs)):
         found[key] = [{"name": f.name, "units": f.units, "type": TYPES[f.order, f.parity]} for f in fields]
-    scaling = {key: list(getattr(config.scaling, key)) for key in ("shift", "scale", "change", "band")}
-    if (balance := config.scaling.balance) is not None:
-        found["energy_budget"] = asdict(balance)
-    if isinstance(said := config.about.get("energy_budget"), str):
+    normalisation = {key: list(getattr(metadata.normalisation, key)) for key in ("shift", "scale", "change", "band")}
+    if (budget_coefficients := metadata.normalisation.budget_coefficients) is not None:
+        found["energy_budget"] = asdict(budget_coefficients)
+    if isinstance(said := metadata.about.get("energy_budget"), str):
         found["energy_budget_found"] = said
-    if section.is_foreign:
-        found |= {"code": section.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
+    if config.is_user_module:
+        found |= {"code": config.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:
         with describing(folder):
-            network = on_meta(config, tensors)
+            network = on_meta(metadata, tensors)
         check_weights(weights, tensors, network)
         found |= {"group": network.group.name, "stride": network.stride, "parameters": weights_in(network)}
     curve = folder / CURVE
     if curve.is_file() and (trained := validation(curve.read_text(encoding="utf-8", errors="replace"))):
         found["validation"] = trained
-    made = provenance(config.about, "train")
+    made = reproducibility(metadata.about, "train")
     found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
-    return found | {"scaling": scaling, "made": made}
+    return found | {"normalisation": normalisation, "made": made}
 
 
 def _half_made(folder: Path) -> Info:
     of, progress = folder.name.removesuffix(".partial"), read_json(folder / "progress.json")
-    made_from = read_json(folder / "made_from.json")
-    known = made_from if isinstance(made_from, dict) else {}
+    provenance = read_json(folder / "provenance.json")
+    known = provenance if isinstance(provenance, dict) else {}
     stage = RUN.get(of) or ("rollout" if "stepper" in known else "train" if "model" in known else "generate")
     found = {"kind": "half made", "path": str(folder), "bytes": size_of(folder), "of": of, "stage": stage}
     return found | ({"blocks": progress["blocks"]} if isinstance(progress, dict) and "blocks" in progress else {})
@@ -270,7 +270,7 @@ def _run(folder: Path) -> Info:
 def _has_members(tree: Mapping[str, Any]) -> bool:
     """True where the experiment asks for members of the forecasts of a model that is a single network."""
     compare, models = tree.get("compare"), tree.get("models", {}).values()
-    alone = any(isinstance(model, dict) and model.get("members", 1) == 1 for model in models)
+    alone = any(isinstance(model, dict) and model.get("networks", 1) == 1 for model in models)
     return alone and isinstance(compare, dict) and "members" in compare
 
 

@@ -37,7 +37,7 @@ def model_card(
     `scores` as `fs.compare` gives them, `audit` as `fs.audit`; `curve` the text of curve.csv, whose validation error
     stands in for scores. Its header is fixed: nothing that a model's files say gets into it.
     """
-    name = str(model.about.get("name", model.section.kind))
+    name = str(model.about.get("name", model.config.kind))
     experiment = experiment_in(model.about) or {}
     parts = [
         _header(),
@@ -108,7 +108,7 @@ def _data(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tuple[str
 
 
 def _network(model: Surrogate) -> Iterable[tuple[str, Any]]:
-    yield from model.section.model_dump(mode="json", exclude_none=True).items()
+    yield from model.config.model_dump(mode="json", exclude_none=True).items()
     yield "parameters", f"{model.parameters:,}"
     yield "precision", str(model.step.scale.dtype).removeprefix("torch.")
 
@@ -134,7 +134,7 @@ def _scores(name: str, scores: xr.Dataset | None, curve: str | None) -> str:
 
 
 def _use(model: Surrogate, repository: str) -> str:
-    module = ", module=network" if model.section.is_foreign else ""
+    module = ", module=network" if model.config.is_user_module else ""
     lines = [
         "```python",
         "import fluidsurrogate as fs",
@@ -143,7 +143,7 @@ def _use(model: Surrogate, repository: str) -> str:
         f"forecast = model.forecast(dataset, steps=20)  # xarray in and out: {model.spec.fields[0].name}(time, y, x)",
         "```",
     ]
-    code = model.section.code or "a module of its maker's own"
+    code = model.config.code or "a module of its maker's own"
     note = f"\n\nIts code is not here: `network` is {code}, built as it was for training."
     return "\n".join(lines) + (note if module else "")
 

@@ -126,14 +126,14 @@ def _model(info: Mapping[str, Any]) -> Iterator[Row]:
         )
     if "flow" in info:
         yield "flow", _flow(info)
-    if (balance := info.get("energy_budget")) is not None:
-        kept = "at most" if balance["at_most"] else "kept"
+    if (budget_coefficients := info.get("energy_budget")) is not None:
+        kept = "at most" if budget_coefficients["at_most"] else "kept"
         given = {field["name"] for field in info["inputs"]}
-        numbers = [f"{n} {'as given' if n in given else f'{balance[n]:g}'}" for n in ("viscosity", "drag")]
+        numbers = [f"{n} {'as given' if n in given else f'{budget_coefficients[n]:g}'}" for n in ("viscosity", "drag")]
         yield "energy", f"{kept} by its budget, {' and '.join(numbers)}"
     elif "energy_budget_found" in info:
         yield "energy", f"not held to its budget, which {info['energy_budget_found']}"
-    yield "scaling", ", ".join(f"{k} {' '.join(f'{n:.4g}' for n in v)}" for k, v in info["scaling"].items())
+    yield "normalisation", ", ".join(f"{k} {' '.join(f'{n:.4g}' for n in v)}" for k, v in info["normalisation"].items())
     yield "format", str(info["format"])
 
 

@@ -13,7 +13,7 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.core.storage import flatten, recorded, versions
+from fluidsurrogate.core.storage import flatten, parse_record, versions
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.data.opening import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
@@ -23,18 +23,20 @@ STEPS = {"generate": ["generate"], "train": ["generate", "train"], "rollout": ["
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def provenance(about: Mapping[str, Any], stage: str, variables_changed: Sequence[str] | None = ()) -> dict[str, Any]:
+def reproducibility(
+    about: Mapping[str, Any], stage: str, variables_changed: Sequence[str] | None = ()
+) -> dict[str, Any]:
     """What a result, made by a `stage`, records in `about` (see `store.stamp`), and what that is worth here and now.
 
     `experiment`, `seed`, `versions`, `fingerprint` as recorded, each where it is; `changed`, the packages whose version
-    is another one here, by name (was, is); `fingerprint_holds`, whether it is that of the recorded `made_from`;
+    is another one here, by name (was, is); `fingerprint_holds`, whether it is that of the recorded `provenance`;
     `again`, "yes ..." or "no: ..." with the reasons; and the `command` that would make it from the experiment.
     `variables_changed` are the variables whose values are no longer those that were made, None where that is not known.
     """
-    tree, made_from, was_made_by = (
+    tree, provenance, was_made_by = (
         experiment_in(about),
-        recorded(about.get("made_from")),
-        recorded(about.get("versions")),
+        parse_record(about.get("provenance")),
+        parse_record(about.get("versions")),
     )
     found: dict[str, Any] = {}
     if "name" in about and stage == "train":
@@ -43,21 +45,21 @@ def provenance(about: Mapping[str, Any], stage: str, variables_changed: Sequence
         found["versions"] = was_made_by
         now = versions()
         found["changed"] = {p: (was, now.get(p, "none")) for p, was in was_made_by.items() if was != now.get(p)}
-    if "fingerprint" in about and made_from is not None:
-        text = str(about["made_from"])
+    if "fingerprint" in about and provenance is not None:
+        text = str(about["provenance"])
         found["fingerprint"] = str(about["fingerprint"])
         found["fingerprint_holds"] = _fingerprint(text) == found["fingerprint"]
     if not tree:
         return found | {"again": "no: it does not say which experiment made it"}
     found |= {"experiment": tree, "seed": tree.get("seed")}
-    if made_from is None:
+    if provenance is None:
         return found | {"again": "no: it does not say what it was made from, beside its experiment"}
-    if "stepper" in made_from:  # of a long forecast, see `long_forecast.rollout_to_zarr`
+    if "stepper" in provenance:  # of a long forecast, see `long_forecast.rollout_to_zarr`
         return found | {"again": "no: it went out from a start that is not in it: give that to fluidsurrogate rollout"}
     reasons = [] if found.get("fingerprint_holds", True) else ["its fingerprint is not that of what it was made from"]
     if variables_changed:
         reasons.append(f"it has changed since it was made, in {', '.join(variables_changed)}")
-    obstacles, unchecked = _obstacles(tree, made_from, stage, found.get("model"))
+    obstacles, unchecked = _obstacles(tree, provenance, stage, found.get("model"))
     reasons += obstacles
     if reasons:
         return found | {"again": f"no: {'; '.join(reasons)}"}
@@ -73,13 +75,13 @@ def provenance(about: Mapping[str, Any], stage: str, variables_changed: Sequence
 
 def experiment_in(about: Mapping[str, Any]) -> dict[str, Any] | None:
     """The experiment that a result records; None where it records none, or what looks like none."""
-    tree = recorded(about.get("experiment"))
+    tree = parse_record(about.get("experiment"))
     parts = ("grid", "flow", "data", "models")
     return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
 
 
 def _obstacles(
-    tree: Mapping[str, Any], made_from: Mapping[str, Any], stage: str, name: str | None
+    tree: Mapping[str, Any], provenance: Mapping[str, Any], stage: str, name: str | None
 ) -> tuple[list[str], list[str]]:
     """Why the experiment would not make the result again, here; nothing where it would. And what was not looked at."""
     device = tree.get("device", "cpu")
@@ -94,7 +96,7 @@ def _obstacles(
     for model in used:
         if model not in experiment.models:
             return [f"its experiment has no model {model!r}"], []
-        if experiment.models[model].is_foreign:
+        if experiment.models[model].is_user_module:
             code = experiment.models[model].code
             given = "given from Python, and is to be given to fs.train again"
             reasons.append(
@@ -114,20 +116,20 @@ def _obstacles(
         except UsageError as error:
             return [str(error)], []
         if is_large:
-            content, unchecked = _recorded_content(made_from), [f"its data, {path},"]
+            content, unchecked = _recorded_content(provenance), [f"its data, {path},"]
     pipeline = Pipeline(experiment, Path(), content=content)
     now: Any = {
-        "generate": lambda: pipeline.data_made_from,
-        "train": lambda: pipeline.model_made_from(str(name)),
-        "rollout": lambda: pipeline.ensembles_made_from if "members" in made_from else pipeline.forecasts_made_from,
-        "compare": lambda: pipeline.scores_made_from,
+        "generate": lambda: pipeline.data_provenance,
+        "train": lambda: pipeline.model_provenance(str(name)),
+        "rollout": lambda: pipeline.ensembles_provenance if "members" in provenance else pipeline.forecasts_provenance,
+        "compare": lambda: pipeline.scores_provenance,
     }[stage]()
-    data = made_from.get("data")
+    data = provenance.get("data")
     if stage == "train" and isinstance(data, dict) and set(data) == {"fingerprint"}:  # trained from Python
-        if data["fingerprint"] != _fingerprint(json.dumps(pipeline.data_made_from)):
+        if data["fingerprint"] != _fingerprint(json.dumps(pipeline.data_provenance)):
             return ["its data are not what its experiment generates: give them to fs.train"], []
         now = {**now, "data": data}
-    old, new = flatten(made_from), flatten(now)
+    old, new = flatten(provenance), flatten(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if path and (changed := [key for key in keys if CONTENT in key.split(".")]):
         names = ", ".join(key.rpartition(".")[2] for key in changed)
@@ -136,11 +138,11 @@ def _obstacles(
     return [f"this version makes something else of it: {said}" for said in what], unchecked
 
 
-def _recorded_content(made_from: Mapping[str, Any]) -> Mapping[str, str] | None:
+def _recorded_content(provenance: Mapping[str, Any]) -> Mapping[str, str] | None:
     """What the user's data held when a result was made from them; None where it does not say."""
-    if isinstance(content := made_from.get(CONTENT), dict):
+    if isinstance(content := provenance.get(CONTENT), dict):
         return content
-    inner = [part for key in ("data", "forecasts") if isinstance(part := made_from.get(key), dict)]
+    inner = [part for key in ("data", "forecasts") if isinstance(part := provenance.get(key), dict)]
     return next((found for part in inner if (found := _recorded_content(part))), None)
 
 

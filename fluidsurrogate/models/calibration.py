@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
-from fluidsurrogate.config.base import Section
+from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.storage import read_json, write_json
@@ -35,7 +35,7 @@ Quantile = Annotated[
 ]
 
 
-class PerturbationSection(Section):
+class PerturbationConfig(Config):
     """The `Perturbation` of the members, as it is stored."""
 
     spectra: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
@@ -48,7 +48,7 @@ class PerturbationSection(Section):
 
 
 @final
-class Calibration(Section):
+class Calibration(Config):
     """Split conformal prediction (Vovk et al. 2005; Angelopoulos & Bates 2021, arXiv:2107.07511): of `starts` forecasts
     from starts that nothing was fitted to, the ⌈(starts + 1) coverage⌉-th smallest error at each lead 1, 2, … The error
     of another forecast, from a start drawn as those were, is no larger with probability `coverage`, at each lead by
@@ -63,7 +63,7 @@ class Calibration(Section):
     of the model whose errors these are.
     """
 
-    perturbation: PerturbationSection
+    perturbation: PerturbationConfig
     members: Annotated[int, Field(ge=FEWEST_MEMBERS)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
     starts: Annotated[int, Field(ge=1, lt=2**31)]  # as the attributes of files take it

@@ -22,7 +22,7 @@ Values = Float[Tensor, " batch"]
 
 @final
 @dataclass(frozen=True)
-class Balance:
+class BudgetCoefficients:
     """Viscosity ν and drag μ of a flow whose stored states obey the budget; `at_most`: of which energy may be lost to
     modes that are not stored, so that the budget is a bound."""
 
@@ -32,7 +32,7 @@ class Balance:
 
 
 @final
-class Budget(nn.Module):
+class EnergyBudget(nn.Module):
     """x⁺ := s x⁺, the flow's energy E, enstrophy Z and the power W = ⟨u·f⟩ of the forcing then being in balance,
 
         dE/dt = −2νZ − 2μE + W,    over T:  s²E⁺ exp T(νZ⁺/E⁺ + μ) − s W⁺T/2 = E exp −T(νZ/E + μ) + WT/2,
@@ -41,16 +41,17 @@ class Budget(nn.Module):
     work. So an unforced flow never gains energy, and a forced one no more than the forcing gives it. The vorticity or
     the velocity is scaled, about its mean; other fields stay as they are. It commutes with every symmetry.
 
-    ν and μ are those of `balance` or, where they vary, and the forcing in any case, the inputs of these names.
+    ν and μ are those of `budget_coefficients` or, where they vary, and the forcing in any case, the inputs of these
+    names.
     """
 
     energy: Tensor
     enstrophy: Tensor
     curl: Tensor
 
-    def __init__(self, spec: StateSpec, balance: Balance, multiple: int = 1) -> None:
+    def __init__(self, spec: StateSpec, budget_coefficients: BudgetCoefficients, multiple: int = 1) -> None:
         super().__init__()
-        self.balance, self.interval = balance, multiple * spec.interval
+        self.budget_coefficients, self.interval = budget_coefficients, multiple * spec.interval
         starts = [sum(f.components for f in spec.fields[:i]) for i in range(len(spec.fields))]
         start, self.motion = next((s, f) for s, f in zip(starts, spec.fields, strict=True) if f.name in MOTIONS)
         self.flow = slice(start, start + self.motion.components)
@@ -82,7 +83,7 @@ class Budget(nn.Module):
         weight = torch.where(has > 0, has * lost.exp(), torch.inf)  # of nothing there is nothing to scale
         half = fed / (2 * weight)
         factor = half + (half.square() + kept / weight).sqrt()
-        return factor.clamp(max=1.0) if self.balance.at_most else factor
+        return factor.clamp(max=1.0) if self.budget_coefficients.at_most else factor
 
     def terms(self, flow: State, inputs: Tensor | None) -> tuple[Values, Values, Values]:
         """E, T(νZ/E + μ) and WT/2."""
@@ -111,24 +112,24 @@ class Budget(nn.Module):
     def _number(self, name: str, inputs: Tensor | None) -> Tensor | float:
         if inputs is not None and name in self.at:
             return inputs[:, self.at[name], 0, 0]
-        return getattr(self.balance, name)
+        return getattr(self.budget_coefficients, name)
 
 
-def find_balance(
+def fit_budget_coefficients(
     spec: StateSpec,
-    stretches: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]],
+    chunks: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]],
     viscosity: float,
     drag: float,
     multiple: int = 1,
-) -> tuple[Balance | None, str]:
+) -> tuple[BudgetCoefficients | None, str]:
     """Whether trajectories obey the budget over `multiple` intervals: what fails to close is compared with what is
     dissipated. None where they do not: the data may be a user's, of another viscosity, or the flow be fed by what the
     budget does not know, buoyancy or random stirring. And what was found, in words."""
     if not any(field.name in MOTIONS for field in spec.fields):
         return None, "not known: the state holds neither vorticity nor velocity"
-    budget = Budget(spec, Balance(viscosity, drag), multiple).double()
+    budget = EnergyBudget(spec, BudgetCoefficients(viscosity, drag), multiple).double()
     missing, dissipated = [], []
-    for states, given in stretches():
+    for states, given in chunks():
         flow, count = states.double()[:, :, budget.flow], states.shape[1]
         whole = [given[f.name].double().expand(-1, -1, *spec.grid.n) for f in spec.inputs]
         inputs = torch.cat(whole, 1).repeat_interleave(count, 0) if whole else None
@@ -141,7 +142,7 @@ def find_balance(
     mean, typical, most = float(error.mean()), float(error.square().mean().sqrt()), float(error.amax())
     found = f"by {mean:+.1%} of what is dissipated in the mean, {typical:.1%} in a typical step"
     if abs(mean) <= IN_THE_MEAN and typical <= IN_A_STEP:
-        return Balance(viscosity, drag), f"closes on the training data: off {found}"
+        return BudgetCoefficients(viscosity, drag), f"closes on the training data: off {found}"
     if mean <= IN_THE_MEAN and most <= IN_A_STEP:
-        return Balance(viscosity, drag, at_most=True), f"is a bound on the training data: off {found}"
+        return BudgetCoefficients(viscosity, drag, at_most=True), f"is a bound on the training data: off {found}"
     return None, f"does not close on the training data: off {found}"

@@ -21,7 +21,7 @@ from fluidsurrogate.core.storage import check_writable, read_json
 from fluidsurrogate.data.conversion import as_dataset, to_inputs, to_states
 from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.evaluation.metrics import nrmse
-from fluidsurrogate.models.calibration import Calibration, PerturbationSection
+from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
 from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
 from fluidsurrogate.models.perturbations import Perturbation, one_step_errors
 from fluidsurrogate.models.provenance import experiment_of
@@ -36,7 +36,7 @@ Parts = Callable[[int, int], Iterator[xr.Dataset]]  # trajectories from a number
 
 
 @dataclass(frozen=True)
-class Errors:
+class ForecastErrors:
     """Of forecasts, each (start, lead), all relative: of the unperturbed member and its members' spread over its own
     rms, which is what is known at the time of a forecast; of the members' mean and their spread over the truth's."""
 
@@ -46,7 +46,7 @@ class Errors:
     spread_of_truth: np.ndarray
 
     @classmethod
-    def together(cls, parts: list[Errors]) -> Errors:
+    def together(cls, parts: list[ForecastErrors]) -> ForecastErrors:
         """Those of several blocks."""
         return cls(*(np.concatenate([getattr(p, key) for p in parts]) for key in cls.__dataclass_fields__))
 
@@ -121,7 +121,7 @@ def calibrate(
         errors = forecast_errors(model, perturbation, parts(fitted_on, fitted_on + starts), members, seed, progress)
     calibrated = copy.copy(model)
     calibrated.calibration = Calibration(
-        perturbation=PerturbationSection(**asdict(perturbation)),
+        perturbation=PerturbationConfig(**asdict(perturbation)),
         members=members,
         coverage=coverage,
         starts=starts,
@@ -182,7 +182,7 @@ def forecast_errors(
     members: int,
     seed: int,
     progress: Progress,
-) -> Errors:
+) -> ForecastErrors:
     """Forecast every trajectory from its first time, and score it."""
     parts = []
     for part in truth:
@@ -190,9 +190,9 @@ def forecast_errors(
         alone, others = single(forecast), perturbed(forecast)
         mean = others.mean("member", skipna=False)
         found = nrmse(alone, part), relative_spread(others, alone), nrmse(mean, part), relative_spread(others, part)
-        parts.append(Errors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
+        parts.append(ForecastErrors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
         progress.update(part.sizes["trajectory"])
-    return Errors.together(parts)
+    return ForecastErrors.together(parts)
 
 
 def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> None:

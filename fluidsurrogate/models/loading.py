@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.flow_and_model_configs import ModelSection
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import has_device, preserving_random_state
-from fluidsurrogate.data.schema import is_on
+from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.metadata.experiment import Experiment
+from fluidsurrogate.metadata.flow_and_model_configs import ModelConfig
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (
@@ -32,11 +32,11 @@ from fluidsurrogate.models.model_files import (
     describing,
     file_of,
     on_meta,
-    read_config,
+    read_metadata,
     tensors_in,
 )
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import Foreign, Network, allowing_code, cast
+from fluidsurrogate.nn import Network, UserModule, allowing_code, cast
 from solvers import StateSpec, Stepper
 
 
@@ -73,20 +73,26 @@ def load(
 def _read(
     folder: Path, device: str, allow_code: bool, module: nn.Module | None, last: bool, calibrated: bool
 ) -> Surrogate:
-    config, network = read_config(folder), None
-    if config.model.is_foreign or module is not None:
+    metadata, network = read_metadata(folder), None
+    if metadata.model.is_user_module or module is not None:
         with describing(folder):  # whatever else is wrong, that it is code is said first
-            network = _network(config.model, config.spec, config.torch_dtype, allow_code, module)
+            network = _network(metadata.model, metadata.spec, metadata.torch_dtype, allow_code, module)
     weights = file_of(folder, LAST if last else WEIGHTS)
     found = tensors_in(weights)
     with describing(folder):
-        drafted = on_meta(config, found) if network is None else network
+        drafted = on_meta(metadata, found) if network is None else network
     check_weights(weights, found, drafted)  # before anything is allocated
     with describing(folder):
-        network = (network or config.model.build(config.spec, config.torch_dtype)).to(device).eval()
-        base = _base(config.model, config.spec, config.about, device)
+        network = (network or metadata.model.build(metadata.spec, metadata.torch_dtype)).to(device).eval()
+        base = _base(metadata.model, metadata.spec, metadata.about, device)
         surrogate = Surrogate(
-            network, config.spec, config.scaling, config.model, dict(config.about), base, constants=config.constants
+            network,
+            metadata.spec,
+            metadata.normalisation,
+            metadata.model,
+            dict(metadata.about),
+            base,
+            constants=metadata.constants,
         )
     try:
         network.load_state_dict(load_file(weights, device=device))
@@ -94,33 +100,33 @@ def _read(
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{weights}: not the weights of this model: {reason}") from None
     check_finite(weights, network)
-    check_hash(weights, config)
+    check_hash(weights, metadata)
     if calibrated and not last:  # it is of the best weights
-        surrogate.calibration = read_calibration(folder, config.spec, config.sha256[WEIGHTS])
+        surrogate.calibration = read_calibration(folder, metadata.spec, metadata.sha256[WEIGHTS])
     return surrogate
 
 
 def _network(
-    section: ModelSection, spec: StateSpec, dtype: torch.dtype, allow_code: bool, module: nn.Module | None
+    config: ModelConfig, spec: StateSpec, dtype: torch.dtype, allow_code: bool, module: nn.Module | None
 ) -> Network:
     if module is None:
         with allowing_code(allow_code):
-            return section.build(spec, dtype)
-    if not section.is_foreign:
-        raise UsageError(f"a model of kind {section.kind!r} takes no module of yours")
-    return cast(Foreign(copy.deepcopy(module), spec.fields), dtype)
+            return config.build(spec, dtype)
+    if not config.is_user_module:
+        raise UsageError(f"a model of kind {config.kind!r} takes no module of yours")
+    return cast(UserModule(copy.deepcopy(module), spec.fields), dtype)
 
 
-def _base(section: ModelSection, spec: StateSpec, about: Mapping[str, Any], device: str) -> Stepper | None:
+def _base(config: ModelConfig, spec: StateSpec, about: Mapping[str, Any], device: str) -> Stepper | None:
     """A hybrid's solver, from the experiment that the model was trained in; UsageError where that is of other states
     than `spec`."""
-    if section.solver is None:
+    if config.solver is None:
         return None
     tree = json.loads(about["experiment"])
     check_proportions(tree)
-    check_solver(section.solver, spec.grid)
-    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(section)
-    if base is None or _told(base.spec) != _told(spec) or not is_on(base.spec.grid, spec.grid):
+    check_solver(config.solver, spec.grid)
+    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(config)
+    if base is None or _told(base.spec) != _told(spec) or not is_same_grid(base.spec.grid, spec.grid):
         raise UsageError("spec: its experiment is of other states, or of another interval")
     return base
 

@@ -23,16 +23,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from fluidsurrogate.config.flow_and_model_configs import AnyModelSection
-from fluidsurrogate.config.solver_configs import CoarseSolverSection
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.flow_constants import CONSTANTS
+from fluidsurrogate.metadata.flow_and_model_configs import AnyModelConfig
+from fluidsurrogate.metadata.solver_configs import CoarseSolverConfig
 from fluidsurrogate.models.energy_budget import MOTIONS
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import Network
 from solvers import Grid, StateSpec, point_group
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS, LAST, CONFIG = "weights.safetensors", "last.safetensors", "config.json"
 CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
@@ -50,14 +50,14 @@ DTYPES = {
 
 
 @final
-class ModelConfig(BaseModel):
+class ModelMetadata(BaseModel):
     """config.json. Keys that it does not know are left alone: a later version may write more."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
-    model: AnyModelSection
+    model: AnyModelConfig
     spec: StateSpec
-    scaling: Scaling
+    normalisation: Normalisation
     constants: dict[Constant, Annotated[Number, Field(ge=0)]]
     dtype: Literal["float32", "float64"]
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # of the files of weights, by name
@@ -65,20 +65,25 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self):
-        spec, scaling = self.spec, self.scaling
+        spec, normalisation = self.spec, self.normalisation
         names = [field.name for field in spec.fields + spec.inputs]
         if not spec.fields or len(set(names)) < len(names):
             raise ValueError(f"spec: its fields must be at least one, each with a name of its own (got {names})")
         if not spec.interval > 0:
             raise ValueError(f"spec.interval must be positive (got {spec.interval:g})")
         for key, expected in (("shift", len(names)), ("scale", len(names)), ("change", len(spec.fields))):
-            if len(getattr(scaling, key)) != expected:
-                raise ValueError(f"scaling.{key} must have {expected} numbers (got {len(getattr(scaling, key))})")
-        if min(*scaling.scale, *scaling.change) <= 0 or min(scaling.band) < 0:
-            raise ValueError("scaling: scale and change must be positive, band at least 0")
+            if len(getattr(normalisation, key)) != expected:
+                raise ValueError(f"scaling.{key} must have {expected} numbers (got {len(getattr(normalisation, key))})")
+        if min(*normalisation.scale, *normalisation.change) <= 0 or min(normalisation.band) < 0:
+            raise ValueError("normalisation: scale and change must be positive, band at least 0")
         moving = any(field.name in MOTIONS for field in spec.fields)
-        if (balance := scaling.balance) is not None and not (min(balance.viscosity, balance.drag) >= 0 and moving):
-            raise ValueError(f"scaling.balance must be of numbers ≥ 0, and the state hold a {' or a '.join(MOTIONS)}")
+        if (budget_coefficients := normalisation.budget_coefficients) is not None and not (
+            min(budget_coefficients.viscosity, budget_coefficients.drag) >= 0 and moving
+        ):
+            raise ValueError(
+                f"normalisation.budget_coefficients must be of numbers ≥ 0, "
+                f"and the state hold a {' or a '.join(MOTIONS)}"
+            )
         largest = point_group(spec.grid, spec.fields)
         for key, group in self.model.groups().items():
             if not largest.contains(group):
@@ -91,7 +96,7 @@ class ModelConfig(BaseModel):
         return getattr(torch, self.dtype)
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_metadata(folder: Path) -> ModelMetadata:
     """The config of a model's folder; UsageError in one line where there is none or anything about it is wrong."""
     if folder.is_file():
         raise UsageError(
@@ -112,7 +117,7 @@ def read_config(folder: Path) -> ModelConfig:
             raise ValueError("format is missing")
         if tree["format"] is True or tree["format"] != FORMAT:
             raise UsageError(f"model format {_brief(tree['format'])} is not {FORMAT}; made by another version")
-        return ModelConfig.model_validate_json(text)  # as JSON a list may stand for a tuple, all else stays apart
+        return ModelMetadata.model_validate_json(text)  # as JSON a list may stand for a tuple, all else stays apart
 
 
 @contextmanager
@@ -191,11 +196,11 @@ def check_finite(path: Path, network: Network) -> None:
             raise UsageError(f"{path}: {name!r} holds NaN or infinite values")
 
 
-def check_hash(path: Path, config: ModelConfig) -> None:
+def check_hash(path: Path, metadata: ModelMetadata) -> None:
     """UsageError where a file of weights is not the one that the config was written with."""
-    if path.name not in config.sha256:
+    if path.name not in metadata.sha256:
         raise UsageError(f"{path.parent / CONFIG} records no hash of {path.name}: it was put there later")
-    if sha256_of(path) != config.sha256[path.name]:
+    if sha256_of(path) != metadata.sha256[path.name]:
         raise UsageError(f"{path} is damaged, or of another model: its SHA-256 is not that in {CONFIG}; copy it again")
 
 
@@ -205,26 +210,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def on_meta(config: ModelConfig, found: Shapes) -> Network:
+def on_meta(metadata: ModelMetadata, found: Shapes) -> Network:
     """The network that a config describes, on the meta device: names and shapes without memory or arithmetic.
 
     ValueError where it cannot be applied to the config's states; or where what the step holds beside the weights, or
     the number of layers or members, is out of all proportion to any grid and to the tensors that were `found`.
     """
-    spec, members = config.spec, config.model.members
-    if members > 1 and any(shape[:1] != (members,) for _, shape in found.values()):
-        raise ValueError(f"model.members = {members}, which are not those in {WEIGHTS}")
-    components = sum(field.components for field in config.model.fields_in(spec))
+    spec, networks = metadata.spec, metadata.model.networks
+    if networks > 1 and any(shape[:1] != (networks,) for _, shape in found.values()):
+        raise ValueError(f"model.networks = {networks}, which are not those in {WEIGHTS}")
+    components = sum(field.components for field in metadata.model.fields_in(spec))
     ny, nx = spec.grid.n
     if (
         held := 8 * (spec.components * ny**2 + nx**2 + ny * (nx + 2))
     ) > STEP_BYTES:  # the matrices of `step.Projection`
         raise ValueError(f"spec.grid of {ny} x {nx} cells would take {held / 2**30:.0f} GiB, at most 2 are taken")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        with _counting(members * (2 * len(found) + 8)):  # a layer may make a weight twice
-            network = config.model.build(spec, config.torch_dtype)
+        with _counting(networks * (2 * len(found) + 8)):  # a layer may make a weight twice
+            network = metadata.model.build(spec, metadata.torch_dtype)
         with torch.no_grad():
-            network.eval()(torch.zeros(members, components, ny, nx, dtype=config.torch_dtype))
+            network.eval()(torch.zeros(networks, components, ny, nx, dtype=metadata.torch_dtype))
         return network
 
 
@@ -256,7 +261,7 @@ def check_proportions(tree: Any) -> None:
                 raise UsageError(f"its experiment has a grid of {n:.6g} cells a side: more than {MOST_CELLS}")
 
 
-def check_solver(solver: CoarseSolverSection, stored: Grid) -> None:
+def check_solver(solver: CoarseSolverConfig, stored: Grid) -> None:
     """UsageError where a hybrid's coarse solver is on far more cells than it has states of."""
     sides = solver.n if isinstance(solver.n, tuple) else (solver.n or 0,)
     if max(sides) > FINEST * max(stored.n):

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.conversion import States
-from fluidsurrogate.models.energy_budget import Balance
+from fluidsurrogate.models.energy_budget import BudgetCoefficients
 from solvers import FieldSpec, StateSpec
 
 HIDING = 10.0  # times what varies about it: so large a mean leaves a normalised field that hardly varies
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Normalisation:
     """z = (f − shift) / scale for each field of state and inputs, in the order of the spec; `change` is the RMS of what
     one step changes in each state field (of a hybrid, what its solver misses); `band` the largest mode numbers (my, mx)
-    that those changes hold; `balance` what the flow's energy budget needs to know, where that is known.
+    that those changes hold; `budget_coefficients` what the flow's energy budget needs to know, where that is known.
 
     A shift of a pseudoscalar or a vector would not turn with the field, nor would a scale for each component: only true
     scalars are shifted, and a vector's components share a scale.
@@ -31,15 +31,15 @@ class Scaling:
     scale: tuple[float, ...]
     change: tuple[float, ...]
     band: tuple[int, int]
-    balance: Balance | None = None
+    budget_coefficients: BudgetCoefficients | None = None
 
     @classmethod
     def fit(
         cls,
         spec: StateSpec,
-        stretches: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]],
+        chunks: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]],
         base: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
-    ) -> Scaling:
+    ) -> Normalisation:
         """Means and root mean squares over a training set, passed over three times, some trajectories at a time.
 
         `base` is what the network corrects, from (batch, component, y, x) and inputs to the next state; None: the state
@@ -49,7 +49,7 @@ class Scaling:
 
         def moments(shift: Sequence[float], power: int) -> list[float]:
             sums, counts = [0.0] * len(fields), [0] * len(fields)
-            for states, inputs in stretches():
+            for states, inputs in chunks():
                 parts = dict(zip((f.name for f in spec.fields), _parts(spec, states), strict=True)) | dict(inputs)
                 for i, field in enumerate(fields):
                     sums[i] += float((parts[field.name].double() - shift[i]).pow(power).sum())
@@ -61,7 +61,7 @@ class Scaling:
         # What hardly differs from its mean, a number that is the same everywhere, has no scale of its own.
         spread = [math.sqrt(square) or 1.0 for square in moments(shift, 2)]
         scale = [r if r > 1e-5 * abs(s) else abs(s) for r, s in zip(spread, shift, strict=True)]
-        change, band = _changes(spec, stretches, base)
+        change, band = _changes(spec, chunks, base)
         return cls(tuple(shift), tuple(scale), change, band)
 
     def to_tensors(self, spec: StateSpec) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,14 +70,14 @@ class Scaling:
         return _spread(self.shift, fields), _spread(self.scale, fields), _spread(self.change, spec.fields)
 
 
-def check_means(spec: StateSpec, stretches: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]]) -> list[str]:
+def check_means(spec: StateSpec, chunks: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]]) -> list[str]:
     """A line for each field of the state whose mean over the box hides what varies about it. Such a field is scaled and
     not shifted, and its mean is conserved by every step, so that it does nothing but take digits and scale.
 
     Only the first stretch is looked at. UsageError where single precision leaves fewer than three digits to what
     varies.
     """
-    states, _ = next(iter(stretches()))
+    states, _ = next(iter(chunks()))
     said = []
     for field, part in zip(spec.fields, _parts(spec, states), strict=True):
         if field.order == 0 and field.parity > 0:
@@ -93,7 +93,7 @@ def check_means(spec: StateSpec, stretches: Callable[[], Iterable[tuple[States, 
     return said
 
 
-def _changes(spec: StateSpec, stretches, base) -> tuple[tuple[float, ...], tuple[int, int]]:
+def _changes(spec: StateSpec, chunks, base) -> tuple[tuple[float, ...], tuple[int, int]]:
     """The RMS of each field's change, and the largest mode numbers on each axis that change by more than rounding;
     equal on a square, as D4 needs.
 
@@ -101,7 +101,7 @@ def _changes(spec: StateSpec, stretches, base) -> tuple[tuple[float, ...], tuple
     """
     grid, count, squares = spec.grid, 0, [0.0] * len(spec.fields)
     changed, noise, eps = torch.zeros(()), torch.zeros(()), 0.0
-    for states, inputs in stretches():
+    for states, inputs in chunks():
         before, after = states[:, :-1], states[:, 1:]
         if base is not None:
             times = before.shape[1]

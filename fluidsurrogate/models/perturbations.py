@@ -19,7 +19,7 @@ from solvers import StateSpec, Stepper
 from solvers.spectra import cospectrum, shell_wavenumbers
 from solvers.stepper import Inputs, State
 
-Members = Float[Tensor, "trajectory member time component y x"]
+DeepEnsemble = Float[Tensor, "trajectory member time component y x"]
 Generators = Sequence[np.random.Generator]
 
 
@@ -83,7 +83,7 @@ class PerturbedCarry:
 
 
 @final
-class Perturbed(Stepper[PerturbedCarry]):
+class PerturbedStepper(Stepper[PerturbedCarry]):
     """A stepper disturbed before every step; its start is seen disturbed. `seeds`, one a trajectory, fix everything."""
 
     def __init__(self, stepper: Stepper, noise: Callable[[Generators], State], perturbation: Perturbation) -> None:
@@ -124,8 +124,8 @@ def spread_over(spec: StateSpec, change: State) -> Float[Tensor, "batch componen
 
 
 def members_from(
-    stepper: Perturbed, states: State, steps: int, seeds: Sequence[Sequence[int]], inputs: Inputs = None
-) -> Members:
+    stepper: PerturbedStepper, states: State, steps: int, seeds: Sequence[Sequence[int]], inputs: Inputs = None
+) -> DeepEnsemble:
     """The disturbed forecasts of each state, (trajectory, member, time, component, y, x), with `seeds` by trajectory
     and member; the disturbed start first."""
     each = len(seeds[0])

@@ -32,7 +32,7 @@ def experiment_of(model: Surrogate) -> Experiment:
         raise UsageError(f"{first}; it was made by another version: give --data a dataset") from None
 
 
-def model_made_from(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an experiment that a model depends on: not the test set, nor how many are trained at a time; the
     file of a class of the user's, but not what that imports; the model that it starts from."""
     tree = experiment.tree()

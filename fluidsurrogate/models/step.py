@@ -9,22 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fluidsurrogate.models.energy_budget import Budget
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.models.energy_budget import EnergyBudget
+from fluidsurrogate.models.normalisation import Normalisation
 from solvers import FieldSpec, Grid, StateSpec
 
 State = Float[Tensor, "batch component y x"]
 
 
 @final
-class Step(nn.Module):
+class SurrogateStep(nn.Module):
     """x⁺ = b + P c N(z), z = (b − shift) / scale, with the inputs beside the state in z: the network says the change of
     b, the state as it is or what a coarse solver made of it.
 
     P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
     no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
-    Where the energy budget of the flow is known, `Budget` then scales x⁺ to it: not in training, where it would hide
-    from the loss what the network dissipates (experiments/stability).
+    Where the energy budget of the flow is known, `EnergyBudget` then scales x⁺ to it: not in training, where it would
+    hide from the loss what the network dissipates (experiments/stability).
 
     `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
     """
@@ -33,19 +33,25 @@ class Step(nn.Module):
     scale: Tensor
     change: Tensor
 
-    def __init__(self, spec: StateSpec, scaling: Scaling, multiples: Sequence[int] = (1,), multiple: int = 1) -> None:
+    def __init__(
+        self, spec: StateSpec, normalisation: Normalisation, multiples: Sequence[int] = (1,), multiple: int = 1
+    ) -> None:
         super().__init__()
         self.components, self.whole = spec.components, spec.grid.n
-        shift, scale, change = scaling.to_tensors(spec)
+        shift, scale, change = normalisation.to_tensors(spec)
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
         self.register_buffer("change", multiple * change)
-        self.project = Projection(spec.grid, spec.fields, scaling.band)
-        self.budget = None if scaling.balance is None else Budget(spec, scaling.balance, multiple)
+        self.project = Projection(spec.grid, spec.fields, normalisation.band)
+        self.budget = (
+            None
+            if normalisation.budget_coefficients is None
+            else EnergyBudget(spec, normalisation.budget_coefficients, multiple)
+        )
         self.inputs = sum(field.components for field in spec.inputs)
         few, many = min(multiples), max(multiples)
         self.eval()
-        self.told = None if few == many else 2 * (multiple - few) / (many - few) - 1
+        self.interval_channel = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
     def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
         """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point.
@@ -54,8 +60,10 @@ class Step(nn.Module):
         if inputs:
             whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
             parts.append((whole - self.shift[self.components :]) / self.scale[self.components :])
-        if self.told is not None:
-            parts.append(torch.full_like(state[:, :1], self.told, dtype=self.scale.dtype, device=self.scale.device))
+        if self.interval_channel is not None:
+            parts.append(
+                torch.full_like(state[:, :1], self.interval_channel, dtype=self.scale.dtype, device=self.scale.device)
+            )
         return torch.cat(parts, dim=1) if parts else None
 
     def forward(
@@ -75,8 +83,8 @@ class Step(nn.Module):
 
 @final
 class Projection(nn.Module):
-    """The P of `Step`, an orthogonal projection. Band and plates act on each axis by itself, as a small matrix:
-    (Σ_|m|≤M cos(2πm(i − j)/n)/n) and ½ (1 ± the reversal of the rows)."""
+    """The P of `SurrogateStep`, an orthogonal projection. Band and plates act on each axis by itself, as a small
+    matrix: (Σ_|m|≤M cos(2πm(i − j)/n)/n) and ½ (1 ± the reversal of the rows)."""
 
     rows: Tensor
     columns: Tensor
@@ -103,11 +111,11 @@ class Projection(nn.Module):
 
 
 @final
-class FoldedStep(nn.Module):
+class FoldedSurrogateStep(nn.Module):
     """A surrogate's step with the kernels expanded for good: (state, *inputs in the order of the spec) → next state, in
     physical units: what `torch.export` and ONNX take."""
 
-    def __init__(self, step: Step, network: nn.Module) -> None:
+    def __init__(self, step: SurrogateStep, network: nn.Module) -> None:
         super().__init__()
         self.step, self.network = step, network
 

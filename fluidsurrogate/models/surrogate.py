@@ -16,7 +16,7 @@ import xarray as xr
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from fluidsurrogate.config.flow_and_model_configs import ModelSection
+from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
 from fluidsurrogate.core.errors import UsageError, whole
 from fluidsurrogate.core.paths import as_path
@@ -33,13 +33,13 @@ from fluidsurrogate.data.conversion import (
 )
 from fluidsurrogate.data.coordinates import at_time
 from fluidsurrogate.data.flow_constants import check_constants
-from fluidsurrogate.data.schema import describe, is_on
+from fluidsurrogate.data.schema import describe_grid, is_same_grid
 from fluidsurrogate.models.calibration import CALIBRATION, LEVEL, Calibration
 from fluidsurrogate.models.model_files import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of, weights_in
-from fluidsurrogate.models.normalisation import Scaling
-from fluidsurrogate.models.perturbations import Noise, Perturbation, Perturbed, member_seeds, members_from
-from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED, check_applies, check_group, moved_scaling
-from fluidsurrogate.models.step import FoldedStep, Step, ordered
+from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedStepper, member_seeds, members_from
+from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED, check_applies, check_group, moved_normalisation
+from fluidsurrogate.models.step import FoldedSurrogateStep, SurrogateStep, ordered
 from fluidsurrogate.nn import Network, cast, state_tensors
 from fluidsurrogate.simulation.batch_sizes import check_room
 from fluidsurrogate.simulation.rollout import rollout
@@ -62,10 +62,10 @@ class SurrogateCarry:
 
 @final
 class Surrogate(Stepper[SurrogateCarry]):
-    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see `Step`. b is
-    the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
+    """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see
+    `SurrogateStep`. b is the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
 
-    `section` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
+    `config` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
     `multiple` how many stored intervals a step is long, one of the section's `intervals`: `spec` is that of such steps,
     `stored` that of the stored states. `constants` are the viscosity, drag and diffusivity of the flow that it was
     trained on, as far as they are known and no inputs.
@@ -75,23 +75,25 @@ class Surrogate(Stepper[SurrogateCarry]):
         self,
         network: Network,
         spec: StateSpec,
-        scaling: Scaling,
-        section: ModelSection,
+        normalisation: Normalisation,
+        config: ModelConfig,
         about: Mapping[str, Any],
         base: Stepper | None = None,
         multiple: int = 1,
         constants: Mapping[str, float] | None = None,
     ) -> None:
-        self.network, self.scaling, self.section, self.about = network, scaling, section, about
+        self.network, self.normalisation, self.config, self.about = network, normalisation, config, about
         self.constants = dict(constants or {})
         self.stored, self.base, self.multiple = spec, base, multiple
         self.spec = replace(spec, interval=multiple * spec.interval)
         self.folder: Path | None = None  # that it was loaded from
         self.calibration: Calibration | None = None  # of this grid and these intervals
         weight = next(network.parameters())
-        self.step = Step(spec, scaling, section.multiples, multiple).to(weight.device, weight.real.dtype)
-        self.is_markov = section.members == 1  # the mean of several does not say where each of them is
-        self.apart = False  # of an ensemble's members, `state` gives every one, one after the other, not their mean
+        self.step = SurrogateStep(spec, normalisation, config.multiples, multiple).to(weight.device, weight.real.dtype)
+        self.is_markov = config.networks == 1  # the mean of several does not say where each of them is
+        self.keep_members = (
+            False  # of an ensemble's members, `state` gives every one, one after the other, not their mean
+        )
         self.half = False  # the network in bfloat16, the step around it as it is
 
     def every(self, multiple: int) -> Surrogate:
@@ -99,22 +101,22 @@ class Surrogate(Stepper[SurrogateCarry]):
         trained for that (`models.NAME.intervals`)."""
         if multiple == self.multiple:
             return self
-        if multiple not in self.section.multiples:
-            raise UsageError(f"this model steps over {self.section.multiples} stored intervals (got {multiple})")
+        if multiple not in self.config.multiples:
+            raise UsageError(f"this model steps over {self.config.multiples} stored intervals (got {multiple})")
         other = Surrogate(
-            self.network, self.stored, self.scaling, self.section, self.about, self.base, multiple, self.constants
+            self.network, self.stored, self.normalisation, self.config, self.about, self.base, multiple, self.constants
         )
-        other.half, other.apart, other.folder = self.half, self.apart, self.folder
+        other.half, other.keep_members, other.folder = self.half, self.keep_members, self.folder
         other.step.train(self.step.training)
         return other
 
     def __repr__(self) -> str:
-        spec, kind = self.spec, self.section.kind
+        spec, kind = self.spec, self.config.kind
         fields = ", ".join(field.name for field in spec.fields)
         inputs = f" given {', '.join(field.name for field in spec.inputs)}" if spec.inputs else ""
         return (
             f"<Surrogate {self.about.get('name', '')!r}: {kind} over {self.network.group.name}, {self.parameters:,} "
-            f"weights; {fields}{inputs} on {describe(spec.grid)}, every {spec.interval:g}; {self._dtype} on "
+            f"weights; {fields}{inputs} on {describe_grid(spec.grid)}, every {spec.interval:g}; {self._dtype} on "
             f"{self._scale.device}>"
         )
 
@@ -151,9 +153,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         except ValueError as error:
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
         moved = Surrogate(
-            network, self.stored, self.scaling, self.section, self.about, self.base, self.multiple, self.constants
+            network, self.stored, self.normalisation, self.config, self.about, self.base, self.multiple, self.constants
         )
-        moved.half, moved.apart, moved.folder = self.half, self.apart, self.folder
+        moved.half, moved.keep_members, moved.folder = self.half, self.keep_members, self.folder
         moved.calibration = self.calibration if dtype == self._scale.dtype else None
         return moved
 
@@ -176,7 +178,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if not len(state):
             raise UsageError("state holds no trajectory: give at least one")
         self.spec.check(state, inputs)
-        if (members := self.section.members) > 1:
+        if (members := self.config.networks) > 1:
             state = state.repeat(members, 1, 1, 1)
             inputs = {name: value.repeat(members, 1, 1, 1) for name, value in (inputs or {}).items()}
         given = self.step.given(ordered(self.spec, inputs), state)
@@ -205,15 +207,15 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     def state(self, carry: SurrogateCarry) -> State:
         """The state in physical units; of an ensemble the mean of its members', each of which goes its own way."""
-        members = self.section.members
-        return carry.state if members == 1 or self.apart else carry.state.unflatten(0, (members, -1)).mean(0)
+        members = self.config.networks
+        return carry.state if members == 1 or self.keep_members else carry.state.unflatten(0, (members, -1)).mean(0)
 
-    def fold(self) -> FoldedStep:
+    def fold(self) -> FoldedSurrogateStep:
         """The step as a module of plain convolutions, with the weights as they are now: (state, *inputs in the order of
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
         if self.base is not None:
             raise UsageError("a hybrid cannot be folded: its solver is no network")
-        return FoldedStep(copy.deepcopy(self.step), self.network.plain()).eval()
+        return FoldedSurrogateStep(copy.deepcopy(self.step), self.network.plain()).eval()
 
     @property
     def parameters(self) -> int:
@@ -224,33 +226,33 @@ class Surrogate(Stepper[SurrogateCarry]):
         self,
         dataset: xr.Dataset,
         steps: int,
-        start: float | None = None,
+        start_time: float | None = None,
         members: int = 1,
         seed: int = 0,
         level: float = LEVEL,
     ) -> xr.Dataset:
-        """Forecast `steps` intervals from the dataset's first time, or from the time `start`.
+        """Forecast `steps` intervals from the dataset's first time, or from the time `start_time`.
 
         In and out (trajectory, time, y, x), times steps + 1, the start first; trajectories keep their coordinates.
         With `members` > 1, of a calibrated model: (trajectory, member, time, y, x), see `ensemble`, and what
         `Calibration.bound` says of the unperturbed member's error: `error_bound`, `horizon` to the `level`.
-        Of a model of k networks (`models.NAME.members`) the forecast is their mean; with `members` = k, member 0 is
+        Of a model of k networks (`models.NAME.networks`) the forecast is their mean; with `members` = k, member 0 is
         that mean and 1 … k are the networks'.
-        UsageError where grid, fields or interval are not the model's, or `start` is no stored time; where members are
-        asked of a model that is not calibrated.
+        UsageError where grid, fields or interval are not the model's, or `start_time` is no stored time; where members
+        are asked of a model that is not calibrated.
         """
         if whole("members", members) == 1:
-            return self._forecast(dataset, steps, start)
-        if (networks := self.section.members) > 1:
+            return self._forecast(dataset, steps, start_time)
+        if (networks := self.config.networks) > 1:
             if members != networks:
                 raise UsageError(f"this model has {networks} networks: members must be 1 or {networks} (got {members})")
-            return self._by_network(dataset, steps, start)
+            return self._by_network(dataset, steps, start_time)
         if self.calibration is None:
             raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
         if not level > 0:
             raise UsageError(f"level must be positive (got {level:g})")
         perturbation = self.calibration.perturbation.build()
-        return self.calibration.bound(self.ensemble(dataset, steps, members, perturbation, start, seed), level)
+        return self.calibration.bound(self.ensemble(dataset, steps, members, perturbation, start_time, seed), level)
 
     def ensemble(
         self,
@@ -258,7 +260,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         steps: int,
         members: int,
         perturbation: Perturbation,
-        start: float | None = None,
+        start_time: float | None = None,
         seed: int = 0,
     ) -> xr.Dataset:
         """The forecast, as member 0, and members − 1 others whose start, and whose state before every later step, is
@@ -273,32 +275,32 @@ class Surrogate(Stepper[SurrogateCarry]):
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
             raise UsageError("a model of several networks has no perturbed members: its members are its networks")
         self._check_room(dataset, steps, members)
-        forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
+        forecast = self._forecast(dataset, steps, start_time)
+        states, inputs = self._given(at_time(dataset, start_time, self.spec.interval))
         seeds = member_seeds(seed, trajectory_labels(forecast), members)
-        noise = Noise(self.spec, self.step.project, self.scaling.band, perturbation.spectra)
-        others = members_from(Perturbed(self, noise, perturbation), states, steps, seeds, inputs)
+        noise = Noise(self.spec, self.step.project, self.normalisation.band, perturbation.spectra)
+        others = members_from(PerturbedStepper(self, noise, perturbation), states, steps, seeds, inputs)
         about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
         return stack_members(self.spec, forecast, others).assign_attrs(about)
 
-    def _by_network(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
+    def _by_network(self, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
         """The mean of the networks' forecasts and, as further members, each."""
-        forecast = self._forecast(dataset, steps, start)
-        states, inputs = self._given(at_time(dataset, start, self.spec.interval))
+        forecast = self._forecast(dataset, steps, start_time)
+        states, inputs = self._given(at_time(dataset, start_time, self.spec.interval))
         with torch.no_grad():
             carry = self.start(states, inputs)
             rolled = [carry.state]
             for _ in range(steps):
                 carry = self.advance(carry)
                 rolled.append(carry.state)
-        each = torch.stack(rolled, dim=1).unflatten(0, (self.section.members, -1)).transpose(0, 1)
+        each = torch.stack(rolled, dim=1).unflatten(0, (self.config.networks, -1)).transpose(0, 1)
         return stack_members(self.spec, forecast, each)
 
-    def _forecast(self, dataset: xr.Dataset, steps: int, start: float | None) -> xr.Dataset:
+    def _forecast(self, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
         steps = whole("steps", steps, 1)
         self.check(dataset)
-        self._check_room(dataset, steps, self.section.members)
-        first = at_time(dataset, start, self.spec.interval)
+        self._check_room(dataset, steps, self.config.networks)
+        first = at_time(dataset, start_time, self.spec.interval)
         states, inputs = self._given(first)
         with torch.no_grad():
             rolled = rollout(self, states, steps, inputs)
@@ -338,7 +340,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         steps: int,
         path: str | Path,
         *,
-        start: float | None = None,
+        start_time: float | None = None,
         keep_every: int = 1,
         batch: int | None = None,
         force: bool = False,
@@ -347,8 +349,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         lazily: in bounded memory, and through any kill. See `rollout_to_zarr`."""
         self.check(dataset)
         return rollout_to_zarr(
-            self, dataset, steps, path, made_from=self.identity, start=start, keep_every=keep_every, batch=batch,
-            attributes=self.attributes, force=force,
+            self, dataset, steps, path, provenance=self.identity, start_time=start_time, keep_every=keep_every,
+            batch=batch, attributes=self.attributes, force=force,
         )  # fmt: skip
 
     @property
@@ -387,19 +389,19 @@ class Surrogate(Stepper[SurrogateCarry]):
         """
         if not isinstance(grid, Grid):
             raise UsageError(f"give a grid, Grid.square(64) say, from solvers (got {type(grid).__name__})")
-        if is_on(self.spec.grid, grid):
+        if is_same_grid(self.spec.grid, grid):
             return self
         if self.base is not None:
             raise UsageError("a hybrid keeps to the grid that it was trained on: its solver is on that")
         check_group(self.network.group, grid, self.spec)
-        trained, applied = str(self.about.get(TRAINED, describe(self.spec.grid))), describe(grid)
+        trained, applied = str(self.about.get(TRAINED, describe_grid(self.spec.grid))), describe_grid(grid)
         spec = replace(self.stored, grid=grid)
-        scaling, about = (
-            moved_scaling(self.scaling, self.spec.grid, grid),
+        normalisation, about = (
+            moved_normalisation(self.normalisation, self.spec.grid, grid),
             {**self.about, TRAINED: trained, APPLIED: applied},
         )
         moved = Surrogate(
-            self.network, spec, scaling, self.section, about, multiple=self.multiple, constants=self.constants
+            self.network, spec, normalisation, self.config, about, multiple=self.multiple, constants=self.constants
         )
         moved.half = self.half
         check_applies(moved, self._scale)
@@ -411,9 +413,9 @@ class Surrogate(Stepper[SurrogateCarry]):
     @property
     def _config(self) -> dict[str, Any]:
         return {
-            "model": self.section.model_dump(mode="json", exclude_none=True),
+            "model": self.config.model_dump(mode="json", exclude_none=True),
             "spec": asdict(self.stored),
-            "scaling": asdict(self.scaling),
+            "normalisation": asdict(self.normalisation),
             "constants": self.constants,
             "dtype": self._dtype,
         }

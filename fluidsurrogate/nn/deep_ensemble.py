@@ -17,7 +17,7 @@ AT_ONCE = 4096  # cells a member; on a CPU a grouped convolution of more is slow
 
 
 @final
-class Members(Network):
+class DeepEnsemble(Network):
     """A deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474): (members · batch, component, y, x) in and out,
     one member's states after the other's. Each weight is a stack of the members'; one `vmap` applies them all, and what
     is a convolution of each becomes one grouped convolution. Where that does not pay they are applied in turn."""

@@ -10,7 +10,7 @@ from torch import nn
 from fluidsurrogate.nn.layers import GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
 from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for
-from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.readout import Readout
 from fluidsurrogate.nn.residual import Residual
 from solvers import FieldSpec, group_named
 
@@ -52,7 +52,7 @@ class GCNN(Network):
             Residual(GroupConv2d(point, channels, wide, size, d), channels, activation, norm, self.conditions)
             for d in dilations
         )
-        self.out = WayOut(point, channels, fields_out, pool)
+        self.out = Readout(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)

@@ -10,7 +10,7 @@ from torch import nn
 from fluidsurrogate.nn.layers import Feature, FeatureOut, GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture
 from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for
-from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.readout import Readout
 from fluidsurrogate.nn.residual import Residual
 from fluidsurrogate.nn.spectral import SpectralGroupConv2d
 from solvers import FieldSpec, Group, group_named
@@ -55,7 +55,7 @@ class GFNO(Network):
             Residual(FourierLayer(point, channels, wide, modes, size), channels, activation, norm, self.conditions)
             for _ in range(layers)
         )
-        self.out = WayOut(point, channels, fields_out, pool)
+        self.out = Readout(point, channels, fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         x, numbers = self.conditions(x)

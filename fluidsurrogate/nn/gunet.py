@@ -12,7 +12,7 @@ from torch import nn
 from fluidsurrogate.nn.layers import Feature, FeatureOut, GroupConv2d, Kernels, LiftingConv2d
 from fluidsurrogate.nn.network import Field, FieldOut, Network, architecture, register_plain
 from fluidsurrogate.nn.pointwise import Conditions, activate, channels_before, channels_for, double, halve
-from fluidsurrogate.nn.readout import WayOut
+from fluidsurrogate.nn.readout import Readout
 from fluidsurrogate.nn.residual import Numbers, Residual
 from solvers import FieldSpec, Group, group_named
 
@@ -56,7 +56,7 @@ class GUNet(Network):
         self.first = Block(point, channels[0], channels[0], *options)
         self.down = nn.ModuleList(Block(point, a, b, *options) for a, b in pairwise(channels))
         self.up = nn.ModuleList(Block(point, a + b, a, *options) for a, b in pairwise(channels))
-        self.out = WayOut(point, channels[0], fields_out, pool)
+        self.out = Readout(point, channels[0], fields_out, pool)
 
     def forward(self, x: Field, kernels: Kernels | None = None) -> FieldOut:
         if any(n % self.multiple for n in x.shape[-2:]):

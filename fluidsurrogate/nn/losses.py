@@ -17,11 +17,11 @@ from torch import Tensor
 from solvers import StateSpec
 
 Rolled = Float[Tensor, "batch time component y x"]
-LOSSES: dict[str, Callable[[Rolled, Rolled, Measure], Tensor]] = {}
+LOSSES: dict[str, Callable[[Rolled, Rolled, LossContext], Tensor]] = {}
 BANDS = 3
 
 
-class Measure(NamedTuple):
+class LossContext(NamedTuple):
     """What the states are measured by: their spec, the RMS change of a step (component, 1, 1), and the largest mode
     numbers (my, mx) that change."""
 
@@ -30,27 +30,27 @@ class Measure(NamedTuple):
     band: tuple[int, int]
 
 
-def loss(function: Callable[[Rolled, Rolled, Measure], Tensor]):
+def loss(function: Callable[[Rolled, Rolled, LossContext], Tensor]):
     """Register a loss under its own name."""
     LOSSES[function.__name__] = function
     return function
 
 
 @loss
-def change(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
+def change(predicted: Rolled, truth: Rolled, by: LossContext) -> Tensor:
     """⟨|x̂ − x|² / c²⟩ over everything, c the RMS change of a step."""
     return ((predicted - truth) / by.change).square().mean()
 
 
 @loss
-def l2(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
+def l2(predicted: Rolled, truth: Rolled, by: LossContext) -> Tensor:
     """⟨‖x̂ − x‖ / ‖x‖⟩ over batch, times and fields: the relative L2 error, in which a weak state counts like a strong
     one (Li et al. 2021, arXiv:2010.08895)."""
     return _relative(_power(predicted - truth, by), _power(truth, by))
 
 
 @loss
-def h1(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
+def h1(predicted: Rolled, truth: Rolled, by: LossContext) -> Tensor:
     """The relative error in ‖f‖² = Σ_k (1 + |k|²) |f̂_k|², k counting waves across the longer side of the box: gradients
     count too, and so small scales (Li et al. 2022, arXiv:2106.06898)."""
     weight = 1 + _wavenumbers(by.spec).square().to(predicted)
@@ -58,7 +58,7 @@ def h1(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
 
 
 @loss
-def bands(predicted: Rolled, truth: Rolled, by: Measure) -> Tensor:
+def bands(predicted: Rolled, truth: Rolled, by: LossContext) -> Tensor:
     """The mean over three bands of wavenumbers, thirds of the logarithm up to the largest that changes, of the relative
     error within each: the smallest scales count like the largest."""
     k = _wavenumbers(by.spec)
@@ -78,7 +78,7 @@ def _relative(error: Tensor, size: Tensor) -> Tensor:
 
 
 def _power(
-    states: Rolled, by: Measure, weight: Float[Tensor, "ky kx"] | None = None
+    states: Rolled, by: LossContext, weight: Float[Tensor, "ky kx"] | None = None
 ) -> Float[Tensor, "batch time field"]:
     """Σ |f|², or with `weight` Σ_k weight |f̂|², of each field: a vector's components belong together."""
     if weight is None:

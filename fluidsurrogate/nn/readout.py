@@ -52,7 +52,7 @@ class ReadoutConv2d(Expanding):
 
 
 @final
-class WayOut(nn.Module):
+class Readout(nn.Module):
     """What an architecture ends with, by the name of its pooling:
 
     `mean`: `ReadoutConv2d`, linear, for every type. `gated`: each field of it times 2 σ(s) with a scalar s of its own,

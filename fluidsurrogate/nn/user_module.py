@@ -59,7 +59,7 @@ def refuse_code(path: str | None) -> str:
 
 
 @final
-class Foreign(Network):
+class UserModule(Network):
     """A module that maps (batch, components in, y, x) to (batch, components out, y, x), normalised, as a network.
 
     It claims the group that its attribute `group`, a `solvers.Group` or the name of one, says, C1 without one; and no
@@ -105,7 +105,7 @@ def module(
     *,
     path: str | None = None,
     options: dict[str, Any] | None = None,
-) -> Foreign:
+) -> UserModule:
     """A torch.nn.Module of your own, "package.module:Class", its constructor given `options`; needs --allow-code.
 
     The constructor also gets whichever of these it names: channels_in and channels_out, or in_channels and
@@ -117,7 +117,7 @@ def module(
         "channels_in": counts[0], "channels_out": counts[1], "in_channels": counts[0], "out_channels": counts[1],
         "fields_in": tuple(fields_in), "fields_out": tuple(fields_out),
     }  # fmt: skip
-    return Foreign(_construct(path, offered, options or {}), fields_out)
+    return UserModule(_construct(path, offered, options or {}), fields_out)
 
 
 def _construct(path: str, offered: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:

@@ -30,14 +30,14 @@ from fluidsurrogate.core.processes import (
 from fluidsurrogate.core.storage import (
     begin,
     check_writable,
+    parse_record,
     partial,
     publish,
     read_json,
-    recorded,
     refuse_changes,
+    remove_leftovers,
     replacing,
     stamp,
-    tidy,
     write_json,
     write_text,
 )
@@ -46,11 +46,11 @@ from fluidsurrogate.data.conversion import open_data
 from fluidsurrogate.evaluation.comparison import summary, to_csv
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG, LAST
-from fluidsurrogate.models.provenance import model_made_from
+from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.pipeline.ensembles import forecast_ensembles
 from fluidsurrogate.pipeline.forecasts import forecast_all, score_all
-from fluidsurrogate.simulation.generation import data_made_from, generate_to_zarr, refuse_unresolved, split_of
+from fluidsurrogate.simulation.generation import data_provenance, generate_to_zarr, refuse_unresolved, split_of
 from fluidsurrogate.simulation.resolution import describe_resolution
 from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
@@ -85,14 +85,14 @@ class Pipeline:
     # -- what each result depends on
 
     @cached_property
-    def data_made_from(self) -> MadeFrom:
+    def data_provenance(self) -> MadeFrom:
         """What the data depend on; for a user's dataset, what it holds."""
         if not self.experiment.data.path:
-            return data_made_from(self.experiment)
-        made_from = data_made_from(self.experiment)
-        elsewhere = {key: value for key, value in made_from["data"].items() if key != "path"}
+            return data_provenance(self.experiment)
+        provenance = data_provenance(self.experiment)
+        elsewhere = {key: value for key, value in provenance["data"].items() if key != "path"}
         content = self.own[CONTENT] if self.content is None else self.content
-        return {**made_from, "data": elsewhere, CONTENT: content}
+        return {**provenance, "data": elsewhere, CONTENT: content}
 
     @cached_property
     def own(self) -> dict[str, Any]:
@@ -102,36 +102,36 @@ class Pipeline:
             raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
         return own_content(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
 
-    def model_made_from(self, name: str) -> MadeFrom:
+    def model_provenance(self, name: str) -> MadeFrom:
         """What a model depends on."""
-        return model_made_from(self.experiment, name, self.data_made_from)
+        return model_provenance(self.experiment, name, self.data_provenance)
 
     @property
-    def forecasts_made_from(self) -> MadeFrom:
+    def forecasts_provenance(self) -> MadeFrom:
         """What the forecasts depend on."""
         return {
-            "data": self.data_made_from,
-            "models": {name: self.model_made_from(name) for name in self.experiment.models},
+            "data": self.data_provenance,
+            "models": {name: self.model_provenance(name) for name in self.experiment.models},
             "solvers": self.experiment.tree()["compare"]["solvers"],
         }
 
     @property
-    def ensembles_made_from(self) -> MadeFrom:
+    def ensembles_provenance(self) -> MadeFrom:
         """What the members depend on."""
         compare = self.experiment.compare
         numbers = {"members": compare.members, "calibration_starts": compare.calibration_starts}
-        return {"forecasts": self.forecasts_made_from, **numbers}
+        return {"forecasts": self.forecasts_provenance, **numbers}
 
     @property
     def _with_members(self) -> list[str]:
         """The models whose forecasts get members: where any do, all but those of several networks."""
         models = self.experiment.models.items()
-        return [] if self.experiment.compare.members is None else [name for name, m in models if m.members == 1]
+        return [] if self.experiment.compare.members is None else [name for name, m in models if m.networks == 1]
 
     @property
-    def scores_made_from(self) -> MadeFrom:
+    def scores_provenance(self) -> MadeFrom:
         """What the scores depend on."""
-        return {"forecasts": self.forecasts_made_from, "compare": self.experiment.tree()["compare"]}
+        return {"forecasts": self.forecasts_provenance, "compare": self.experiment.tree()["compare"]}
 
     @property
     def score_files(self) -> list[Path]:
@@ -148,8 +148,8 @@ class Pipeline:
         """data.zarr from the classical solver; nothing where the experiment names a dataset of the user's."""
         if self.experiment.data.path:
             log.info(f"generate: using {self.data_path}")
-            self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
-        elif not _is_there(self.data_path, _dataset_made_from, self.data_made_from, force):
+            self._require(self.data_path, _dataset_provenance, self.data_provenance, "generate")
+        elif not _is_there(self.data_path, _dataset_provenance, self.data_provenance, force):
             log.info(f"generate: {self.data_path}")
             generate_to_zarr(self.experiment, self.data_path, force)
         else:
@@ -158,9 +158,9 @@ class Pipeline:
 
     def train(self, force: bool = False) -> None:
         """models/NAME/ for every model, several at a time."""
-        self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
-        parts = {name: self.model_made_from(name) for name in self.experiment.models}
-        todo = [name for name in parts if not _is_there(self.model_path(name), _model_made_from, parts[name], force)]
+        self._require(self.data_path, _dataset_provenance, self.data_provenance, "generate")
+        parts = {name: self.model_provenance(name) for name in self.experiment.models}
+        todo = [name for name in parts if not _is_there(self.model_path(name), _model_provenance, parts[name], force)]
         if not todo:
             return
         options = self.experiment.train
@@ -186,20 +186,20 @@ class Pipeline:
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the truth, and forecasts of it by persistence, solvers and every model, with what each costs;
         where compare.members is given, ensembles.nc."""
-        self._require(self.data_path, _dataset_made_from, self.data_made_from, "generate")
+        self._require(self.data_path, _dataset_provenance, self.data_provenance, "generate")
         for name in self.experiment.models:
-            self._require(self.model_path(name), _model_made_from, self.model_made_from(name), "train")
-        if not _is_there(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, force):
+            self._require(self.model_path(name), _model_provenance, self.model_provenance(name), "train")
+        if not _is_there(self.forecasts_path, _dataset_provenance, self.forecasts_provenance, force):
             self._rollout()
         if not self._with_members:
             return
-        if not _is_there(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, force):
+        if not _is_there(self.ensembles_path, _dataset_provenance, self.ensembles_provenance, force):
             log.info(f"rollout: {self.ensembles_path}")
             paths = {name: self.model_path(name) for name in self._with_members}
             ensembles = forecast_ensembles(
                 self.experiment, paths, self.data_path, self.ensembles_path, code_is_allowed()
             )
-            write_netcdf(self._stamped(ensembles, self.ensembles_made_from), self.ensembles_path)
+            write_netcdf(self._stamped(ensembles, self.ensembles_provenance), self.ensembles_path)
 
     def _rollout(self) -> None:
         log.info(f"rollout: {self.forecasts_path}")
@@ -207,32 +207,32 @@ class Pipeline:
         with open_data(self.data_path) as data:
             truth = split_of(data, "test", self.experiment).load()
         forecasts = forecast_all(self.experiment, models, truth)
-        write_netcdf(self._stamped(forecasts, self.forecasts_made_from), self.forecasts_path)
+        write_netcdf(self._stamped(forecasts, self.forecasts_provenance), self.forecasts_path)
 
     def solve_to_zarr(
-        self, dataset: xr.Dataset, steps: int, to: Path, start: float | None, keep_every: int, batch: int | None,
+        self, dataset: xr.Dataset, steps: int, to: Path, start_time: float | None, keep_every: int, batch: int | None,
         force: bool,
     ) -> None:  # fmt: skip
         """The truth for a long forecast: the solver from the same starts, by the same code; see `rollout_to_zarr`."""
         experiment, solver = self.experiment, self.experiment.build_solver()
         experiment.check_constants(dataset)
-        made_from = {key: value for key, value in data_made_from(experiment).items() if key not in ("seed", "data")}
-        made_from |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
+        provenance = {key: value for key, value in data_provenance(experiment).items() if key not in ("seed", "data")}
+        provenance |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
         rollout_to_zarr(
-            Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start=start, batch=batch,
-            keep_every=keep_every, made_from={**made_from, "device": str(solver.device)}, force=force,
+            Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, to, start_time=start_time,
+            batch=batch, keep_every=keep_every, provenance={**provenance, "device": str(solver.device)}, force=force,
             attributes={"source": "fluidsurrogate classical solver", **experiment.constants,
                         "experiment": json.dumps(experiment.tree())},
         )  # fmt: skip
 
     def compare(self, force: bool = False) -> None:
         """scores.nc, scores.csv and the two figures."""
-        self._require(self.forecasts_path, _dataset_made_from, self.forecasts_made_from, "rollout")
+        self._require(self.forecasts_path, _dataset_provenance, self.forecasts_provenance, "rollout")
         ensembles = None
         if self._with_members:
-            self._require(self.ensembles_path, _dataset_made_from, self.ensembles_made_from, "rollout")
+            self._require(self.ensembles_path, _dataset_provenance, self.ensembles_provenance, "rollout")
             ensembles = open_data(self.ensembles_path)
-        there = _is_there(self.scores_path, _dataset_made_from, self.scores_made_from, force)
+        there = _is_there(self.scores_path, _dataset_provenance, self.scores_provenance, force)
         if there and all(path.exists() for path in self.score_files):
             return
         from fluidsurrogate.rendering.plots import (  # imported late, as whatever takes its time
@@ -251,7 +251,7 @@ class Pipeline:
             ensembles.close()
         with replacing(self.out / "scores.png") as beside:
             draw_scores(scores, beside)
-        write_netcdf(self._stamped(scores, self.scores_made_from), self.scores_path)
+        write_netcdf(self._stamped(scores, self.scores_provenance), self.scores_path)
 
     def run(self, stage: str, force: bool = False) -> None:
         """One stage; or all, for `run`. With `force`, also those after it whose results are there and so are stale."""
@@ -276,19 +276,19 @@ class Pipeline:
         return table + "\n\n" + "\n".join(map(str, files))
 
     def _require(
-        self, path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, stage: str
+        self, path: Path, provenance_of: Callable[[Path], MadeFrom | None], provenance: MadeFrom, stage: str
     ) -> None:
         """UsageError where an earlier stage's result is missing, or was made from other inputs."""
         if not path.exists():
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage} {self.command} makes it")
         if not (self.experiment.data.path and path == self.data_path):
-            refuse_changes(path, made_from_of(path) or {}, made_from)
+            refuse_changes(path, provenance_of(path) or {}, provenance)
         elif is_main_process():
             with suppress(OSError):  # a folder that is only looked at
                 write_json(self.out / NOTE, self.own)
 
-    def _stamped(self, dataset: xr.Dataset, made_from: MadeFrom) -> xr.Dataset:
-        return dataset.assign_attrs(stamp(self.experiment.tree(), made_from))
+    def _stamped(self, dataset: xr.Dataset, provenance: MadeFrom) -> xr.Dataset:
+        return dataset.assign_attrs(stamp(self.experiment.tree(), provenance))
 
 
 STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
@@ -314,7 +314,7 @@ def _train_job(
     name: str,
     data: str,
     path: str,
-    made_from: MadeFrom,
+    provenance: MadeFrom,
     allow_code: bool,
     report: Callable[[int, str], None],
 ) -> None:
@@ -322,7 +322,7 @@ def _train_job(
     folder = partial(Path(path))
     # A process of its own knows of no permission. The data are the user's, who may write to them right after.
     with allowing_code(allow_code), open_data(data) as dataset:
-        surrogate = train_model(Experiment.from_tree(tree), name, dataset, made_from, folder, report)
+        surrogate = train_model(Experiment.from_tree(tree), name, dataset, provenance, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
@@ -333,25 +333,25 @@ def _train_job(
         publish(Path(path))
 
 
-def _is_there(path: Path, made_from_of: Callable[[Path], MadeFrom | None], made_from: MadeFrom, force: bool) -> bool:
+def _is_there(path: Path, provenance_of: Callable[[Path], MadeFrom | None], provenance: MadeFrom, force: bool) -> bool:
     """True where `path` was made from these inputs and is not to be made again; UsageError where from others, or
     where it is to be made and cannot be written."""
     if force or not path.exists():
         check_writable(path.parent)
         return False
-    refuse_changes(path, made_from_of(path) or {}, made_from)
+    refuse_changes(path, provenance_of(path) or {}, provenance)
     if is_main_process():
-        tidy(path)
+        remove_leftovers(path)
     log.info(f"{path} is up to date")
     return True
 
 
-def _dataset_made_from(path: Path) -> MadeFrom | None:
+def _dataset_provenance(path: Path) -> MadeFrom | None:
     with open_data(path) as dataset:
-        return recorded(dataset.attrs.get("made_from"))
+        return parse_record(dataset.attrs.get("provenance"))
 
 
-def _model_made_from(path: Path) -> MadeFrom | None:
+def _model_provenance(path: Path) -> MadeFrom | None:
     config = read_json(path / CONFIG)
     about = config.get("about") if isinstance(config, dict) else None
-    return recorded(about.get("made_from")) if isinstance(about, dict) else None
+    return parse_record(about.get("provenance")) if isinstance(about, dict) else None

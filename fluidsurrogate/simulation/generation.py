@@ -24,7 +24,7 @@ from fluidsurrogate.core.storage import begin, compressors, discard, publish, re
 from fluidsurrogate.data.content_hash import CONTENT, content_of
 from fluidsurrogate.data.conversion import empty_like_blocks, to_dataset
 from fluidsurrogate.data.opening import open_data
-from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, Sample, describe_resolution, measure
+from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
@@ -62,7 +62,7 @@ def blocks(experiment: Experiment) -> list[Block]:
     return plan
 
 
-def data_made_from(experiment: Experiment) -> dict[str, Any]:
+def data_provenance(experiment: Experiment) -> dict[str, Any]:
     """The parts of an experiment that generated data depend on."""
     tree = experiment.tree()
     tree["data"].pop("max_resolution_error", None)  # refuses data, and changes none
@@ -75,14 +75,14 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     with Progress(sum(b.count for b in blocks(experiment)), "generate", "trajectories") as progress:
         for block in blocks(experiment):
             run = simulate(experiment, solver, block)
-            parts.append(stored(experiment, solver, run))
+            parts.append(stored_dataset(experiment, solver, run))
             inner = min(inner, run.inner_step)
             if block.is_sampled:
                 sample = run.sample(solver)
             progress.update(block.count)
     resolution = resolution_of(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    about = provenance(experiment, solver, inner, data_made_from(experiment))
+    about = solver_attributes(experiment, solver, inner, data_provenance(experiment))
     about |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
     return dataset.assign_attrs(about)
 
@@ -101,7 +101,7 @@ def read_progress(folder: Path, most: int) -> dict[str, Any]:
 REMEDY = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
 
 
-def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: Sample) -> Resolution:
+def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample) -> Resolution:
     """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
     resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
     error = resolution.error
@@ -126,8 +126,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     A block counts as done when it is in `progress.json`, which is replaced after its chunks are written; a block that
     was cut short is computed again to the same bits. Memory holds one block.
     """
-    solver, made_from = experiment.build_solver(), data_made_from(experiment)
-    folder = begin(path, {**made_from, "device": str(solver.device), "kernel": solver.kernel}, force)
+    solver, provenance = experiment.build_solver(), data_provenance(experiment)
+    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.kernel}, force)
     store = folder / "result"
     plan = blocks(experiment)
     done = read_progress(folder, len(plan))
@@ -139,7 +139,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             except UsageError:
                 discard(folder)  # what these parameters cannot finish must not stand in the way of others
                 raise
-            part, inner = stored(experiment, solver, run), run.inner_step
+            part, inner = stored_dataset(experiment, solver, run), run.inner_step
             if plan[i].is_sampled:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
@@ -152,8 +152,8 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
             write_json(folder / "progress.json", done)
             progress.update(plan[i].count)
-    resolution = resolution_of(experiment, solver, Sample.read(folder / SAMPLE))
-    attributes = provenance(experiment, solver, done["inner_step"], made_from) | resolution.attributes
+    resolution = resolution_of(experiment, solver, ResolutionSample.read(folder / SAMPLE))
+    attributes = solver_attributes(experiment, solver, done["inner_step"], provenance) | resolution.attributes
     with open_data(store) as made:
         attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
     xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
@@ -162,7 +162,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
 
 @final
 @dataclass(frozen=True)
-class Run:
+class SimulatedBlock:
     """The trajectories of a block on the solver's grid: states (trajectory, time, component, y, x), inputs and flows,
     the inner steps that each took in every interval, and what the stirring fed in it."""
 
@@ -174,17 +174,17 @@ class Run:
     injected: Sequence[Tensor]
     inner_step: float  # the smallest that any trajectory took
 
-    def sample(self, solver: NavierStokes2D) -> Sample:
+    def sample(self, solver: NavierStokes2D) -> ResolutionSample:
         """The first trajectory, to measure the resolution by."""
-        return Sample.of(self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.slots)
+        return ResolutionSample.of(self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.slots)
 
 
 def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> xr.Dataset:
     """The trajectories of one block as they are stored."""
-    return stored(experiment, solver, simulate(experiment, solver, block))
+    return stored_dataset(experiment, solver, simulate(experiment, solver, block))
 
 
-def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Run:
+def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> SimulatedBlock:
     """The trajectories of one block on the solver's grid.
 
     Always `data.block` trajectories are computed, whatever is kept of them: an FFT's last bits depend on the size of
@@ -214,7 +214,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Ru
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
     taken = [carry.taken[:count] for carry in carries]
-    return Run(
+    return SimulatedBlock(
         block,
         flows[:count],
         states[:count],
@@ -225,7 +225,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Ru
     )
 
 
-def stored(experiment: Experiment, solver: NavierStokes2D, run: Run) -> xr.Dataset:
+def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: SimulatedBlock) -> xr.Dataset:
     """A run as it is stored: on the stored grid, in the fields that are stored."""
     grid, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
     states = with_velocity(run.states, solver.grid) if experiment.data.state == "velocity" else run.states
@@ -290,8 +290,8 @@ def block_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, An
     } | varying
 
 
-def provenance(
-    experiment: Experiment, solver: NavierStokes2D, inner_step: float, made_from: Mapping[str, Any]
+def solver_attributes(
+    experiment: Experiment, solver: NavierStokes2D, inner_step: float, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Attributes that say what ran: read off the solver object, not off the configuration."""
     inputs = {field.name for field in solver.spec.inputs}
@@ -313,7 +313,7 @@ def provenance(
         "device": str(solver.device),
         "kernel": solver.kernel,
         "threads": experiment.data.threads,
-    } | stamp(experiment.tree(), made_from)
+    } | stamp(experiment.tree(), provenance)
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.stage_configs import GridSection
+from fluidsurrogate.config.stage_configs import GridConfig
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import fixed_threads
 from fluidsurrogate.core.storage import replacing
@@ -35,7 +35,7 @@ TAIL = 0.9  # the last shells: wavenumbers from this share of the largest retain
 
 @final
 @dataclass(frozen=True)
-class Sample:
+class ResolutionSample:
     """One trajectory at the solver's full resolution: where it starts, and how well its spectrum is resolved.
 
     Attributes
@@ -59,7 +59,7 @@ class Sample:
     @classmethod
     def of(
         cls, states: Float[Tensor, "time component y x"], solver: NavierStokes2D, viscosity: float, inner_steps: int
-    ) -> Sample:
+    ) -> ResolutionSample:
         """From the states of a trajectory on the solver's grid, vorticity first."""
         grid = solver.grid
         vorticity = states[:, :1].cpu().double()
@@ -78,7 +78,7 @@ class Sample:
             np.savez(file, start=self.start, kmax_eta=self.kmax_eta, tail=self.tail, inner_steps=self.inner_steps)
 
     @classmethod
-    def read(cls, path: Path) -> Sample:
+    def read(cls, path: Path) -> ResolutionSample:
         """What `write` kept; UsageError where that is damaged."""
         try:
             with np.load(path, allow_pickle=False) as kept:
@@ -105,7 +105,7 @@ class Resolution:
     interval : float
         The stored interval.
     kmax_eta, tail : float
-        See `Sample`.
+        See `ResolutionSample`.
     """
 
     errors: dict[str, float]
@@ -159,7 +159,7 @@ def _number(value: Any, form: str) -> str:
     return format(float(value), form) if isinstance(value, int | float | np.number) else str(value)
 
 
-def measure(experiment: Experiment, sample: Sample, inputs: Mapping[str, Tensor]) -> Resolution:
+def measure(experiment: Experiment, sample: ResolutionSample, inputs: Mapping[str, Tensor]) -> Resolution:
     """Follow a sample of test trajectory 0 on n and on 2n cells for one stored interval, and compare.
 
     Both begin at the same state, with the same inputs and, where the flow is stirred, the same kicks. The inner steps
@@ -206,10 +206,10 @@ def _parts(experiment: Experiment, solver: NavierStokes2D, inner_steps: int) -> 
 
 @torch.no_grad()
 def _errors(
-    experiment: Experiment, solver: NavierStokes2D, sample: Sample, inputs: Mapping[str, Tensor], over: float
+    experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample, inputs: Mapping[str, Tensor], over: float
 ) -> dict[str, float]:
     grid = solver.grid
-    twice = GridSection(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length)
+    twice = GridConfig(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length)
     stepping = experiment.solver.model_copy(update={"dt": None})
     finer = experiment.model_copy(update={"grid": twice, "solver": stepping}).build_solver(over)
     coarse = solver if over == experiment.data.interval else (

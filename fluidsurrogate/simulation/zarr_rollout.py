@@ -23,11 +23,11 @@ from fluidsurrogate.core.storage import (
     begin,
     compressors,
     locked_beside,
+    parse_record,
     publish,
     read_json,
-    recorded,
     refuse_changes,
-    tidy,
+    remove_leftovers,
     versions,
     write_json,
 )
@@ -44,15 +44,15 @@ READ_CELLS = 2**21  # of the starts that are read at a time to check them
 
 
 @final
-class Starts:
+class InitialStates:
     """The starts in a dataset of any size, opened lazily or not, and read a few at a time.
 
     `count` trajectories at one time, `begin`. UsageError where the dataset is not of `spec`, or has not that time.
     """
 
-    def __init__(self, dataset: xr.Dataset, spec: StateSpec, start: float | None) -> None:
+    def __init__(self, dataset: xr.Dataset, spec: StateSpec, start_time: float | None) -> None:
         check_matches(dataset, spec)
-        self.spec, self.first = spec, at_time(dataset, start, spec.interval)
+        self.spec, self.first = spec, at_time(dataset, start_time, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset)
@@ -98,8 +98,8 @@ def rollout_to_zarr(
     steps: int,
     path: str | Path,
     *,
-    made_from: Mapping[str, Any],
-    start: float | None = None,
+    provenance: Mapping[str, Any],
+    start_time: float | None = None,
     keep_every: int = 1,
     batch: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -114,11 +114,11 @@ def rollout_to_zarr(
 
     `path` appears when all is done. Killed at any moment, the same call goes on: a stepper whose state is all of it
     (`Stepper.is_markov`, as a surrogate's) from the last piece stored, any other from the first start of its batch, and
-    ends with the same bits. `made_from` says what the stepper is (plain data), so that only the same one goes on; what
+    ends with the same bits. `provenance` says what the stepper is (plain data), so that only the same one goes on; what
     the starts hold is looked at. Found there, made from the same, `path` is only opened.
 
-    `start`: the stored time to begin at (default: the first). `seeds`: of what is random, one a trajectory (default:
-    the coordinate `seed`, else 0, 1, 2, …). A state that turns non-finite is a warning, goes on, and is stored.
+    `start_time`: the stored time to begin at (default: the first). `seeds`: of what is random, one a trajectory
+    (default: the coordinate `seed`, else 0, 1, 2, …). A state that turns non-finite is a warning, goes on, and is stored.
 
     UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
     """
@@ -130,12 +130,12 @@ def rollout_to_zarr(
     if path.suffix != ".zarr":
         raise UsageError(f"{path}: a forecast in pieces is a Zarr folder: choose a name that ends in .zarr")
     check_room(TIME_BYTES * (steps // keep_every), f"the times of {steps} steps", "give fewer, or a larger keep_every")
-    starts = Starts(dataset, stepper.spec, start)
+    starts = InitialStates(dataset, stepper.spec, start_time)
     seeds = starts.seeds if seeds is None else list(seeds)
     if len(seeds) != starts.count:
         raise UsageError(f"seeds must be one a trajectory, {starts.count} (got {len(seeds)})")
-    made_from = {
-        "stepper": json.loads(json.dumps(made_from)),
+    provenance = {
+        "stepper": json.loads(json.dumps(provenance)),
         "starts": starts.fingerprint(),
         "start_time": starts.begin,
         "steps": steps,
@@ -144,9 +144,9 @@ def rollout_to_zarr(
         "seeds": _hash(seeds),
     }
     with locked_beside(path):
-        if not _is_there(path, made_from, force):
-            folder = begin(path, made_from, force)
-            said = {**(attributes or {}), "made_from": json.dumps(made_from), "fingerprint": _hash(made_from),
+        if not _is_there(path, provenance, force):
+            folder = begin(path, provenance, force)
+            said = {**(attributes or {}), "provenance": json.dumps(provenance), "fingerprint": _hash(provenance),
                     "versions": json.dumps(versions())}  # fmt: skip
             try:
                 _Rollout(stepper, starts, seeds, steps, keep_every, folder, path).run(batch, said)
@@ -169,7 +169,14 @@ class _Rollout:
     """
 
     def __init__(
-        self, stepper: Stepper, starts: Starts, seeds: list[int], steps: int, keep_every: int, folder: Path, path: Path
+        self,
+        stepper: Stepper,
+        starts: InitialStates,
+        seeds: list[int],
+        steps: int,
+        keep_every: int,
+        folder: Path,
+        path: Path,
     ) -> None:
         self.stepper, self.starts, self.seeds, self.keep_every, self.path = stepper, starts, seeds, keep_every, path
         self.times = steps // keep_every + 1
@@ -241,8 +248,8 @@ class _Rollout:
             write_json(self.progress_file, {"plan": asdict(cut), **done})
 
     def _stored(self, first: int, last: int, time: int) -> State:
-        with open_data(self.store) as stored:
-            part = stored.isel(trajectory=slice(first, last), time=[time])
+        with open_data(self.store) as stored_dataset:
+            part = stored_dataset.isel(trajectory=slice(first, last), time=[time])
             return read_states(part, self.starts.spec, self.like.dtype, finite=False)[:, 0].to(self.like)
 
     def _lay_out(self, cut: Plan, inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> None:
@@ -274,7 +281,7 @@ class _Rollout:
             log.warning(f"{self.path.name}: a forecast turned non-finite; it goes on, and is stored as it is")
 
 
-def _is_there(path: Path, made_from: Mapping[str, Any], force: bool) -> bool:
+def _is_there(path: Path, provenance: Mapping[str, Any], force: bool) -> bool:
     """True where `path` was made from the same; UsageError where it is anything else, and always where it is no Zarr
     folder: `force` replaces forecasts, not what a wrong name hits."""
     if not path.exists():
@@ -284,8 +291,8 @@ def _is_there(path: Path, made_from: Mapping[str, Any], force: bool) -> bool:
     if force:
         return False
     with open_data(path) as dataset:
-        refuse_changes(path, recorded(dataset.attrs.get("made_from")), made_from)
-    tidy(path)
+        refuse_changes(path, parse_record(dataset.attrs.get("provenance")), provenance)
+    remove_leftovers(path)
     log.info(f"{path} is up to date")
     return True
 

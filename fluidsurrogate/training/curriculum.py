@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluidsurrogate.config.stage_configs import TrainSection
+from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.surrogate import Surrogate
 
@@ -19,7 +19,7 @@ Rolled = Float[Tensor, "batch time component y x"]
 
 @final
 @dataclass(frozen=True)
-class Lesson:
+class UnrollSchedule:
     """`lead` intervals forecast without gradients, then `unroll` with, each `stride` stored ones long."""
 
     lead: int
@@ -34,7 +34,7 @@ class Lesson:
 
 @final
 @dataclass(frozen=True)
-class Lessons:
+class Curriculum:
     """The lesson of every step, drawn from (seed, step).
 
     - Curriculum: `unroll` intervals by stages; the first lasts until `unroll_fraction` of the steps are left, which the
@@ -46,11 +46,11 @@ class Lessons:
       a step, within the modes that change; the truth stays as it is.
     """
 
-    options: TrainSection
+    options: TrainConfig
     seed: int
     intervals: tuple[int, ...] = (1,)
 
-    def at(self, step: int) -> Lesson:
+    def at(self, step: int) -> UnrollSchedule:
         """What the step asks."""
         options = self.options
         first, later = options.stages
@@ -59,7 +59,7 @@ class Lessons:
         if step >= begun and options.unroll_fraction:
             number = int((step - begun) / (options.steps - begun) * len(later))
         stride = self.intervals[derive_seed(self.seed, "interval", step) % len(self.intervals)]
-        return Lesson(0 if number < 0 else options.push_forward, first if number < 0 else later[number], stride)
+        return UnrollSchedule(0 if number < 0 else options.push_forward, first if number < 0 else later[number], stride)
 
     @property
     def longest(self) -> int:
@@ -75,21 +75,23 @@ class Lessons:
         return start + surrogate.step.project(self.options.noise * surrogate.step.change * white)
 
 
-def answer(
+def unroll(
     surrogate: Surrogate,
     states: Float[Tensor, "windows times component y x"],
     start: Tensor,
     inputs: dict[str, Tensor],
-    lesson: Lesson,
+    unroll_schedule: UnrollSchedule,
 ) -> tuple[Rolled, Rolled]:
     """The surrogate's rollout from `start` and the truth, over the intervals of the loss; of an ensemble, whose states
     are to be apart, every member's."""
-    truth = states[:, :: lesson.stride][:, lesson.lead + 1 :].repeat(surrogate.section.members, 1, 1, 1, 1)
-    stepper = surrogate.every(lesson.stride)
+    truth = states[:, :: unroll_schedule.stride][:, unroll_schedule.lead + 1 :].repeat(
+        surrogate.config.networks, 1, 1, 1, 1
+    )
+    stepper = surrogate.every(unroll_schedule.stride)
     carry, predicted = stepper.start(start, inputs), []
-    for step in range(lesson.lead + lesson.unroll):
-        with torch.set_grad_enabled(step >= lesson.lead and torch.is_grad_enabled()):
+    for step in range(unroll_schedule.lead + unroll_schedule.unroll):
+        with torch.set_grad_enabled(step >= unroll_schedule.lead and torch.is_grad_enabled()):
             carry = stepper.advance(carry)
-        if step >= lesson.lead:
+        if step >= unroll_schedule.lead:
             predicted.append(stepper.state(carry))
     return torch.stack(predicted, dim=1), truth

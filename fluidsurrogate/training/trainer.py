@@ -18,25 +18,25 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.stage_configs import TrainSection
+from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.processes import is_main_process, processes
 from fluidsurrogate.core.seeding import current_device, derive_seed, fixed_threads, seeded
 from fluidsurrogate.core.storage import stamp
 from fluidsurrogate.data.flow_constants import constants_of
-from fluidsurrogate.models.energy_budget import find_balance
+from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.model_files import LAST
-from fluidsurrogate.models.normalisation import Scaling, check_means
+from fluidsurrogate.models.normalisation import Normalisation, check_means
 from fluidsurrogate.models.surrogate import Surrogate, write_weights
 from fluidsurrogate.nn import Network, clip_each, state_tensors
-from fluidsurrogate.nn.losses import LOSSES, Measure
+from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
-from fluidsurrogate.training.curriculum import Lesson, Lessons, answer
+from fluidsurrogate.training.curriculum import Curriculum, UnrollSchedule, unroll
 from fluidsurrogate.training.fine_tuning import start_from
 from fluidsurrogate.training.history import Events, write_curve
 from fluidsurrogate.training.validation import validation_error
-from fluidsurrogate.training.windows import Batch, Batches, InMemory, Stored, Trajectories
+from fluidsurrogate.training.windows import Batch, InMemoryTrajectories, StoredTrajectories, Trajectories, WindowBatches
 from solvers import act, act_on_fields, group_named
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -59,14 +59,14 @@ class Trainer:
         experiment: Experiment,
         name: str,
         train: Trajectories,
-        valid: InMemory,
-        made_from: Mapping[str, Any],
+        valid: InMemoryTrajectories,
+        provenance: Mapping[str, Any],
         network: Network | None = None,
         constants: Mapping[str, float] | None = None,
     ) -> None:
         self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
-        self.valid, section = valid, experiment.models[name]
-        self.augmentations = group_named(section.augment).elements if section.augment else ()
+        self.valid, config = valid, experiment.models[name]
+        self.augmentations = group_named(config.augment).elements if config.augment else ()
         device = torch.device(experiment.device)
         # One process needs no Accelerator, whose first device would stay that of all.
         self.accelerator = None
@@ -78,17 +78,17 @@ class Trainer:
         if self.options.batch % (processes() * self.options.accumulate):
             raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
                              f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
-        self.lessons = Lessons(self.options, self.seed, section.multiples)
-        if train.size[1] <= self.lessons.longest:
-            raise UsageError(f"training reaches over {self.lessons.longest} intervals (train.unroll, push_forward, "
+        self.curriculum = Curriculum(self.options, self.seed, config.multiples)
+        if train.size[1] <= self.curriculum.longest:
+            raise UsageError(f"training reaches over {self.curriculum.longest} intervals (train.unroll, push_forward, "
                              f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
         part = (self.accelerator.process_index, processes()) if self.accelerator else (0, 1)
-        self.batches = Batches(train, self.lessons, self.seed, self.options.batch, part)
+        self.batches = WindowBatches(train, self.curriculum, self.seed, self.options.batch, part)
         if network is None:
             with seeded(derive_seed(self.seed, "weights"), device):
-                network = section.build(self.spec, experiment.torch_dtype)
-        if section.init is not None:
-            start_from(network, self.spec.fields, section.init)
+                network = config.build(self.spec, experiment.torch_dtype)
+        if config.init is not None:
+            start_from(network, self.spec.fields, config.init)
         self.network = network.to(self.device)
         if self.accelerator:  # a network that was given is each process's own until here
             from accelerate.utils import broadcast
@@ -103,19 +103,21 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimiser, lambda s: learning_rate_factor(self.options, s)
         )
-        base = experiment.build_base(section, str(self.device) if together else experiment.device)
-        scaling = Scaling.fit(self.spec, train.stretches, base)
-        for line in check_means(self.spec, train.stretches) if is_main_process() else []:
+        base = experiment.build_base(config, str(self.device) if together else experiment.device)
+        normalisation = Normalisation.fit(self.spec, train.chunks, base)
+        for line in check_means(self.spec, train.chunks) if is_main_process() else []:
             log.warning(f"{name}: {line}")
-        numbers, longest = experiment.build_flow().numbers, max(section.multiples)
-        balance, found = find_balance(self.spec, train.stretches, numbers["viscosity"], numbers["drag"], longest)
-        if balance is None and is_main_process():
+        numbers, longest = experiment.build_flow().numbers, max(config.multiples)
+        budget_coefficients, found = fit_budget_coefficients(
+            self.spec, train.chunks, numbers["viscosity"], numbers["drag"], longest
+        )
+        if budget_coefficients is None and is_main_process():
             log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
-        scaling = replace(scaling, balance=balance)
-        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), made_from)}
+        normalisation = replace(normalisation, budget_coefficients=budget_coefficients)
+        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), provenance)}
         known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
-        self.surrogate = Surrogate(self.network, self.spec, scaling, section, about, base, constants=known)
-        self.measure = Measure(self.spec, self.surrogate.step.change, scaling.band)
+        self.surrogate = Surrogate(self.network, self.spec, normalisation, config, about, base, constants=known)
+        self.context = LossContext(self.spec, self.surrogate.step.change, normalisation.band)
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
         self.average = {key: value.to(self.device) for key, value in self._weights().items()}
@@ -174,7 +176,7 @@ class Trainer:
         )
 
     def _train_step(self, batch: Batch) -> Tensor:
-        options, lesson = self.options, self.lessons.at(self.step)
+        options, unroll_schedule = self.options, self.curriculum.at(self.step)
         self.network.train()
         self.surrogate.step.train()
         self.surrogate.half = options.precision == "bfloat16"
@@ -186,8 +188,8 @@ class Trainer:
             states = batch[0][first : first + size]
             inputs = {name: value[first : first + size] for name, value in batch[1].items()}
             with compiling(options.compile):
-                loss = self._loss(states, inputs, lesson, slice(int(rows[first]), int(rows[first]) + size))
-                (self.surrogate.section.members * loss / options.accumulate).backward()  # each member's own
+                loss = self._loss(states, inputs, unroll_schedule, slice(int(rows[first]), int(rows[first]) + size))
+                (self.surrogate.config.networks * loss / options.accumulate).backward()  # each member's own
             losses.append(loss.detach())
         self.surrogate.half = False
         self.surrogate.step.eval()
@@ -195,7 +197,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self._over_processes(parameter.grad)
-        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.section.members)
+        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._give_up("the loss is not finite")
         self.optimiser.step()
@@ -213,23 +215,23 @@ class Trainer:
             advice = "the untrained network turns these data into values that are not finite: look at both"
         raise UsageError(f"{name}: {reason} at step {self.step}: {advice}") from None
 
-    def _loss(self, states: Tensor, inputs: dict[str, Tensor], lesson: Lesson, rows: slice) -> Tensor:
+    def _loss(self, states: Tensor, inputs: dict[str, Tensor], unroll_schedule: UnrollSchedule, rows: slice) -> Tensor:
         """Of these rows of the step's batch."""
         device = self.device
         states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
-        start = self.lessons.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
+        start = self.curriculum.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
-        self.surrogate.apart = True
+        self.surrogate.keep_members = True
         with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
             try:
-                predicted, truth = answer(self.surrogate, states, start, inputs, lesson)
+                predicted, truth = unroll(self.surrogate, states, start, inputs, unroll_schedule)
             except ValueError as error:
                 if self.surrogate.base is None:
                     raise
                 self._give_up(str(error))  # a hybrid's solver, on a state that has blown up
-        self.surrogate.apart = False
-        measure = self.measure._replace(change=lesson.stride * self.measure.change)
-        return LOSSES[self.options.loss](predicted, truth, measure)
+        self.surrogate.keep_members = False
+        context = self.context._replace(change=unroll_schedule.stride * self.context.change)
+        return LOSSES[self.options.loss](predicted, truth, context)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         """The mean over all processes."""
@@ -305,7 +307,7 @@ def compiling(asked: bool) -> Iterator[None]:
         raise UsageError(f"train.compile = true: torch cannot compile the network here: {reason}") from None
 
 
-def learning_rate_factor(options: TrainSection, step: int) -> float:
+def learning_rate_factor(options: TrainConfig, step: int) -> float:
     """Linear warm-up, then half a cosine down to zero."""
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
     return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
@@ -315,20 +317,20 @@ def train_model(
     experiment: Experiment,
     name: str,
     dataset: xr.Dataset,
-    made_from: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     folder: Path | None = None,
     report: Report | None = None,
     network: Network | None = None,
 ) -> Surrogate:
     """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
-    `made_from` is recorded in the model as what it depends on; `network` is trained in place of a fresh one. UsageError
-    where the data state another viscosity, drag or diffusivity than the experiment's flow has."""
-    source = Stored if experiment.train.loaders else InMemory
+    `provenance` is recorded in the model as what it depends on; `network` is trained in place of a fresh one.
+    UsageError where the data state another viscosity, drag or diffusivity than the experiment's flow has."""
+    source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(dataset, "train", experiment)
-    valid = InMemory.from_dataset(dataset, "valid", experiment)
+    valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
     with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
-        trainer = Trainer(experiment, name, train, valid, made_from, network, constants)
+        trainer = Trainer(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:
             trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
         return trainer.run(folder, report)

@@ -11,11 +11,13 @@ from torch import Tensor
 from fluidsurrogate.data.conversion import States
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import StateSpec
 
 
-def validation_error(surrogate: Surrogate, valid: InMemory, part: int, device: torch.device) -> Float[Tensor, " time"]:
+def validation_error(
+    surrogate: Surrogate, valid: InMemoryTrajectories, part: int, device: torch.device
+) -> Float[Tensor, " time"]:
     """nRMSE at every later time, the mean over trajectories, of which `part` are forecast at once; infinite where a
     forecast is not finite."""
     rows = (slice(first, first + part) for first in range(0, len(valid.states), part))
@@ -34,7 +36,7 @@ def nrmse(spec: StateSpec, forecast: States, truth: States) -> Float[Tensor, "tr
 
 
 @torch.no_grad()
-def _forecast(surrogate: Surrogate, valid: InMemory, rows: slice, device: torch.device) -> States:
+def _forecast(surrogate: Surrogate, valid: InMemoryTrajectories, rows: slice, device: torch.device) -> States:
     truth = valid.states[rows]
     inputs = {name: value[rows].to(device) for name, value in valid.inputs.items()}
     try:

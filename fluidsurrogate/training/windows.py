@@ -21,11 +21,11 @@ from fluidsurrogate.core.processes import without_main
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import States, check_matches, read_states, to_inputs, to_states
 from fluidsurrogate.simulation.generation import split_of
-from fluidsurrogate.training.curriculum import Lessons
+from fluidsurrogate.training.curriculum import Curriculum
 from solvers import StateSpec
 
 Batch = tuple[States, dict[str, Tensor]]
-STRETCH = 8  # trajectories that are looked at a time: so much a set that is stored takes in memory
+CHUNK_TRAJECTORIES = 8  # trajectories that are looked at a time: so much a set that is stored takes in memory
 
 
 class Trajectories(ABC):
@@ -41,20 +41,20 @@ class Trajectories(ABC):
         """States `first` … `first + length` of the trajectories `which`, and their inputs."""
 
     @abstractmethod
-    def stretches(self) -> Iterator[Batch]:
+    def chunks(self) -> Iterator[Batch]:
         """Everything, some trajectories at a time."""
 
 
 @final
 @dataclass(frozen=True)
-class InMemory(Trajectories):
+class InMemoryTrajectories(Trajectories):
     """States (trajectory, time, component, y, x) and inputs by name (trajectory, component, y, x)."""
 
     states: States
     inputs: Mapping[str, Tensor]
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, split: str, experiment: Experiment) -> InMemory:
+    def from_dataset(cls, dataset: xr.Dataset, split: str, experiment: Experiment) -> InMemoryTrajectories:
         """One split of a dataset; UsageError where it is not what the experiment describes, or too large."""
         chosen, dtype = split_of(dataset, split, experiment), experiment.torch_dtype
         free = psutil.virtual_memory().available
@@ -78,15 +78,15 @@ class InMemory(Trajectories):
         times = first[:, None] + torch.arange(length + 1)
         return self.states[which[:, None], times], {name: value[which] for name, value in self.inputs.items()}
 
-    def stretches(self) -> Iterator[Batch]:
-        for first in range(0, self.size[0], STRETCH):
-            part = slice(first, first + STRETCH)
+    def chunks(self) -> Iterator[Batch]:
+        for first in range(0, self.size[0], CHUNK_TRAJECTORIES):
+            part = slice(first, first + CHUNK_TRAJECTORIES)
             yield self.states[part], {name: value[part] for name, value in self.inputs.items()}
 
 
 @final
 @dataclass(frozen=True)
-class Stored(Trajectories):
+class StoredTrajectories(Trajectories):
     """Trajectories that stay where they are, a Zarr folder say; every window is read when it is asked for."""
 
     dataset: xr.Dataset
@@ -94,7 +94,7 @@ class Stored(Trajectories):
     dtype: torch.dtype
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, split: str, experiment: Experiment) -> Stored:
+    def from_dataset(cls, dataset: xr.Dataset, split: str, experiment: Experiment) -> StoredTrajectories:
         """One split of a dataset; UsageError where it is not what the experiment describes."""
         chosen = split_of(dataset, split, experiment)
         check_matches(chosen, experiment.spec)
@@ -113,9 +113,9 @@ class Stored(Trajectories):
         inputs = {field.name: torch.cat([given[field.name] for _, given in parts]) for field in self.spec.inputs}
         return torch.cat([states for states, _ in parts]), inputs
 
-    def stretches(self) -> Iterator[Batch]:
-        for first in range(0, self.size[0], STRETCH):
-            yield self._read(slice(first, first + STRETCH), slice(None))
+    def chunks(self) -> Iterator[Batch]:
+        for first in range(0, self.size[0], CHUNK_TRAJECTORIES):
+            yield self._read(slice(first, first + CHUNK_TRAJECTORIES), slice(None))
 
     def _read(self, trajectories: slice, times: slice) -> Batch:
         part = self.dataset.isel(trajectory=trajectories, time=times)
@@ -123,24 +123,24 @@ class Stored(Trajectories):
 
 
 @final
-class Batches(Dataset[Batch]):
+class WindowBatches(Dataset[Batch]):
     """Item `step` is this process's part of that step's batch: while its length stays, every window once an epoch, in
     an order that depends on seed, epoch and length alone: the same after a kill, and however it is read."""
 
     def __init__(
-        self, data: Trajectories, lessons: Lessons, seed: int, batch: int, part: tuple[int, int] = (0, 1)
+        self, data: Trajectories, curriculum: Curriculum, seed: int, batch: int, part: tuple[int, int] = (0, 1)
     ) -> None:
         """`part`: which of how many equal parts of each batch."""
-        self.data, self.lessons, self.seed, self.batch = data, lessons, seed, batch
+        self.data, self.curriculum, self.seed, self.batch = data, curriculum, seed, batch
         share = batch // part[1]
         self.rows = np.arange(part[0] * share, (part[0] + 1) * share)
 
     def __getitem__(self, step: int) -> Batch:
-        return self.data.window(*self.windows(step), self.lessons.at(step).span)
+        return self.data.window(*self.windows(step), self.curriculum.at(step).span)
 
     def windows(self, step: int) -> tuple[Tensor, Tensor]:
         """Trajectories and first times."""
-        span, (trajectories, times) = self.lessons.at(step).span, self.data.size
+        span, (trajectories, times) = self.curriculum.at(step).span, self.data.size
         starts = times - span
         count = trajectories * starts
         drawn = [

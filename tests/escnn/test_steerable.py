@@ -12,7 +12,7 @@ pytest.importorskip("escnn.nn", reason="escnn is not installed: see `make test-e
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.config.experiment import AnyModelSection
+from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import C4, D4, TRACER, VELOCITY, VISCOSITY, VORTICITY, FieldSpec
@@ -243,6 +243,6 @@ def test_the_group_must_be_the_grids(toml):
         )
 
 
-def test_the_section_is_made_from_the_signature():
-    section = TypeAdapter(AnyModelSection).validate_python({"kind": "steerable", "group": "SO2"})
-    assert section.keywords()["frequency"] == 2
+def test_the_section_is_provenance_the_signature():
+    config = TypeAdapter(AnyModelConfig).validate_python({"kind": "steerable", "group": "SO2"})
+    assert config.keywords()["frequency"] == 2

@@ -102,7 +102,10 @@ def test_values_whose_squares_are_no_numbers(trained, size):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("models.small-cnn.members=1000000000000", "models.small-cnn.members: input should be less than or equal to 1"),
+        (
+            "models.small-cnn.networks=1000000000000",
+            "models.small-cnn.networks: input should be less than or equal to 1",
+        ),
         ("models={m = {kind = 'gfno', width = 8, layers = 1000000000000}}", "layers must be 1 to 100"),
     ],
 )

@@ -8,10 +8,10 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.models.normalisation import Scaling
-from fluidsurrogate.training.curriculum import Lessons
+from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.training.curriculum import Curriculum
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import Batches, InMemory, Stored
+from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, WindowBatches
 
 
 @pytest.fixture
@@ -22,9 +22,11 @@ def stored(toml, tmp_path):
 
 
 def both(experiment, dataset, part=(0, 1)):
-    sources = [source.from_dataset(dataset, "train", experiment) for source in (InMemory, Stored)]
-    lessons = Lessons(experiment.train, 0)
-    return [Batches(source, lessons, 0, experiment.train.batch, part) for source in sources]
+    sources = [
+        source.from_dataset(dataset, "train", experiment) for source in (InMemoryTrajectories, StoredTrajectories)
+    ]
+    curriculum = Curriculum(experiment.train, 0)
+    return [WindowBatches(source, curriculum, 0, experiment.train.batch, part) for source in sources]
 
 
 def same(a, b):
@@ -40,7 +42,7 @@ def test_from_disk_as_from_memory(stored):
 
 def test_scaling_from_disk_as_from_memory(stored):
     experiment, _ = stored
-    memory, disk = (Scaling.fit(experiment.spec, batches.data.stretches) for batches in both(*stored))
+    memory, disk = (Normalisation.fit(experiment.spec, batches.data.chunks) for batches in both(*stored))
     assert memory.band == disk.band
     assert disk.scale == pytest.approx(memory.scale, rel=1e-12)
     assert disk.change == pytest.approx(memory.change, rel=1e-12)
@@ -56,7 +58,9 @@ def test_what_is_wrong_with_the_data_is_one_line_through_a_process_too(stored):
     experiment, dataset = stored
     broken = dataset.load().copy(deep=True)
     broken["vorticity"][3, 2] = float("nan")
-    disk = Batches(Stored.from_dataset(broken, "train", experiment), Lessons(experiment.train, 0), 0, 40)
+    disk = WindowBatches(
+        StoredTrajectories.from_dataset(broken, "train", experiment), Curriculum(experiment.train, 0), 0, 40
+    )
     with pytest.raises(UsageError, match=r"^variable 'vorticity' holds NaN") as refusal:
         list(disk.from_step(0, 8, loaders=1))
     assert "\n" not in str(refusal.value)
@@ -82,15 +86,21 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
     experiment, dataset = stored
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     with pytest.raises(UsageError, match=r"holds 0.0 GB and 0.0 GB of memory are free: set train.loaders = 2"):
-        InMemory.from_dataset(dataset, "train", experiment)
+        InMemoryTrajectories.from_dataset(dataset, "train", experiment)
     with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
-        InMemory.from_dataset(dataset, "valid", experiment)
-    Trainer(experiment, "small-cnn", Stored.from_dataset(dataset, "train", experiment), _valid(stored, monkeypatch), {})
+        InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
+    Trainer(
+        experiment,
+        "small-cnn",
+        StoredTrajectories.from_dataset(dataset, "train", experiment),
+        _valid(stored, monkeypatch),
+        {},
+    )
 
 
 def _valid(stored, monkeypatch):
     monkeypatch.undo()
-    return InMemory.from_dataset(stored[1], "valid", stored[0])
+    return InMemoryTrajectories.from_dataset(stored[1], "valid", stored[0])
 
 
 def test_a_script_needs_no_main_guard(toml, tmp_path):

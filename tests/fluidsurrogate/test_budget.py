@@ -9,11 +9,11 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment
 from fluidsurrogate.inspection.report import report
-from fluidsurrogate.models.energy_budget import Balance, Budget
-from fluidsurrogate.models.normalisation import Scaling
-from fluidsurrogate.models.step import Step
+from fluidsurrogate.models.energy_budget import BudgetCoefficients, EnergyBudget
+from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.step import SurrogateStep
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec, VelocityForm, act, act_on_fields
 from solvers.fields import DRAG, FORCING, VISCOSITY
 
@@ -74,7 +74,7 @@ def test_what_comes_of_a_step_balances(fields, at):
         before, after = (torch.cat([solenoidal(s[:, 2:], grid) + 0.3, s[:, 2:]], dim=1) for s in (before, after))
     forcing, viscosity, drag = 5 * smooth(3, 1, *grid.n, seed=2), torch.rand(3).double() / 10, torch.rand(3).double()
     inputs = torch.cat([forcing, *(n[:, None, None, None].expand(-1, 1, *grid.n) for n in (viscosity, drag))], dim=1)
-    made = Budget(spec, Balance(9.0, 9.0)).double()(after, before, inputs)
+    made = EnergyBudget(spec, BudgetCoefficients(9.0, 9.0)).double()(after, before, inputs)
     sides = []
     for state, sign in ((before, -1), (made, 1)):
         energy, enstrophy, power = terms_by_numpy(state[:, flow].numpy(), grid, VORTICITY in fields, forcing.numpy())
@@ -102,12 +102,12 @@ def test_the_solver_keeps_it(form):
         solver = form(NavierStokes2D(grid, viscosity=1e-2, drag=0.1, forcing=forcing, interval=interval, dt=2e-3,
                                      dtype=torch.float64))  # fmt: skip
         state = solenoidal(start, grid) if form is VelocityForm else start
-        balance = Balance(1e-2, 0.1)
+        budget_coefficients = BudgetCoefficients(1e-2, 0.1)
         given = forcing[None, None]
         after = solver(state, {"forcing": given})
-        defects.append(float(Budget(solver.spec, balance).double().factor(after, state, given) - 1))
+        defects.append(float(EnergyBudget(solver.spec, budget_coefficients).double().factor(after, state, given) - 1))
         without = StateSpec(grid, solver.spec.fields, interval)
-        assert abs(float(Budget(without, balance).double().factor(after, state, None) - 1)) > 1e-2
+        assert abs(float(EnergyBudget(without, budget_coefficients).double().factor(after, state, None) - 1)) > 1e-2
     assert abs(defects[0]) < 1e-3
     assert defects[0] / defects[1] == pytest.approx(8, rel=0.2)
 
@@ -118,20 +118,20 @@ def test_an_unforced_flow_never_gains_energy(size):
     before = size * noise(4, 1, 16, 16).float()
     before, other = (x - x.mean((-2, -1), keepdim=True) for x in (before, noise(1, 16, 16, seed=1).float()))
     after = torch.stack([2 * before[0], 1e-3 * before[1], other, 0 * before[3]])
-    made = Budget(spec, Balance(1e-3, 0.0)).float()(after, before)
+    made = EnergyBudget(spec, BudgetCoefficients(1e-3, 0.0)).float()(after, before)
     energy = [terms_by_numpy(s.double().numpy(), spec.grid, True)[0] for s in (before, made)]
     assert made.isfinite().all()
     assert ((energy[1] < energy[0]) & (energy[1] > 0.5 * energy[0]))[:3].all()
     assert not made[3].any()
     nothing = torch.zeros_like(after)
-    left = Budget(spec, Balance(1e-3, 0.0)).float()(after, nothing).abs().max()
+    left = EnergyBudget(spec, BudgetCoefficients(1e-3, 0.0)).float()(after, nothing).abs().max()
     assert float(left) <= 1e-7 * float(after.abs().max())
 
 
 def test_at_most_takes_away_and_gives_nothing():
     spec = StateSpec(Grid.square(16), (VORTICITY,), 0.1)
     before = smooth(1, 1, 16, 16)
-    exact, most = (Budget(spec, Balance(1e-2, 0.1, at_most)).double() for at_most in (False, True))
+    exact, most = (EnergyBudget(spec, BudgetCoefficients(1e-2, 0.1, at_most)).double() for at_most in (False, True))
     torch.testing.assert_close(most(2 * before, before), exact(2 * before, before))
     less = 0.5 * before
     torch.testing.assert_close(most(less, before), less)
@@ -140,7 +140,7 @@ def test_at_most_takes_away_and_gives_nothing():
 
 def test_it_turns_with_the_state():
     spec = StateSpec(Grid.square(16), (VELOCITY, TRACER), 1.0, (FORCING,))
-    budget, forcing = Budget(spec, Balance(1e-3, 0.1)).double(), noise(2, 1, 16, 16, seed=2)
+    budget, forcing = EnergyBudget(spec, BudgetCoefficients(1e-3, 0.1)).double(), noise(2, 1, 16, 16, seed=2)
     before, after = (smooth(2, 3, 16, 16, seed=s) for s in (0, 1))
     made = budget(after, before, forcing)
     for g in D4:
@@ -154,7 +154,7 @@ def test_it_turns_with_the_state():
 def test_forecasts_balance_and_training_sees_what_does_not():
     """A network that says "twice the state": scaled back in a forecast, not where it is trained."""
     spec = StateSpec(Grid.square(16), (VORTICITY,), 1.0)
-    step = Step(spec, Scaling((0.0,), (1.0,), (1.0,), (8, 8), Balance(0.0, 0.1))).double()
+    step = SurrogateStep(spec, Normalisation((0.0,), (1.0,), (1.0,), (8, 8), BudgetCoefficients(0.0, 0.1))).double()
     state = noise(2, 1, 16, 16)
     state = state - state.mean((-2, -1), keepdim=True)
     torch.testing.assert_close(step(lambda z: z, state, None), np.exp(-0.1) * state)
@@ -193,17 +193,19 @@ def test_it_is_found_where_the_data_keep_it(toml):
 
     def balance_of(*overrides, data=None):
         experiment = Experiment.read(toml, overrides)
-        train = InMemory.from_dataset(fs.generate(experiment) if data is None else data, "train", experiment)
-        return Trainer(experiment, "small-cnn", train, train, {}).surrogate.scaling.balance
+        train = InMemoryTrajectories.from_dataset(
+            fs.generate(experiment) if data is None else data, "train", experiment
+        )
+        return Trainer(experiment, "small-cnn", train, train, {}).surrogate.normalisation.budget_coefficients
 
-    assert balance_of() == Balance(2e-2, 0.0)
-    assert balance_of("data.state=velocity") == Balance(2e-2, 0.0)
-    assert balance_of("flow.viscosity=[1e-2, 2e-2]", "flow.drag=[0.5, 0.0]") == Balance(1e-2, 0.5)
-    assert balance_of("flow.kind=kolmogorov", "flow.spin_up=0", "data.interval=0.1") == Balance(2e-2, 0.1)
+    assert balance_of() == BudgetCoefficients(2e-2, 0.0)
+    assert balance_of("data.state=velocity") == BudgetCoefficients(2e-2, 0.0)
+    assert balance_of("flow.viscosity=[1e-2, 2e-2]", "flow.drag=[0.5, 0.0]") == BudgetCoefficients(1e-2, 0.5)
+    assert balance_of("flow.kind=kolmogorov", "flow.spin_up=0", "data.interval=0.1") == BudgetCoefficients(2e-2, 0.1)
     assert balance_of("flow.kind=stirred", "flow.spin_up=0") is None
     buoyant = {"kind": "convection", "viscosity": 1e-2, "diffusivity": 1e-2, "spin_up": 0.5}
     assert balance_of("grid.n=64", f"flow={json.dumps(buoyant).replace(':', ' =')}") is None
     coarse = ("grid.n=64", "grid.store=16", "flow.viscosity=1e-3", "flow.wavenumber=6")
-    assert balance_of(*coarse) == Balance(1e-3, 0.0, at_most=True)
+    assert balance_of(*coarse) == BudgetCoefficients(1e-3, 0.0, at_most=True)
     silent = fs.generate(toml).drop_attrs()  # a user's data, which do not say their viscosity, a far smaller one
     assert balance_of("flow.viscosity=1.0", data=silent) is None

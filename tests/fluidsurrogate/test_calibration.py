@@ -17,8 +17,8 @@ from fluidsurrogate.cli import main
 from fluidsurrogate.data.conversion import grid_coordinates
 from fluidsurrogate.evaluation.ensemble_metrics import relative_spread
 from fluidsurrogate.evaluation.metrics import nrmse
-from fluidsurrogate.models.calibration import Calibration, PerturbationSection, read_calibration
-from fluidsurrogate.models.fit_calibration import Errors, quantiles
+from fluidsurrogate.models.calibration import Calibration, PerturbationConfig, read_calibration
+from fluidsurrogate.models.fit_calibration import ForecastErrors, quantiles
 from solvers import Grid
 
 SIZES = {"starts": 20, "steps": 3, "members": 4}
@@ -31,7 +31,7 @@ def calibrated(trained):
 
 
 def calibration(members=3, **changed):
-    perturbation = PerturbationSection(spectra=((1.0,) * 11,), memory=0.5, factor=1.0)
+    perturbation = PerturbationConfig(spectra=((1.0,) * 11,), memory=0.5, factor=1.0)
     values = {"nrmse": (0.1, 0.2, 0.4), "ratio": (1.0, 2.0, 4.0), "spread_skill": (1.0,) * 3, "source": "here"}
     values["weights"] = "a hash"
     values["exponent"] = (1.0,) * len(changed.get("ratio", values["ratio"]))
@@ -79,7 +79,7 @@ def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
     first, second = (forecast_of(10 ** rng.uniform(-2, -1, 600), seed=s) for s in (0, 1))
     alone, others = first[0].isel(member=0, drop=True), first[0].isel(member=[1, 2])
     error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), relative_spread(others, alone)))
-    errors = Errors(error, spread, error, spread)
+    errors = ForecastErrors(error, spread, error, spread)
     known = calibration(nrmse=quantiles(error, 0.9), ratio=quantiles(errors.ratio(np.ones(3)), 0.9))
     size = nrmse(second[0].isel(member=0, drop=True), second[1])
     third = np.argsort(np.argsort(size.values[:, 1])) // 200
@@ -99,7 +99,7 @@ def test_the_exponent_is_how_the_error_goes_with_the_spread():
     rng = np.random.default_rng(4)
     spread = rng.lognormal(size=(4000, 1)) * np.ones(4)
     error = spread ** np.array([1.0, 0.5, 0.0, -1.0]) * rng.lognormal(sigma=0.3, size=(4000, 4))
-    errors = Errors(error, spread, error, spread)
+    errors = ForecastErrors(error, spread, error, spread)
     exponent = errors.exponent()
     np.testing.assert_allclose(exponent, [1, 0.5, 0, 0], atol=0.02)
     ratio = errors.ratio(exponent)[:, :3]
@@ -108,7 +108,7 @@ def test_the_exponent_is_how_the_error_goes_with_the_spread():
     plain = errors.ratio(np.ones(4))[:, 1]
     assert (plain > np.quantile(plain, 0.9))[spread[:, 0] > 1].mean() < 0.02
     spread[::7] = math.inf  # of members that turned non-finite nothing is known
-    assert np.isfinite(Errors(error, spread, error, spread).exponent()).all()
+    assert np.isfinite(ForecastErrors(error, spread, error, spread).exponent()).all()
     known = calibration(ratio=(1.0, 2.0, 4.0), exponent=(1.0, 0.5, 0.0))
     forecast, _ = forecast_of([0.1, 0.2])
     own = [known.bound(forecast)["error_bound"], calibration().bound(forecast)["error_bound"]]
@@ -287,7 +287,7 @@ def test_numbers_out_of_range(trained, options, said):
 
 def test_a_model_that_does_not_say_where_it_comes_from(trained):
     model = trained[1]["small-d4"]
-    other = fs.Surrogate(model.network, model.spec, model.scaling, model.section, {})
+    other = fs.Surrogate(model.network, model.spec, model.normalisation, model.config, {})
     with pytest.raises(UsageError, match="does not say which experiment it comes from; give --data"):
         fs.calibrate(other)
 
@@ -313,9 +313,9 @@ def test_an_experiment_out_of_all_proportion(trained, changes, said):
 
 
 def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
-    errors = Errors(*(np.full((20, 2), math.inf) for _ in range(4)))
+    errors = ForecastErrors(*(np.full((20, 2), math.inf) for _ in range(4)))
     known = calibration(nrmse=quantiles(errors.single, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
-    assert Errors.ratio(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
+    assert ForecastErrors.ratio(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
     known.write(tmp_path)
     assert "Infinity" not in (tmp_path / "calibration.json").read_text()
     assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec, "a hash") == known

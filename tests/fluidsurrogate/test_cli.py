@@ -385,7 +385,7 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
     config = {"format": FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
               "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
                        "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
-              "scaling": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]},
+              "normalisation": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]},
               "constants": {}, "sha256": {}}  # fmt: skip
     (tmp_path / "out" / "models" / "mine" / "config.json").write_text(json.dumps(config))
     own = ["--model", "mine", "--start", tmp_path / "out" / "data.zarr", "--steps", 2, "--to", tmp_path / "x.nc"]

@@ -109,7 +109,7 @@ def test_frozen(experiment):
         ("train.tensorboard='yes'", "train.tensorboard: input should be a valid boolean"),
         ("train.patience=-1", "train.patience: input should be greater than or equal to 0"),
         ("train.loaders=-1", "train.loaders: input should be greater than or equal to 0"),
-        ("models.small-d4.members=1.5", "models.small-d4.members: input should be a valid integer"),
+        ("models.small-d4.networks=1.5", "models.small-d4.networks: input should be a valid integer"),
         ("models.small-d4.init=3", "models.small-d4.init: input should be a valid string"),
         ("models.small-d4.intervals=[2, 4]", "intervals must be two different numbers or more, 1 among them"),
         ("models.small-d4.intervals=[1, 1]", "intervals must be two different numbers or more, 1 among them"),
@@ -148,7 +148,7 @@ def test_bad_value(toml, override, said):
 
 
 def test_an_ensemble_in_half_precision(toml):
-    said = refusal(toml, "models.small-d4.members=2", "train.precision=bfloat16")
+    said = refusal(toml, "models.small-d4.networks=2", "train.precision=bfloat16")
     assert "models.small-d4: members train in full precision" in said
 
 

@@ -11,7 +11,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.data.conversion import check_matches, grid_coordinates, grid_of, to_dataset, to_states
 from fluidsurrogate.data.coordinates import at_time, sides_of
-from fluidsurrogate.data.schema import is_on
+from fluidsurrogate.data.schema import is_same_grid
 from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import VORTICITY, Grid, StateSpec
 
@@ -63,7 +63,7 @@ def test_boxes_of_any_size_are_told_apart():
     small, large = dataset(np.arange(3), length=(2e-7, 3e-7)), dataset(np.arange(3), length=(4e-7, 6e-7))
     with pytest.raises(UsageError, match="its y differs"):
         fs.compare({"f": large}, small)
-    assert not is_on(grid_of(large), grid_of(small))
+    assert not is_same_grid(grid_of(large), grid_of(small))
     spec = StateSpec(Grid((8, 12), (2e-7, 3e-7)), (VORTICITY,), 1.0)
     assert to_states(small, spec).shape == (2, 3, 1, 8, 12)
     with pytest.raises(UsageError, match=r"grid is .* 4e-07 x 6e-07; expected .* 2e-07 x 3e-07"):
@@ -73,8 +73,8 @@ def test_boxes_of_any_size_are_told_apart():
 def test_grids_differ_by_fractions_of_a_cell():
     """A thousand cells: 1e-4 of the side would be a tenth of a cell."""
     grid = Grid((1000, 1000), (1.0, 1.0))
-    assert is_on(Grid((1000, 1000), (1.0 + 5e-7, 1.0)), grid)
-    assert not is_on(Grid((1000, 1000), (1.0, 1.0 + 1e-4)), grid)
+    assert is_same_grid(Grid((1000, 1000), (1.0 + 5e-7, 1.0)), grid)
+    assert not is_same_grid(Grid((1000, 1000), (1.0, 1.0 + 1e-4)), grid)
     spec = StateSpec(grid, (VORTICITY,), 1.0)
     with pytest.raises(UsageError, match=r"cells on 1.000004 x 1; expected 1000 x 1000 cells on 1 x 1$"):
         check_matches(dataset(np.arange(2.0), (1000, 1000), (1.000004, 1.0)), spec)
@@ -109,11 +109,11 @@ def test_start_is_a_stored_time(trained, first):
     late = data.assign_coords(time=first + interval * np.arange(data.sizes["time"]))
     for ask in (first + 2.4 * interval, first + (data.sizes["time"] + 2) * interval, first - interval):
         with pytest.raises(UsageError, match=r"no stored time; the nearest is \d") as error:
-            model.forecast(late, 1, start=ask)
+            model.forecast(late, 1, start_time=ask)
         start, nearest = str(error.value).split(" is no stored time; the nearest is ")
         assert float(start.removeprefix("start = ")) == pytest.approx(ask, abs=1e-6)
         assert float(nearest) in late["time"].values
-    forecast = model.forecast(late, 1, start=first + 2 * interval)
+    forecast = model.forecast(late, 1, start_time=first + 2 * interval)
     assert float(forecast["time"][0]) == first + 2 * interval
     np.testing.assert_array_equal(forecast["vorticity"][:, 0], data["vorticity"][:, 2])
 

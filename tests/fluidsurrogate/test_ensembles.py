@@ -12,7 +12,7 @@ from fluidsurrogate import UsageError
 from fluidsurrogate.models.perturbations import (
     Noise,
     Perturbation,
-    Perturbed,
+    PerturbedStepper,
     member_seeds,
     members_from,
     one_step_errors,
@@ -122,8 +122,8 @@ def model(trained):
 
 
 def perturbed(model, noise=None, memory=0.5):
-    noise = noise or Noise(model.spec, model.step.project, model.scaling.band, [SPECTRUM])
-    return Perturbed(model, noise, Perturbation((SPECTRUM,), memory, 0.3))
+    noise = noise or Noise(model.spec, model.step.project, model.normalisation.band, [SPECTRUM])
+    return PerturbedStepper(model, noise, Perturbation((SPECTRUM,), memory, 0.3))
 
 
 def test_the_whole_forecast_turns_with_start_and_perturbation(model, trained):
@@ -173,8 +173,8 @@ def test_trajectories_of_one_label_have_noise_of_their_own(model, trained):
 
 
 def test_member_zero_is_the_forecast(model, trained):
-    forecast = model.forecast(trained[0], 4, start=0.25)
-    members = model.ensemble(trained[0], 4, 3, Perturbation((SPECTRUM,), 0.5, 0.3), start=0.25)
+    forecast = model.forecast(trained[0], 4, start_time=0.25)
+    members = model.ensemble(trained[0], 4, 3, Perturbation((SPECTRUM,), 0.5, 0.3), start_time=0.25)
     assert np.array_equal(members["vorticity"].isel(member=0), forecast["vorticity"])
     assert members["vorticity"].attrs == forecast["vorticity"].attrs
     np.testing.assert_array_equal(members["time"], forecast["time"])
@@ -211,7 +211,7 @@ def test_size_memory_and_spectrum_are_measured():
 
 def test_the_size_follows_what_the_step_changes():
     noise = noise_of(VORTICITY)
-    stepper = Perturbed(Doubling(), noise, Perturbation((SPECTRUM,), 0.0, 0.1))
+    stepper = PerturbedStepper(Doubling(), noise, Perturbation((SPECTRUM,), 0.0, 0.1))
     states = noise(generators(1)) * torch.tensor([1.0, 10.0])[:, None, None, None]
     carry = stepper.start(states, None, [7, 7])
     small, large = (stepper.state(carry) - states).square().mean((1, 2, 3)).sqrt()

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from fluidsurrogate import Surrogate
-from fluidsurrogate.config.experiment import AnyModelSection
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.config.experiment import AnyModelConfig
+from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn.layers import Expanding
 from solvers import FORCING, TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, StateSpec
 
@@ -29,10 +29,10 @@ def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
     spec = StateSpec(grid, (VORTICITY if fields == "vorticity" else VELOCITY, TRACER), 0.1, (FORCING, VISCOSITY))
     plain = kind == "unet"
     keys = {"kind": kind, "width": 8, "modulate": True, **({} if plain else {"group": "D4", "pool": "gated"})}
-    section = TypeAdapter(AnyModelSection).validate_python(keys)
+    config = TypeAdapter(AnyModelConfig).validate_python(keys)
     torch.manual_seed(0)
-    scaling = Scaling((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5))
-    model = Surrogate(section.build(spec, torch.float32), spec, scaling, section, {})
+    normalisation = Normalisation((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5))
+    model = Surrogate(config.build(spec, torch.float32), spec, normalisation, config, {})
     state, inputs = torch.randn(2, spec.components, 16, 16), (torch.randn(2, 1, 16, 16), torch.rand(2, 1, 1, 1))
     folded = model.fold()
     names, path = ["state", "forcing", "viscosity"], tmp_path / "model.onnx"

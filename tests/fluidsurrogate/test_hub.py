@@ -124,7 +124,7 @@ def test_pushed_and_loaded_to_the_same_bits(hub, trained, audit, tmp_path, monke
     for name in ("hf://user/small-d4", address):
         loaded = fs.load(name)
         assert np.array_equal(expected, loaded.forecast(data, 4)["vorticity"].values)
-        assert (loaded.spec, loaded.scaling, loaded.section) == (model.spec, model.scaling, model.section)
+        assert (loaded.spec, loaded.normalisation, loaded.config) == (model.spec, model.normalisation, model.config)
     assert not [path for _, path, *_ in hub.requests if "resolve" in path and path.endswith("README.md")]
     snapshot = fetch(address)
     assert (snapshot / "config.json").is_symlink()
@@ -145,9 +145,9 @@ def test_a_revision_is_the_model_that_was(hub, trained, audit):
     assert (fetch("hf://user/model") / "calibration.json").read_text() == "{}"
     fs.push_to_hub(models["small-cnn"], "user/model", audit=audit)
     assert "calibration.json" not in hub.repositories["user/model"][-1][1]
-    assert fs.load("hf://user/model").section.kind == "cnn"
-    assert fs.load(first).section.kind == "gcnn"
-    assert fs.load(f"hf://user/model@{commit}").section.kind == "gcnn"
+    assert fs.load("hf://user/model").config.kind == "cnn"
+    assert fs.load(first).config.kind == "gcnn"
+    assert fs.load(f"hf://user/model@{commit}").config.kind == "gcnn"
 
 
 def test_weights_are_of_the_commit_of_the_config(hub, trained, audit, monkeypatch):
@@ -163,7 +163,7 @@ def test_weights_are_of_the_commit_of_the_config(hub, trained, audit, monkeypatc
         return found
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", slow)
-    assert fs.load("hf://user/model").section.kind == "gcnn"
+    assert fs.load("hf://user/model").config.kind == "gcnn"
 
 
 def test_what_the_hub_does_not_have(hub, trained, audit, monkeypatch):

@@ -11,7 +11,7 @@ from fluidsurrogate.config.experiment import three_halves
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, Grid, resample
 
 # The truth on 32² cells, stored on 16²; the hybrid's solver takes one step of second order where the truth takes many.
@@ -21,7 +21,7 @@ COARSE = ["grid.n=32", "grid.store=16", "flow.viscosity=1e-3", "models.small-d4.
 def trainer_of(toml, *overrides, name="small-d4"):
     experiment = Experiment.read(toml, [*COARSE, *overrides])
     data = fs.generate(experiment)
-    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
     return experiment, Trainer(experiment, name, train, valid, {}), train
 
 
@@ -33,7 +33,7 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     nn.init.zeros_(hybrid.network.out.head.bias)
     solver = experiment.build_flow().solver(Grid.square(24, grid.length[0]), interval=0.25, dt=0.25, order=2)
 
-    assert hybrid.scaling.balance is not None
+    assert hybrid.normalisation.budget_coefficients is not None
     hybrid.step.budget = None  # of what is looked at here, the solver's step and what is added to it
 
     def coarse(state):
@@ -47,7 +47,7 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     assert float((once - later).norm() / (later - train.states[:, 0]).norm()) > 0.02  # it has errors to learn
     # The change that the network's output is scaled by is what the solver misses.
     missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
-    assert hybrid.scaling.change[0] == pytest.approx(float(missed), rel=1e-5)
+    assert hybrid.normalisation.change[0] == pytest.approx(float(missed), rel=1e-5)
 
 
 def test_its_solver_holds_every_mode_unless_it_is_told_not_to(toml):
@@ -121,7 +121,7 @@ def test_it_learns_and_comes_back_from_its_folder(toml, tmp_path, state):
     )
     data = fs.generate(experiment)
     hybrid = fs.train(experiment, data, ["small-d4"])["small-d4"]
-    start = InMemory.from_dataset(data, "valid", experiment).states
+    start = InMemoryTrajectories.from_dataset(data, "valid", experiment).states
     with torch.no_grad():
         missed = (hybrid.base(start[:, 0]) - start[:, 1]).norm()
         assert float((hybrid(start[:, 0]) - start[:, 1]).norm() / missed) < 0.7

@@ -83,7 +83,7 @@ def test_a_model(finished, capsys):
     assert (found["kind"], found["name"], found["model"]["kind"]) == ("model", "small-d4", "gcnn")
     assert found["parameters"] == model.parameters
     assert (found["group"], found["stride"], found["interval"]) == ("D4", 1, 0.25)
-    assert found["scaling"]["change"] == list(model.scaling.change)
+    assert found["normalisation"]["change"] == list(model.normalisation.change)
     assert found["validation"]["steps"] == 8
     rows = np.genfromtxt(finished / "models" / "small-d4" / "curve.csv", delimiter=",", names=True)
     assert found["validation"]["nrmse"] == rows["valid_nrmse"].min()
@@ -129,8 +129,8 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     (copied / "forecasts.nc").write_text("text")
     partial = copied / "models" / "small-cnn.partial"
     shutil.move(copied / "models" / "small-cnn", partial)
-    made_from = json.loads(json.loads((partial / "config.json").read_text())["about"]["made_from"])
-    (partial / "made_from.json").write_text(json.dumps(made_from))
+    provenance = json.loads(json.loads((partial / "config.json").read_text())["about"]["provenance"])
+    (partial / "provenance.json").write_text(json.dumps(provenance))
     said = printed(capsys, copied)
     assert "small-cnn, half made" in said
     assert "the same fluidsurrogate train goes on from here" in said
@@ -139,7 +139,7 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     assert f"broken: {copied / 'forecasts.nc'}: neither a Zarr folder nor a NetCDF file" in said
     assert len(printed(capsys, partial).splitlines()) == 1
     (copied / "data.zarr").rename(copied / "data.zarr.partial")
-    (copied / "data.zarr.partial" / "made_from.json").write_text("{}")
+    (copied / "data.zarr.partial" / "provenance.json").write_text("{}")
     (copied / "data.zarr.partial" / "progress.json").write_text('{"blocks": 2, "inner_step": 0.1}')
     assert "2 blocks done" in printed(capsys, copied / "data.zarr.partial")
 
@@ -215,7 +215,7 @@ def test_data_of_somebody_elses(tmp_path, capsys):
         capsys, tmp_path / "plain.nc", "--write-experiment", tmp_path / "x.toml"
     )
     assert not (tmp_path / "x.toml").exists()
-    strange = data.assign_attrs(experiment="{", made_from="[1]", versions="3", fingerprint="x")
+    strange = data.assign_attrs(experiment="{", provenance="[1]", versions="3", fingerprint="x")
     strange.to_netcdf(tmp_path / "strange.nc")
     assert fs.info(tmp_path / "strange.nc")["made"]["again"].startswith("no")
 
@@ -247,16 +247,16 @@ def edited(folder, **about):
 
 def test_other_versions_are_named(copied):
     model = copied / "models" / "small-d4"
-    recorded = json.loads(json.loads((model / "config.json").read_text())["about"]["versions"])
-    made = edited(model, versions=json.dumps(recorded | {"torch": "1.0", "gone": "2.0"}))
-    assert made["changed"] == {"torch": ("1.0", recorded["torch"]), "gone": ("2.0", "none")}
-    assert made["again"] == f"yes, to rounding: torch was 1.0, is {recorded['torch']}, gone was 2.0, is none"
+    parse_record = json.loads(json.loads((model / "config.json").read_text())["about"]["versions"])
+    made = edited(model, versions=json.dumps(parse_record | {"torch": "1.0", "gone": "2.0"}))
+    assert made["changed"] == {"torch": ("1.0", parse_record["torch"]), "gone": ("2.0", "none")}
+    assert made["again"] == f"yes, to rounding: torch was 1.0, is {parse_record['torch']}, gone was 2.0, is none"
 
 
 def test_what_does_not_hold_is_said(copied):
     model = copied / "models" / "small-d4"
     about = json.loads((model / "config.json").read_text())["about"]
-    tree, made_from = json.loads(about["experiment"]), json.loads(about["made_from"])
+    tree, provenance = json.loads(about["experiment"]), json.loads(about["provenance"])
     made = edited(model, fingerprint="0" * 16)
     assert made["again"] == "no: its fingerprint is not that of what it was made from"
     edited(model, **about)
@@ -268,7 +268,7 @@ def test_what_does_not_hold_is_said(copied):
     assert made["again"] == "no: its experiment has no model 'small-d4'"
     made = edited(model, experiment=json.dumps(tree | {"device": "cuda:7"}))
     assert made["again"].startswith("yes")
-    assert made_from["seed"] == 1
+    assert provenance["seed"] == 1
     edited(model, **about)
     assert "validation" in fs.info(model)
     (model / "curve.csv").write_text("step,loss\n1,text\n")

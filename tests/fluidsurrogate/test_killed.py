@@ -145,7 +145,7 @@ def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_pa
     run_stage(toml, [], tmp_path, "generate")
     folder = tmp_path / "data.zarr.partial"
     folder.mkdir()
-    (folder / "made_from.json").write_text("{}")
+    (folder / "provenance.json").write_text("{}")
     unlinked = []
     original = Path.unlink
     with pytest.MonkeyPatch.context() as patch:
@@ -154,7 +154,7 @@ def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_pa
         )
         patch.setattr("shutil.rmtree", lambda *a, **k: unlinked.append("rest"))
         discard(folder)
-    assert unlinked == ["made_from.json", "rest"]
+    assert unlinked == ["provenance.json", "rest"]
 
 
 def test_force_goes_on_where_it_was_killed(toml, tmp_path):
@@ -168,7 +168,7 @@ def test_force_goes_on_where_it_was_killed(toml, tmp_path):
         begin(path, {"a": 2}, force=False)
     assert not (begin(path, {"a": 2}, force=True) / "work").exists()
     begin(path, {"a": 3}, force=False)  # nothing was done yet: nothing to refuse
-    assert [entry.name for entry in partial(path).iterdir()] == ["made_from.json"]
+    assert [entry.name for entry in partial(path).iterdir()] == ["provenance.json"]
 
 
 @pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no compiler")

@@ -5,41 +5,41 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.config.stage_configs import TrainSection
+from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.training.curriculum import Lesson, Lessons, answer
+from fluidsurrogate.training.curriculum import Curriculum, UnrollSchedule, unroll
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 
 
-def lessons(**options):
-    return Lessons(TrainSection(**options), seed=0)
+def curriculum(**options):
+    return Curriculum(TrainConfig(**options), seed=0)
 
 
 def trainer_of(toml, *overrides, name="small-d4"):
     experiment = Experiment.read(toml, overrides)
     data = fs.generate(experiment)
-    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
     return Trainer(experiment, name, train, valid, {})
 
 
 def test_curriculum_by_progress():
-    asked = [lessons(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).at(step).unroll for step in range(100)]
+    asked = [curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).at(step).unroll for step in range(100)]
     assert asked == [1] * 40 + [2] * 20 + [4] * 20 + [8] * 20
 
 
 @pytest.mark.parametrize(
     ("options", "first", "last"),
     [
-        ({"unroll": 3, "unroll_fraction": 0.2}, Lesson(0, 1), Lesson(0, 3)),
-        ({"unroll": 3, "unroll_fraction": 0.0}, Lesson(0, 1), Lesson(0, 1)),
-        ({"unroll": 3, "unroll_fraction": 1.0}, Lesson(0, 3), Lesson(0, 3)),
-        ({"unroll": (2,), "unroll_fraction": 0.5}, Lesson(0, 2), Lesson(0, 2)),
-        ({"unroll": 1, "push_forward": 2, "unroll_fraction": 0.5}, Lesson(0, 1), Lesson(2, 1)),
+        ({"unroll": 3, "unroll_fraction": 0.2}, UnrollSchedule(0, 1), UnrollSchedule(0, 3)),
+        ({"unroll": 3, "unroll_fraction": 0.0}, UnrollSchedule(0, 1), UnrollSchedule(0, 1)),
+        ({"unroll": 3, "unroll_fraction": 1.0}, UnrollSchedule(0, 3), UnrollSchedule(0, 3)),
+        ({"unroll": (2,), "unroll_fraction": 0.5}, UnrollSchedule(0, 2), UnrollSchedule(0, 2)),
+        ({"unroll": 1, "push_forward": 2, "unroll_fraction": 0.5}, UnrollSchedule(0, 1), UnrollSchedule(2, 1)),
     ],
 )
 def test_first_and_last(options, first, last):
-    asked = lessons(steps=10, **options)
+    asked = curriculum(steps=10, **options)
     assert (asked.at(0), asked.at(9)) == (first, last)
     assert asked.longest == max(first.span, last.span)
 
@@ -54,7 +54,7 @@ def test_push_forward_takes_no_gradient_through_the_lead(toml):
         (predicted - truth).square().mean().backward()
         return torch.cat([p.grad.flatten() for p in model.network.parameters()])
 
-    pushed = gradient(*answer(model, states, states[:, 0], inputs, Lesson(2, 1)))
+    pushed = gradient(*unroll(model, states, states[:, 0], inputs, UnrollSchedule(2, 1)))
     with torch.no_grad():
         reached = rollout(model, states[:, 0], 2, inputs)[:, -1]
     torch.testing.assert_close(pushed, gradient(model(reached), states[:, 3]), rtol=1e-4, atol=1e-7)
@@ -65,15 +65,15 @@ def test_push_forward_takes_no_gradient_through_the_lead(toml):
 def test_noise_has_its_size_and_band_and_leaves_the_truth(toml):
     trainer = trainer_of(toml, "train.noise=0.5", "train.batch=64")
     model, start = trainer.surrogate, torch.zeros(64, 1, 16, 16)
-    noise = trainer.lessons.noisy(model, start, 3, slice(0, 64), 64)
+    noise = trainer.curriculum.noisy(model, start, 3, slice(0, 64), 64)
     held = 11**2 - 1  # modes of the band (5, 5) without the mean, of 16²
     expected = 0.5 * float(model.step.change) * (held / 256) ** 0.5
     assert float(noise.std()) == pytest.approx(expected, rel=0.02)
     spectrum = torch.fft.rfft2(noise).abs().mean((0, 1))
     assert float(spectrum[:, 6:].max()) < 1e-4 * float(spectrum[1, 1])
-    halves = [trainer.lessons.noisy(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
+    halves = [trainer.curriculum.noisy(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
     assert torch.equal(torch.cat(halves), noise)
-    assert not torch.equal(trainer.lessons.noisy(model, start, 4, slice(0, 64), 64), noise)
+    assert not torch.equal(trainer.curriculum.noisy(model, start, 4, slice(0, 64), 64), noise)
 
 
 INTERVALS = ["models.small-d4.intervals=[1, 2]", "data.steps=6", "data.train=6", "train.learning_rate=1e-2"]
@@ -83,7 +83,7 @@ def test_a_network_that_takes_the_interval_learns_both(toml):
     experiment = Experiment.read(toml, [*INTERVALS, "train.steps=400"])
     data = fs.generate(experiment)
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
-    valid = InMemory.from_dataset(data, "valid", experiment).states
+    valid = InMemoryTrajectories.from_dataset(data, "valid", experiment).states
     with torch.no_grad():
         double = model.every(2)
         assert double.spec.interval == 2 * model.spec.interval
@@ -104,7 +104,7 @@ def test_intervals_survive_save_and_load_and_keep_the_symmetry(toml, tmp_path):
     data = fs.generate(experiment)
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
     model.save(tmp_path)
-    state = InMemory.from_dataset(data, "valid", experiment).states[:, 0]
+    state = InMemoryTrajectories.from_dataset(data, "valid", experiment).states[:, 0]
     loaded = fs.load(tmp_path)
     with torch.no_grad():
         for multiple in (1, 2):
@@ -116,5 +116,5 @@ def test_intervals_survive_save_and_load_and_keep_the_symmetry(toml, tmp_path):
 
 
 def test_both_intervals_are_drawn():
-    drawn = [Lessons(TrainSection(), 0, (1, 2)).at(step).stride for step in range(200)]
+    drawn = [Curriculum(TrainConfig(), 0, (1, 2)).at(step).stride for step in range(200)]
     assert 60 < sum(stride == 2 for stride in drawn) < 140

@@ -61,8 +61,8 @@ def assert_same(zarr, memory):
 
 def test_equals_forecast(trained, forced, tmp_path, small_pieces):
     for number, (data, model) in enumerate(((trained[0], trained[1]["small-d4"]), forced)):
-        zarr = model.forecast_to_zarr(data, 9, tmp_path / f"{number}.zarr", start=0.5, batch=2)
-        memory = model.forecast(data, 9, start=0.5)
+        zarr = model.forecast_to_zarr(data, 9, tmp_path / f"{number}.zarr", start_time=0.5, batch=2)
+        memory = model.forecast(data, 9, start_time=0.5)
         assert_same(zarr, memory)
         assert zarr["vorticity"].encoding["chunks"][:2] == ((2, 4) if number == 0 else (2, 2))
         assert {k: v for k, v in zarr.attrs.items() if k in memory.attrs} == memory.attrs
@@ -174,7 +174,7 @@ def test_any_stepper(experiment, trained, tmp_path, small_pieces, monkeypatch, k
     """The solver too, which begins a batch that was cut short from its start, to the same bits."""
     data = trained[0]
     stepper: Stepper = experiment.build_solver() if kind == "solver" else fs.Persistence(experiment.spec)
-    zarr = fs.rollout_to_zarr(stepper, data, 9, tmp_path / "whole.zarr", made_from={"which": kind}, batch=4)
+    zarr = fs.rollout_to_zarr(stepper, data, 9, tmp_path / "whole.zarr", provenance={"which": kind}, batch=4)
     states = to_states(data, experiment.spec)
     memory = fs.rollout(stepper, states[:, 0], 9)
     np.testing.assert_allclose(zarr["vorticity"], memory[:, :, 0], atol=1e-4)
@@ -192,7 +192,7 @@ def test_any_stepper(experiment, trained, tmp_path, small_pieces, monkeypatch, k
     monkeypatch.setattr(long_forecast, "write_json", stopping)
     for _ in range(3):
         try:
-            fs.rollout_to_zarr(stepper, data, 9, tmp_path / "cut.zarr", made_from={"which": kind}, batch=4)
+            fs.rollout_to_zarr(stepper, data, 9, tmp_path / "cut.zarr", provenance={"which": kind}, batch=4)
         except Stop:
             continue
     assert files(tmp_path / "cut.zarr") == files(tmp_path / "whole.zarr")
@@ -204,7 +204,7 @@ def test_random_steppers_get_the_seeds_of_their_trajectories(toml, tmp_path):
     experiment = fs.Experiment.read(toml, stirred)
     data = fs.generate(experiment)
     made = [
-        fs.rollout_to_zarr(experiment.build_solver(), data, 4, tmp_path / f"{batch}.zarr", made_from={}, batch=batch)
+        fs.rollout_to_zarr(experiment.build_solver(), data, 4, tmp_path / f"{batch}.zarr", provenance={}, batch=batch)
         for batch in (2, 3)
     ]
     for zarr in made:
@@ -222,11 +222,13 @@ def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
     assert marks == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     other = data.copy(deep=True)
     other["vorticity"][5, 0, 3, 3] += 1e-3
-    loud = Surrogate(*(getattr(models["small-cnn"], a) for a in ("network", "spec", "scaling", "section", "about")))
+    loud = Surrogate(
+        *(getattr(models["small-cnn"], a) for a in ("network", "spec", "normalisation", "config", "about"))
+    )
     for said, call in {
         "steps was 3, is 4": lambda: model.forecast_to_zarr(data, 4, path),
         "starts was": lambda: model.forecast_to_zarr(other, 3, path),
-        "start_time was 0.0, is 0.25": lambda: model.forecast_to_zarr(data, 3, path, start=0.25),
+        "start_time was 0.0, is 0.25": lambda: model.forecast_to_zarr(data, 3, path, start_time=0.25),
         "stepper.weights was": lambda: with_other_weights(model).forecast_to_zarr(data, 3, path),
         "stepper.model": lambda: loud.forecast_to_zarr(data, 3, path),
         'batch was "as memory allows", is 2': lambda: model.forecast_to_zarr(data, 3, path, batch=2),
@@ -246,9 +248,9 @@ def test_names_from_netcdf_are_stored_as_zarr_has_them(trained, tmp_path, recwar
 
 
 @pytest.mark.parametrize("text", ["not json", 3, "[1]", "null", "[" * 100_000, ""])
-def test_a_forecast_that_does_not_say_what_it_was_made_from(trained, tmp_path, text):
+def test_a_forecast_that_does_not_say_what_it_was_provenance(trained, tmp_path, text):
     data, models = trained
-    xr.Dataset(attrs={"made_from": text}).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    xr.Dataset(attrs={"provenance": text}).to_zarr(tmp_path / "x.zarr", consolidated=False)
     with pytest.raises(UsageError, match="made from other inputs: batch was absent"):
         models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
 
@@ -286,7 +288,7 @@ def with_other_weights(model):
     network = copy.deepcopy(model.network)
     with torch.no_grad():
         next(network.parameters()).add_(1e-3)
-    return Surrogate(network, model.spec, model.scaling, model.section, model.about)
+    return Surrogate(network, model.spec, model.normalisation, model.config, model.about)
 
 
 def test_bad_calls(trained, tmp_path):
@@ -301,9 +303,9 @@ def test_bad_calls(trained, tmp_path):
         "multiple of keep_every = 2": lambda: model.forecast_to_zarr(data, 3, path, keep_every=2),
         "a name that ends in .zarr": lambda: model.forecast_to_zarr(data, 3, tmp_path / "x.nc"),
         "NaN": lambda: model.forecast_to_zarr(late, 3, path),
-        "no stored time": lambda: model.forecast_to_zarr(data, 3, path, start=0.3),
+        "no stored time": lambda: model.forecast_to_zarr(data, 3, path, start_time=0.3),
         "is no Zarr folder": lambda: model.forecast_to_zarr(data, 3, tmp_path / "mine.zarr", force=True),
-        "seeds must be one a trajectory, 6": lambda: fs.rollout_to_zarr(model, data, 2, path, made_from={}, seeds=[1]),
+        "seeds must be one a trajectory, 6": lambda: fs.rollout_to_zarr(model, data, 2, path, provenance={}, seeds=[1]),
     }.items():
         with pytest.raises(UsageError, match=said) as caught:
             call()
@@ -315,7 +317,7 @@ def test_bad_calls(trained, tmp_path):
 
 def test_non_finite_goes_on_and_resumes(trained, tmp_path, small_pieces, monkeypatch, caplog):
     data, models = trained
-    wild = Surrogate(*(getattr(models["small-d4"], a) for a in ("network", "spec", "scaling", "section", "about")))
+    wild = Surrogate(*(getattr(models["small-d4"], a) for a in ("network", "spec", "normalisation", "config", "about")))
     wild.step.change.mul_(1e25)
     write, stopped = long_forecast.write_json, False
 
@@ -356,7 +358,7 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
         monkeypatch.setattr(owner, name, spied)
 
     spy(long_forecast, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
-    spy(long_forecast.Starts, "read", read, lambda self, first, last: last - first)
+    spy(long_forecast.InitialStates, "read", read, lambda self, first, last: last - first)
     spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
     model.forecast_to_zarr(many, 20, tmp_path / "x.zarr")
     assert max(batches) == 7  # 120 starts in 18 batches

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fluidsurrogate.nn.losses import LOSSES, Measure
+from fluidsurrogate.nn.losses import LOSSES, LossContext
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 GRID = Grid.square(16)
@@ -18,12 +18,12 @@ def wave(mx, my=0, grid=GRID):
     return torch.cos(kx * x[None, :] + ky * y[:, None])[None, None, None]
 
 
-def measure(spec=SPEC, change=2.0, band=(8, 8)):
-    return Measure(spec, torch.full((spec.components, 1, 1), change, dtype=torch.float64), band)
+def context(spec=SPEC, change=2.0, band=(8, 8)):
+    return LossContext(spec, torch.full((spec.components, 1, 1), change, dtype=torch.float64), band)
 
 
 def value(name, predicted, truth, by=None):
-    return float(LOSSES[name](predicted, truth, by or measure()))
+    return float(LOSSES[name](predicted, truth, by or context()))
 
 
 def test_change_is_the_mean_square_in_units_of_the_change():
@@ -43,7 +43,7 @@ def test_h1_weighs_gradients(missed):
 
 def test_h1_of_a_rectangle_counts_waves_across_the_longer_side():
     grid = Grid((16, 8), (2.0, 1.0))
-    by = measure(StateSpec(grid, (VORTICITY,), 1.0), band=(8, 4))
+    by = context(StateSpec(grid, (VORTICITY,), 1.0), band=(8, 4))
     got = value("h1", wave(0, 1, grid) + 0.1 * wave(1, 0, grid), wave(0, 1, grid), by)
     assert got == pytest.approx(0.1 * math.sqrt((1 + 2**2) / (1 + 1)))
 
@@ -54,7 +54,7 @@ def test_h1_counts_the_nyquist_column_once():
     from fluidsurrogate.nn.losses import _power
 
     ones = torch.ones(16, 9, dtype=torch.float64)
-    assert float(_power(nyquist, measure(), ones)) == pytest.approx(float(direct))
+    assert float(_power(nyquist, context(), ones)) == pytest.approx(float(direct))
 
 
 def test_bands_count_alike():
@@ -71,19 +71,19 @@ def test_moves_with_the_group(name):
     spec = StateSpec(GRID, (VORTICITY, TRACER, VELOCITY), 1.0)
     draw = torch.Generator().manual_seed(1)
     predicted, truth = (torch.randn(2, 3, 4, 16, 16, dtype=torch.float64, generator=draw) for _ in range(2))
-    expected = value(name, predicted, truth, measure(spec))
+    expected = value(name, predicted, truth, context(spec))
     for g in D4.elements:
         moved = [torch.stack([act_on_fields(spec.fields, s, g) for s in states]) for states in (predicted, truth)]
-        assert value(name, *moved, measure(spec)) == pytest.approx(expected, rel=1e-12)
+        assert value(name, *moved, context(spec)) == pytest.approx(expected, rel=1e-12)
     # The control: an error along y that is not the error along x.
-    assert value(name, predicted.transpose(-1, -2), truth, measure(spec)) != pytest.approx(expected, rel=1e-3)
+    assert value(name, predicted.transpose(-1, -2), truth, context(spec)) != pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_finite_where_nothing_is_wrong_or_nothing_is_there(name):
     for truth in (wave(1), 0 * wave(1)):
         predicted = truth.float().clone().requires_grad_()
-        by = Measure(SPEC, torch.ones(1, 1, 1), (8, 8))
+        by = LossContext(SPEC, torch.ones(1, 1, 1), (8, 8))
         loss = LOSSES[name](predicted, truth.float(), by)
         loss.backward()
         assert predicted.grad.isfinite().all()

@@ -117,7 +117,7 @@ def test_a_damaged_record_of_what_is_done(toml, tmp_path, monkeypatch):
             fs.generate(Experiment.read(toml, ["data.test=3", "data.block=2"]), tmp_path)
     folder = tmp_path / "data.zarr.partial"
     left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    for name in set(left) - {"made_from.json"}:
+    for name in set(left) - {"provenance.json"}:
         for bad in (b'{"blocks": -1}', b'{"blocks": 1000, "inner_step": 0.1}', b"[3]", left[name][:5], b"\xff" * 40):
             (folder / name).write_bytes(bad)
             with pytest.raises(UsageError) as refusal:

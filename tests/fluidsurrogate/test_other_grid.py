@@ -6,10 +6,10 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.config.flow_and_model_configs import ModelSection
+from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.evaluation.equivariance import equivariance_error
-from fluidsurrogate.models.normalisation import Scaling
-from fluidsurrogate.models.regridding import moved_scaling
+from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.regridding import moved_normalisation
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import D2, D4, VISCOSITY, VORTICITY, Grid, StateSpec
@@ -31,8 +31,8 @@ def surrogate(kind, **options):
         torch.manual_seed(1)
         build = ARCHITECTURES[kind]
         network = build(SPEC.fields + SPEC.inputs, SPEC.fields, **(NETWORKS[kind] | options)).double().eval()
-    scaling = Scaling((0.0, 0.0), (1.0, 1.0), (0.3,), (5, 5))
-    return Surrogate(network, SPEC, scaling, ModelSection(kind=kind), {"name": kind})
+    normalisation = Normalisation((0.0, 0.0), (1.0, 1.0), (0.3,), (5, 5))
+    return Surrogate(network, SPEC, normalisation, ModelConfig(kind=kind), {"name": kind})
 
 
 def states(grid):
@@ -76,16 +76,19 @@ def test_its_own_grid_is_itself():
 
 def test_the_cut_off_is_the_same_wavenumber():
     """In proportion to the box; all modes of the coarse grid, no cut there, are one on finer cells."""
-    scaling = Scaling((0.0,), (1.0,), (1.0,), (5, 5))
-    assert moved_scaling(scaling, OWN, LARGER).band == (10, 10)
-    assert moved_scaling(scaling, OWN, FINER).band == (5, 5)
-    assert moved_scaling(scaling, OWN, Grid.square(16, np.pi)).band == (2, 2)
-    assert moved_scaling(scaling, OWN, Grid.square(8)).band == (4, 4)
-    assert moved_scaling(scaling, OWN, Grid.square(32, float(np.float32(4 * np.pi)) * (1 - 1e-7))).band == (10, 10)
-    assert moved_scaling(scaling, OWN, Grid.rectangle([16, 32], [2 * np.pi, 4 * np.pi])).band == (5, 10)
-    everything = Scaling((0.0,), (1.0,), (1.0,), (8, 8))
-    assert moved_scaling(everything, OWN, FINER).band == (8, 8)
-    assert moved_scaling(everything, OWN, LARGER).band == (16, 16)
+    normalisation = Normalisation((0.0,), (1.0,), (1.0,), (5, 5))
+    assert moved_normalisation(normalisation, OWN, LARGER).band == (10, 10)
+    assert moved_normalisation(normalisation, OWN, FINER).band == (5, 5)
+    assert moved_normalisation(normalisation, OWN, Grid.square(16, np.pi)).band == (2, 2)
+    assert moved_normalisation(normalisation, OWN, Grid.square(8)).band == (4, 4)
+    assert moved_normalisation(normalisation, OWN, Grid.square(32, float(np.float32(4 * np.pi)) * (1 - 1e-7))).band == (
+        10,
+        10,
+    )
+    assert moved_normalisation(normalisation, OWN, Grid.rectangle([16, 32], [2 * np.pi, 4 * np.pi])).band == (5, 10)
+    everything = Normalisation((0.0,), (1.0,), (1.0,), (8, 8))
+    assert moved_normalisation(everything, OWN, FINER).band == (8, 8)
+    assert moved_normalisation(everything, OWN, LARGER).band == (16, 16)
 
 
 def test_the_change_holds_no_finer_modes():

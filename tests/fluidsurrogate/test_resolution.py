@@ -10,7 +10,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.simulation import generation, resolution
-from fluidsurrogate.simulation.resolution import Sample
+from fluidsurrogate.simulation.resolution import ResolutionSample
 from solvers import Grid, NavierStokes2D, Resampled, Stirring, resample
 
 SMALL = ["data.train=1", "data.valid=1", "data.test=1", "data.steps=2", "train.unroll=1", "dtype=float64"]
@@ -69,17 +69,17 @@ def test_spectral_measures_against_closed_forms():
     solver = NavierStokes2D(grid, viscosity=viscosity, interval=1.0)
     _, x = grid.coordinates()
     one = 3 * torch.cos(4 * x).expand(1, 1, *grid.n)
-    sample = Sample.of(one, solver, viscosity, 1)
+    sample = ResolutionSample.of(one, solver, viscosity, 1)
     chi = 2 * viscosity * 16 * (9 / 4)
     assert sample.kmax_eta == pytest.approx(10 * (viscosity**3 / chi) ** (1 / 6), rel=1e-6)
     assert sample.tail < 1e-12
     both = torch.cat([one, one + 3 * torch.cos(10 * x).expand(1, 1, *grid.n)])
-    assert Sample.of(both, solver, viscosity, 1).tail == pytest.approx(0.5, rel=1e-6)
+    assert ResolutionSample.of(both, solver, viscosity, 1).tail == pytest.approx(0.5, rel=1e-6)
 
 
 def test_a_fluid_at_rest_is_resolved():
     solver = NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=1.0)
-    sample = Sample.of(torch.zeros(2, 1, 16, 16), solver, 1e-2, 1)
+    sample = ResolutionSample.of(torch.zeros(2, 1, 16, 16), solver, 1e-2, 1)
     assert (sample.kmax_eta, sample.tail) == (math.inf, 0.0)
 
 

@@ -60,15 +60,15 @@ GOOD = {  # one of every key, as the miniature's
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
                          "uniform": False, "wall": 0, "solenoidal": False}],
              "interval": 0.25, "inputs": []},
-    "scaling": {
+    "normalisation": {
         "shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5],
-        "balance": {"viscosity": 0.01, "drag": 0.1, "at_most": False},
+        "budget_coefficients": {"viscosity": 0.01, "drag": 0.1, "at_most": False},
     },
     "constants": {"viscosity": 0.01, "drag": 0.1},
     "dtype": "float32",
     "sha256": {"weights.safetensors": "0" * 64},
     "about": {"name": "small-d4", "energy_budget": "closes", "data_resolution": "error 1 %", "experiment": "{}",
-              "made_from": "{}", "fingerprint": "f", "seed": 1, "versions": "{}"},
+              "provenance": "{}", "fingerprint": "f", "seed": 1, "versions": "{}"},
 }  # fmt: skip
 WRONG = [None, True, "text", "", -1, 0, 3, 0.5, 10**9, 10**30, -1e300, float("nan"), float("inf"), [], [1], ["a", {}],
          {}, {"a": 1}, [[[[]]]], "../../etc/passwd", "os:system"]  # fmt: skip
@@ -97,7 +97,7 @@ def replaced(tree, at, value):
 def test_the_config_that_is_mutated_is_good(folder):
     assert set(places(GOOD)) >= set(places(json.loads((folder / "config.json").read_text())))
     (folder / "config.json").write_text(json.dumps(GOOD))
-    assert fs.load(folder).section.augment == "D4"
+    assert fs.load(folder).config.augment == "D4"
 
 
 @pytest.mark.parametrize("at", list(places(GOOD)), ids=lambda at: ".".join(map(str, at)))
@@ -114,7 +114,7 @@ def test_every_value_of_a_config_may_be_wrong(folder, at):
             assert len(said) < 700
         else:
             taken += 1
-            assert model(torch.ones(1, 1, 16, 16)).isfinite().all() or at[0] in ("spec", "scaling")
+            assert model(torch.ones(1, 1, 16, 16)).isfinite().all() or at[0] in ("spec", "normalisation")
     legal = at[0] == "about" or at[-1] in ("units", "long_name", "name", "uniform", "interval", "augment", "length")
     assert taken < len(WRONG) // 2 or legal
     assert peak() - before < 200 * 2**20
@@ -131,9 +131,13 @@ def test_what_is_said_names_the_key(folder):
         (("model", "whidth"), 16, "model.gcnn.whidth: Extra inputs are not permitted"),
         (("spec", "grid", "n"), [10**9, 10**9], "spec.grid: n must be at most 65536"),
         (("spec", "grid", "n"), [16, 12], "model.group 'D4' is no symmetry of its grid"),
-        (("scaling", "scale"), [1.0, 2.0], "scaling.scale must have 1 numbers (got 2)"),
-        (("scaling", "change"), [0.0], "scale and change must be positive"),
-        (("scaling", "balance", "viscosity"), -1.0, "scaling.balance must be of numbers ≥ 0"),
+        (("normalisation", "scale"), [1.0, 2.0], "normalisation.scale must have 1 numbers (got 2)"),
+        (("normalisation", "change"), [0.0], "scale and change must be positive"),
+        (
+            ("normalisation", "budget_coefficients", "viscosity"),
+            -1.0,
+            "normalisation.budget_coefficients must be of numbers ≥ 0",
+        ),
         (("dtype",), "float16", "dtype: Input should be 'float32' or 'float64'"),
         (("about", "seed"), {"a": 1}, "about.seed"),
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),

@@ -28,12 +28,12 @@ def test_save_and_load(trained, tmp_path):
         assert not loaded.network.training
         a, b = (m.forecast(data, 3)["vorticity"].values for m in (model, loaded))
         assert np.array_equal(a, b)
-        assert (loaded.spec, loaded.scaling, loaded.section) == (model.spec, model.scaling, model.section)
+        assert (loaded.spec, loaded.normalisation, loaded.config) == (model.spec, model.normalisation, model.config)
 
 
 def test_forecast_is_a_dataset_like_its_input(trained):
     data, models = trained
-    forecast = models["small-d4"].forecast(data.isel(trajectory=slice(3, 6)), 6, start=0.5)
+    forecast = models["small-d4"].forecast(data.isel(trajectory=slice(3, 6)), 6, start_time=0.5)
     assert forecast["vorticity"].sizes == {"trajectory": 3, "time": 7, "y": 16, "x": 16}
     np.testing.assert_allclose(forecast["time"], 0.5 + 0.25 * np.arange(7))
     assert list(forecast["split"].values) == ["valid", "test", "test"]
@@ -102,7 +102,7 @@ def test_an_input_that_it_would_ignore_is_refused(trained, toml):
     model = fs.train(forced, other, ["small-cnn"])["small-cnn"]
     forecast = model.forecast(other, 3)
     assert set(forecast.data_vars) == {"vorticity", "forcing", "viscosity"}
-    model.forecast(forecast, 1, start=0.75)
+    model.forecast(forecast, 1, start_time=0.75)
 
 
 @pytest.mark.parametrize("how", ["variable", "coordinate", "attribute", "one of three"])
@@ -163,15 +163,15 @@ def test_constants_are_those_that_the_data_state(trained):
 def test_start_time_and_steps_are_checked(trained):
     data, models = trained
     with pytest.raises(UsageError, match=r"0.3 is no stored time; the nearest is 0.25"):
-        models["small-d4"].forecast(data, 2, start=0.3)
+        models["small-d4"].forecast(data, 2, start_time=0.3)
     with pytest.raises(UsageError, match="steps must be at least 1"):
         models["small-d4"].forecast(data, 0)
     timed = data.isel(time=2)  # at 0.5, a coordinate of no dimension
-    assert models["small-d4"].forecast(timed, 1, start=0.5)["time"].values.tolist() == [0.5, 0.75]
+    assert models["small-d4"].forecast(timed, 1, start_time=0.5)["time"].values.tolist() == [0.5, 0.75]
     with pytest.raises(UsageError, match=r"7 is no stored time; the nearest is 0.5"):
-        models["small-d4"].forecast(timed, 1, start=7)
+        models["small-d4"].forecast(timed, 1, start_time=7)
     with pytest.raises(UsageError, match="does not say of which time it is"):
-        models["small-d4"].forecast(timed.drop_vars("time"), 1, start=7)
+        models["small-d4"].forecast(timed.drop_vars("time"), 1, start_time=7)
 
 
 def test_folders_that_are_no_model(trained, tmp_path):
@@ -250,13 +250,13 @@ def test_in_another_precision(trained, tmp_path, toml):
 def test_pickled_and_copied_it_forecasts_the_same(trained, toml):
     """Single networks, an ensemble of them, a hybrid; and in a process started afresh, as by Dask, joblib, a pool."""
     data, models = trained
-    more = "models={m = {kind = 'gcnn', width = 8, members = 2}, h = {kind = 'cnn', width = 4, solver = {}}}"
+    more = "models={m = {kind = 'gcnn', width = 8, networks = 2}, h = {kind = 'cnn', width = 4, solver = {}}}"
     several = fs.train(Experiment.read(toml, [more]), data)
     everything = {**models, **several}
     expected = {name: model.forecast(data, 3) for name, model in everything.items()}
     for name, model in everything.items():
         for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-            assert (twin.spec, twin.scaling, twin.section) == (model.spec, model.scaling, model.section)
+            assert (twin.spec, twin.normalisation, twin.config) == (model.spec, model.normalisation, model.config)
             assert twin.forecast(data, 3).identical(expected[name])
     with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
         made = pool.starmap(fs.Surrogate.forecast, [(model, data, 3) for model in everything.values()])

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from reference import acted, noise
 
 from fluidsurrogate import Surrogate, equivariance_error
-from fluidsurrogate.config.experiment import AnyModelSection
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.config.experiment import AnyModelConfig
+from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import Network
 from solvers import D4, FLOWS, FORCING, GROUPS, TRACER, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec
 
@@ -30,14 +30,14 @@ def _same_weights():
 def surrogate(name, spec, dtype):
     """A surrogate with random weights and biases."""
     kind = {"kind": "cnn"} if name == "cnn" else {"kind": "gcnn", "group": name}
-    section = TypeAdapter(AnyModelSection).validate_python({**kind, "width": 16, "dilations": (1, 2)})
-    network, fields = section.build(spec).to(dtype), spec.fields + spec.inputs
+    config = TypeAdapter(AnyModelConfig).validate_python({**kind, "width": 16, "dilations": (1, 2)})
+    network, fields = config.build(spec).to(dtype), spec.fields + spec.inputs
     for key, weight in network.named_parameters():
         if key.endswith("bias"):
             torch.nn.init.normal_(weight, std=0.3)
     shift = tuple(0.3 if field.order == 0 and field.parity > 0 else 0.0 for field in fields)
-    scaling = Scaling(shift, tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields), (6, 6))
-    return Surrogate(network, spec, scaling, section, {})
+    normalisation = Normalisation(shift, tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields), (6, 6))
+    return Surrogate(network, spec, normalisation, config, {})
 
 
 def optimise(model, state, inputs, steps=20):
@@ -92,7 +92,7 @@ def test_the_error_is_relative_to_the_change_and_nothing_else():
     spec = SPECS["velocity and tracer"]
     model, state = surrogate("cnn", spec, torch.float64), noise(spec.fields, N)
     before = equivariance_error(model, state, D4)
-    small = Surrogate(model.network, spec, replace(model.scaling, change=(5e-4, 5e-4)), model.section, {})
+    small = Surrogate(model.network, spec, replace(model.normalisation, change=(5e-4, 5e-4)), model.config, {})
     with torch.no_grad():
         assert (small(state) - state).norm() / state.norm() < 2e-3
     after = equivariance_error(small, state, D4)
@@ -105,8 +105,8 @@ def test_a_scaling_that_forgets_the_types_breaks_the_symmetry(fault, elements):
     """A shifted pseudoscalar does not change its sign; a band that is longer in x does not turn."""
     spec = StateSpec(Grid.square(N), (VORTICITY,), 0.1)
     model, state = surrogate("D4", spec, torch.float64), noise((VORTICITY,), N)
-    wrong = replace(model.scaling, **{"shift": (0.5,)} if fault == "shift" else {"band": (2, 6)})
-    errors = equivariance_error(Surrogate(model.network, spec, wrong, model.section, {}), state, D4)
+    wrong = replace(model.normalisation, **{"shift": (0.5,)} if fault == "shift" else {"band": (2, 6)})
+    errors = equivariance_error(Surrogate(model.network, spec, wrong, model.config, {}), state, D4)
     for g in D4.elements[1:]:
         broken = g.determinant < 0 if elements == "mirrors" else g.swaps_axes
         assert errors[g.name] > 1e-2 if broken else errors[g.name] < 1e-10
@@ -126,7 +126,7 @@ class Squared(Network):
 def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
     """x⁺ = x + c · P N((x − shift) / scale), P without the mean and the modes beyond the band."""
     spec = StateSpec(Grid.square(N), (replace(VELOCITY, solenoidal=False), TRACER), 0.1)
-    scaling = Scaling((0.0, 0.3), (2.0, 5.0), (0.5, 0.1), (4, 4))
+    normalisation = Normalisation((0.0, 0.3), (2.0, 5.0), (0.5, 0.1), (4, 4))
     state, before = noise(spec.fields, N), surrogate("cnn", spec, torch.float64)
     k = np.abs(np.fft.fftfreq(N, 1 / N))
     kept = (k[:, None] <= 4) & (k <= 4)
@@ -134,7 +134,7 @@ def test_the_step_is_the_state_and_the_scaled_change_within_the_band():
     z = (state.numpy() - np.array([0, 0, 0.3])[:, None, None]) / np.array([2, 2, 5])[:, None, None]
     change = np.fft.ifft2(kept * np.fft.fft2(3 * z**2 * np.array([0.5, 0.5, 0.1])[:, None, None])).real
     with torch.no_grad():
-        after = Surrogate(Squared(), spec, scaling, before.section, {})(state)
+        after = Surrogate(Squared(), spec, normalisation, before.config, {})(state)
     np.testing.assert_allclose(after, state + change, atol=1e-13)
 
 

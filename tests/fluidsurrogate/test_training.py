@@ -13,11 +13,11 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import seeded
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.fine_tuning import starting_from
-from fluidsurrogate.training.trainer import Trainer, learning_rate_factor, model_made_from, train_model
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.trainer import Trainer, learning_rate_factor, model_provenance, train_model
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
 
@@ -33,7 +33,7 @@ def test_overfits_a_tiny_set(toml):
                "train.valid_every=1", "models.small-d4.width=32"],
     )  # fmt: skip
     losses: list[float] = []
-    train, valid = (InMemory.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
+    train, valid = (InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
     trainer = Trainer(experiment, "small-d4", train, valid, {})
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 100
@@ -53,8 +53,8 @@ def test_validation_in_parts_is_that_of_the_whole_set(toml):
     """Its score: the geometric mean over the lead times of the forecasts' mean nRMSE."""
     experiment = Experiment.read(toml, ["data.valid=3", "train.batch=2", "train.steps=1"])
     data = fs.generate(experiment)
-    valid = InMemory.from_dataset(data, "valid", experiment)
-    trainer = Trainer(experiment, "small-d4", InMemory.from_dataset(data, "train", experiment), valid, {})
+    valid = InMemoryTrajectories.from_dataset(data, "valid", experiment)
+    trainer = Trainer(experiment, "small-d4", InMemoryTrajectories.from_dataset(data, "train", experiment), valid, {})
     model = trainer.run()
     with torch.no_grad():
         error = rollout(model, valid.states[:, 0], valid.size[1] - 1) - valid.states
@@ -76,27 +76,29 @@ def test_scaling_obeys_the_types():
     spec = StateSpec(Grid.square(8), (VORTICITY, TRACER, VELOCITY), 1.0)
     states = torch.randn(5, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)) + 2.0
     states[:, :, 3] *= 10
-    scaling = Scaling.fit(spec, lambda: [(states, {})])
-    assert scaling.shift[0] == scaling.shift[2] == 0.0  # pseudoscalar and vector: a shift would not turn with them
-    assert scaling.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
-    _, scale, _ = scaling.to_tensors(spec)
+    normalisation = Normalisation.fit(spec, lambda: [(states, {})])
+    assert (
+        normalisation.shift[0] == normalisation.shift[2] == 0.0
+    )  # pseudoscalar and vector: a shift would not turn with them
+    assert normalisation.shift[1] == pytest.approx(float(states[:, :, 1].mean()), rel=1e-6)
+    _, scale, _ = normalisation.to_tensors(spec)
     assert scale[2] == scale[3]  # a vector's components share a scale
     turned = torch.stack([act_on_fields(spec.fields, trajectory, D4.elements[1]) for trajectory in states])
-    assert Scaling.fit(spec, lambda: [(turned, {})]).scale == pytest.approx(scaling.scale, rel=1e-6)
+    assert Normalisation.fit(spec, lambda: [(turned, {})]).scale == pytest.approx(normalisation.scale, rel=1e-6)
 
 
 def test_band_is_the_solvers(toml, experiment, data):
-    train = InMemory.from_dataset(data, "train", experiment)
-    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)  # (16 - 1) // 3
+    train = InMemoryTrajectories.from_dataset(data, "train", experiment)
+    assert Normalisation.fit(experiment.spec, train.chunks).band == (5, 5)  # (16 - 1) // 3
     short = Experiment.read(toml, ["data.interval=0.002"])  # a change so small that rounding is not far below it
-    train = InMemory.from_dataset(fs.generate(short), "train", short)
-    assert Scaling.fit(experiment.spec, train.stretches).band == (5, 5)
+    train = InMemoryTrajectories.from_dataset(fs.generate(short), "train", short)
+    assert Normalisation.fit(experiment.spec, train.chunks).band == (5, 5)
     noisy = train.states + torch.randn(train.states.shape)
-    assert Scaling.fit(experiment.spec, lambda: [(noisy, {})]).band == (8, 8)
+    assert Normalisation.fit(experiment.spec, lambda: [(noisy, {})]).band == (8, 8)
 
 
 def test_every_window_once_an_epoch(experiment, data):
-    train = InMemory.from_dataset(data, "train", experiment)
+    train = InMemoryTrajectories.from_dataset(data, "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
@@ -108,7 +110,7 @@ def test_every_window_once_an_epoch(experiment, data):
 
 def test_augmentation_moves_state_and_inputs_together(toml):
     experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
-    train = InMemory.from_dataset(fs.generate(experiment), "train", experiment)
+    train = InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment)
     trainer = Trainer(experiment, "small-cnn", train, train, {})
     moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
              for trainer.step in range(40)}  # fmt: skip
@@ -139,7 +141,7 @@ def double():
 
 KINDS = """{c = {kind = 'cnn', width = 8, augment = 'D4'}, g = {kind = 'gunet', width = 8},
     f = {kind = 'gfno', width = 8}, h = {kind = 'cnn', width = 8, solver = {}},
-    e = {kind = 'cnn', width = 8, members = 2}}""".replace("\n", "")
+    e = {kind = 'cnn', width = 8, networks = 2}}""".replace("\n", "")
 
 
 def everything(toml, folder):
@@ -299,7 +301,7 @@ def test_average_of_the_weights(toml, data, tmp_path):
     """a := d a + (1 − d) w from the fresh weights on, followed by hand; the last validation is of the average."""
     options = ["train.average=0.7", "train.valid_every=8"]
     experiment = Experiment.read(toml, options)
-    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
     trainer = Trainer(experiment, "small-d4", train, valid, {})
     average = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     seen = []
@@ -344,12 +346,12 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
     tuned = fs.train(other, changed, ["small-d4"], init=tmp_path / "first")["small-d4"]
     kept = fs.load(tmp_path / "first").network.state_dict()
     assert distance(tuned.network.state_dict(), kept) < 1e-6
-    assert tuned.scaling != fs.load(tmp_path / "first").scaling  # normalisation is that of the new data
+    assert tuned.normalisation != fs.load(tmp_path / "first").normalisation  # normalisation is that of the new data
     shutil.copytree(tmp_path / "first", tmp_path / "moved")
-    made_from = [
-        model_made_from(starting_from(other, tmp_path / where), "small-d4", {}) for where in ("first", "moved")
+    provenance = [
+        model_provenance(starting_from(other, tmp_path / where), "small-d4", {}) for where in ("first", "moved")
     ]
-    assert made_from[0] == made_from[1] != model_made_from(other, "small-d4", {})
+    assert provenance[0] == provenance[1] != model_provenance(other, "small-d4", {})
     fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
     assert distance(fresh.network.state_dict(), kept) > 1e-2
     for overrides, said in [

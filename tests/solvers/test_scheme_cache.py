@@ -90,8 +90,8 @@ def test_one_trajectory_s_viscosity_is_its_own(kernel):
 
 def test_a_graph_is_recorded_once_for_trajectories_of_different_viscosity(monkeypatch):
     """With a stand-in for CUDA's graphs, which need a GPU: what is recorded, and when it is recorded again."""
-    recorded = []
-    monkeypatch.setattr(navier_stokes, "Graphed", lambda function, example: recorded.append(1) or function)
+    parse_record = []
+    monkeypatch.setattr(navier_stokes, "Graphed", lambda function, example: parse_record.append(1) or function)
     ours = solver(varying=["viscosity"], dt=0.05, kernel="torch")
     plain = solver(varying=["viscosity"], dt=0.05, kernel="torch")
     ours._kernel = "graph"
@@ -100,10 +100,10 @@ def test_a_graph_is_recorded_once_for_trajectories_of_different_viscosity(monkey
         carry, other = ours.start(start(2), given), plain.start(start(2), given)
         for _ in range(3):
             carry, other = ours.advance(carry), plain.advance(other)
-        assert len(recorded) == 1
+        assert len(parse_record) == 1
         assert torch.equal(carry.spectrum, other.spectrum)
         ours.advance(ours.start(start(2), viscosities(2e-2, 1e-2)))
-    assert len(recorded) == 2
+    assert len(parse_record) == 2
 
 
 @pytest.mark.parametrize("kernel", ["torch", NATIVE])

@@ -12,8 +12,8 @@ from reference import acted
 
 import fluidsurrogate as fs
 from fluidsurrogate import Surrogate
-from fluidsurrogate.config.experiment import AnyModelSection
-from fluidsurrogate.models.normalisation import Scaling
+from fluidsurrogate.config.experiment import AnyModelConfig
+from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import (
     D4,
@@ -115,16 +115,16 @@ def model_of(case, types=None, group=None):
     options = {} if case.architecture in PLAIN else {"group": group or case.group}
     variant = {k: v for k, v in VARIANTS[case.variant].items() if not (case.architecture in PLAIN and k == "pool")}
     keys = {"kind": case.architecture, "width": 8, **SMALL[case.architecture], **options, **variant}
-    section = TypeAdapter(AnyModelSection).validate_python(keys, strict=False)
+    config = TypeAdapter(AnyModelConfig).validate_python(keys, strict=False)
     torch.manual_seed(1)
-    network = section.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **section.keywords())
+    network = config.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **config.keywords())
     for weight in network.parameters():
         if weight.abs().max() == 0:  # biases, and what starts as the identity
             torch.nn.init.normal_(weight, std=0.3)
     typed = spec.fields + spec.inputs
     shift = tuple(0.3 if field.order == 0 and field.parity > 0 else 0.0 for field in typed)
-    scaling = Scaling(shift, tuple(1.0 + 0.1 * i for i in range(len(typed))), (0.5,) * len(state), (5, 5))
-    return Surrogate(network.to(getattr(torch, case.dtype)), spec, scaling, section, {"name": "contract"})
+    normalisation = Normalisation(shift, tuple(1.0 + 0.1 * i for i in range(len(typed))), (0.5,) * len(state), (5, 5))
+    return Surrogate(network.to(getattr(torch, case.dtype)), spec, normalisation, config, {"name": "contract"})
 
 
 def start_of(model, seed=0):
@@ -214,10 +214,10 @@ def test_contract_between_plates_on_a_rectangle(architecture):
     fields = (replace(VORTICITY, wall=-1), replace(TEMPERATURE, wall=-1), replace(VELOCITY, wall=1))
     spec = StateSpec(Grid((16, 12), (2.0, 5.0)), fields, 0.1, (GRAVITY,))
     keys = {"kind": architecture, "width": 8, "group": "D2", **SMALL[architecture]}
-    section = TypeAdapter(AnyModelSection).validate_python(keys, strict=False)
+    config = TypeAdapter(AnyModelConfig).validate_python(keys, strict=False)
     torch.manual_seed(0)
-    scaling = Scaling((0.0, 0.2, 0.0, 0.0), (1.0, 1.0, 2.0, 1.0), (0.5, 0.5, 0.5), (5, 3))
-    model = Surrogate(section.build(spec, torch.float64).double(), spec, scaling, section, {})
+    normalisation = Normalisation((0.0, 0.2, 0.0, 0.0), (1.0, 1.0, 2.0, 1.0), (0.5, 0.5, 0.5), (5, 3))
+    model = Surrogate(config.build(spec, torch.float64).double(), spec, normalisation, config, {})
     state, inputs = start_of(model)
     with torch.no_grad():
         after = model(state, inputs)

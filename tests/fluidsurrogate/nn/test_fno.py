@@ -10,7 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import FORCING, VORTICITY
 
 FNO = "models.fno={kind = 'fno', modes = 6, width = 8, layers = 2}"
@@ -46,7 +46,7 @@ def test_it_is_their_network(theirs):
 def test_it_learns(theirs, toml):
     overrides = ["data.train=1", "data.steps=2", "train.steps=150", "train.learning_rate=1e-2", "train.unroll=1"]
     experiment = Experiment.read(toml, [FNO, *overrides, "train.valid_every=1"])
-    train = InMemory.from_dataset(fs.generate(experiment), "train", experiment)
+    train = InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment)
     trainer, losses = Trainer(experiment, "fno", train, train, {}), []
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 15

@@ -9,7 +9,7 @@ import torch
 from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
 from fluidsurrogate.nn.layers import CircularPad, restrict
 from fluidsurrogate.nn.pointwise import FeatureNorm, Modulation, double, halve
-from fluidsurrogate.nn.readout import ReadoutConv2d, WayOut
+from fluidsurrogate.nn.readout import Readout, ReadoutConv2d
 from fluidsurrogate.nn.spectral import SpectralGroupConv2d
 from solvers import C2, C4, D1, D2, D4, GROUPS, TRACER, VELOCITY, VORTICITY
 from solvers.symmetry import IDENTITY, MIRROR_DIAGONAL, ROTATION_90
@@ -247,7 +247,7 @@ def test_a_restricted_feature_is_a_feature_of_the_subgroup(group):
 @every_group
 def test_readout_is_equivariant(group, fields, dtype, tolerance):
     for pool in ("mean", "gated"):
-        layer = WayOut(group, 3, fields, pool)
+        layer = Readout(group, 3, fields, pool)
         torch.nn.init.normal_(layer.head.bias)
         f = noise(2, 3, len(group), *grid_of(group))
         after = apply(layer, f, dtype)
@@ -273,7 +273,7 @@ def test_readout_is_a_1x1_group_convolution_and_the_projection(group, fields):
 
 def test_a_gate_multiplies_each_field_by_twice_the_sigmoid_of_a_scalar():
     fields, f = (PSEUDO, VELOCITY), noise(1, 3, len(D4), 4, 4)
-    layer = WayOut(D4, 3, fields, "gated")
+    layer = Readout(D4, 3, fields, "gated")
     weight = layer.head.weight.detach()
     plain = ReadoutConv2d(D4, 3, (*fields, TRACER, TRACER))
     with torch.no_grad():

@@ -6,10 +6,10 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.evaluation.equivariance import equivariance_error
-from fluidsurrogate.nn import ARCHITECTURES, Members
+from fluidsurrogate.nn import ARCHITECTURES, DeepEnsemble
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.trainer import Trainer
-from fluidsurrogate.training.windows import InMemory
+from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY
 
 
@@ -21,7 +21,7 @@ def test_one_by_one(kind, fields, at_once, monkeypatch):
     torch.manual_seed(0)
     networks = [ARCHITECTURES[kind](fields, fields, width=8) for _ in range(3)]
     x = torch.randn(3, 2, sum(f.components for f in fields), 16, 16)
-    together = Members(networks)
+    together = DeepEnsemble(networks)
     expected = torch.cat([network(part) for network, part in zip(networks, x, strict=True)])
     got = together(x.flatten(0, 1))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
@@ -39,13 +39,13 @@ OPTIONS = ["train.noise=0.1", "train.clip=0.05", "models.small-d4.augment=D4"]
 def trainer_of(toml, *overrides, network=None):
     experiment = Experiment.read(toml, [*OPTIONS, *overrides])
     data = fs.generate(experiment)
-    train, valid = (InMemory.from_dataset(data, split, experiment) for split in ("train", "valid"))
+    train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
     return Trainer(experiment, "small-d4", train, valid, {}, network)
 
 
 def test_trained_together_as_trained_one_by_one(toml):
     """Noise, augmentation and a clipped gradient included: each member's weights are those of its own training."""
-    together = trainer_of(toml, "models.small-d4.members=2")
+    together = trainer_of(toml, "models.small-d4.networks=2")
     fresh = {key: value.clone() for key, value in together.network.state_dict().items()}
     for together.step in (0, 1, 2):
         together._train_step(together.batches[together.step])
@@ -63,17 +63,17 @@ def test_trained_together_as_trained_one_by_one(toml):
 
 
 def test_forecast_is_the_mean_of_members_that_go_their_own_ways(toml, tmp_path):
-    trainer = trainer_of(toml, "models.small-d4.members=3")
+    trainer = trainer_of(toml, "models.small-d4.networks=3")
     model = trainer.run()
     state = trainer.valid.states[:, 0]
     with torch.no_grad():
         mean = rollout(model, state, 3)
-        model.apart = True
+        model.keep_members = True
         carry = model.start(state)
         for _ in range(3):
             carry = model.advance(carry)
         members = model.state(carry).unflatten(0, (3, -1))
-        model.apart = False
+        model.keep_members = False
         again = model(model(model(state)))
     torch.testing.assert_close(mean[:, 3], members.mean(0))
     assert float((again - mean[:, 3]).abs().max()) > 1e-6  # the control: to average at every step is something else
@@ -85,13 +85,13 @@ def test_forecast_is_the_mean_of_members_that_go_their_own_ways(toml, tmp_path):
 
 def test_what_has_no_members(toml):
     with pytest.raises(UsageError, match="members are of an architecture of ours"):
-        Experiment.read(toml, ["models.small-d4={kind = 'module', path = 'a:B', members = 2}"])
-    with pytest.raises(UsageError, match=r"models.small-d4.members: input should be greater than or equal to 1"):
-        Experiment.read(toml, ["models.small-d4.members=0"])
+        Experiment.read(toml, ["models.small-d4={kind = 'module', path = 'a:B', networks = 2}"])
+    with pytest.raises(UsageError, match=r"models.small-d4.networks: input should be greater than or equal to 1"):
+        Experiment.read(toml, ["models.small-d4.networks=0"])
 
 
 def test_forecast_with_the_networks_as_members(toml):
-    experiment = Experiment.read(toml, ["models.small-d4.members=3"])
+    experiment = Experiment.read(toml, ["models.small-d4.networks=3"])
     data = fs.generate(experiment)
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
     test = data.isel(trajectory=slice(4, 6))
