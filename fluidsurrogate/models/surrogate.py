@@ -63,7 +63,8 @@ class SurrogateCarry:
 @final
 class Surrogate(Stepper[SurrogateCarry]):
     """x⁺ = b + P c N(z): the network says the normalised change of b, in physical units in and out; see
-    `SurrogateStep`. b is the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in the interval.
+    `SurrogateStep`. b is the state itself or, in a hybrid, what the stepper `base`, a coarse solver, makes of it in
+    the interval.
 
     `config` is the model's part of the experiment, `about` what its maker recorded: its name and `store.stamp`;
     `multiple` how many stored intervals a step is long, one of the section's `intervals`: `spec` is that of such steps,

@@ -118,7 +118,8 @@ def rollout_to_zarr(
     the starts hold is looked at. Found there, made from the same, `path` is only opened.
 
     `start_time`: the stored time to begin at (default: the first). `seeds`: of what is random, one a trajectory
-    (default: the coordinate `seed`, else 0, 1, 2, …). A state that turns non-finite is a warning, goes on, and is stored.
+    (default: the coordinate `seed`, else 0, 1, 2, …). A state that turns non-finite is a warning, goes on, and is
+    stored.
 
     UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
     """
