@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import has_device, preserving_random_state
 from fluidsurrogate.data.schema import is_same_grid
-from fluidsurrogate.metadata.experiment import Experiment
-from fluidsurrogate.metadata.flow_and_model_configs import ModelConfig
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (

@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from fluidsurrogate.config.flow_and_model_configs import AnyModelConfig
+from fluidsurrogate.config.solver_configs import CoarseSolverConfig
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.flow_constants import CONSTANTS
-from fluidsurrogate.metadata.flow_and_model_configs import AnyModelConfig
-from fluidsurrogate.metadata.solver_configs import CoarseSolverConfig
 from fluidsurrogate.models.energy_budget import MOTIONS
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import Network
