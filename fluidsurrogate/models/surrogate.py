@@ -40,7 +40,7 @@ from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedStepper, member_seeds, members_from
 from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED, check_applies, check_group, moved_normalisation
 from fluidsurrogate.models.step import FoldedSurrogateStep, SurrogateStep, ordered
-from fluidsurrogate.nn import Network, cast, state_tensors
+from fluidsurrogate.nn import Network, cast_weights, cpu_state_dict
 from fluidsurrogate.simulation.batch_sizes import check_room
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
@@ -150,7 +150,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if self.base is not None and (torch.device(device), dtype) != (self._scale.device, self._scale.dtype):
             raise UsageError("a hybrid's solver is built where it is loaded: save it, and fs.load(folder, device)")
         try:
-            network = cast(copy.deepcopy(self.network), dtype).to(device)
+            network = cast_weights(copy.deepcopy(self.network), dtype).to(device)
         except ValueError as error:
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
         moved = Surrogate(
@@ -216,7 +216,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         the spec) → next state, for `torch.compile`, `torch.export` and ONNX."""
         if self.base is not None:
             raise UsageError("a hybrid cannot be folded: its solver is no network")
-        return FoldedSurrogateStep(copy.deepcopy(self.step), self.network.plain()).eval()
+        return FoldedSurrogateStep(copy.deepcopy(self.step), self.network.to_plain()).eval()
 
     @property
     def parameters(self) -> int:
@@ -372,7 +372,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     @property
     def sha256(self) -> str:
         """The SHA-256 hash of the file of weights that `save` would write."""
-        return hashlib.sha256(to_safetensors(state_tensors(self.network))).hexdigest()
+        return hashlib.sha256(to_safetensors(cpu_state_dict(self.network))).hexdigest()
 
     def on(self, grid: Grid) -> Surrogate:
         """The same weights on another grid; what comes of it says so in the attributes `trained_on_grid` and
@@ -431,7 +431,7 @@ class Surrogate(Stepper[SurrogateCarry]):
                              "single ones: save model.every(1)")  # fmt: skip
         folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_weights(state_tensors(self.network), folder / WEIGHTS)
+        write_weights(cpu_state_dict(self.network), folder / WEIGHTS)
         hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}
         write_json(folder / CONFIG, {"format": FORMAT, **self._config, "sha256": hashes, "about": dict(self.about)})
         if self.calibration is None:

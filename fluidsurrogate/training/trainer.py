@@ -28,7 +28,7 @@ from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.model_files import LAST
 from fluidsurrogate.models.normalisation import Normalisation, check_means
 from fluidsurrogate.models.surrogate import Surrogate, write_weights
-from fluidsurrogate.nn import Network, clip_each, state_tensors
+from fluidsurrogate.nn import Network, clip_member_gradients, cpu_state_dict
 from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
@@ -197,7 +197,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self._over_processes(parameter.grad)
-        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
+        norm = clip_member_gradients(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._give_up("the loss is not finite")
         self.optimiser.step()
@@ -273,7 +273,7 @@ class Trainer:
         )  # fmt: skip
 
     def _weights(self) -> Weights:
-        return state_tensors(self.network)
+        return cpu_state_dict(self.network)
 
     def _save(self, folder: Path) -> None:
         weights = {"network": self._weights(), "best": self.best}

@@ -310,9 +310,9 @@ def test_a_flipped_bit_in_the_weights(folder, place):
 
 
 def test_weights_of_another_model_of_the_same_shape(folder, trained):
-    from fluidsurrogate.nn import state_tensors
+    from fluidsurrogate.nn import cpu_state_dict
 
-    other = {name: value + 1e-3 for name, value in state_tensors(trained[1]["small-d4"].network).items()}
+    other = {name: value + 1e-3 for name, value in cpu_state_dict(trained[1]["small-d4"].network).items()}
     save_file(other, folder / "weights.safetensors")
     assert "is damaged, or of another model" in refused(folder)
 

@@ -13,11 +13,11 @@ from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY
 
 
-@pytest.mark.parametrize("at_once", [0, 4096])
+@pytest.mark.parametrize("max_cells", [0, 4096])
 @pytest.mark.parametrize("kind", ["gcnn", "gunet", "gfno", "cnn"])
 @pytest.mark.parametrize("fields", [(VORTICITY,), (VELOCITY, TRACER)])
-def test_one_by_one(kind, fields, at_once, monkeypatch):
-    monkeypatch.setattr("fluidsurrogate.nn.deep_ensemble.AT_ONCE", at_once)
+def test_one_by_one(kind, fields, max_cells, monkeypatch):
+    monkeypatch.setattr("fluidsurrogate.nn.deep_ensemble.MAX_CELLS_TOGETHER", max_cells)
     torch.manual_seed(0)
     networks = [ARCHITECTURES[kind](fields, fields, width=8) for _ in range(3)]
     x = torch.randn(3, 2, sum(f.components for f in fields), 16, 16)
@@ -84,7 +84,7 @@ def test_forecast_is_the_mean_of_members_that_go_their_own_ways(toml, tmp_path):
 
 
 def test_what_has_no_members(toml):
-    with pytest.raises(UsageError, match="members are of an architecture of ours"):
+    with pytest.raises(UsageError, match="networks > 1 is for an architecture of ours"):
         Experiment.read(toml, ["models.small-d4={kind = 'module', path = 'a:B', networks = 2}"])
     with pytest.raises(UsageError, match=r"models.small-d4.networks: input should be greater than or equal to 1"):
         Experiment.read(toml, ["models.small-d4.networks=0"])
