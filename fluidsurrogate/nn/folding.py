@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -35,31 +35,31 @@ def fold_kernels(module: nn.Module) -> nn.Module:
 
 def _folded(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     """Fold a module; `done` holds what was folded before, by identity, so that a shared layer stays shared."""
-    if id(module) not in done:
-        done[id(module)] = _fold_layer(module) if isinstance(module, EquivariantConv2d) else _fold_parts(module, done)
-    return done[id(module)]
+    key = id(module)
+    if key not in done:
+        done[key] = _fold_layer(module) if isinstance(module, EquivariantConv2d) else _fold_parts(module, done)
+    return done[key]
 
 
 def _fold_layer(layer: EquivariantConv2d) -> EquivariantConv2d:
-    folded = _shallow_copy(layer)
-    folded.folded_kernel = layer.expand_kernel()
-    return folded
+    return _shallow_copy(layer, folded_kernel=layer.expand_kernel())
 
 
 def _fold_parts(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
-    parts = {name: None if part is None else _folded(part, done) for name, part in module._modules.items()}
-    if all(parts[name] is part for name, part in module._modules.items()):
+    if not module._modules:
         return module
-    folded = _shallow_copy(module)
-    folded.__dict__["_modules"] = parts
-    return folded
+    parts, changed = {}, False
+    for name, part in module._modules.items():
+        parts[name] = None if part is None else _folded(part, done)
+        changed |= parts[name] is not part
+    return _shallow_copy(module, _modules=parts) if changed else module
 
 
-def _shallow_copy(module: M) -> M:
+def _shallow_copy(module: M, **changes: Any) -> M:
     """Copy a module's attributes but nothing that they refer to. `copy.copy` does the same in ten times the time."""
     copied = object.__new__(type(module))
-    # What `Module.compile` made calls the module that it was made of.
-    copied.__dict__.update(module.__dict__, _compiled_call_impl=None)
+    # What `Module.compile` made would call the original.
+    copied.__dict__.update(module.__dict__, _compiled_call_impl=None, **changes)
     return copied
 
 
