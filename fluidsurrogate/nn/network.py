@@ -40,6 +40,9 @@ class Network(nn.Module, ABC):
     group: Group
     stride: int | None = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @abstractmethod
     def forward(self, x: Field) -> FieldOut:
         """Apply the network.

@@ -27,6 +27,9 @@ class EquivariantConv2d(nn.Module, ABC):
     group: Group
     folded_kernel: Kernel | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @abstractmethod
     def expand_kernel(self) -> Kernel:
         """Expand the free weights to the kernel of an ordinary convolution.

@@ -15,8 +15,8 @@ WIGNER = "lie_learn.representations.SO3.wigner_d"
 def import_escnn() -> ModuleType:
     """Import escnn.
 
-    escnn asks for py3nj and lie_learn, which only rotations in space need. It works without py3nj. For lie_learn, whose
-    only used function is missed by nobody here, a placeholder stands while escnn is first imported.
+    escnn asks for py3nj and lie_learn, which only rotations in space need. It works without py3nj. It imports one
+    function from lie_learn, for which a placeholder stands while escnn is first imported.
 
     Returns
     -------

@@ -72,17 +72,53 @@ class CircularPad(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, pad: int) -> Tensor:
-        """Pad."""
+        """Extend a periodic array on every side.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (batch, channel, y, x).
+        pad : int
+            Cells to add on each side, at least 1.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, channel, y + 2 pad, x + 2 pad).
+        """
         return circular_pad(x, pad)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        """Keep the number of cells for the backward pass."""
+        """Keep the number of added cells for the backward pass.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Context of the call.
+        inputs : tuple
+            Arguments of `forward`.
+        output : Tensor
+            Result of `forward`.
+        """
         ctx.pad = inputs[1]
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        """Add the gradient of the padded strips to that of the cells that they are copies of."""
+        """Add the gradient of the padded strips to the gradient of the cells that they are copies of.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Context of the call.
+        gradient : Tensor
+            Gradient with respect to the extended array.
+
+        Returns
+        -------
+        tuple of (Tensor, None)
+            Gradient with respect to the array; the number of cells has none.
+        """
         p = ctx.pad
         rows = gradient[..., p:-p, :].clone()
         rows[..., -p:, :] += gradient[..., :p, :]

@@ -66,7 +66,7 @@ class SteerableGroup:
     and with the rest of the group as far as S resolves what the nonlinearity makes (Cesa, Lang & Weiler 2022, section
     4).
 
-    Attributes
+    Parameters
     ----------
     gspace : escnn.gspaces.GSpace
         The group acting on the plane.

@@ -14,7 +14,7 @@ from solvers import StateSpec
 class LossContext(NamedTuple):
     """The scales that a loss measures errors by.
 
-    Attributes
+    Parameters
     ----------
     spec : StateSpec
         Grid and fields of the states.
