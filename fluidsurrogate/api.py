@@ -21,7 +21,7 @@ from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.pipeline.pipeline import Pipeline
 from fluidsurrogate.simulation.generation import generate_in_memory
 from fluidsurrogate.training.fine_tuning import starting_from
-from fluidsurrogate.training.trainer import train_model
+from fluidsurrogate.training.train import train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
@@ -61,7 +61,7 @@ def train(
     command line does: killed at any moment, the same call goes on, and what is there is not made again.
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
-    trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
+    trajectories and the next `data.valid`. `save(model, folder)` writes a model, `load(folder)` reads it. Raises
     UsageError where data and experiment, or a module and the states, do not fit.
     """
     with allowing_code(allow_code):

@@ -315,8 +315,9 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.data.conversion import open_data
     from fluidsurrogate.data.schema import grid_of
     from fluidsurrogate.models.calibration import LEVEL, horizon_line
+    from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load
-    from fluidsurrogate.models.regridding import APPLIED
+    from fluidsurrogate.models.regridding import APPLIED, move_to_grid
     from fluidsurrogate.pipeline.pipeline import write_netcdf
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", pipeline.experiment.models
@@ -345,7 +346,7 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
                                    arguments.force)  # fmt: skip
         else:
             model = load(folder, pipeline.experiment.device)
-            model = model.on(grid_of(start)) if arguments.other_grid else model
+            model = move_to_grid(model, grid_of(start)) if arguments.other_grid else model
             if arguments.level is not None and model.config.networks > 1:
                 raise UsageError("--level is of an error bound: the members of a model of several networks have none")
             if members > 1 and model.calibration is None and model.config.networks == 1:
@@ -353,12 +354,12 @@ def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
                     raise UsageError("--members are of a calibrated model, which on another grid this one is not")
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
-                model.forecast_to_zarr(start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
+                forecast_to_zarr(model, start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
                                        keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
             else:
                 check_writable(to.parent)
-                forecast = model.forecast(start, arguments.steps, arguments.at, members, level=level)
-                write_netcdf(forecast, to)
-                if "error_bound" in forecast:
-                    sys.stdout.write(horizon_line(forecast) + "\n")
+                made = forecast(model, start, arguments.steps, arguments.at, members, level=level)
+                write_netcdf(made, to)
+                if "error_bound" in made:
+                    sys.stdout.write(horizon_line(made) + "\n")
     log.info(f"rollout: {to}")

@@ -47,6 +47,7 @@ from fluidsurrogate.evaluation.comparison import summary, to_csv
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG, LAST
 from fluidsurrogate.models.provenance import model_provenance
+from fluidsurrogate.models.saving import save
 from fluidsurrogate.nn import allowing_code, code_is_allowed
 from fluidsurrogate.pipeline.ensembles import forecast_ensembles
 from fluidsurrogate.pipeline.forecasts import forecast_all, score_all
@@ -54,7 +55,7 @@ from fluidsurrogate.simulation.generation import data_provenance, generate_to_za
 from fluidsurrogate.simulation.resolution import describe_resolution
 from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
-from fluidsurrogate.training.trainer import train_model
+from fluidsurrogate.training.train import train_model
 from solvers import Resampled
 
 log = logging.getLogger("fluidsurrogate")
@@ -327,7 +328,7 @@ def _train_job(
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
             shutil.copy(folder / made, folder / "result" / made)
-        surrogate.save(folder / "result")  # it hashes the weights that are there
+        save(surrogate, folder / "result")  # it hashes the weights that are there
         if (folder / EVENTS).exists():
             shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
         publish(Path(path))

@@ -80,7 +80,8 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors.torch import save_file
 
     from fluidsurrogate.training.checkpoints import sha256_of
-    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
+    from fluidsurrogate.training.train import train_model
+    from fluidsurrogate.training.trainer import CHECKPOINT
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
@@ -103,7 +104,8 @@ def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
+    from fluidsurrogate.training.train import train_model
+    from fluidsurrogate.training.trainer import CHECKPOINT
 
     experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT
     data = fs.generate(experiment)
