@@ -125,7 +125,7 @@ def test_start_that_is_no_number():
         at_time(data, float("nan"), 1.0)
     anything = inspect.unwrap(at_time)  # without the check of types that tests have and users have not
     assert anything(data, data["time"][2], 1.0)["time"] == 2
-    with pytest.raises(UsageError, match="start must be a number, one of the stored times"):
+    with pytest.raises(UsageError, match="start_time must be a number, one of the stored times"):
         anything(data, np.datetime64("2020-01-01"), 1.0)
 
 

@@ -133,7 +133,7 @@ def test_forecasts_say_so(trained, toml, tmp_path, caplog):
         lambda d, n: fs.forecast(model, d, n),
         lambda d, n: fs.forecast_to_zarr(model, d, n, tmp_path / "x.zarr"),
     ):
-        with pytest.raises(UsageError, match=r"expected 16 x 16 cells.*fs.move_to_grid\(model, grid\), or --other-grid"):
+        with pytest.raises(UsageError, match=r"expected 16 x 16.*fs.move_to_grid\(model, grid\), or --other-grid"):
             forecast(finer, 2)
     moved = fs.move_to_grid(model, grid_of(finer))
     assert "trained on 16 x 16 cells on 6.28319 x 6.28319, applied to 24 x 24 cells" in caplog.text

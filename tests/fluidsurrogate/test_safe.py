@@ -143,7 +143,7 @@ def test_what_is_said_names_the_key(folder):
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 2, "model format 2 is not 3; made by another version"),
+        (("format",), 2, "model format 2 is not 4; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
