@@ -13,7 +13,8 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.nn import ARCHITECTURES, allowing_code, code_is_allowed
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.training.train import train_model
 from solvers import C1, D4, VORTICITY
 
@@ -346,13 +347,13 @@ def test_a_file_cannot_allow_it(toml):
 def test_a_changed_class_is_another_model(toml, tmp_path, imported):
     """What was trained by the code as it was is not taken for the code as it is."""
     with allowing_code(True):
-        pipeline = Pipeline(Experiment.read(toml, [MINE % "Net", "train.steps=2"]), tmp_path / "out")
-        pipeline.run("generate")
-        pipeline.run("train")
-        pipeline.run("train")
+        pipeline = Run(Experiment.read(toml, [MINE % "Net", "train.steps=2"]), tmp_path / "out")
+        run_stages(pipeline, "generate")
+        run_stages(pipeline, "train")
+        run_stages(pipeline, "train")
         (tmp_path / "mymodels.py").write_text(SOURCE.replace("relu", "tanh"))
         with pytest.raises(UsageError, match=r"models.mine was made from other inputs: model.source was"):
-            pipeline.run("rollout")
+            run_stages(pipeline, "rollout")
 
 
 def test_the_permission_is_stored_nowhere_and_ends_with_the_call(toml, tmp_path, trained, imported):
