@@ -13,23 +13,23 @@ from torch import Tensor
 
 from solvers.grid import Grid
 
-Scalar = Float[Tensor, "batch 1 y x"]
+ScalarField = Float[Tensor, "batch 1 y x"]
 Vector = Float[Tensor, "batch 2 y x"]
 
 
-def stream_function(vorticity: Scalar, grid: Grid) -> Scalar:
+def stream_function(vorticity: ScalarField, grid: Grid) -> ScalarField:
     """ψ with ∇²ψ = −ω and zero mean."""
     return _synthesise(_stream(vorticity, grid), grid)
 
 
-def velocity(vorticity: Scalar, grid: Grid) -> Vector:
+def velocity(vorticity: ScalarField, grid: Grid) -> Vector:
     """u = (∂ψ/∂y, −∂ψ/∂x): components x, y; the mean flow is zero."""
     _require(vorticity, grid, 1)
     spectrum = torch.fft.rfft2(vorticity)
-    return _synthesise(velocity_symbol(grid).to(spectrum) * spectrum, grid)
+    return _synthesise(velocity_multiplier(grid).to(spectrum) * spectrum, grid)
 
 
-def vorticity(velocity: Vector, grid: Grid) -> Scalar:
+def vorticity(velocity: Vector, grid: Grid) -> ScalarField:
     """ω = ∂v/∂x − ∂u/∂y."""
     _require(velocity, grid, 2)
     ky, kx = _derivatives(grid, velocity)
@@ -37,34 +37,34 @@ def vorticity(velocity: Vector, grid: Grid) -> Scalar:
     return _synthesise(kx * v - ky * u, grid)
 
 
-def velocity_symbol(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
+def velocity_multiplier(grid: Grid) -> Complex[Tensor, "2 ky kx"]:
     """û = i ky ω̂/k², v̂ = −i kx ω̂/k²: complex128 on the CPU."""
     k2 = _square(grid)
     ky, kx = grid.odd_wavenumbers()
     return 1j * torch.stack(torch.broadcast_tensors(ky, -kx)) / k2.where(k2 > 0, 1.0)
 
 
-def velocity_gradient(vorticity: Scalar, grid: Grid) -> Float[Tensor, "batch 4 y x"]:
+def velocity_gradient(vorticity: ScalarField, grid: Grid) -> Float[Tensor, "batch 4 y x"]:
     """∂u/∂x, ∂u/∂y, ∂v/∂x, ∂v/∂y."""
     ky, kx = _derivatives(grid, vorticity)
     psi = _stream(vorticity, grid)
     return _synthesise(torch.cat([kx * ky * psi, ky * ky * psi, -kx * kx * psi, -kx * ky * psi], dim=1), grid)
 
 
-def q_criterion(vorticity: Scalar, grid: Grid) -> Scalar:
+def q_criterion(vorticity: ScalarField, grid: Grid) -> ScalarField:
     """Q = ½ (‖Ω‖² − ‖S‖²) = ∂u/∂x ∂v/∂y − ∂u/∂y ∂v/∂x: positive where rotation beats strain (Weiss 1991,
     doi:10.1016/0167-2789(91)90088-Q)."""
     ux, uy, vx, vy = velocity_gradient(vorticity, grid).split(1, dim=1)
     return ux * vy - uy * vx
 
 
-def strain_rate(vorticity: Scalar, grid: Grid) -> Scalar:
+def strain_rate(vorticity: ScalarField, grid: Grid) -> ScalarField:
     """√(2 S:S), S the symmetric part of the velocity gradient."""
     ux, uy, vx, _ = velocity_gradient(vorticity, grid).split(1, dim=1)
     return (4 * ux**2 + (uy + vx) ** 2).sqrt()
 
 
-def pressure(vorticity: Scalar, grid: Grid) -> Scalar:
+def pressure(vorticity: ScalarField, grid: Grid) -> ScalarField:
     """p / ρ with ∇²p = −∇·(u·∇u) = 2Q and zero mean; without a body force's share."""
     k2 = _square(grid).to(vorticity)
     q = torch.fft.rfft2(q_criterion(vorticity, grid))

@@ -86,14 +86,14 @@ class Grid:
         return my[:, None], torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64).round()[None, :]
 
     @property
-    def most_modes(self) -> tuple[int, int]:
+    def max_modes(self) -> tuple[int, int]:
         """The two-thirds rule: with |m| ≤ (n − 1) // 3 on each axis, products alias onto none of these modes."""
         return (self.n[0] - 1) // 3, (self.n[1] - 1) // 3
 
     def retained(self, modes: tuple[int, int] | None = None) -> Bool[Tensor, "ny kx"]:
         """Which modes have |my| and |mx| of at most `modes`; by default all that the two-thirds rule allows."""
         my, mx = self.modes()
-        most_y, most_x = modes or self.most_modes
+        most_y, most_x = modes or self.max_modes
         return (my <= most_y) & (mx <= most_x)
 
 
@@ -136,7 +136,7 @@ def place_modes(coefficients: Tensor, grid: Grid) -> Tensor:
     """
     batch, rows, columns = coefficients.shape
     my, mx = rows // 2, columns - 1
-    if my > grid.most_modes[0] or mx > grid.most_modes[1]:
+    if my > grid.max_modes[0] or mx > grid.max_modes[1]:
         raise ValueError(f"grid of n = {_show(grid.n)} is too coarse for modes up to ({my}, {mx}); take a larger n")
     out = coefficients.new_zeros(batch, grid.n[0], grid.n[1] // 2 + 1)
     out[:, : my + 1, : mx + 1] = coefficients[:, my:]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-Scalar = Float[Tensor, "batch 1 y x"]
+ScalarField = Float[Tensor, "batch 1 y x"]
 Spectrum = Float[Tensor, "batch shell"]
 Total = Float[Tensor, " batch"]
 Sides = tuple[float, float]  # (y, x)
@@ -25,7 +25,7 @@ def shell_wavenumbers(n: tuple[int, int], length: Sides) -> Float[Tensor, " shel
     return 2 * math.pi / max(length) * torch.arange(1, int(_shells(n, length).max()) + 1, dtype=torch.float64)
 
 
-def cospectrum(a: Scalar, b: Float[Tensor, "*forced y x"], length: Sides, power: int = 0) -> Spectrum:
+def cospectrum(a: ScalarField, b: Float[Tensor, "*forced y x"], length: Sides, power: int = 0) -> Spectrum:
     """C(k) = Σ |k|^power Re(â* b̂) over the modes of each shell, with Σ_k C = ⟨a b⟩ for power 0 and zero means.
 
     Everything below is one of these: with ψ̂ = ω̂/k² and |û|² = |ω̂|²/k², power −2 turns products with the vorticity
@@ -47,33 +47,33 @@ def cospectrum(a: Scalar, b: Float[Tensor, "*forced y x"], length: Sides, power:
     return sums.scatter_add(1, shell.flatten().to(a.device).expand_as(modes), modes)[:, 1:]
 
 
-def energy_spectrum(vorticity: Scalar, length: Sides) -> Spectrum:
+def energy_spectrum(vorticity: ScalarField, length: Sides) -> Spectrum:
     """E(k) = ½ Σ |û|² [length²/time²] over the shell; Σ_k E = `kinetic_energy`."""
     return 0.5 * cospectrum(vorticity, vorticity, length, -2)
 
 
-def enstrophy_spectrum(vorticity: Scalar, length: Sides) -> Spectrum:
+def enstrophy_spectrum(vorticity: ScalarField, length: Sides) -> Spectrum:
     """Z(k) = ½ Σ |ω̂|² [1/time²] over the shell; Σ_k Z = `enstrophy` where the mean vorticity is zero."""
     return 0.5 * cospectrum(vorticity, vorticity, length)
 
 
-def kinetic_energy(vorticity: Scalar, length: Sides) -> Total:
+def kinetic_energy(vorticity: ScalarField, length: Sides) -> Total:
     """E = ½⟨|u|²⟩ = ½⟨ψω⟩ [length²/time²], the mean flow zero."""
     return energy_spectrum(vorticity, length).sum(-1)
 
 
-def enstrophy(vorticity: Scalar) -> Total:
+def enstrophy(vorticity: ScalarField) -> Total:
     """Z = ½⟨ω²⟩ [1/time²]."""
     require_fields(vorticity)
     return 0.5 * vorticity.square().mean((1, 2, 3))
 
 
-def palinstrophy(vorticity: Scalar, length: Sides) -> Total:
+def palinstrophy(vorticity: ScalarField, length: Sides) -> Total:
     """P = ½⟨|∇ω|²⟩ [1/(length² time²)]."""
     return 0.5 * cospectrum(vorticity, vorticity, length, 2).sum(-1)
 
 
-def advection(vorticity: Scalar, length: Sides) -> Scalar:
+def advection(vorticity: ScalarField, length: Sides) -> ScalarField:
     """u·∇ω = ∇·(uω) [1/time²], free of aliasing: the products are formed on 3/2 the cells along each axis, where those
     of all modes below Nyquist are exact on all modes below Nyquist, and the rest is cut (Orszag 1971,
     doi:10.1175/1520-0469(1971)028<1074:OTEOAI>2.0.CO;2). So this conserves energy and enstrophy to rounding.
@@ -94,25 +94,25 @@ def advection(vorticity: Scalar, length: Sides) -> Scalar:
     return torch.fft.irfft2(divergence, s=n, norm="forward")
 
 
-def energy_transfer(vorticity: Scalar, length: Sides) -> Spectrum:
+def energy_transfer(vorticity: ScalarField, length: Sides) -> Spectrum:
     """T_E(k) = −Σ Re(ψ̂* F[u·∇ω]) [length²/time³] over the shell: the rate at which advection brings energy into it
     from all others, ∂E(k)/∂t = T_E(k) − 2νZ(k) − 2μE(k) + injection. Σ_k T_E = 0. Free of aliasing, see `advection`.
     Kraichnan 1967, doi:10.1063/1.1762301; Boffetta & Ecke 2012, doi:10.1146/annurev-fluid-120710-101240."""
     return -cospectrum(vorticity, advection(vorticity, length), length, -2)
 
 
-def enstrophy_transfer(vorticity: Scalar, length: Sides) -> Spectrum:
+def enstrophy_transfer(vorticity: ScalarField, length: Sides) -> Spectrum:
     """T_Z(k) = −Σ Re(ω̂* F[u·∇ω]) [1/time³] over the shell, as `energy_transfer`; Σ_k T_Z = 0."""
     return -cospectrum(vorticity, advection(vorticity, length), length)
 
 
-def energy_flux(vorticity: Scalar, length: Sides) -> Spectrum:
+def energy_flux(vorticity: ScalarField, length: Sides) -> Spectrum:
     """Π_E(k) = −Σ_{k' ≤ k} T_E(k') [length²/time³]: the energy that advection carries in unit time from the modes up to
     |k| + ½ to those beyond; negative in an inverse cascade."""
     return -energy_transfer(vorticity, length).cumsum(-1)
 
 
-def enstrophy_flux(vorticity: Scalar, length: Sides) -> Spectrum:
+def enstrophy_flux(vorticity: ScalarField, length: Sides) -> Spectrum:
     """Π_Z(k) = −Σ_{k' ≤ k} T_Z(k') [1/time³]: as `energy_flux`; positive in a direct cascade."""
     return -enstrophy_transfer(vorticity, length).cumsum(-1)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.spectra import (
-    Scalar,
+    ScalarField,
     Sides,
     Total,
     cospectrum,
@@ -27,12 +27,12 @@ Coefficient = float | Float[Tensor, " batch"]
 Forcing = Float[Tensor, "*forced y x"]
 
 
-def rms_velocity(vorticity: Scalar, length: Sides) -> Total:
+def rms_velocity(vorticity: ScalarField, length: Sides) -> Total:
     """u = ⟨|u|²⟩^½ = (2E)^½ [length/time]: of both components together."""
     return (2 * kinetic_energy(vorticity, length)).sqrt()
 
 
-def integral_scale(vorticity: Scalar, length: Sides) -> Total:
+def integral_scale(vorticity: ScalarField, length: Sides) -> Total:
     """L = 2 Σ E(k)/k / Σ E(k) [length], summed mode by mode.
 
     It is ∫ f dr of the longitudinal velocity correlation f(r) (Pope 2000, §6.3, doi:10.1017/CBO9780511840531) where the
@@ -43,7 +43,7 @@ def integral_scale(vorticity: Scalar, length: Sides) -> Total:
     return 2 * weighted / cospectrum(vorticity, vorticity, length, -2).sum(-1)
 
 
-def taylor_microscale(vorticity: Scalar, length: Sides) -> Total:
+def taylor_microscale(vorticity: ScalarField, length: Sides) -> Total:
     """λ = (⟨|u|²⟩/⟨ω²⟩)^½ = (E/Z)^½ [length]: viscosity dissipates energy at the rate 2νE/λ².
 
     Taylor 1935 (doi:10.1098/rspa.1935.0151) defines λ through the dissipation too, in three dimensions with a factor
@@ -52,18 +52,18 @@ def taylor_microscale(vorticity: Scalar, length: Sides) -> Total:
     return (kinetic_energy(vorticity, length) / _fluctuating_enstrophy(vorticity, length)).sqrt()
 
 
-def turnover_time(vorticity: Scalar, length: Sides) -> Total:
+def turnover_time(vorticity: ScalarField, length: Sides) -> Total:
     """T = L/u [time], of `integral_scale` and `rms_velocity`: that of the large eddies (Pope 2000, §6.1)."""
     return integral_scale(vorticity, length) / rms_velocity(vorticity, length)
 
 
-def reynolds_number(vorticity: Scalar, length: Sides, viscosity: Coefficient) -> Total:
+def reynolds_number(vorticity: ScalarField, length: Sides, viscosity: Coefficient) -> Total:
     """Re = u L/ν, of `rms_velocity` and `integral_scale`; infinite where ν = 0."""
     scale = rms_velocity(vorticity, length) * integral_scale(vorticity, length)
     return scale / _per_field(viscosity, vorticity)
 
 
-def dissipation_wavenumber(vorticity: Scalar, length: Sides, viscosity: Coefficient) -> Total:
+def dissipation_wavenumber(vorticity: ScalarField, length: Sides, viscosity: Coefficient) -> Total:
     """k_d = η^(1/6)/ν^(1/2) [1/length], η = 2νP the dissipation of enstrophy: where the cascade of enstrophy ends
     (Kraichnan 1967, doi:10.1063/1.1762301). Infinite where ν = 0."""
     return (2 * palinstrophy(vorticity, length)) ** (1 / 6) / _per_field(viscosity, vorticity) ** (1 / 3)
@@ -84,7 +84,11 @@ class EnergyBudget(NamedTuple):
 
 
 def energy_budget(
-    vorticity: Scalar, length: Sides, viscosity: Coefficient, drag: Coefficient = 0.0, forcing: Forcing | None = None
+    vorticity: ScalarField,
+    length: Sides,
+    viscosity: Coefficient,
+    drag: Coefficient = 0.0,
+    forcing: Forcing | None = None,
 ) -> EnergyBudget:
     """dE/dt = ⟨ψf⟩ − 2νZ − 2μE [length²/time³], of ∂ω/∂t + u·∇ω = ν∇²ω − μω + f.
 
@@ -98,7 +102,11 @@ def energy_budget(
 
 
 def enstrophy_budget(
-    vorticity: Scalar, length: Sides, viscosity: Coefficient, drag: Coefficient = 0.0, forcing: Forcing | None = None
+    vorticity: ScalarField,
+    length: Sides,
+    viscosity: Coefficient,
+    drag: Coefficient = 0.0,
+    forcing: Forcing | None = None,
 ) -> EnergyBudget:
     """dZ/dt = ⟨ωf⟩ − 2νP − 2μZ [1/time³], P = ½⟨|∇ω|²⟩: as `energy_budget`."""
     total = enstrophy(vorticity)
@@ -108,13 +116,13 @@ def enstrophy_budget(
     return EnergyBudget(fed, 2 * viscosity * palinstrophy(vorticity, length), 2 * drag * total)
 
 
-def _per_field(value: Coefficient, vorticity: Scalar) -> Coefficient:
+def _per_field(value: Coefficient, vorticity: ScalarField) -> Coefficient:
     """The value; ValueError where it is not one number, or one for each field: (batch, 1, 1, 1) would broadcast."""
     if isinstance(value, Tensor) and tuple(value.shape) not in ((), (1,), (len(vorticity),)):
         raise ValueError(f"viscosity and drag must be numbers or ({len(vorticity)},); got {tuple(value.shape)}")
     return value
 
 
-def _fluctuating_enstrophy(vorticity: Scalar, length: Sides) -> Total:
+def _fluctuating_enstrophy(vorticity: ScalarField, length: Sides) -> Total:
     """½⟨ω²⟩ without the mean vorticity, to which no velocity belongs."""
     return 0.5 * cospectrum(vorticity, vorticity, length).sum(-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from solvers import FLOWS, Flow, Grid, NavierStokes2D, Stirring, Tracer
+from solvers import FLOWS, Flow, Grid, NavierStokes2D, StochasticForcing, Tracer
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Example:
         if scalar is not None:
             gravity = None if scalar.gravity is None else tuple(s**2 * g for g in scalar.gravity)
             scalar = replace(scalar, diffusivity=s * scalar.diffusivity, gravity=gravity)
-        if stirred and (own := flow.stirring(grid)) is not None:
-            stirring = Stirring(s**1.5 * own.amplitude, own.renewal / s)
+        if stirred and (own := flow.stochastic_forcing(grid)) is not None:
+            stirring = StochasticForcing(s**1.5 * own.amplitude, own.renewal / s)
         mean = [s * (a + b) for a, b in zip(flow.mean_velocity, mean_velocity or (0.0, 0.0), strict=True)]
         return NavierStokes2D(
             grid,
@@ -42,7 +42,7 @@ class Example:
             forcing=None if forcing is None else s**2 * forcing,
             scalar=scalar,
             mean_velocity=tuple(mean) if any(mean) else None,
-            stirring=stirring,
+            stochastic_forcing=stirring,
             plates=flow.plates,
             dtype=torch.float64,
             **options,

@@ -120,5 +120,5 @@ def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:
         return None
     if experiment.spec != spec:
         return None
-    stirred = experiment.build_solver().stirring is not None
+    stirred = experiment.build_solver().stochastic_forcing is not None
     return None if stirred else Resampled(experiment.build_stepper(), spec.grid)

@@ -73,7 +73,7 @@ class Experiment(Config):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
             for one in (flow, *self.flow.extremes()):
                 one.starts(solver.grid, [0])
-                if one.stirring(solver.grid) != flow.stirring(solver.grid):
+                if one.stochastic_forcing(solver.grid) != flow.stochastic_forcing(solver.grid):
                     raise ValueError("what stirs the flow must be the same for every trajectory")
             if flow.spin_up:
                 self.build_spin_up(device="cpu")
@@ -251,7 +251,7 @@ class Experiment(Config):
             dt=self.solver.dt,
             order=self.solver.order,
             # What is looked at on a CPU before a run on another device need not be fast there.
-            kernel=self.solver.kernel if (device or self.device) == self.device else "torch",
+            backend=self.solver.kernel if (device or self.device) == self.device else "torch",
             varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
             dtype=self.torch_dtype,
             device=device or self.device,
@@ -266,7 +266,7 @@ class Experiment(Config):
         """The coarse solver that a hybrid corrects, between stored states; None for a pure surrogate."""
         if config.solver is None:
             return None
-        if self.build_flow().stirring(self.grid.build()) is not None:
+        if self.build_flow().stochastic_forcing(self.grid.build()) is not None:
             raise ValueError(
                 "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
             )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
-from solvers.continuous import disc, localised, rotate, shift
+from solvers.continuous_symmetry import disc, localised, rotate, shift
 from solvers.stepper import Inputs, State
 from solvers.symmetry import act_on_inputs
 

@@ -127,7 +127,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     was cut short is computed again to the same bits. Memory holds one block.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
-    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.kernel}, force)
+    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
     plan = blocks(experiment)
     done = read_progress(folder, len(plan))
@@ -176,7 +176,9 @@ class SimulatedBlock:
 
     def sample(self, solver: NavierStokes2D) -> ResolutionSample:
         """The first trajectory, to measure the resolution by."""
-        return ResolutionSample.of(self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.slots)
+        return ResolutionSample.of(
+            self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.step_control.parts
+        )
 
 
 def compute(experiment: Experiment, solver: NavierStokes2D, block: Block) -> xr.Dataset:
@@ -213,7 +215,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
             f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    taken = [carry.taken[:count] for carry in carries]
+    taken = [carry.steps_taken[:count] for carry in carries]
     return SimulatedBlock(
         block,
         flows[:count],
@@ -221,7 +223,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
         {name: value[:count] for name, value in inputs.items()},
         taken,
         [carry.injected[:count] for carry in carries if carry.injected is not None],
-        solver.spec.interval / solver.slots / max(map(max, taken)),
+        solver.spec.interval / solver.step_control.parts / max(map(max, taken)),
     )
 
 
@@ -236,7 +238,7 @@ def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: Simulate
         coordinates=block_coordinates(experiment, [run.block]),
         attributes={"title": f"{run.flows[0].kind} flow"},
     )
-    return part if solver.stirring is None else part.assign(injected(run.injected))
+    return part if solver.stochastic_forcing is None else part.assign(injected(run.injected))
 
 
 def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:
@@ -305,13 +307,13 @@ def solver_attributes(
         "order": solver.scheme.order,
         "interval": solver.spec.interval,
         "inner_step": inner_step,
-        "inner_step_rule": "fixed" if solver.fixed_substeps else f"CFL <= {solver.scheme.cfl}",
+        "inner_step_rule": "fixed" if solver.step_control.fixed_steps else f"CFL <= {solver.scheme.cfl}",
         "dealiasing": "two-thirds",
         "solver_ny": solver.grid.n[0],
         "solver_nx": solver.grid.n[1],
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
-        "kernel": solver.kernel,
+        "kernel": solver.backend,
         "threads": experiment.data.threads,
     } | stamp(experiment.tree(), provenance)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.equation import Pair, Scalar
+from solvers.array_types import Vector2D
+from solvers.equation import TransportedScalar
 from solvers.grid import Grid
-from solvers.navier_stokes import NavierStokes2D, inputs_for_one
-from solvers.stirring import Stirring
+from solvers.navier_stokes import NavierStokes2D
+from solvers.solver_inputs import default_inputs
+from solvers.stochastic_forcing import StochasticForcing
 from solvers.symmetry import Group, stabiliser
+from solvers.validation import require_finite, require_non_negative, require_positive
 
 FLOWS: dict[str, type[Flow]] = {}
 
@@ -45,7 +47,7 @@ class Flow(ABC):
 
     viscosity: float
     drag: float = 0.0
-    mean_velocity: Pair = (0.0, 0.0)
+    mean_velocity: Vector2D = (0.0, 0.0)
     spin_up: float = 0.0
 
     kind: ClassVar[str]
@@ -67,7 +69,7 @@ class Flow(ABC):
         return stabiliser(self.symmetry, self.vectors)
 
     @property
-    def vectors(self) -> list[Pair]:
+    def vectors(self) -> list[Vector2D]:
         """The uniform vectors that turn with the state where the flow is to look the same."""
         scalar = self.scalar
         vectors = [self._mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
@@ -91,12 +93,12 @@ class Flow(ABC):
         """The curl of the body force at the cell centres, float64; None: unforced."""
         return None
 
-    def stirring(self, grid: Grid) -> Stirring | None:
+    def stochastic_forcing(self, grid: Grid) -> StochasticForcing | None:
         """Random forcing; None: none."""
         return None
 
     @property
-    def scalar(self) -> Scalar | None:
+    def scalar(self) -> TransportedScalar | None:
         """What the flow carries beside its vorticity; None: nothing."""
         return None
 
@@ -108,11 +110,11 @@ class Flow(ABC):
         return own if scalar is None else own | {"diffusivity": scalar.diffusivity}
 
     def inputs(self, grid: Grid) -> dict[str, Tensor]:
-        """Every term as the solver's input for one trajectory, float64: see `solvers.navier_stokes.inputs_for_one`."""
-        return inputs_for_one(self.numbers, self.forcing(grid), self.scalar, self._mean_velocity)
+        """Every term as the solver's input for one trajectory, float64: see `solvers.solver_inputs.default_inputs`."""
+        return default_inputs(self.numbers, self.forcing(grid), self.scalar, self._mean_velocity)
 
     @property
-    def _mean_velocity(self) -> Pair | None:
+    def _mean_velocity(self) -> Vector2D | None:
         return self.mean_velocity if any(self.mean_velocity) else None
 
     def solver(
@@ -123,7 +125,7 @@ class Flow(ABC):
         dt: float | None = None,
         order: int = 4,
         varying: Sequence[str] = (),
-        kernel: str = "auto",
+        backend: str = "auto",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> NavierStokes2D:
@@ -137,11 +139,11 @@ class Flow(ABC):
             forcing=self.forcing(grid),
             scalar=self.scalar,
             mean_velocity=self._mean_velocity,
-            stirring=self.stirring(grid),
+            stochastic_forcing=self.stochastic_forcing(grid),
             plates=self.plates,
             varying=varying,
             order=order,
-            kernel=kernel,
+            backend=backend,
             dtype=dtype,
             device=device,
         )
@@ -156,30 +158,3 @@ def shifts(grid: Grid) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "1 x"]]:
 def is_whole(values: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
     """Whole numbers, up to rounding."""
     return (values - values.round()).abs() < 1e-9
-
-
-def require_positive(**values: float) -> None:
-    """Raise ValueError for the first value that is not finite and > 0."""
-    for name, value in values.items():
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be positive and finite (got {value})")
-
-
-def require_non_negative(**values: float) -> None:
-    """Raise ValueError for the first value that is not finite and ≥ 0."""
-    for name, value in values.items():
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be finite and at least 0 (got {value})")
-
-
-def require_finite(**values: float | Pair) -> None:
-    """Raise ValueError for the first number or vector that is not finite."""
-    for name, value in values.items():
-        if not all(math.isfinite(v) for v in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"{name} must be finite (got {value})")
-
-
-def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise ValueError for a name that is not known."""
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; one of {', '.join(allowed)}")

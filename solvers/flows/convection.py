@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.equation import Scalar
+from solvers.equation import TransportedScalar
 from solvers.fields import TEMPERATURE
-from solvers.flows.base import Flow, flow, require_finite, require_non_negative, require_positive
-from solvers.flows.starts import require_room
+from solvers.flows.base import Flow, flow
+from solvers.flows.initial_conditions import require_room
 from solvers.grid import Grid, sample_modes
-from solvers.modes import generator, mode_numbers
+from solvers.random_modes import generator, mode_numbers
 from solvers.symmetry import D4, Group
+from solvers.validation import require_finite, require_non_negative, require_positive
 
 MOST_BLOBS = 10_000
 SMALLEST = 1e-6  # Fourier modes of a blob below this share of its largest are left out
@@ -64,11 +65,11 @@ class Convection(Flow):
         return D4
 
     @property
-    def scalar(self) -> Scalar:
+    def scalar(self) -> TransportedScalar:
         down = tuple(round(c, 15) + 0.0 for c in (math.sin(self.tilt), -math.cos(self.tilt)))
         gravity = (self.gravity * down[0], self.gravity * down[1])
         gradient = (-self.stratification * down[0], -self.stratification * down[1])
-        return Scalar(TEMPERATURE, self.diffusivity, gradient if self.stratification else None, gravity)
+        return TransportedScalar(TEMPERATURE, self.diffusivity, gradient if self.stratification else None, gravity)
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
         radius = self.radius * min(grid.length)

@@ -9,17 +9,18 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.flows.base import flow, require_one_of, require_positive
-from solvers.flows.starts import SHAPES, banded_field, shaped_field
-from solvers.flows.tracer import Carrier
+from solvers.flows.base import flow
+from solvers.flows.initial_conditions import SHAPES, banded_field, shaped_field
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.symmetry import D4, Group
+from solvers.validation import require_one_of, require_positive
 
 
 @flow("decaying")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Decaying(Carrier):
+class Decaying(FlowWithTracer):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω from a random start in a band of wavenumbers (McWilliams 1984,
     doi:10.1017/S0022112084001750): like-signed vortices merge, energy moves to large scales, enstrophy decays.
 
@@ -27,8 +28,9 @@ class Decaying(Carrier):
     `rms` 3, ν = 6e-3 on 32², 1e-3 on 128².
 
     Attributes:
-        start: `random`, or a closed form of `solvers.flows.starts`, shifted at random by the seed: `taylor_green`,
-            `double_shear_layer`, `vortex_merger`, `lamb_chaplygin` (then `wavenumber` and `bandwidth` do not matter).
+        start: `random`, or a closed form of `solvers.flows.initial_conditions`, shifted at random by the seed:
+            `taylor_green`, `double_shear_layer`, `vortex_merger`, `lamb_chaplygin` (then `wavenumber` and
+            `bandwidth` do not matter).
         wavenumber: centre of the band, in waves across the shorter side of the box.
         bandwidth: standard deviation of the band; modes beyond two of them are zero.
         rms: root mean square of the start's vorticity [1/time].

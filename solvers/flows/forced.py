@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.flows.base import flow, is_whole, require_one_of, require_positive, shifts
-from solvers.flows.starts import require_room
-from solvers.flows.tracer import Carrier
+from solvers.flows.base import flow, is_whole, shifts
+from solvers.flows.initial_conditions import require_room
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid, sample_modes
-from solvers.modes import gaussian_modes, mode_numbers
+from solvers.random_modes import gaussian_modes, mode_numbers
 from solvers.symmetry import C1, C4, Group
+from solvers.validation import require_one_of, require_positive
 
 
 def diagonal(y: Tensor, x: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ FIELDS = ("published", "paper")
 @flow("forced")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Forced(Carrier):
+class Forced(FlowWithTracer):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω + f on the unit square, from a Gaussian random field.
 
     `diagonal`: f = A (sin 2π(x + y) + cos 2π(x + y)) (Li et al. 2021, arXiv:2010.08895). Point group C1: a vorticity

@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.flows.base import flow, is_whole, require_positive, shifts
-from solvers.flows.starts import banded_field
-from solvers.flows.tracer import Carrier
+from solvers.flows.base import flow, is_whole, shifts
+from solvers.flows.initial_conditions import banded_field
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.symmetry import C2, Group
+from solvers.validation import require_positive
 
 
 @flow("kolmogorov")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Kolmogorov(Carrier):
+class Kolmogorov(FlowWithTracer):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω − A k cos(k y), the body force being A sin(k y) in x (Meshalkin & Sinai 1961,
     doi:10.1016/0021-8928(62)90149-1).
 
@@ -58,7 +59,7 @@ class Kolmogorov(Carrier):
         return is_whole(rows * self.waves).expand(grid.n)
 
     def forcing(self, grid: Grid) -> Float[Tensor, "y x"]:
-        if self.waves > grid.most_modes[0]:
+        if self.waves > grid.max_modes[0]:
             raise ValueError(f"grid.n = {grid.n[0]} is too coarse for {self.waves} waves of forcing; take a larger n")
         y, x = grid.coordinates()
         k = 2 * math.pi * self.waves / grid.length[0]

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.equation import Scalar
+from solvers.equation import TransportedScalar
 from solvers.fields import TEMPERATURE
-from solvers.flows.base import Flow, flow, is_whole, require_positive, shifts
-from solvers.flows.starts import banded_field
+from solvers.flows.base import Flow, flow, is_whole, shifts
+from solvers.flows.initial_conditions import banded_field
 from solvers.grid import Grid
 from solvers.symmetry import D2, Group
+from solvers.validation import require_positive
 
 
 @flow("rayleigh_benard")
@@ -67,8 +68,10 @@ class RayleighBenard(Flow):
         return is_whole(2 * rows).expand(grid.n)
 
     @property
-    def scalar(self) -> Scalar:
-        return Scalar(TEMPERATURE, self.viscosity / self.prandtl, mean_gradient=(0.0, -1.0), gravity=(0.0, -1.0))
+    def scalar(self) -> TransportedScalar:
+        return TransportedScalar(
+            TEMPERATURE, self.viscosity / self.prandtl, mean_gradient=(0.0, -1.0), gravity=(0.0, -1.0)
+        )
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
         if not math.isclose(grid.length[0], 2.0, rel_tol=1e-9):

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.equation import Scalar
+from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
-from solvers.flows.base import Flow, flow, require_positive
-from solvers.flows.starts import shaped_field
+from solvers.flows.base import Flow, flow
+from solvers.flows.initial_conditions import shaped_field
 from solvers.grid import Grid
 from solvers.symmetry import D4, Group
+from solvers.validation import require_positive
 
 
 @flow("shear")
@@ -61,8 +62,8 @@ class Shear(Flow):
         return D4
 
     @property
-    def scalar(self) -> Scalar:
-        return Scalar(TRACER, self.viscosity / self.schmidt)
+    def scalar(self) -> TransportedScalar:
+        return TransportedScalar(TRACER, self.viscosity / self.schmidt)
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
         return torch.cat([shaped_field(shape, grid, seeds) for shape in (self._vorticity, self._tracer)], dim=1)

@@ -9,18 +9,19 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.flows.base import flow, require_positive
-from solvers.flows.starts import banded_field, require_room
-from solvers.flows.tracer import Carrier
+from solvers.flows.base import flow
+from solvers.flows.initial_conditions import banded_field, require_room
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
-from solvers.stirring import Stirring, ring
+from solvers.stochastic_forcing import StochasticForcing, ring
 from solvers.symmetry import D4, Group
+from solvers.validation import require_positive
 
 
 @flow("stirred")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Stirred(Carrier):
+class Stirred(FlowWithTracer):
     """∂ω/∂t + u·∇ω = ν∇²ω − μω + η, η white in time on a ring of wavenumbers (Lilly 1969, doi:10.1063/1.1692444;
     Boffetta & Ecke 2012, doi:10.1146/annurev-fluid-120710-101240): energy goes to larger scales, where drag takes it,
     enstrophy to smaller ones, where viscosity does, until both are steady.
@@ -56,6 +57,6 @@ class Stirred(Carrier):
     def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
         return banded_field(grid, seeds, self.wavenumber, self.bandwidth / 2, self.rms)
 
-    def stirring(self, grid: Grid) -> Stirring:
+    def stochastic_forcing(self, grid: Grid) -> StochasticForcing:
         require_room(grid, self.wavenumber + self.bandwidth)
-        return Stirring(ring(self.wavenumber, self.bandwidth, self.rate, grid.length), self.renewal)
+        return StochasticForcing(ring(self.wavenumber, self.bandwidth, self.rate, grid.length), self.renewal)

@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.equation import Pair, Scalar
+from solvers.array_types import Vector2D
+from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
-from solvers.flows.base import Flow, require_finite, require_non_negative, require_positive
-from solvers.flows.starts import banded_field
+from solvers.flows.base import Flow
+from solvers.flows.initial_conditions import banded_field
 from solvers.grid import Grid
+from solvers.validation import require_finite, require_non_negative, require_positive
 
 
 @final
@@ -31,7 +33,7 @@ class Tracer:
     """
 
     diffusivity: float
-    mean_gradient: Pair = (0.0, 0.0)
+    mean_gradient: Vector2D = (0.0, 0.0)
     wavenumber: float = 3.0
     bandwidth: float = 1.0
     rms: float = 1.0
@@ -44,9 +46,9 @@ class Tracer:
             raise ValueError("rms must be positive where there is no mean_gradient to feed the tracer")
 
     @property
-    def scalar(self) -> Scalar:
+    def scalar(self) -> TransportedScalar:
         """What the solver carries."""
-        return Scalar(TRACER, self.diffusivity, self.mean_gradient if any(self.mean_gradient) else None)
+        return TransportedScalar(TRACER, self.diffusivity, self.mean_gradient if any(self.mean_gradient) else None)
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
         """One start a seed, drawn apart from the vorticity's."""
@@ -56,7 +58,7 @@ class Tracer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier(Flow, ABC):
+class FlowWithTracer(Flow, ABC):
     """A flow of vorticity alone, which may carry a tracer.
 
     Attributes:
@@ -74,5 +76,5 @@ class Carrier(Flow, ABC):
         return vorticity if self.tracer is None else torch.cat([vorticity, self.tracer.starts(grid, seeds)], dim=1)
 
     @property
-    def scalar(self) -> Scalar | None:
+    def scalar(self) -> TransportedScalar | None:
         return None if self.tracer is None else self.tracer.scalar

@@ -21,8 +21,8 @@ from solvers import (
     spectra,
     turbulence,
 )
-from solvers.compiled import unavailable
-from solvers.flows.starts import SHAPES
+from solvers.backends.cpp_library import why_not_compiled
+from solvers.flows.initial_conditions import SHAPES
 from solvers.symmetry import ROTATION_90
 
 GRID = Grid.square(16)
@@ -52,16 +52,16 @@ def same(plain, other):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("kernel", ["torch", "auto"])
+@pytest.mark.parametrize("backend", ["torch", "auto"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_flows_and_solver(default, name, kernel, dtype):
-    if kernel == "auto" and unavailable(torch.device("cpu")) is not None:
+def test_flows_and_solver(default, name, backend, dtype):
+    if backend == "auto" and why_not_compiled() is not None:
         pytest.skip("no compiler")
     example, grid = EXAMPLES[name], EXAMPLES[name].grid(32)
 
     def run():
         flow = example.flow
-        solver = flow.solver(grid, interval=0.02 * grid.length[0], kernel=kernel, dtype=dtype)
+        solver = flow.solver(grid, interval=0.02 * grid.length[0], backend=backend, dtype=dtype)
         start = example.anything(grid, 1)
         carry = solver.start(start.to(dtype), seeds=[5])
         carry = solver.advance(solver.advance(carry))
@@ -104,7 +104,7 @@ def test_diagnostics_and_transfers(default, dtype):
         seen += [resample(w, GRID, Grid.square(24)), continuous.shift(w, (0.5, 0.2))]
         seen += [continuous.rotate([VORTICITY], w, GRID, 30.0, where), continuous.localised([VORTICITY], w, GRID)]
         seen += [act(VELOCITY, seen[1], ROTATION_90), spectra.shell_wavenumbers(GRID.n, GRID.length)]
-        solver = FLOWS["decaying"](viscosity=1e-2).solver(Grid.square(24), interval=0.1, dtype=dtype, kernel="torch")
+        solver = FLOWS["decaying"](viscosity=1e-2).solver(Grid.square(24), interval=0.1, dtype=dtype, backend="torch")
         return [*seen, VelocityForm(Resampled(solver, GRID))(seen[1])]
 
     same(*default(run))
@@ -124,9 +124,9 @@ def test_a_turn_is_as_exact_as_its_angle():
 
 def test_what_the_kicks_feed_is_known_in_double_precision():
     """Energy and enstrophy of one mode, ω = cos 2x: ¼ and 1/16, on cells whose number is no power of two."""
-    solver = FLOWS["stirred"](viscosity=1e-2).solver(Grid((30, 34)), interval=0.1, dtype=torch.float64, kernel="torch")
+    solver = FLOWS["stirred"](viscosity=1e-2).solver(Grid((30, 34)), interval=0.1, dtype=torch.float64, backend="torch")
     x = solver.grid.coordinates()[1]
     spectrum = solver.start(torch.cos(2 * x).expand(1, 1, 30, 34).contiguous()).spectrum
-    energy, enstrophy = solver._equation.quadratic(spectrum, spectrum)[0].tolist()
+    energy, enstrophy = solver._equation.energy_and_enstrophy(spectrum, spectrum)[0].tolist()
     assert abs(enstrophy - 1 / 4) < 1e-15
     assert abs(energy - 1 / 16) < 1e-15

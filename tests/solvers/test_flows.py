@@ -9,7 +9,7 @@ from examples import EXAMPLES
 from reference import acted
 
 from solvers import D4, FLOWS, Grid, Tracer, resample
-from solvers.flows.starts import banded_field
+from solvers.flows.initial_conditions import banded_field
 
 GRID = Grid.square(32)
 ODD = math.nan, math.inf
@@ -75,7 +75,7 @@ def wavenumbers(n):
 
 def retained(field, grid, by):
     """Without the modes that another grid's two-thirds rule drops."""
-    my, mx = by.most_modes
+    my, mx = by.max_modes
     return torch.fft.irfft2(torch.fft.rfft2(field) * grid.retained((my, mx)), s=grid.n)
 
 
@@ -227,7 +227,7 @@ def test_plates_need_a_box_two_high():
 
 def test_a_ring_without_modes_is_refused():
     with pytest.raises(ValueError, match="widen the ring"):
-        FLOWS["stirred"](viscosity=1e-2, wavenumber=4.5, bandwidth=1e-3).stirring(GRID)
+        FLOWS["stirred"](viscosity=1e-2, wavenumber=4.5, bandwidth=1e-3).stochastic_forcing(GRID)
 
 
 def test_a_grid_too_coarse_for_the_flow_is_refused():

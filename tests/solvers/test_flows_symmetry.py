@@ -56,7 +56,7 @@ def test_a_stirred_flow_keeps_the_square_in_the_mean_only():
     """σ_k depends on |k| alone, as any turn needs; one draw of the kicks keeps nothing."""
     example = EXAMPLES["stirred"]
     grid = example.grid(24)
-    half = torch.from_numpy(example.flow.stirring(grid).amplitude)  # my = −M … M, mx = 0 … M
+    half = torch.from_numpy(example.flow.stochastic_forcing(grid).amplitude)  # my = −M … M, mx = 0 … M
     assert half.shape == (9, 5)
     whole = torch.cat([half.flip(0, 1)[:, :-1], half], dim=1)  # the modes mx < 0 are conjugates
     for g in D4:
@@ -123,5 +123,7 @@ def test_faster_stirring_has_its_rate_cubed():
     """As the flow's own numbers say it."""
     slow, fast = (FLOWS["stirred"](viscosity=1e-2, rate=s**3 * 0.1, renewal=0.05 / s) for s in (1.0, S))
     grid = EXAMPLES["stirred"].grid(24)
-    kicks = [flow.stirring(grid).kicks(grid, [3], 4, interval) for flow, interval in ((slow, 0.2), (fast, 0.2 / S))]
+    kicks = [
+        flow.stochastic_forcing(grid).kicks(grid, [3], 4, interval) for flow, interval in ((slow, 0.2), (fast, 0.2 / S))
+    ]
     assert float((kicks[1] - S * kicks[0]).norm() / kicks[1].norm()) < 1e-12

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.grid import Grid, sample_modes
-from solvers.modes import Seed, gaussian_modes, generator, mode_numbers, root_mean_square
+from solvers.random_modes import Seed, gaussian_modes, generator, mode_numbers, root_mean_square
 
 FINE = 512  # cells on which a closed form is expanded in Fourier modes
 
@@ -38,7 +38,7 @@ def banded_field(
     if not bandwidth**2 > 0:
         raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
     my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
-    if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.most_modes, grid.length, strict=True)):
+    if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.max_modes, grid.length, strict=True)):
         raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
     rows, columns = mode_numbers(my, mx)
     magnitude = np.hypot(rows * shorter / grid.length[0], columns * shorter / grid.length[1])
@@ -61,7 +61,7 @@ def shaped_field(
     fine = Grid((FINE, FINE), grid.length)
     y, x = fine.coordinates()
     spectrum = torch.fft.rfft2(shape(fine, y[:, None], x[None, :]), norm="forward")
-    my, mx = (min(most, FINE // 3) for most in grid.most_modes)
+    my, mx = (min(most, FINE // 3) for most in grid.max_modes)
     rows, columns = (torch.from_numpy(m).double() for m in mode_numbers(my, mx))
     modes = torch.cat([spectrum[-my:], spectrum[: my + 1]])[:, : mx + 1]
     modes = modes * torch.exp(-1j * math.pi * (rows + columns) / FINE)  # back from cell centres

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from solvers import FLOWS, Grid, resample
-from solvers.stirring import MOST_SLOTS
+from solvers.stochastic_forcing import MOST_SLOTS
 
 GRID = Grid.square(32)
 COARSE = "the grid is too coarse for modes up to"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from solvers import TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid
-from solvers.continuous import disc, localised, rotate, shift
+from solvers.continuous_symmetry import disc, localised, rotate, shift
 from solvers.spectra import kinetic_energy
 
 GRID = Grid((48, 64), (3.0, 4.0))  # square cells, no square box

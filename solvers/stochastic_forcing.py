@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from solvers.grid import Grid, place_modes
-from solvers.modes import gaussian_modes, mode_numbers
+from solvers.random_modes import gaussian_modes, mode_numbers
 
 MOST_SLOTS = 100_000
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Stirring:
+class StochasticForcing:
     """dω = Σ_k σ_k dW_k exp(i k·x): kicks √τ σ_k N(0, 1), τ apart, one at the end of every slot of length τ.
 
     Additive noise: the kicks follow the equation's exact flow between them, which makes the scheme of strong order one
@@ -32,11 +32,11 @@ class Stirring:
     renewal: float
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Stirring):
+        if not isinstance(other, StochasticForcing):
             return NotImplemented
         return self.renewal == other.renewal and np.array_equal(self.amplitude, other.amplitude)
 
-    def slots(self, interval: float) -> int:
+    def kicks_per_interval(self, interval: float) -> int:
         """Kicks an interval."""
         if not interval / self.renewal <= MOST_SLOTS:
             raise ValueError(f"renewal must be at least the interval over {MOST_SLOTS} (got {self.renewal})")
@@ -45,7 +45,7 @@ class Stirring:
     def kicks(self, grid: Grid, seeds: Sequence[int], clock: int, interval: float) -> Tensor:
         """The kicks of interval number `clock` as spectra of `rfft2`, (batch, slots, ky, kx), complex128 on the CPU: a
         function of space, seed and clock alone."""
-        slots = self.slots(interval)
+        slots = self.kicks_per_interval(interval)
         drawn = gaussian_modes(self.amplitude, [(seed, clock, slot) for seed in seeds for slot in range(slots)])
         scale = np.sqrt(interval / slots / 2) * (grid.n[0] * grid.n[1])
         return place_modes(torch.from_numpy(scale * drawn), grid).unflatten(0, (len(seeds), slots))

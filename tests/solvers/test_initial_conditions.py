@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from solvers import FLOWS, Grid, NavierStokes2D, resample, velocity
-from solvers.flows.starts import SHAPES, lamb_chaplygin, shaped_field
+from solvers.flows.initial_conditions import SHAPES, lamb_chaplygin, shaped_field
 
 
 def still(shape, grid, rms=1.0):
