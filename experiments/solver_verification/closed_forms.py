@@ -11,7 +11,7 @@ from cases import TURN
 from record import Row, below, distance, within
 
 from solvers import FLOWS, Grid, NavierStokes2D, Tracer, TransportedScalar
-from solvers.flows.initial_conditions import lamb_chaplygin, shaped_field
+from solvers.flows.initial_conditions import closed_form_field, lamb_chaplygin
 
 GRID = Grid((48, 64), (TURN, 1.5 * TURN))
 Y, X = GRID.coordinates()[0][:, None], GRID.coordinates()[1][None, :]
@@ -112,7 +112,7 @@ def dipole_speed(radius: float, n: int) -> float:
     """Of a Lamb–Chaplygin dipole of this radius in a unit box, in units of its own U: over the time in which it moves
     by its diameter, after it has moved by its radius. By the centroid of ω²."""
     grid = Grid.square(n, 1.0)
-    start = shaped_field(partial(lamb_chaplygin, radius=radius), grid, [0])
+    start = closed_form_field(partial(lamb_chaplygin, radius=radius), grid, [0])
     speed = radius / (2 * ROOT)  # the amplitude of the start is −2 U b = 1
     flow = NavierStokes2D(grid, viscosity=1e-5 * speed * radius, interval=radius / speed, dtype=torch.float64)
     angle = torch.exp(2j * math.pi * grid.coordinates()[1])

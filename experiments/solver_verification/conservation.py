@@ -11,7 +11,7 @@ GRID = Grid.square(64)
 FORCED = FLOWS["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
 STIRRED = FLOWS["stirred"](viscosity=5e-3, drag=0.1, rate=0.5)
 SLOTS, PARTS = 40, 10  # intervals of one kick each, parts of each for Simpson's rule
-BOTH = (turbulence.energy_budget, turbulence.enstrophy_budget)
+BOTH = (turbulence.mean_energy_budget, turbulence.mean_enstrophy_budget)
 
 
 def contents(state: torch.Tensor) -> torch.Tensor:

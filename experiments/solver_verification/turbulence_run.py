@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from solvers import FLOWS, Grid, NavierStokes2D, resample, spectra
-from solvers.stochastic_forcing import ring
+from solvers.stochastic_forcing import ring_amplitude
 
 HERE = Path(__file__).parent
 KEPT = HERE / "runs" / "turbulence.pt"
@@ -41,7 +41,7 @@ def solver(n: int) -> NavierStokes2D:
 def enstrophy_rate() -> float:
     """η, the expected rate at which the ring feeds enstrophy: ½ Σ E|σ_k|²."""
     sides = Grid.square(N).length
-    amplitude = ring(*RING, RATE, sides)
+    amplitude = ring_amplitude(*RING, RATE, sides)
     weight = np.where(np.arange(amplitude.shape[1]) > 0, 2.0, 1.0)
     return float(0.5 * (weight * amplitude**2).sum())
 

@@ -297,7 +297,7 @@ def solver_attributes(
 ) -> dict[str, Any]:
     """Attributes that say what ran: read off the solver object, not off the configuration."""
     inputs = {field.name for field in solver.spec.inputs}
-    numbers = {name: v for name, v in experiment.build_flow().numbers.items() if name not in inputs}
+    numbers = {name: v for name, v in experiment.build_flow().coefficients.items() if name not in inputs}
     return {
         "source": "fluidsurrogate classical solver",
         "equation": solver.equation,

@@ -107,7 +107,7 @@ class Trainer:
         normalisation = Normalisation.fit(self.spec, train.chunks, base)
         for line in check_means(self.spec, train.chunks) if is_main_process() else []:
             log.warning(f"{name}: {line}")
-        numbers, longest = experiment.build_flow().numbers, max(config.multiples)
+        numbers, longest = experiment.build_flow().coefficients, max(config.multiples)
         budget_coefficients, found = fit_budget_coefficients(
             self.spec, train.chunks, numbers["viscosity"], numbers["drag"], longest
         )

@@ -70,7 +70,7 @@ def test_a_mean_velocity_is_not_lost_without_a_word():
     y, _ = form.spec.grid.coordinates()
     shear = torch.stack([torch.sin(y)[:, None].expand(8, 8), torch.zeros(8, 8)])[None].float()
     assert form(shear).isfinite().all()
-    with pytest.raises(ValueError, match=r"the velocity has a mean over the box, 0.5: take it away, or give it as"):
+    with pytest.raises(ValueError, match=r"the velocity has a mean over the box, 0.5: subtract it, or give it as"):
         form(torch.cat([shear, shear + 0.5]))
     with pytest.raises(ValueError, match=r"mean over the box, 0.5:"):  # whatever the speed of its neighbour
         form(torch.cat([1e4 * shear, shear + 0.5]))
