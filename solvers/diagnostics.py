@@ -30,7 +30,7 @@ def stream_function(vorticity: ScalarField, grid: Grid) -> ScalarField:
     Returns
     -------
     Tensor
-        ψ with zero mean, of the same shape, in m²/s.
+        Stream function ψ with zero mean, of the same shape, in m²/s.
     """
     return _to_field(_stream_spectrum(vorticity, grid), grid)
 

@@ -41,7 +41,7 @@ class TransportedScalar:
     field : FieldSpec
         Name and units of the scalar.
     diffusivity : float
-        κ ≥ 0, in m²/s.
+        Scalar diffusivity κ ≥ 0, in m²/s.
     mean_gradient : tuple of float, optional
         Uniform gradient G of the scalar's mean profile, as (x, y); the state holds the departure from that profile.
     gravity : tuple of float, optional
@@ -218,9 +218,9 @@ class VorticityEquation:
         Parameters
         ----------
         viscosity, drag : Tensor
-            ν in m²/s and μ in 1/s, shape (1 or batch, 1, 1, 1).
+            Kinematic viscosity ν in m²/s and linear drag μ in 1/s, shape (1 or batch, 1, 1, 1).
         diffusivity : Tensor, optional
-            κ in m²/s, of the same shape.
+            Scalar diffusivity κ in m²/s, of the same shape.
         forcing : Tensor, optional
             The curl f of the body force in 1/s², shape (1 or batch, 1, y, x).
         mean_velocity, mean_gradient, gravity : Tensor, optional

@@ -231,7 +231,7 @@ def resample(field: Float[Tensor, "*batch y x"], source: Grid, target: Grid) -> 
     if source == target:
         return field
     if not all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(source.length, target.length, strict=True)):
-        raise ValueError(f"resample keeps the box: {source.length} is not {target.length}")
+        raise ValueError(f"the two grids must be of the same box: their sides are {source.length} and {target.length}")
     coefficients = torch.fft.rfft2(field)
     my, mx = (min(a, b) // 2 - 1 for a, b in zip(source.n, target.n, strict=True))
     shape = (*field.shape[:-2], target.n[0], target.n[1] // 2 + 1)

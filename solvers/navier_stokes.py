@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import Inputs, Kicks, PerTrajectory, Spectrum, State, Vector2D
-from solvers.backends import (
-    AUTO,
-    BACKENDS,
-    Backend,
-    StepSetup,
-    TorchBackend,
-    check_backend,
-    resolve_backend,
-    wants_gradients,
-)
-from solvers.equation import EquationTerms, TransportedScalar, VorticityEquation
-from solvers.etdrk import INTEGRATORS, Integrator
+from solvers.array_types import Inputs, Kicks, State, Vector2D
+from solvers.backends import AUTO, StepSetup
+from solvers.equation import TransportedScalar, VorticityEquation
+from solvers.etdrk import INTEGRATORS
 from solvers.fields import VORTICITY, StateSpec
 from solvers.grid import Grid
 from solvers.integrator_cache import IntegratorCache
-from solvers.interval import IntervalResult, run_interval
+from solvers.interval_solver import IntervalSolver
 from solvers.solver_inputs import (
     COEFFICIENTS,
     check_coefficients,
@@ -36,46 +26,11 @@ from solvers.solver_inputs import (
     default_inputs,
     input_fields,
 )
+from solvers.spectral_carry import SpectralCarry
 from solvers.step_size import StepSizeController
 from solvers.stepper import Stepper
 from solvers.stochastic_forcing import StochasticForcing
 from solvers.validation import require_positive
-
-MADE_ON_DEMAND = ("backend", "_chosen_backend", "_torch_backend")  # what a pickle or a copy leaves out
-
-
-@dataclass(frozen=True)
-class SpectralCarry:
-    """What the solver carries from one stored interval to the next.
-
-    Parameters
-    ----------
-    spectrum : Tensor
-        The state's Fourier coefficients, shape (batch, component, ky, kx): the columns that hold retained modes.
-    terms : EquationTerms
-        The coefficients of each trajectory's equation.
-    planned_steps : tuple of int
-        Inner steps that each trajectory is to take between two kicks in the next interval.
-    steps_taken : tuple of int
-        Inner steps that each trajectory took between two kicks in the last interval.
-    intervals_done : int
-        How many intervals have passed since the start: with the seed it determines the kicks of the next one.
-    seeds : tuple of int
-        Seed of each trajectory's stochastic forcing; empty without one.
-    injected : Tensor, optional
-        Energy and enstrophy that the kicks of the last interval fed, shape (batch, 2).
-    integrators : IntegratorCache
-        The time integrators that were used last. A pickle or a copy has an empty cache.
-    """
-
-    spectrum: Spectrum
-    terms: EquationTerms
-    planned_steps: tuple[int, ...]
-    steps_taken: tuple[int, ...] = ()
-    intervals_done: int = 0
-    seeds: tuple[int, ...] = ()
-    injected: Tensor | None = None
-    integrators: IntegratorCache = field(default_factory=IntegratorCache)
 
 
 @final
@@ -95,7 +50,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
     grid : Grid
         The periodic grid.
     viscosity : float
-        ν ≥ 0, in m²/s; as all numbers here, in any consistent units.
+        Kinematic viscosity ν ≥ 0, in m²/s; as all numbers here, in any consistent units.
     interval : float
         Time between two stored states, in s.
     dt : float, optional
@@ -193,7 +148,7 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be float32 or float64 (got {dtype})")
         if forcing is not None and tuple(forcing.shape) != grid.n:
-            raise ValueError(f"forcing must be {grid.n}; got {tuple(forcing.shape)}")
+            raise ValueError(f"forcing must be of shape {grid.n} (got {tuple(forcing.shape)})")
         if modes is not None and not all(1 <= m <= most for m, most in zip(modes, grid.max_modes, strict=True)):
             raise ValueError(f"modes must be from 1 to {grid.max_modes} on this grid (got {modes})")
         if checkpoint_every is not None and checkpoint_every < 1:
@@ -202,11 +157,10 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self.dt, self.dtype, self.device = dt, dtype, torch.device(device or "cpu")
         self.scheme, self.stochastic_forcing = INTEGRATORS[order], stochastic_forcing
         parts = stochastic_forcing.kicks_per_interval(interval) if stochastic_forcing else 1
-        self.step_control = StepSizeController.from_step(interval, parts, self.scheme.cfl, dt)
-        check_backend(backend, self.device, dt is not None)
-        self._requested_backend = backend
+        step_control = StepSizeController.from_step(interval, parts, self.scheme.cfl, dt)
         self._equation = VorticityEquation(grid, modes or grid.max_modes, scalar is not None, dtype, self.device)
-        self._setup = StepSetup(self._equation, self.scheme, plates, checkpoint_every)
+        setup = StepSetup(self._equation, self.scheme, plates, checkpoint_every)
+        self.step_control, self._interval_solver = step_control, IntervalSolver(setup, step_control, backend)
         defaults = default_inputs(coefficients, forcing, scalar, mean_velocity)
         check_defaults(defaults)
         self._defaults = {
@@ -219,25 +173,16 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         self._integrators = IntegratorCache()  # of the solver's own coefficients, for every rollout
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle or a copy holds: the solver without what it makes again when that is needed."""
-        kept = {name: value for name, value in self.__dict__.items() if name not in MADE_ON_DEMAND}
-        return kept | {"_integrators": IntegratorCache()}
+        """Return what a pickle or a copy holds: the solver with an empty cache."""
+        return {**self.__dict__, "_integrators": IntegratorCache()}
 
-    @cached_property
+    @property
     def backend(self) -> str:
         """Name of the back end that takes the inner steps where no gradients are wanted.
 
         Asked for the first time, a solver made with ``backend="auto"`` looks for a C++ compiler.
         """
-        return resolve_backend(self._requested_backend, self.device)
-
-    @cached_property
-    def _chosen_backend(self) -> Backend:
-        return BACKENDS[self.backend](self._setup)
-
-    @cached_property
-    def _torch_backend(self) -> Backend:
-        return TorchBackend(self._setup)
+        return self._interval_solver.backend
 
     @property
     def equation(self) -> str:
@@ -286,14 +231,14 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         }  # fmt: skip
         terms = self._equation.terms(**{**self._defaults, **given, **double})
         if seeds is not None and len(seeds) != batch:
-            raise ValueError(f"seeds must be one a trajectory, {batch} (got {len(seeds)})")
+            raise ValueError(f"seeds must be one for each trajectory, {batch} in all (got {len(seeds)})")
         spectrum = self._equation.to_spectrum(state)
-        spectrum = self._equation.odd_part(spectrum) if self._setup.plates else spectrum
+        spectrum = self._equation.odd_part(spectrum) if self._interval_solver.setup.plates else spectrum
         seeds = tuple(range(batch) if seeds is None else seeds) if self.stochastic_forcing else ()
         own_coefficients = not COEFFICIENTS.keys() & given.keys()
         integrators = self._integrators if own_coefficients else IntegratorCache()
         carry = SpectralCarry(spectrum, terms, (), seeds=seeds, integrators=integrators)
-        return replace(carry, planned_steps=self._plan(carry, state))
+        return replace(carry, planned_steps=self._interval_solver.plan(carry, state))
 
     def advance(self, carry: SpectralCarry) -> SpectralCarry:
         """Advance by one stored interval; with ``dt=None`` the host waits for the device once.
@@ -313,13 +258,15 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         ValueError
             If the flow outgrows its inner steps.
         """
-        batch, kicks, planned = len(carry.spectrum), self._kicks(carry), carry.planned_steps
-        if self.step_control.fixed_steps:
-            result, steps = self._integrate(carry, range(batch), planned, kicks, watch_rate=False), planned
-        else:
-            result, steps, planned = self._integrate_within_bound(carry, kicks)
-        return replace(carry, spectrum=result.spectrum, injected=result.injected, steps_taken=steps,
-                       planned_steps=planned, intervals_done=carry.intervals_done + 1)  # fmt: skip
+        result, taken, planned = self._interval_solver.integrate(carry, self._kicks(carry))
+        return replace(
+            carry,
+            spectrum=result.spectrum,
+            planned_steps=planned,
+            steps_taken=taken,
+            intervals_done=carry.intervals_done + 1,
+            injected=result.injected,
+        )
 
     def state(self, carry: SpectralCarry) -> State:
         """Return the state of a carry.
@@ -342,87 +289,3 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         kicks = self.stochastic_forcing.kicks(self.grid, carry.seeds, carry.intervals_done, self.spec.interval)
         kept = kicks[..., : self._equation.columns].to(self._equation.complex_dtype)
         return kept.to(self.device, non_blocking=True)
-
-    def _plan(self, carry: SpectralCarry, state: State) -> tuple[int, ...]:
-        """Return the inner steps of the first interval; refuse a state whose speeds overflow."""
-        if self.step_control.fixed_steps:
-            return (self.step_control.fixed_steps,) * len(state)
-        steps = self.step_control.plan(self._rate(carry.spectrum, carry.terms).tolist())
-        if 0 in steps and bool(state[[m == 0 for m in steps]].isfinite().all((1, 2, 3)).any()):
-            raise ValueError(
-                f"the flow is too fast for numbers in {str(self.dtype).removeprefix('torch.')}: choose units of length "
-                "and time in which its numbers are closer to 1"
-            )
-        return steps
-
-    def _rate(self, w: Spectrum, terms: EquationTerms) -> PerTrajectory:
-        w = w.detach()
-        return self._equation.advection_rate(self._equation.velocity_and_scalar(w, terms), terms)
-
-    def _integrate_within_bound(
-        self, carry: SpectralCarry, kicks: Kicks | None
-    ) -> tuple[IntervalResult, tuple[int, ...], tuple[int, ...]]:
-        """Integrate an interval, again with halved steps for the trajectories that outgrow their CFL bound.
-
-        Return the result, the steps that were taken, and those planned for the next interval.
-        """
-        steps, rates, pending = carry.planned_steps, [0.0] * len(carry.spectrum), list(range(len(carry.spectrum)))
-        result, halvings = None, 0
-        while True:
-            attempt = self._integrate(carry, pending, steps, kicks, watch_rate=True)
-            result = attempt if result is None else attempt.put_into(result, pending)
-            terms = carry.terms.select(torch.tensor(pending, device=self.device))
-            met, final = torch.stack([attempt.rate, self._rate(attempt.spectrum, terms)]).tolist()
-            for trajectory, rate in zip(pending, final, strict=True):
-                rates[trajectory] = rate
-            seen = zip(pending, zip(met, final, strict=True), strict=True)
-            pending = [i for i, both in seen if not self.step_control.accepts(steps[i], both)]
-            if not pending:
-                return result, steps, self.step_control.plan(rates)
-            steps, halvings = self.step_control.halve(steps, pending, halvings), halvings + 1
-
-    def _integrate(
-        self,
-        carry: SpectralCarry,
-        which: Sequence[int],
-        steps: Sequence[int],
-        kicks: Kicks | None,
-        watch_rate: bool,
-    ) -> IntervalResult:
-        """Integrate the interval of some trajectories, with `steps` inner steps of each between two kicks."""
-        backend = self._backend_for(carry)
-        size, results = backend.group_size(len(which)), []
-        for first in range(0, len(which), size):
-            group = list(which[first : first + size])
-            index = torch.tensor(group, device=self.device) if len(group) < len(carry.spectrum) else slice(None)
-            advance = partial(
-                backend.advance,
-                terms=carry.terms.select(index),
-                integrators=[self._integrator(carry, i, steps[i]) for i in group],
-                counts=[steps[i] for i in group],
-                watch_rate=watch_rate,
-            )
-            own = None if kicks is None else kicks[index]
-            results.append(run_interval(self._equation, carry.spectrum[index], advance, self.step_control.parts, own))
-        return IntervalResult.concatenate(results)
-
-    def _backend_for(self, carry: SpectralCarry) -> Backend:
-        """Return the back end that was chosen, or PyTorch operations where only these give the gradients wanted."""
-        terms = carry.terms
-        followed = (carry.spectrum, terms.linear, terms.forcing, terms.coupling, terms.mean_velocity)
-        if not BACKENDS[self.backend].is_differentiable and wants_gradients(*followed):
-            return self._torch_backend
-        return self._chosen_backend
-
-    def _integrator(self, carry: SpectralCarry, trajectory: int, steps: int) -> Integrator:
-        """Return the time integrator of one trajectory; trajectories with the same decay rates and steps share it."""
-        row = trajectory if len(carry.terms.linear) > 1 else 0
-        linear = carry.terms.linear[row : row + 1]
-
-        def make() -> Integrator:
-            integrator = self.scheme.from_linear(linear, self.step_control.step_length(steps))
-            return integrator.to(self.device, self._equation.complex_dtype)
-
-        if linear.requires_grad:
-            return make()
-        return carry.integrators.get((row, steps), make, room=2 * len(carry.spectrum))

@@ -93,7 +93,7 @@ def check_coefficients(coefficients: Mapping[str, float], varying: Sequence[str]
     """
     require_non_negative(**coefficients)
     if unknown := [name for name in varying if name not in coefficients]:
-        raise ValueError(f"varying: {unknown[0]!r} is none of {', '.join(coefficients)}")
+        raise ValueError(f"varying: unknown coefficient {unknown[0]!r}; one of {', '.join(coefficients)}")
 
 
 def check_defaults(defaults: Mapping[str, Tensor]) -> None:

@@ -198,7 +198,7 @@ class Group:
             If it is no subgroup.
         """
         if not self.contains(subgroup):
-            raise ValueError(f"{subgroup.name} is no subgroup of {self.name}")
+            raise ValueError(f"{subgroup.name} is not a subgroup of {self.name}")
         rows: list[tuple[int, ...]] = []
         for r in self:
             if not any(self.index(r) in row for row in rows):
@@ -260,7 +260,9 @@ def group_named(name: str) -> Group:
     'D4'
     """
     if name not in GROUPS | WALLPAPER:
-        raise ValueError(f"unknown group {name!r}; one of {', '.join(GROUPS)}, or as wallpaper {', '.join(WALLPAPER)}")
+        raise ValueError(
+            f"unknown group {name!r}; one of {', '.join(GROUPS)}, or a wallpaper group: {', '.join(WALLPAPER)}"
+        )
     return (GROUPS | WALLPAPER)[name]
 
 

@@ -118,7 +118,7 @@ def reynolds_number(vorticity: ScalarField, length: Sides, viscosity: Coefficien
     length : tuple of float
         Sides of the box (y, x), in m.
     viscosity : float or Tensor
-        ν in m²/s, one number or shape (batch,).
+        Kinematic viscosity ν in m²/s, one number or shape (batch,).
 
     Returns
     -------
@@ -143,7 +143,7 @@ def dissipation_wavenumber(vorticity: ScalarField, length: Sides, viscosity: Coe
     length : tuple of float
         Sides of the box (y, x), in m.
     viscosity : float or Tensor
-        ν in m²/s, one number or shape (batch,).
+        Kinematic viscosity ν in m²/s, one number or shape (batch,).
 
     Returns
     -------
@@ -198,7 +198,7 @@ def mean_energy_budget(
     length : tuple of float
         Sides of the box (y, x), in m.
     viscosity : float or Tensor
-        ν in m²/s, one number or shape (batch,).
+        Kinematic viscosity ν in m²/s, one number or shape (batch,).
     drag : float or Tensor
         Linear drag μ in 1/s, one number or shape (batch,).
     forcing : Tensor, optional
@@ -236,7 +236,7 @@ def mean_enstrophy_budget(
     length : tuple of float
         Sides of the box (y, x), in m.
     viscosity : float or Tensor
-        ν in m²/s, one number or shape (batch,).
+        Kinematic viscosity ν in m²/s, one number or shape (batch,).
     drag : float or Tensor
         Linear drag μ in 1/s, one number or shape (batch,).
     forcing : Tensor, optional
@@ -257,7 +257,9 @@ def mean_enstrophy_budget(
 def _checked(value: Coefficient, vorticity: ScalarField) -> Coefficient:
     """Return a coefficient, or raise ValueError for a shape like (batch, 1, 1, 1), which would broadcast."""
     if isinstance(value, Tensor) and tuple(value.shape) not in ((), (1,), (len(vorticity),)):
-        raise ValueError(f"viscosity and drag must be numbers or ({len(vorticity)},); got {tuple(value.shape)}")
+        raise ValueError(
+            f"viscosity and drag must be numbers or of shape ({len(vorticity)},); got {tuple(value.shape)}"
+        )
     return value
 
 

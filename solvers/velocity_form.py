@@ -54,7 +54,7 @@ class VelocityForm(Stepper[Carry]):
     def __init__(self, stepper: Stepper[Carry]) -> None:
         first, *rest = stepper.spec.fields
         if first.name != VORTICITY.name:
-            raise ValueError(f"only a flow of vorticity has a velocity form (its first field is {first.name!r})")
+            raise ValueError(f"only a stepper of vorticity has a velocity form (its first field is {first.name!r})")
         self.stepper = stepper
         self.spec: StateSpec = replace(stepper.spec, fields=(replace(VELOCITY, wall=-first.wall), *rest))
 

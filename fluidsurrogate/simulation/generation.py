@@ -27,7 +27,7 @@ from fluidsurrogate.data.opening import open_data
 from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import Flow, NavierStokes2D, resample
-from solvers.navier_stokes import SpectralCarry
+from solvers.spectral_carry import SpectralCarry
 from solvers.velocity_form import with_velocity
 
 log = logging.getLogger("fluidsurrogate")

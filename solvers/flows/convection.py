@@ -53,7 +53,7 @@ class Convection(Flow):
     spin_up : float
         Time that the solver runs before the first stored state, in s.
     diffusivity : float
-        κ ≥ 0, in m²/s.
+        Scalar diffusivity κ ≥ 0, in m²/s.
     gravity : float
         Magnitude of g > 0: gravity times thermal expansion, in m/(s² K).
     tilt : float

@@ -63,7 +63,7 @@ class RayleighBenard(Flow):
     Attributes
     ----------
     viscosity : float
-        ν = √(Pr/Ra), in units of the height and the free-fall time.
+        Kinematic viscosity ν = √(Pr/Ra), in units of the height and the free-fall time.
     """
 
     viscosity: float = field(init=False)

@@ -62,7 +62,7 @@ class Shear(Flow):
     Attributes
     ----------
     viscosity : float
-        ν = 1/Re, in m²/s.
+        Kinematic viscosity ν = 1/Re, in m²/s.
     """
 
     viscosity: float = field(init=False)

@@ -30,7 +30,7 @@ class Tracer:
     Parameters
     ----------
     diffusivity : float
-        κ ≥ 0, in m²/s; the Schmidt number is ν/κ.
+        Diffusivity κ ≥ 0, in m²/s; the Schmidt number is ν/κ.
     mean_gradient : tuple of float
         Uniform mean gradient G as (x, y), in 1/m. It reduces the point group of the flow, and is an input of networks.
     wavenumber : float

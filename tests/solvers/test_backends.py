@@ -61,28 +61,27 @@ def test_bits_depend_on_no_neighbour_and_on_no_number_of_threads():
     example, grid = EXAMPLES["convection, tilted"], Grid.square(32)
     state = torch.cat([example.anything(grid, seed, 3.0 / (1 + seed)) for seed in range(5)])
     solver = example.flow.solver(grid, interval=0.1, backend="native")
-    carry = solver.start(state)
-    schemes = [solver._integrator(carry, i, 4) for i in range(5)]
-    after, _ = solver._chosen_backend.advance(carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch_rate=True)
+    carry, native = solver.start(state), solver._interval_solver.chosen_backend
+    schemes = [solver._interval_solver.integrator(carry, i, 4) for i in range(5)]
+    after, _ = native.advance(carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch_rate=True)
     torch.set_num_threads(3)
     try:
-        threaded, _ = solver._chosen_backend.advance(
-            carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch_rate=True
-        )
+        threaded, _ = native.advance(carry.spectrum, carry.terms, schemes, [4, 3, 2, 1, 0], watch_rate=True)
     finally:
         torch.set_num_threads(1)
     assert torch.equal(threaded, after)
     assert torch.equal(after[4], carry.spectrum[4])
     for i in range(4):
         one = slice(i, i + 1)
-        alone, _ = solver._chosen_backend.advance(
-            carry.spectrum[one], carry.terms, schemes[one], [4 - i], watch_rate=True
-        )
+        alone, _ = native.advance(carry.spectrum[one], carry.terms, schemes[one], [4 - i], watch_rate=True)
         assert torch.equal(alone[0], after[i])
 
 
 @needs_compiler
-def test_gradients_take_torch_s_way():
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)  # torch's own, of forward mode
+def test_gradients_take_pytorch_operations():
     """Native by name too; the same gradient as torch's own, and forward mode."""
     example, grid = EXAMPLES["kolmogorov"], Grid.square(24)
     gradients = []
@@ -166,14 +165,14 @@ def test_many_steps_are_several_calls_with_the_same_bits(monkeypatch, name):
     grid = example.grid(24)
     state = torch.cat([example.anything(grid, seed, rms) for seed, rms in ((0, 3.0), (1, 0.5))])
     solver = example.flow.solver(grid, interval=0.1, backend="native")
-    carry = solver.start(state)
-    schemes = [solver._integrator(carry, i, 7) for i in range(2)]
-    whole, rate = solver._chosen_backend.advance(carry.spectrum, carry.terms, schemes, [7, 4], watch_rate=True)
+    carry, native = solver.start(state), solver._interval_solver.chosen_backend
+    schemes = [solver._interval_solver.integrator(carry, i, 7) for i in range(2)]
+    whole, rate = native.advance(carry.spectrum, carry.terms, schemes, [7, 4], watch_rate=True)
     calls = []
-    function = solver._chosen_backend._function
-    monkeypatch.setattr(solver._chosen_backend, "_function", lambda *given: calls.append(1) or function(*given))
+    function = native._function
+    monkeypatch.setattr(native, "_function", lambda *given: calls.append(1) or function(*given))
     monkeypatch.setattr("solvers.backends.native.CALL_CELLS", 24 * 24 * 2 * 3)
-    parts, fastest = solver._chosen_backend.advance(carry.spectrum, carry.terms, schemes, [7, 4], watch_rate=True)
+    parts, fastest = native.advance(carry.spectrum, carry.terms, schemes, [7, 4], watch_rate=True)
     assert len(calls) == 3
     assert torch.equal(parts, whole)
     assert torch.equal(fastest, rate)
@@ -185,14 +184,14 @@ from solvers import Grid, NavierStokes2D
 solver = NavierStokes2D(Grid.square({n}), viscosity=1e-2, interval=0.1, backend="native")
 torch.set_num_threads(1)
 carry = solver.start(torch.randn({threads}, 1, {n}, {n}, generator=torch.Generator().manual_seed(0)))
-schemes = [solver._integrator(carry, i, 2) for i in range({threads})]
+schemes = [solver._interval_solver.integrator(carry, i, 2) for i in range({threads})]
 arguments = carry.spectrum, carry.terms, schemes, [2] * {threads}
-expected = solver._chosen_backend.advance(*arguments, watch_rate=False)[0]
+expected = solver._interval_solver.chosen_backend.advance(*arguments, watch_rate=False)[0]
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 torch.set_num_threads({threads})
 resource.setrlimit(resource.RLIMIT_AS, (held + {room},) * 2)
 try:
-    after = solver._chosen_backend.advance(*arguments, watch_rate=False)[0]
+    after = solver._interval_solver.chosen_backend.advance(*arguments, watch_rate=False)[0]
     print(torch.equal(after, expected))
 except MemoryError as error:
     print(error)

@@ -54,7 +54,7 @@ def test_memory_is_flat_in_the_number_of_intervals(monkeypatch, backend, varying
             alive.append(len(schemes_alive()) - before)
         carry = ours.advance(carry)
     assert alive[1] == alive[0] <= 10
-    assert backend == "torch" or len(ours._chosen_backend._packed) <= 10
+    assert backend == "torch" or len(ours._interval_solver.chosen_backend._packed) <= 10
 
 
 def test_a_cache_holds_16_megabytes():
@@ -62,10 +62,10 @@ def test_a_cache_holds_16_megabytes():
     long = NavierStokes2D(Grid.square(64), viscosity=1e-3, interval=1.0)
     carry = long.start(start(1, 64))
     for steps in range(1, 401):
-        made = long._integrator(carry, 0, steps)
+        made = long._interval_solver.integrator(carry, 0, steps)
     held = list(carry.integrators.held.values())
     assert 15e6 < sum(c.nbytes for scheme in held for c in scheme.coefficients) <= 2**24
-    assert long._integrator(carry, 0, 400) is made  # what was used last is there
+    assert long._interval_solver.integrator(carry, 0, 400) is made  # what was used last is there
 
 
 def test_a_large_batch_makes_each_scheme_once(monkeypatch):
@@ -96,7 +96,7 @@ def test_a_graph_is_recorded_once_for_trajectories_of_different_viscosity(monkey
     monkeypatch.setattr(cuda_graph, "CudaGraph", lambda function, example: recorded.append(1) or function)
     ours = solver(varying=["viscosity"], dt=0.05, backend="torch")
     plain = solver(varying=["viscosity"], dt=0.05, backend="torch")
-    ours._requested_backend = "graph"
+    ours._interval_solver.backend_name = "graph"
     given = viscosities(1e-2, 2e-2)
     with torch.no_grad():
         carry, other = ours.start(start(2), given), plain.start(start(2), given)

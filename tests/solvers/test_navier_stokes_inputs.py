@@ -120,9 +120,9 @@ def test_inputs_that_a_solver_does_not_take_are_refused(starts):
         solver(varying=["drag"]).start(starts, {"viscosity": column("viscosity")})
     with pytest.raises(ValueError, match="unknown input 'gravity'"):
         NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL).start(starts[:, :1], {"gravity": column("gravity")})
-    with pytest.raises(ValueError, match="varying: 'gravity' is none of viscosity, drag, diffusivity"):
+    with pytest.raises(ValueError, match="varying: unknown coefficient 'gravity'; one of viscosity, drag, diffusivity"):
         solver(varying=["gravity"])
-    with pytest.raises(ValueError, match=r"varying: 'diffusivity' is none of viscosity, drag$"):
+    with pytest.raises(ValueError, match=r"varying: unknown coefficient 'diffusivity'; one of viscosity, drag$"):
         NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL, varying=["diffusivity"])
     with pytest.raises(ValueError, match="checkpoint_every must be at least 1"):
         solver(checkpoint_every=0)

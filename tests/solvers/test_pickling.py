@@ -55,7 +55,7 @@ def test_what_was_compiled_or_recorded_is_made_again(monkeypatch, backend, again
     monkeypatch.setattr(torch, "compile", lambda function: lambda *given: function(*given))
     monkeypatch.setattr(cuda_graph, "CudaGraph", lambda function, example: function)
     solver = NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, dt=0.05, backend="torch")
-    solver._requested_backend = backend
+    solver._interval_solver.backend_name = backend
     state = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = solver(state)
@@ -67,7 +67,7 @@ def test_what_was_compiled_or_recorded_is_made_again(monkeypatch, backend, again
 @copies
 def test_a_native_solver_where_there_is_no_compiler_says_so(monkeypatch, again):
     solver = NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, backend="torch")
-    solver._requested_backend = "native"
+    solver._interval_solver.backend_name = "native"
     other = again(solver)
     monkeypatch.setattr(module, "load_library", lambda: "g++ cannot compile the solver's C++")
     with pytest.raises(ValueError, match=r"backend 'native' is not available: g\+\+ cannot compile the solver's C++"):

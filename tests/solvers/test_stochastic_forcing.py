@@ -109,7 +109,7 @@ def test_without_seeds_they_are_counted_from_zero():
     given = flow.state(flow.advance(flow.start(starts, seeds=[0, 1, 2])))
     assert torch.equal(flow(starts), given)
     assert not torch.equal(flow.state(flow.advance(flow.start(starts, seeds=[0, 1, 3])))[2], given[2])
-    with pytest.raises(ValueError, match="seeds must be one a trajectory, 3"):
+    with pytest.raises(ValueError, match="seeds must be one for each trajectory, 3 in all"):
         flow.start(starts, seeds=[0])
 
 

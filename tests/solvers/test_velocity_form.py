@@ -48,7 +48,7 @@ def test_it_turns_as_a_vector():
 
 def test_a_flow_without_vorticity_is_refused():
     form = VelocityForm(NavierStokes2D(Grid.square(8), viscosity=1.0, interval=1.0))
-    with pytest.raises(ValueError, match="only a flow of vorticity has a velocity form"):
+    with pytest.raises(ValueError, match="only a stepper of vorticity has a velocity form"):
         VelocityForm(form)
 
 
