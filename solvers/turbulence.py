@@ -18,7 +18,7 @@ from torch import Tensor
 from solvers.array_types import PerTrajectory, ScalarField, Sides
 from solvers.spectra import cospectrum, enstrophy, kinetic_energy, palinstrophy, require_fields
 
-Coefficient = float | Float[Tensor, " batch"]
+Coefficient = float | PerTrajectory
 Forcing = Float[Tensor, "*forced y x"]
 
 

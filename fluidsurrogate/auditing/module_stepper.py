@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.nn.user_module import one_line
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 

@@ -19,7 +19,7 @@ from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.generation import Block, compute, split_of
 from solvers import Resampled, StateSpec
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 MOST = 8  # trajectories of a dataset

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
+from solvers.array_types import Inputs, State
 from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
-from solvers.stepper import Inputs, State
 from solvers.symmetry import act_on_inputs
 
 COMPARED = 0.3  # radius of the disc in which turns are compared, over the shorter side

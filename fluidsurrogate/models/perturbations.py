@@ -16,8 +16,8 @@ from torch import Tensor
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.step import Projection
 from solvers import StateSpec, Stepper
+from solvers.array_types import Inputs, State
 from solvers.spectra import cospectrum, shell_wavenumbers
-from solvers.stepper import Inputs, State
 
 DeepEnsemble = Float[Tensor, "trajectory member time component y x"]
 Generators = Sequence[np.random.Generator]

@@ -45,7 +45,7 @@ from fluidsurrogate.simulation.batch_sizes import check_room
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 from solvers import Grid, StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 
 def rollout(

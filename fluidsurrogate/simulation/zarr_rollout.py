@@ -36,7 +36,7 @@ from fluidsurrogate.data.conversion import trajectory_coordinates as coordinates
 from fluidsurrogate.data.coordinates import at_time
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
 from solvers import StateSpec, Stepper
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 TIME_BYTES = 32  # that a stored time takes on the way to its coordinate

@@ -9,9 +9,8 @@ from typing import ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from solvers.array_types import State
 from solvers.equation import TransportedScalar
 from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, FlowExample, flow
@@ -104,7 +103,7 @@ class Convection(Flow):
         gradient = (-self.stratification * down[0], -self.stratification * down[1])
         return TransportedScalar(TEMPERATURE, self.diffusivity, gradient if self.stratification else None, gravity)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         radius = self.radius * min(grid.length)
         reach = 2 * math.sqrt(-math.log(SMALLEST_MODE)) / radius
         require_resolution(grid, reach * min(grid.length) / (2 * math.pi))

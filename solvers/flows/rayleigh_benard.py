@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
+from solvers.array_types import State
 from solvers.equation import TransportedScalar
 from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, FlowExample, flow, is_whole, shifts
@@ -98,7 +99,7 @@ class RayleighBenard(Flow):
             TEMPERATURE, self.viscosity / self.prandtl, mean_gradient=(0.0, -1.0), gravity=(0.0, -1.0)
         )
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         if not math.isclose(grid.length[0], 2.0, rel_tol=1e-9):
             raise ValueError(f"grid.length must be [2, ...]: the layer and its mirror image (got {grid.length[0]:g})")
         random = random_band_field(grid, seeds, self.wavenumber, self.bandwidth, 1.0)

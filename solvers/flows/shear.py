@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from solvers.array_types import State
 from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
 from solvers.flows.base import Flow, FlowExample, flow
@@ -93,7 +93,7 @@ class Shear(Flow):
     def scalar(self) -> TransportedScalar:
         return TransportedScalar(TRACER, self.viscosity / self.schmidt)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         return torch.cat([closed_form_field(shape, grid, seeds) for shape in (self._vorticity, self._tracer)], dim=1)
 
     def _profile(self, grid: Grid, y: Tensor) -> tuple[Tensor, Tensor]:
