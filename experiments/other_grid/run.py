@@ -1,4 +1,4 @@
-"""The demo's models on grids that they were not trained on: results.md.
+"""The demo's networks (experiments/five_networks.toml) on grids that they were not trained on: results.md.
 
     python experiments/other_grid/run.py [FOLDER]      # the demo's models, trained for 1,000 steps
 
@@ -24,7 +24,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import Resampled, Stepper
 
 HERE = Path(__file__).parent
-DEMO = HERE.parent / "demo.toml"
+DEMO = HERE.parent / "five_networks.toml"
 STEPS = 10
 CASES = {
     "own grid, 32² on 2π": [],
@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
     spec = next(iter(models.values())).spec
     rows = {"persistence": [score(Persistence(replace(spec, grid=grid_of(t))), t) for t in truths.values()]}
     for name, model in models.items():
-        rows[name] = [score(model.on(grid_of(truth)), truth) for truth in truths.values()]
+        rows[name] = [score(fs.move_to_grid(model, grid_of(truth)), truth) for truth in truths.values()]
     coarse: dict[str, Stepper] = {**models, "solver": Experiment.read(DEMO).build_compared_solvers()["solver-32"]}
     for name, stepper in coarse.items():
         finer = [score(Resampled(stepper, grid_of(truth)), truth) for truth in list(truths.values())[2:]]
