@@ -23,12 +23,12 @@ from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModel
 from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverConfig
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import explain
-from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.errors import UsageError, describe_exception
 from fluidsurrogate.core.seeding import derive_seed, has_device
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
-from fluidsurrogate.nn import Network, UserModule, cast, code_is_allowed, refuse_code
-from fluidsurrogate.nn.user_module import KIND, one_line
+from fluidsurrogate.nn import Network, UserModule, cast_weights, code_is_allowed, require_code_permission
+from fluidsurrogate.nn.user_code import USER_MODULE
 from solvers import (
     FORCING,
     Flow,
@@ -110,7 +110,7 @@ class Experiment(Config):
         for name in self.models if names is None else names:
             if self.models[name].is_user_module:
                 with _blaming(f"models.{name}", UsageError):
-                    refuse_code(self.models[name].code)
+                    require_code_permission(self.models[name].code)
 
     def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
         """The experiment with copies of these modules for its models, and those as networks; UsageError where one does
@@ -118,9 +118,9 @@ class Experiment(Config):
         networks: dict[str, Network] = {}
         for name, module in modules.items():
             with _blaming(f"models.{name}", UsageError):
-                networks[name] = cast(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
+                networks[name] = cast_weights(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
                 self.check_network(networks[name])
-        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": KIND}) for name in modules}
+        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": USER_MODULE}) for name in modules}
         return self.model_copy(update={"models": configs}), networks
 
     def check_network(self, network: Network, config: ModelConfig | None = None) -> None:
@@ -146,7 +146,7 @@ class Experiment(Config):
         except (ValueError, RuntimeError):
             raise
         except Exception as error:
-            raise ValueError(f"applying it to {tuple(like.shape)} raised {one_line(error)}") from error
+            raise ValueError(f"applying it to {tuple(like.shape)} raised {describe_exception(error)}") from error
         self._check_groups({"group": network.group}, self.spec)
 
     def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:

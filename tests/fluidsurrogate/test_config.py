@@ -100,7 +100,7 @@ def test_frozen(experiment):
         ),
         ("train.noise=-0.1", "train.noise: input should be greater than or equal to 0"),
         ("train.noise=inf", "train.noise: input should be a finite number"),
-        ("train.loss=l3", "train: unknown loss 'l3'; one of change, l2, h1, bands"),
+        ("train.loss=l3", "train: unknown loss 'l3'; one of bands, change, h1, l2"),
         ("train.average=1.0", "train.average: input should be less than 1"),
         ("train.precision=half", "train.precision: input should be 'full' or 'bfloat16'"),
         ("train.accumulate=3", "train: accumulate must divide batch = 4 (got 3)"),
