@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fluidsurrogate.core.errors import UsageError, describe_exception
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 

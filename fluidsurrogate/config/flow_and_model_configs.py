@@ -38,7 +38,7 @@ class FlowConfig(Config):
         """The flow that stands for all trajectories, with the middle of what varies; where a term, a stratification
         say, may be zero in some, one that has it."""
         flows = [self._build(lambda parameter, name: middle(parameter)), *self.extremes()]
-        return max(flows, key=lambda flow: len(flow.vectors))
+        return max(flows, key=lambda flow: len(flow.uniform_vectors))
 
     def for_trajectory(self, number: int, seed: int) -> Flow:
         """The flow of one trajectory: `number` in its split, with its seed."""

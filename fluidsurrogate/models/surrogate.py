@@ -21,7 +21,7 @@ from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.step import SurrogateStep, ordered
 from fluidsurrogate.nn import Network, cast_weights
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 
 @dataclass(frozen=True)

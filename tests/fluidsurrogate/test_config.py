@@ -122,8 +122,11 @@ def test_frozen(experiment):
         ("models.small-d4.solver={dt = 0.1}", "dt must divide the interval 0.25"),
         ("solver.dt=0.1", "dt must divide the interval 0.25 into at most 100000 steps (got 0.1)"),
         ("solver.order=3", "solver.order: input should be 2 or 4"),
-        ("solver.kernel=fortran", "solver.kernel: input should be 'auto', 'torch', 'native', 'compile' or 'graph'"),
-        ("solver.kernel=graph", "kernel 'graph' is not to be had: it needs a fixed dt on a CUDA device"),
+        (
+            "solver.kernel=fortran",
+            "solver.kernel: backend must be one of auto, compile, graph, native, torch (got 'fortran')",
+        ),
+        ("solver.kernel=graph", "backend 'graph' is not available: it needs a fixed dt on a CUDA device"),
         ("flow.wavenumber=9", "too coarse for modes"),
         ("flow.wavenumber=1e7", "too coarse for modes"),
         ("grid.n=100000000", "n must be at most 65536"),

@@ -1,4 +1,4 @@
-"""The compiled inner steps: from a cache that holds nothing broken and nothing of a stranger's, or without one."""
+"""The C++ library: from a cache that holds nothing broken and nothing of another user's, or without a cache."""
 
 import ctypes
 import logging
@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from solvers import Grid, NavierStokes2D
-from solvers import compiled as module
+from solvers.backends import cpp_library as module
+from solvers.backends.selection import _warn_slow
 
-CPU = torch.device("cpu")
-missing = module.unavailable(CPU)
+missing = module.why_not_compiled()
 needs_compiler = pytest.mark.skipif(missing is not None, reason=str(missing))
 CANNED = """import os, shutil, sys
 with open({log!r}, "a") as log: log.write(" ".join(sys.argv[1:]) + "\\n")
@@ -31,9 +31,9 @@ def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        module.library.cache_clear()
-        assert isinstance(module.library(), ctypes.CDLL)
-    module.library.cache_clear()
+        module.load_library.cache_clear()
+        assert isinstance(module.load_library(), ctypes.CDLL)
+    module.load_library.cache_clear()
     (path,) = (folder / "fluidsurrogate").iterdir()
     return path
 
@@ -52,13 +52,13 @@ def calls(real, tmp_path, monkeypatch):
 
 def forget():
     """As a new process."""
-    module.library.cache_clear()
-    module.say_slow.cache_clear()
+    module.load_library.cache_clear()
+    _warn_slow.cache_clear()
 
 
 def again():
     forget()
-    return module.library()
+    return module.load_library()
 
 
 def kept():
@@ -67,8 +67,8 @@ def kept():
 
 def works():
     state = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    native, torch_s = (NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, kernel=kernel)(state)
-                       for kernel in ("native", "torch"))  # fmt: skip
+    native, torch_s = (NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, backend=backend)(state)
+                       for backend in ("native", "torch"))  # fmt: skip
     return float((native - torch_s).norm() / torch_s.norm()) < 1e-5
 
 
@@ -87,7 +87,7 @@ def test_it_is_compiled_once(calls):
     ids=["empty", "cut short", "one byte less", "one byte changed"],
 )
 def test_a_damaged_file_is_compiled_again(calls, damage):
-    module.library()
+    module.load_library()
     (path,) = kept()
     whole = path.read_bytes()
     path.unlink()  # not in place: this process has it mapped
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_compiled_again(calls, damage):
 @pytest.mark.parametrize("who", ["group may write", "all may write", "a stranger's"])
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_what_others_can_write_is_not_loaded(calls, caplog, monkeypatch, who, what):
-    module.library()
+    module.load_library()
     (path,) = kept()
     target = path.parent if what == "folder" else path
     if who == "a stranger's":
@@ -118,7 +118,7 @@ def test_what_others_can_write_is_not_loaded(calls, caplog, monkeypatch, who, wh
     assert len(calls()) == 2
     if what == "folder":
         assert loaded.parent.parent == Path(tempfile.gettempdir())
-        assert "chmod go-w, or set XDG_CACHE_HOME to a folder of yours" in caplog.messages[-1]
+        assert "run chmod go-w on it, or set XDG_CACHE_HOME to a folder of your own" in caplog.messages[-1]
         assert [p.stat().st_ino for p in kept()] == [planted]
     elif os.getuid() == 0 or who != "a stranger's":
         assert loaded == path
@@ -150,7 +150,7 @@ def test_a_cache_that_cannot_be_made_or_written_is_done_without(calls, tmp_path,
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
     forget()
     assert works()
-    assert "is not kept for the next start: [Errno 30] Read-only file system" in caplog.text
+    assert "cannot be kept for the next process: [Errno 30] Read-only file system" in caplog.text
     assert kept() == []
 
 
@@ -160,7 +160,7 @@ def test_a_relative_cache_is_none(calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    module.library()
+    module.load_library()
     assert not (tmp_path / "here").exists()
     assert len(list((tmp_path / "home" / ".cache" / "fluidsurrogate").iterdir())) == 1
 
@@ -179,10 +179,10 @@ def test_a_compiler_of_no_word_or_of_several(monkeypatch, words):
 
     monkeypatch.setenv("CXX", words)
     monkeypatch.setattr(module, "_run", run)
-    monkeypatch.setattr(module, "_cached", lambda folder, key: "found")
+    monkeypatch.setattr(module, "_load_cached", lambda folder, key: "found")
     forget()
     try:
-        assert module.library() == "found"
+        assert module.load_library() == "found"
         expected = shlex.split(words) or ["g++"]
         assert ran[0][: len(expected)] == expected
     finally:
@@ -192,9 +192,12 @@ def test_a_compiler_of_no_word_or_of_several(monkeypatch, words):
 @pytest.mark.parametrize(
     ("compiler", "why"),
     [
-        ("/nowhere/c++", "/nowhere/c++ cannot compile it here: [Errno 2] No such file or directory: '/nowhere/c++'"),
-        ("g++ 'half", "g++ 'half cannot compile it here: No closing quotation"),
-        ("false", "false cannot compile it here: exit status 1"),
+        (
+            "/nowhere/c++",
+            "/nowhere/c++ cannot compile the solver's C++: [Errno 2] No such file or directory: '/nowhere/c++'",
+        ),
+        ("g++ 'half", "g++ 'half cannot compile the solver's C++: No closing quotation"),
+        ("false", "false cannot compile the solver's C++: exit status 1"),
     ],
 )
 def test_without_a_compiler_torch_takes_over_and_says_why_once(monkeypatch, caplog, compiler, why):
@@ -204,16 +207,16 @@ def test_without_a_compiler_torch_takes_over_and_says_why_once(monkeypatch, capl
         with caplog.at_level(logging.INFO, "solvers"):
             solvers = [NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1) for _ in range(2)]
             assert caplog.messages == []  # not before it matters
-            assert [solver.kernel for solver in solvers] == ["torch", "torch"]
-        assert caplog.messages == ["the solver takes its steps by torch's operations, some 3 to 8 times slower than in "
-                                   f"C++: {why}; set CXX to a C++ compiler"]  # fmt: skip
-        with pytest.raises(ValueError, match=re.escape(f"kernel 'native' is not to be had: {why}") + "$"):
-            NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, kernel="native")
+            assert [solver.backend for solver in solvers] == ["torch", "torch"]
+        assert caplog.messages == ["the solver steps by PyTorch operations, about 3 to 8 times slower than in C++: "
+                                   f"{why}; set CXX to a C++ compiler"]  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(f"backend 'native' is not available: {why}") + "$"):
+            NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, backend="native")
     finally:
         forget()
 
 
 def test_on_a_gpu_nothing_is_said(caplog):
     """The native steps are for a CPU: their absence elsewhere is no loss."""
-    assert NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, device="meta").kernel == "torch"
+    assert NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, device="meta").backend == "torch"
     assert caplog.messages == []

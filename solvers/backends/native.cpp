@@ -1,4 +1,5 @@
-// The inner steps of `NavierStokes2D` on a CPU, without gradients: one trajectory per thread, all in its cache.
+// The inner steps of `NavierStokes2D` on a CPU, without gradients. A thread computes one trajectory at a time, in its
+// cache.
 //
 // u and v travel as one complex field z = u + iv, so that a stage is one inverse and one forward transform:
 //     ẑ = ω̂ / (kx − i ky),   z² = (u² − v²) + 2i uv,   N̂ = G + conj G(−k)  with  G = −(i/4) (kx − i ky)² F[z²],
@@ -33,7 +34,7 @@ template <class T> struct Problem {
     int row(int r) const { return r < (rows + 1) / 2 ? r : r + ny - rows; }  // of the whole spectrum
 };
 
-// What differs between trajectories; null where there is none.
+// The terms of one trajectory; null for a term that is absent.
 template <class T> struct Trajectory {
     const T *coefficients;  // of the scheme: (3 or 6, components, rows, columns)
     const T *forcing;       // f̂, laid out as a state of one component
@@ -138,7 +139,7 @@ private:
                 backward(p.ny, p.root_y);
                 store(lane, 0, p.ny, planes[part]);
             }
-        // Rows that only fill the last vector: what is left in them would grow from stage to stage.
+        // Clear the rows that only fill the last vector: leftovers in them would grow from stage to stage.
         for (int part = 0; part < p.components; ++part)
             for (T* plane : {planes[part].re, planes[part].im})
                 std::fill(plane + p.ny * lanes, plane + padded(p.ny) * lanes, T(0));
@@ -206,7 +207,7 @@ private:
         }
     }
 
-    // The part that changes its sign when row y and row ny − 1 − y change places: ŵ(m) − exp(2πi m/ny) ŵ(−m), halved.
+    // Keeps the part that changes its sign when row y and row ny − 1 − y change places: ŵ(m) − exp(2πi m/ny) ŵ(−m), halved.
     void make_odd(T* w) const {
         for (int r = 0; r <= p.rows / 2; ++r) {
             const int other = (p.rows - r) % p.rows;
@@ -219,7 +220,7 @@ private:
         }
     }
 
-    // `width` rows from y on become the line of their Fourier coefficients over all kx, and back.
+    // Turns W rows from y on into a line of their Fourier coefficients over all kx; line_to_rows turns them back.
     void rows_to_line(const Plane& from, int y) {
         const int C = p.columns, n = p.nx, step = lanes;
         const Line to = x;
@@ -350,7 +351,7 @@ private:
                 }
     }
 
-    // f(where in a state, where in a coefficient) for every number of a state.
+    // Calls f(position in a state, position in a coefficient) for every number of a state.
     template <class F> void each(F f) const {
         for (int part = 0; part < 2 * p.components; ++part)
             for (int i = 0, k = part / 2 * size; i < size; ++i) f(part * size + i, k + i);
@@ -373,7 +374,7 @@ private:
     }
 };
 
-// 0, or 1 where there was no memory.
+// Returns 0, or 1 if there was no memory.
 template <class T>
 int integrate(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,
                const T* const* coefficients, const T* const* forcing, const T* const* coupling, const T* const* drift,
@@ -384,7 +385,7 @@ int integrate(const int* sizes, const T* per_spacing, const T* const* tables, in
     std::atomic<int> next{0};
     auto work = [&] {
         try {
-            Solver<T> solver(p);  // before it takes a trajectory, which is otherwise left to others
+            Solver<T> solver(p);  // before it takes a trajectory: without memory the others are left to other threads
             for (int b; (b = next++) < batch;) {
                 const Trajectory<T> own{coefficients[b], forcing ? forcing[b] : nullptr,
                                         coupling ? coupling[b] : nullptr, drift ? drift[b] : nullptr};
@@ -396,7 +397,7 @@ int integrate(const int* sizes, const T* per_spacing, const T* const* tables, in
     std::vector<std::thread> others;
     try {
         for (int i = 1; i < std::min(threads, batch); ++i) others.emplace_back(work);
-    } catch (const std::exception&) {  // no more threads are to be had: those that are there do the work
+    } catch (const std::exception&) {  // no more threads can be started: those that there are do the work
     }
     work();
     for (std::thread& t : others) t.join();

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from solvers import TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid
-from solvers.continuous import disc, localised, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
 from solvers.spectra import kinetic_energy
 
 GRID = Grid((48, 64), (3.0, 4.0))  # square cells, no square box
@@ -58,7 +58,7 @@ def test_a_turn_turns_the_function_and_the_components_of_vectors(degrees):
     y, x = points(GRID)
     y, x = y - 1.5, x - 2.0
     state = as_state(lump(y, x), lump(x, y), np.zeros_like(x) + lump(y, -x))
-    where = disc(GRID, 0.5)
+    where = disc_mask(GRID, 0.5)
     assert where[24, 32]
     assert not where[0, 0]
     turned = rotate([TRACER, VELOCITY], state, GRID, degrees, where)[0].numpy()
@@ -76,8 +76,8 @@ def test_a_turn_turns_the_function_and_the_components_of_vectors(degrees):
 def test_what_is_localised_ends_before_the_box_does(field):
     grid = Grid.square(32)
     state = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 1, 32, 32)))
-    lumps = localised([field], state, grid)
-    assert lumps[..., ~disc(grid, 0.48)].abs().max() < 1e-3 * lumps.abs().max()
+    lumps = localise([field], state, grid)
+    assert lumps[..., ~disc_mask(grid, 0.48)].abs().max() < 1e-3 * lumps.abs().max()
     spectrum = torch.fft.rfft2(lumps).abs()
     my, mx = grid.modes()
     assert spectrum[..., torch.hypot(my, mx) > 14].max() < 1e-4 * spectrum.max()
@@ -87,12 +87,12 @@ def test_a_localised_vortex_has_no_far_field():
     """Half its energy would be beyond the window if the vorticity itself were cut."""
     grid = Grid.square(32)
     state = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 1, 32, 32)))
-    lumps = localised([VORTICITY], state, grid)
+    lumps = localise([VORTICITY], state, grid)
     assert abs(float(lumps.mean())) < 1e-15
     ky, kx = grid.wavenumbers()
     k2 = ky**2 + kx**2
     psi = torch.fft.irfft2(torch.where(k2 > 0, torch.fft.rfft2(lumps) / k2.where(k2 > 0, 1.0), 0.0))
     uv = [torch.fft.irfft2(1j * k * torch.fft.rfft2(psi)) for k in (ky, kx)]
     speed = torch.hypot(*uv)
-    assert speed[..., ~disc(grid, 0.45)].max() < 1e-3 * speed.max()
+    assert speed[..., ~disc_mask(grid, 0.45)].max() < 1e-3 * speed.max()
     assert float(kinetic_energy(lumps, grid.length)) > 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from solvers import FLOWS, Grid, NavierStokes2D, resample, velocity
-from solvers.flows.starts import SHAPES, lamb_chaplygin, shaped_field
+from solvers.flows.initial_conditions import CLOSED_FORMS, closed_form_field, lamb_chaplygin
 
 
 def still(shape, grid, rms=1.0):
@@ -31,21 +31,21 @@ def unlike(start, reference):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("name", sorted(CLOSED_FORMS))
 def test_start_is_its_formula_shifted(name):
     grid = Grid.square(128)
     starts = FLOWS["decaying"](viscosity=1e-3, start=name, rms=2.5).starts(grid, [1, 2])
     assert starts.square().mean((1, 2, 3)).sqrt().numpy() == pytest.approx(2.5, rel=1e-12)
     for start in starts[:, 0]:
-        assert aligned(start, still(SHAPES[name], grid)) > 0.99
+        assert aligned(start, still(CLOSED_FORMS[name], grid)) > 0.99
     assert float((starts[0] - starts[1]).norm() / starts[0].norm()) > 0.1
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("name", sorted(CLOSED_FORMS))
 def test_start_is_the_same_function_on_every_grid(name):
     """In the modes that both grids retain; the finer grid holds more of them."""
     coarse, fine = Grid.square(32), Grid.square(96)
-    a, b = (shaped_field(SHAPES[name], grid, [3], 1.0) for grid in (coarse, fine))
+    a, b = (closed_form_field(CLOSED_FORMS[name], grid, [3], 1.0) for grid in (coarse, fine))
     b = resample(b, fine, coarse)
     a, b = (torch.fft.rfft2(f) * coarse.retained() for f in (a, b))
     scale = float((a * b.conj()).sum().real / a.abs().square().sum())  # each has RMS 1 on its own grid
@@ -83,7 +83,7 @@ def test_lamb_chaplygin_has_its_own_speed_in_an_endless_box():
     """The images in a periodic box slow the dipole by a share that goes as (radius / box)²: extrapolated to none."""
     grid, radii, speeds = Grid.square(256, 1.0), np.array([0.05, 0.07, 0.1]), []
     for radius in radii:
-        start = shaped_field(partial(lamb_chaplygin, radius=radius), grid, [4], 1.0)
+        start = closed_form_field(partial(lamb_chaplygin, radius=radius), grid, [4], 1.0)
         own = 1 / math.sqrt(2 * math.pi) / 3.8317059702075125  # U of mean ω² = 1: as above
         solver = NavierStokes2D(grid, viscosity=0.0, interval=radius / own, dtype=torch.float64)
         moved = (centroid_x(solver(start), grid) - centroid_x(start, grid)) % 1.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from solvers import FLOWS, Grid, resample
-from solvers.stirring import MOST_SLOTS
+from solvers.stochastic_forcing import MAX_KICKS
 
 GRID = Grid.square(32)
 COARSE = "the grid is too coarse for modes up to"
@@ -24,7 +24,7 @@ CASES = [
     ("stirred", {"wavenumber": 1e5}, COARSE),
     ("stirred", {"wavenumber": 1e308}, COARSE),
     ("stirred", {"bandwidth": 1e20}, COARSE),
-    ("stirred", {"renewal": 1e-308}, f"renewal must be at least the interval over {MOST_SLOTS}"),
+    ("stirred", {"renewal": 1e-308}, f"renewal must be at least the interval divided by {MAX_KICKS}"),
     ("convection", {"diffusivity": 0.01, "radius": 1e-308}, COARSE),
     ("convection", {"diffusivity": 0.01, "radius": 1e-4}, COARSE),
     ("convection", {"diffusivity": 0.01, "blobs": 10**20}, "blobs must be at most 10000"),

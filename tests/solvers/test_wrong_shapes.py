@@ -22,9 +22,9 @@ CASES = {
     "advection of a state": "spectra.advection(w.expand(2, 2, 16, 16), side)",
     "Reynolds number by a solver's input": "turbulence.reynolds_number(w, side, nu)",
     "dissipation by a solver's input": "turbulence.dissipation_wavenumber(w, side, nu)",
-    "budget by a solver's input": "turbulence.energy_budget(w, side, nu)",
-    "budget of enstrophy by a solver's drag": "turbulence.enstrophy_budget(w, side, 0.1, nu)",
-    "budget with a forcing without components": "turbulence.enstrophy_budget(w, side, 0.1, 0.0, w[:, 0])",
+    "budget by a solver's input": "turbulence.mean_energy_budget(w, side, nu)",
+    "budget of enstrophy by a solver's drag": "turbulence.mean_enstrophy_budget(w, side, 0.1, nu)",
+    "budget with a forcing without components": "turbulence.mean_enstrophy_budget(w, side, 0.1, 0.0, w[:, 0])",
     "resampled from another grid": "resample(w, Grid.square(24), grid)",
 }
 SCRIPT = """
@@ -33,7 +33,7 @@ from solvers import Grid, diagnostics, resample, spectra, turbulence
 grid = Grid.square(16)
 side, w, nu = grid.length, torch.randn(2, 1, 16, 16), torch.full((2, 1, 1, 1), 0.1)
 assert turbulence.reynolds_number(w, side, nu.flatten()).shape == (2,)
-assert turbulence.energy_budget(w, side, torch.tensor(0.1), 0.1, w[0, 0]).rate.shape == (2,)
+assert turbulence.mean_energy_budget(w, side, torch.tensor(0.1), 0.1, w[0, 0]).rate.shape == (2,)
 for case in {cases!r}:
     try:
         made = eval(case)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import FLOWS, Grid, NavierStokes2D, Scalar, resample
+from solvers import FLOWS, Grid, NavierStokes2D, TransportedScalar, resample
 
 K, INTERVAL = 5, 0.5
 FINE = Grid.square(32)
@@ -13,7 +13,7 @@ FINE = Grid.square(32)
 def solver(n, modes=(K, K), **options):
     grid = Grid.square(n) if isinstance(n, int) else Grid(n)
     forcing = FLOWS["kolmogorov"](viscosity=1e-2, waves=3).forcing(grid)
-    scalar = Scalar(diffusivity=5e-3, mean_gradient=(0.0, 0.5), gravity=(0.3, -1.0))
+    scalar = TransportedScalar(diffusivity=5e-3, mean_gradient=(0.0, 0.5), gravity=(0.3, -1.0))
     return NavierStokes2D(grid, **{
         "viscosity": 5e-3, "interval": INTERVAL, "dt": 0.02, "forcing": forcing, "scalar": scalar, "modes": modes,
         "mean_velocity": (0.4, -0.2), "dtype": torch.float64, **options,

@@ -36,7 +36,7 @@ def energy_enstrophy_palinstrophy(state):
 
 
 def test_the_noise_does_not_depend_on_the_batch():
-    kicks = FLOW.stirring(GRID).kicks
+    kicks = FLOW.stochastic_forcing(GRID).kicks
     together = kicks(GRID, [7, 3, 11], 2, INTERVAL)
     assert together.shape[:2] == (3, 2)
     for i, seed in enumerate((7, 3, 11)):
@@ -47,7 +47,9 @@ def test_the_noise_does_not_depend_on_the_batch():
 @pytest.mark.parametrize("n", [(16, 16), (48, 48), (32, 20)])
 def test_the_noise_is_the_same_function_on_every_grid(n):
     coarse, fine = Grid(n), Grid.square(64)
-    here, there = (fields(FLOW.stirring(grid).kicks(grid, [3, 4], 5, INTERVAL), grid) for grid in (coarse, fine))
+    here, there = (
+        fields(FLOW.stochastic_forcing(grid).kicks(grid, [3, 4], 5, INTERVAL), grid) for grid in (coarse, fine)
+    )
     assert distance(resample(there, fine, coarse), here) < 1e-12
     assert distance(resample(here, coarse, fine), there) < 1e-12
     assert n != (16, 16) or distance(there[..., ::4, ::4], here) > 1e-2
@@ -57,7 +59,7 @@ def test_every_slot_every_interval_and_every_seed_has_its_own_noise():
     """And none is that of a start, which is drawn from the same seed over the same ring."""
     flow, drawn = replace(FLOW, bandwidth=1.0), []
     for seed in (0, 5, 2**62 + 1):
-        kicks = [flow.stirring(GRID).kicks(GRID, [seed], clock, INTERVAL)[0] for clock in range(3)]
+        kicks = [flow.stochastic_forcing(GRID).kicks(GRID, [seed], clock, INTERVAL)[0] for clock in range(3)]
         drawn += [flow.starts(GRID, [seed])[0], fields(torch.cat(kicks), GRID)]
     drawn = torch.cat(drawn).flatten(1)
     cosines = (drawn @ drawn.T) / (drawn.norm(dim=1)[:, None] * drawn.norm(dim=1))
@@ -80,11 +82,11 @@ def test_kicks_that_outgrow_their_steps_are_done_again_with_the_same_noise():
     flow = solver(replace(FLOW, rate=20.0))
     starts = FLOW.starts(GRID, [0, 1, 2]) * torch.tensor([20.0, 0.0, 20.0], dtype=torch.float64)[:, None, None, None]
     carry = flow.start(starts, seeds=[5, 6, 7])
-    planned, carry = carry.substeps, flow.advance(carry)
-    assert carry.taken[1] > planned[1]
-    assert (carry.taken[0], carry.taken[2]) == (planned[0], planned[2])
+    planned, carry = carry.planned_steps, flow.advance(carry)
+    assert carry.steps_taken[1] > planned[1]
+    assert (carry.steps_taken[0], carry.steps_taken[2]) == (planned[0], planned[2])
     for i, seed in enumerate((5, 6, 7)):
-        fixed = solver(replace(FLOW, rate=20.0), dt=INTERVAL / 2 / carry.taken[i])
+        fixed = solver(replace(FLOW, rate=20.0), dt=INTERVAL / 2 / carry.steps_taken[i])
         same = fixed.advance(fixed.start(starts[i : i + 1], seeds=[seed]))
         assert distance(fixed.state(same)[0], flow.state(carry)[i]) < 1e-11
         assert distance(same.injected[0], carry.injected[i]) < 1e-11
@@ -95,10 +97,10 @@ def test_the_clock_says_which_noise_comes():
     first = flow.start(still, seeds=[8])
     once, again = flow.advance(first), flow.advance(first)
     assert torch.equal(flow.state(once), flow.state(again))
-    assert (first.clock, once.clock) == (0, 1)
-    afresh = replace(flow.start(still, seeds=[8]), clock=1)
+    assert (first.intervals_done, once.intervals_done) == (0, 1)
+    afresh = replace(flow.start(still, seeds=[8]), intervals_done=1)
     assert distance(flow.state(flow.advance(afresh)), flow.state(once)) > 0.5
-    restarted = replace(flow.start(flow.state(once), seeds=[8]), clock=1)
+    restarted = replace(flow.start(flow.state(once), seeds=[8]), intervals_done=1)
     assert distance(flow.state(flow.advance(restarted)), flow.state(flow.advance(once))) < 1e-12
 
 
@@ -107,14 +109,14 @@ def test_without_seeds_they_are_counted_from_zero():
     given = flow.state(flow.advance(flow.start(starts, seeds=[0, 1, 2])))
     assert torch.equal(flow(starts), given)
     assert not torch.equal(flow.state(flow.advance(flow.start(starts, seeds=[0, 1, 3])))[2], given[2])
-    with pytest.raises(ValueError, match="seeds must be one a trajectory, 3"):
+    with pytest.raises(ValueError, match="seeds must be one for each trajectory, 3 in all"):
         flow.start(starts, seeds=[0])
 
 
 @pytest.mark.parametrize(("wavenumber", "bandwidth"), [(4.0, 0.5), (3.0, 1.0)])
 def test_kicks_feed_energy_at_the_asked_rate_in_the_asked_ring(wavenumber, bandwidth):
     flow = FLOWS["stirred"](viscosity=1e-2, rate=0.7, wavenumber=wavenumber, bandwidth=bandwidth, renewal=0.05)
-    stirring = flow.stirring(GRID)
+    stirring = flow.stochastic_forcing(GRID)
     drawn = fields(stirring.kicks(GRID, range(400), 3, INTERVAL), GRID)  # 4 kicks each
     energy = energy_enstrophy_palinstrophy(drawn.flatten(0, 1)[:, None])[0]
     assert energy.mean() / 0.05 == pytest.approx(0.7, rel=0.02)  # 1600 kicks of some 28 numbers: 0.7 %
@@ -129,7 +131,7 @@ def test_kicks_feed_energy_at_the_asked_rate_in_the_asked_ring(wavenumber, bandw
 def test_the_ring_counts_waves_across_the_shorter_side():
     """On a rectangle too the asked rate is fed."""
     grid = Grid((24, 48), (1.0, 2.0))
-    drawn = fields(FLOW.stirring(grid).kicks(grid, range(300), 0, INTERVAL), grid).flatten(0, 1).numpy()
+    drawn = fields(FLOW.stochastic_forcing(grid).kicks(grid, range(300), 0, INTERVAL), grid).flatten(0, 1).numpy()
     power = (np.abs(np.fft.fft2(drawn) / (24 * 48)) ** 2).mean(0)
     waves = np.hypot(np.fft.fftfreq(24, 1 / 24)[:, None], np.fft.fftfreq(48, 1 / 48)[None, :] / 2)
     assert power[np.abs(waves - 4.0) > 0.5].max() < 1e-25 * power.max()
@@ -159,7 +161,7 @@ def by_hand():
     carry, state, fed, lost = flow.start(start, seeds=[1, 2]), start, np.zeros((2, 2)), np.zeros((2, 2))
     simpson = np.array([1] + [4, 2] * (subs // 2 - 1) + [4, 1]) * 0.1 / subs / 3
     for clock in range(5):
-        kicks = fields(FLOW.stirring(GRID).kicks(GRID, [1, 2], clock, INTERVAL), GRID)
+        kicks = fields(FLOW.stochastic_forcing(GRID).kicks(GRID, [1, 2], clock, INTERVAL), GRID)
         for slot in range(2):
             losses = []
             for i in range(subs + 1):
@@ -206,7 +208,7 @@ def test_shorter_renewal_converges_at_first_order():
     """On one path of the noise: longer slots gather what shorter ones would have kicked. ω at the end, strongly."""
     calm = NavierStokes2D(GRID, viscosity=FLOW.viscosity, drag=FLOW.drag, interval=0.0125, dt=0.0125,
                           dtype=torch.float64)  # fmt: skip
-    path = fields(replace(FLOW, renewal=0.0125).stirring(GRID).kicks(GRID, range(4), 0, 0.8), GRID)
+    path = fields(replace(FLOW, renewal=0.0125).stochastic_forcing(GRID).kicks(GRID, range(4), 0, 0.8), GRID)
 
     def end(gathered):
         state = FLOW.starts(GRID, range(4))
