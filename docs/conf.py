@@ -25,8 +25,10 @@ extensions = [
     "numpydoc",
     "sphinx_design",
     "from_code",  # docs/_ext: tables and listings made from the code itself
+    "docstrings",  # docs/_ext: bars in docstrings
 ]
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+# .rst first: autosummary gives its stubs, which are reStructuredText, the first suffix.
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["figures/README.md", "metrics.md"]
 templates_path = ["_templates"]
 default_role = "code"  # docstrings quote code in single backticks
@@ -56,6 +58,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fluidsurrogate"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = ["enlarge.js"]
 html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
@@ -64,7 +67,7 @@ html_theme_options = {
     "logo": {"text": "fluidsurrogate", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,
     "footer_start": ["copyright"],

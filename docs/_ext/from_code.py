@@ -144,8 +144,17 @@ def written(value: Any) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def keep_spreads_whole(app: Sphinx, doctree: nodes.document) -> None:
+    """No line break around ± in a table."""
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            if " ± " in text:
+                text.parent.replace(text, nodes.Text(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
+    app.connect("doctree-read", keep_spreads_whole)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("config-keys", ConfigKeys)
     app.add_directive("list-metrics", ListMetrics)

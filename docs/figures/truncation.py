@@ -21,7 +21,10 @@ strided = moved[0, 0, :: FINE // COARSE, :: FINE // COARSE]
 # The same modes, with the coefficients as they are on the fine grid.
 coefficients, half = torch.fft.rfft2(state, norm="forward"), COARSE // 2
 cut = torch.zeros(1, 1, COARSE, half + 1, dtype=coefficients.dtype)
-cut[..., :half, :half], cut[..., 1 - half :, :half] = coefficients[..., :half, :half], coefficients[..., 1 - half :, :half]
+cut[..., :half, :half], cut[..., 1 - half :, :half] = (
+    coefficients[..., :half, :half],
+    coefficients[..., 1 - half :, :half],
+)
 displaced = torch.fft.irfft2(cut, s=coarse.n, norm="forward")[0, 0]
 
 largest = float(kept.abs().max())

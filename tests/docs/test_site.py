@@ -71,7 +71,11 @@ def test_a_dead_link_is_found(tmp_path):
         '<a href="b.html#x">1</a><a href="a.html#y">2</a><a href="#here" id="here">3</a><a href="https://x.org">4</a>'
         '<script src="https://x.org/a.js"></script>'
     )
-    assert faults(tmp_path) == ["a.html loads https://x.org/a.js", "a.html: no anchor a.html#y", "a.html: no file b.html#x"]
+    assert faults(tmp_path) == [
+        "a.html loads https://x.org/a.js",
+        "a.html: no anchor a.html#y",
+        "a.html: no file b.html#x",
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
