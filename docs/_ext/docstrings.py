@@ -1,4 +1,4 @@
-"""Docstrings are written to be read in an editor too: there |k| is a modulus, not a substitution of reStructuredText."""
+"""Docstrings are read in an editor too: there |k| is a modulus, not a substitution of reStructuredText."""
 
 from __future__ import annotations
 
