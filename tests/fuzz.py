@@ -35,10 +35,12 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.cli import explain, main
+import fluidsurrogate.pipeline.stages  # noqa: F401 (fills the list)
+from fluidsurrogate.cli import main
+from fluidsurrogate.cli.program import explain
 from fluidsurrogate.inspection.report import report
 from fluidsurrogate.inspection.reproducibility import to_toml
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.run import Run
 
 TESTS = Path(__file__).parent
 SECONDS, MEMORY, LINES, CHARACTERS = 20.0, 4 * 2**30, 11, 3000  # the limits of a case
@@ -138,9 +140,9 @@ def experiment_case(rng: random.Random, folder: Path, sources: list[str]) -> Cal
     def use() -> None:
         os.chdir(folder)
         experiment = fs.Experiment.read(path)
-        pipeline = Pipeline(experiment, folder / "run")
+        pipeline = Run(experiment, folder / "run")
         for name in experiment.models:
-            pipeline.model_provenance(name)
+            pipeline.provenance(f"models/{name}")
         experiment.build_solver()
 
     return use

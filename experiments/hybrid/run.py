@@ -116,7 +116,7 @@ def run_models(data, runs: Path) -> None:
             if path.exists():
                 continue
             model = fs.train(experiment, data, [name])[name]
-            model.save(runs / f"{name}-{seed}")
+            fs.save(model, runs / f"{name}-{seed}")
             test = split_of(data, "test", experiment)
             states, inputs = to_states(test, model.spec), to_inputs(test, model.spec)
             with torch.no_grad():

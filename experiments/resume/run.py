@@ -17,7 +17,8 @@ from pathlib import Path
 
 import fluidsurrogate as fs
 from fluidsurrogate.core.storage import locked, write_text
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.training.windows import InMemoryTrajectories  # noqa: F401 (imported before the forks, which then start at once)
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ FORK = multiprocessing.get_context("fork")
 def train(out: Path) -> None:
     """The stage `train` of the command line."""
     with locked(out):
-        Pipeline(fs.Experiment.read(EXPERIMENT, OVERRIDES), out).run("train")
+        run_stages(Run(fs.Experiment.read(EXPERIMENT, OVERRIDES), out), "train")
 
 
 def contents(out: Path) -> dict[str, bytes]:

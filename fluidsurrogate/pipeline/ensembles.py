@@ -17,6 +17,7 @@ from fluidsurrogate.core.seeding import fixed_threads
 from fluidsurrogate.core.storage import partial, replacing
 from fluidsurrogate.data.conversion import open_data
 from fluidsurrogate.models.fit_calibration import calibrate
+from fluidsurrogate.models.forecasting import forecast
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.nn import allowing_code
 from fluidsurrogate.simulation.generation import split_of
@@ -71,5 +72,5 @@ def _job(
             model.calibration.write(Path(path))
         report(1, "calibrated")
         with replacing(Path(to)) as beside:
-            model.forecast(truth, steps, members=members).to_netcdf(beside, engine="netcdf4")
+            forecast(model, truth, steps, members=members).to_netcdf(beside, engine="netcdf4")
         report(STEPS, "forecast")

@@ -25,7 +25,7 @@ from fluidsurrogate.data.content_hash import CONTENT, content_of
 from fluidsurrogate.data.conversion import empty_like_blocks, to_dataset
 from fluidsurrogate.data.opening import open_data
 from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
-from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.simulation.rollout import advance_by, rollout
 from solvers import Flow, NavierStokes2D, resample
 from solvers.navier_stokes import SpectralCarry
 from solvers.velocity_form import with_velocity
@@ -255,9 +255,7 @@ def spin_up(experiment: Experiment, state: Tensor, inputs: Mapping[str, Tensor],
         return state
     solver, intervals = experiment.build_spin_up()
     carry = solver.start(state, inputs, [derive_seed(seed, "spin-up") for seed in seeds])
-    for _ in range(intervals):
-        carry = solver.advance(carry)
-    return solver.state(carry)
+    return solver.state(advance_by(solver, carry, intervals))
 
 
 def injected(amounts: Sequence[Tensor]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.training.curriculum import Curriculum
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, WindowBatches
 
 
@@ -89,7 +89,7 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
         InMemoryTrajectories.from_dataset(dataset, "train", experiment)
     with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
         InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    Trainer(
+    prepare_training(
         experiment,
         "small-cnn",
         StoredTrajectories.from_dataset(dataset, "train", experiment),
@@ -107,7 +107,7 @@ def test_a_script_needs_no_main_guard(toml, tmp_path):
     """Models trained side by side, each with a process that reads ahead, by a script that is not run again in any."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import fluidsurrogate as fs\nfrom fluidsurrogate import parallel\nparallel.PROCESS_CELLS = 0\n"
+        "import fluidsurrogate as fs\nfrom fluidsurrogate.core import processes\nprocesses.PROCESS_CELLS = 0\n"
         f"experiment = fs.Experiment.read({str(toml)!r}, ['train.loaders=1', 'train.workers=2', 'train.steps=2'])\n"
         f"print(*fs.train(experiment, out={str(tmp_path / 'run')!r}))\n"
     )
