@@ -8,11 +8,13 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+BAR = re.compile(r"(?<!\\)\|")
+LONE_STAR = re.compile(r"(?<![\w*\\])\*{1,2}(?=[A-Za-z_])(?![^*]*\*)")  # of *inputs or **options, not of emphasis
 LITERAL = re.compile(r"(``.*?``|(?::[\w:]+:)?`[^`]*`)")  # literals and roles stay as they are
 
 
 def escaped(lines: list[str]) -> Iterator[str]:
-    """The lines with every bar escaped, except in literals, in literal blocks and in equations."""
+    """The lines with bars and lone stars escaped, except in literals, in literal blocks and in equations."""
     inside: int | None = None  # the indent of the line that opened a block
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -25,7 +27,8 @@ def escaped(lines: list[str]) -> Iterator[str]:
             yield line
         else:
             parts = LITERAL.split(line)
-            yield "".join(part if i % 2 else re.sub(r"(?<!\\)\|", r"\\|", part) for i, part in enumerate(parts))
+            parts[::2] = [LONE_STAR.sub(r"\\\g<0>", BAR.sub(r"\\|", part)) for part in parts[::2]]
+            yield "".join(parts)
 
 
 def process(app: Sphinx, what: str, name: str, object_: Any, options: Any, lines: list[str]) -> None:

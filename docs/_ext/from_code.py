@@ -20,7 +20,7 @@ class CommandHelp(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from fluidsurrogate.cli import parser
+        from fluidsurrogate.cli.program import parser
 
         os.environ["COLUMNS"] = "88"  # argparse asks for it
         top = parser()
@@ -78,7 +78,7 @@ class ListModels(SphinxDirective):
     """What `fluidsurrogate models` prints."""
 
     def run(self) -> list[nodes.Node]:
-        from fluidsurrogate.cli import list_models
+        from fluidsurrogate.cli.commands.models import list_models
 
         text = list_models()
         block = nodes.literal_block(text, text)

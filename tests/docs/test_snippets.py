@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.cli import main, parser
+from fluidsurrogate.cli import main
+from fluidsurrogate.cli.program import parser
 from fluidsurrogate.inspection.reproducibility import to_toml
 
 ROOT = Path(__file__).parents[2]
