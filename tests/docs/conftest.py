@@ -1,4 +1,4 @@
-"""The built site, a server for it, and a headless Chromium that may talk to nobody else."""
+"""A small demo for what the pages show; the built site, a server, and a Chromium that may talk to nobody else."""
 
 from __future__ import annotations
 
@@ -20,14 +20,36 @@ from typing import Any
 
 import pytest
 
+import fluidsurrogate as fs
+from fluidsurrogate.inspection.reproducibility import to_toml
+
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build" / "docs"
+SMALL = (
+    "grid.n=24", "grid.store=16", "flow.viscosity=2e-2", "flow.wavenumber=2", "flow.spin_up=0.25",
+    "data.train=2", "data.valid=1", "data.test=2", "data.steps=4", "train.steps=4", "train.warmup=1", "train.batch=2",
+    "train.unroll=2", "train.workers=1", "compare.solvers=[{n = 24}]", "compare.calibration_starts=20",
+)  # fmt: skip
+TRAINED = ("gunet-d4", "gcnn-d4")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A folder with a small experiments/demo.toml and the data and models that it makes."""
+    folder = tmp_path_factory.mktemp("demo")
+    tree = fs.Experiment.read(ROOT / "experiments" / "demo.toml", SMALL).tree()
+    tree["models"] = {name: tree["models"][name] | {"width": 16} for name in TRAINED}
+    tree["models"]["gcnn-d4"]["dilations"] = [1]
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "demo.toml").write_text(to_toml(tree), encoding="utf-8")
+    fs.train(folder / "experiments" / "demo.toml", out=folder / "runs" / "demo")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -18,17 +18,10 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
 from fluidsurrogate.cli.program import parser
-from fluidsurrogate.inspection.reproducibility import to_toml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if not {"figures", "notebooks", "generated"} & set(p.parts))
 FENCE = re.compile(r"^```(?P<kind>[\w{}-]*)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-SMALL = (
-    "grid.n=24", "grid.store=16", "flow.viscosity=2e-2", "flow.wavenumber=2", "flow.spin_up=0.25",
-    "data.train=2", "data.valid=1", "data.test=2", "data.steps=4", "train.steps=4", "train.warmup=1", "train.batch=2",
-    "train.unroll=2", "train.workers=1", "compare.solvers=[{n = 24}]", "compare.calibration_starts=20",
-)  # fmt: skip
-TRAINED = ("gunet-d4", "gcnn-d4")
 # What would take long, in the words of a page and in those of the test.
 SHORTER = {
     "fs.calibrate(model)": "fs.calibrate(model, starts=20, steps=5)",
@@ -53,20 +46,7 @@ def with_blocks(kind: str) -> list:
     return [pytest.param(page, id=name_of(page)) for page in PAGES if blocks(page, kind)]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """A folder with a small experiments/demo.toml and the data and models that it makes."""
-    folder = tmp_path_factory.mktemp("demo")
-    tree = fs.Experiment.read(ROOT / "experiments" / "demo.toml", SMALL).tree()
-    tree["models"] = {name: tree["models"][name] | {"width": 16} for name in TRAINED}
-    tree["models"]["gcnn-d4"]["dilations"] = [1]
-    (folder / "experiments").mkdir()
-    (folder / "experiments" / "demo.toml").write_text(to_toml(tree), encoding="utf-8")
-    fs.train(folder / "experiments" / "demo.toml", out=folder / "runs" / "demo")
-    return folder
-
-
-@pytest.mark.parametrize("page", with_blocks("python"))
+@pytest.mark.parametrize("page", [p for p in with_blocks("python") if "extending" not in p.id])
 def test_python_blocks_run(page, demo, monkeypatch):
     monkeypatch.chdir(demo)
     torch.manual_seed(0)
