@@ -23,7 +23,7 @@ from fluidsurrogate.core.storage import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.conservation import energy
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import Resampled, Stepper

@@ -29,7 +29,8 @@ from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.batch_sizes import check_room
-from fluidsurrogate.simulation.generation import Block, compute
+from fluidsurrogate.simulation.stored_fields import simulate_dataset
+from fluidsurrogate.simulation.trajectory_blocks import Block
 
 SPLIT = "calibration"  # of the seeds: no start is one of training, validation or test
 BLOCK = 32  # starts forecast together
@@ -225,7 +226,7 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
         for begin in range(first, last, BLOCK):
-            yield compute(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
+            yield simulate_dataset(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
 
     return parts
 

@@ -20,7 +20,7 @@ from fluidsurrogate.models.fit_calibration import calibrate
 from fluidsurrogate.models.forecasting import forecast
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.nn import allowing_code
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 
 STEPS = 2  # of a job: calibrated, forecast
 

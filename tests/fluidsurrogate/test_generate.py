@@ -11,7 +11,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation import diagnostics
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 from solvers import D2, act_on_fields
 
 

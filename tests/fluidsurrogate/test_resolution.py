@@ -9,7 +9,7 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.simulation import generation, resolution
+from fluidsurrogate.simulation import generation, resolution, trajectory_blocks
 from fluidsurrogate.simulation.resolution import ResolutionSample
 from solvers import Grid, NavierStokes2D, Resampled, Stirring, resample
 
@@ -31,7 +31,7 @@ def test_error_is_that_of_the_coarse_solver(toml, flow):
     seed = [experiment.trajectory_seed("test", 0)]
     taken, after = {field.name for field in experiment.spec.inputs}, []
     inputs = {name: value for name, value in own.inputs(grids[0]).items() if name in taken}
-    spun = generation.spin_up(experiment, own.starts(grids[0], seed), inputs, seed)
+    spun = trajectory_blocks.spin_up(experiment, own.starts(grids[0], seed), inputs, seed)
     for grid in grids:
         solver = own.solver(grid, interval=0.25, dtype=torch.float64)
         inputs = {name: value for name, value in own.inputs(grid).items() if name in taken}

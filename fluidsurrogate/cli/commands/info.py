@@ -23,7 +23,7 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
-    from fluidsurrogate.config.experiment import name_in_full
+    from fluidsurrogate.config.experiment_file import make_paths_absolute
     from fluidsurrogate.core.storage import write_text
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.inspection.report import report
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if to.exists():
         raise UsageError(f"{to} exists already; name another file")
     tree = copy.deepcopy(found["made"]["experiment"])
-    name_in_full(tree, Path.cwd())  # from which `info` looks at paths; the new file may lie anywhere
+    make_paths_absolute(tree, Path.cwd())  # from which `info` looks at paths; the new file may lie anywhere
     write_text(to, to_toml(tree))
     sys.stdout.write(f"{to}\n")
     return 0

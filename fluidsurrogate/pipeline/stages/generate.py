@@ -58,13 +58,15 @@ def check(run: Run) -> None:
 def require(run: Run) -> None:
     """Check that the data are there and are those of the experiment, before a later stage reads them."""
     path = run.data_path
+    if run.experiment.data.path:
+        found = run.user_data  # refuses a dataset that is not there
+        if is_main_process():
+            with suppress(OSError):  # a folder that is only looked at
+                write_json(run.out / NOTE, found)
+        return
     if not path.exists():
         raise UsageError(f"{path} does not exist yet: fluidsurrogate generate {run.command} makes it")
-    if not run.experiment.data.path:
-        refuse_changes(path, recorded_provenance(path) or {}, provenance(run))
-    elif is_main_process():
-        with suppress(OSError):  # a folder that is only looked at
-            write_json(run.out / NOTE, run.user_data)
+    refuse_changes(path, recorded_provenance(path) or {}, provenance(run))
 
 
 register(

@@ -53,7 +53,7 @@ def _forecasts(run: Run):
     from fluidsurrogate.data.opening import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.forecasts import forecast_all
-    from fluidsurrogate.simulation.generation import split_of
+    from fluidsurrogate.simulation.splits import split_of
 
     models = {name: load(run.model_path(name), run.experiment.device) for name in run.experiment.models}
     with open_data(run.data_path) as data:
