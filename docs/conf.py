@@ -47,6 +47,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # the result tables that are included begin below their page's heading
 
 autosummary_generate = True
+autodoc_inherit_docstrings = False  # torch says nothing of ours
 autodoc_typehints = "none"  # the docstrings say the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the templates list them
@@ -74,4 +75,4 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": True,
 }
-html_sidebars = {"index": [], "glossary": [], "changelog": []}
+html_sidebars = {"index": [], "glossary": [], "gallery/index": []}
