@@ -19,6 +19,15 @@ FILE = re.compile(
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_FILE = [pytest.param(page, id=page.stem) for page in PAGES if FILE.search(page.read_text(encoding="utf-8"))]
 
+# The tests that run over everything registered, and the name of the example in them.
+CONTRACTS = {
+    "flow": ("tests/solvers/test_flows.py", "vortex_array"),
+    "metric": ("tests/fluidsurrogate/test_metrics.py", "peak_error"),
+    "loss": ("tests/fluidsurrogate/test_losses.py", "log_cosh"),
+    "architecture": ("tests/fluidsurrogate/nn/test_contract.py", "shallow"),
+    "reader": ("tests/fluidsurrogate/test_opening.py", "NumPy"),
+}
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
@@ -57,6 +66,18 @@ def test_example_works(page, packages, demo):
     assert blocks
     done = run(packages, demo, "-c", f"import torch\ntorch.set_num_threads(1)\n{blocks}")
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", CONTRACTS)
+def test_example_keeps_the_contract(page, packages):
+    """The tests of all flows, metrics, … find the example by themselves, and it passes them."""
+    for part in ("tests", "experiments", "pyproject.toml"):
+        if not (packages / part).exists():
+            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, packages / part)
+    path, name = CONTRACTS[page]
+    done = run(packages, packages, "-m", "pytest", "-q", "-p", "no:cacheprovider", path, "-k", name)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize("page", WITH_FILE)
