@@ -30,7 +30,7 @@ SMALL = (
     "data.train=2", "data.valid=1", "data.test=2", "data.steps=4", "train.steps=4", "train.warmup=1", "train.batch=2",
     "train.unroll=2", "train.workers=1", "compare.solvers=[{n = 24}]", "compare.calibration_starts=20",
 )  # fmt: skip
-TRAINED = ("gunet-d4", "gcnn-d4")
+TRAINED = ("gunet-d4", "cnn")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
@@ -45,7 +45,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     tree = fs.Experiment.read(ROOT / "experiments" / "demo.toml", SMALL).tree()
     tree["models"] = {name: tree["models"][name] | {"width": 16} for name in TRAINED}
-    tree["models"]["gcnn-d4"]["dilations"] = [1]
+    tree["models"]["cnn"]["dilations"] = [1]
     (folder / "experiments").mkdir()
     (folder / "experiments" / "demo.toml").write_text(to_toml(tree), encoding="utf-8")
     fs.train(folder / "experiments" / "demo.toml", out=folder / "runs" / "demo")
