@@ -29,7 +29,7 @@ extensions = [
 ]
 # .rst first: autosummary gives its stubs, which are reStructuredText, the first suffix.
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
-exclude_patterns = ["figures/README.md", "metrics.md"]
+exclude_patterns = ["figures/README.md"]
 templates_path = ["_templates"]
 default_role = "code"  # docstrings quote code in single backticks
 

@@ -86,17 +86,39 @@ class ListModels(SphinxDirective):
         return [block]
 
 
-class ListMetrics(SphinxDirective):
-    """Every metric with the first sentence of its docstring."""
+class MetricReference(SphinxDirective):
+    """A table of all registered metrics of one kind, and the reference of each; within `eval-rst`."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
         from fluidsurrogate.evaluation.metrics import METRICS
 
-        rows = ["| name | what it is |", "|---|---|"]
-        for name, metric in {**METRICS, **ENSEMBLE_METRICS}.items():
-            first = " ".join((inspect.getdoc(metric) or "").partition("\n\n")[0].split()).replace("|", "\\|")
-            rows.append(f"| `{name}` | {first} |")
+        registry = {"metrics": METRICS, "ensemble_metrics": ENSEMBLE_METRICS}[self.arguments[0]]
+        functions = {name: found.function for name, found in registry.items()}
+        lines = [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it measures"]
+        for name, function in functions.items():
+            first = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split()).replace("|", r"\|")
+            lines += [f"   * - :func:`{name} <{function.__module__}.{name}>`", f"     - {first}"]
+        for name, function in functions.items():
+            lines += ["", f".. autofunction:: {function.__module__}.{name}"]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, self.get_location()), self.content_offset, container)
+        return [container]
+
+
+class ListDiagnostics(SphinxDirective):
+    """Every registered diagnostic with its long name and units."""
+
+    def run(self) -> list[nodes.Node]:
+        from fluidsurrogate.evaluation.diagnostics import DIAGNOSTICS
+
+        rows = ["| name | what it is | units | needs |", "|---|---|---|---|"]
+        for name, found in DIAGNOSTICS.items():
+            about = getattr(found, "field", found)  # a field has a spec, a number or spectrum its own words
+            needs = getattr(found, "needs", None) or ""
+            rows.append(f"| `{name}` | {about.long_name} | {about.units} | {needs} |")
         container = nodes.container()
         self.state.nested_parse(StringList(rows, self.get_location()), self.content_offset, container)
         return [container]
@@ -157,6 +179,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", keep_spreads_whole)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("config-keys", ConfigKeys)
-    app.add_directive("list-metrics", ListMetrics)
+    app.add_directive("metric-reference", MetricReference)
+    app.add_directive("list-diagnostics", ListDiagnostics)
     app.add_directive("list-models", ListModels)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
