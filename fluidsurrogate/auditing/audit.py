@@ -149,7 +149,11 @@ def _claims(
     if isinstance(inner, Surrogate):
         own = inner.network.group
         cells = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
-    elif isinstance(inner, NavierStokes2D) and inner.stirring is None and (chosen.inputs or not inner.spec.inputs):
+    elif (
+        isinstance(inner, NavierStokes2D)
+        and inner.stochastic_forcing is None
+        and (chosen.inputs or not inner.spec.inputs)
+    ):
         own, cells = largest, 1
     if isinstance(group, str):
         try:

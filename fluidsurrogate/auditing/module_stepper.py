@@ -10,10 +10,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.nn.user_module import one_line
+from fluidsurrogate.core.errors import UsageError, describe_exception
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 
@@ -56,7 +55,7 @@ class ModuleStepper(Stepper[ModuleCarry]):
         try:
             after = self.module(own)
         except Exception as error:  # somebody else's code raises whatever it does
-            raise UsageError(f"the module does not take {tuple(given.shape)}: {one_line(error)}") from error
+            raise UsageError(f"the module does not take {tuple(given.shape)}: {describe_exception(error)}") from error
         if not isinstance(after, Tensor) or after.shape != carry.state.shape:
             got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
             raise UsageError(f"the module must give the next state, {tuple(carry.state.shape)}; got {got}")

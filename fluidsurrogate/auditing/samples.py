@@ -21,7 +21,7 @@ from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
 from solvers import Resampled, StateSpec
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 MOST = 8  # trajectories of a dataset
@@ -122,5 +122,5 @@ def solver_of(model: Surrogate, spec: StateSpec) -> Resampled | None:
         return None
     if experiment.spec != spec:
         return None
-    stirred = experiment.build_solver().stirring is not None
+    stirred = experiment.build_solver().stochastic_forcing is not None
     return None if stirred else Resampled(experiment.build_stepper(), spec.grid)
