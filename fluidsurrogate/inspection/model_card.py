@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from fluidsurrogate.auditing.report import table as audit_table
+from fluidsurrogate.auditing.report import audit_table
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.storage import flatten
 from fluidsurrogate.evaluation.comparison import summary

@@ -287,7 +287,9 @@ def test_the_card_is_audited_unless_an_audit_is_given(hub, trained, toml):
     model = fs.train(experiment, plain, ["small-cnn"])["small-cnn"]
     said = refused(fs.push_to_hub, model, "user/model")
     nowhere = Path.cwd() / "nowhere.nc"
-    assert said.startswith(f"cannot audit it for the card: {nowhere}, which the model was trained on, is not there")
+    assert said.startswith(
+        f"cannot audit it for the card: {nowhere}: the dataset that the model was trained on does not exist"
+    )
 
 
 def test_the_card_of_a_module_says_that_its_code_is_not_there(trained, toml):
