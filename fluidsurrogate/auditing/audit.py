@@ -213,7 +213,11 @@ def _claimed_symmetries(
     if isinstance(inner, Surrogate):
         own_group = inner.network.group
         own_stride = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
-    elif isinstance(inner, NavierStokes2D) and inner.stirring is None and (sample.inputs or not inner.spec.inputs):
+    elif (
+        isinstance(inner, NavierStokes2D)
+        and inner.stochastic_forcing is None
+        and (sample.inputs or not inner.spec.inputs)
+    ):
         own_group, own_stride = largest, 1
     if isinstance(group, str):
         try:

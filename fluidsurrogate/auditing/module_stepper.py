@@ -10,10 +10,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.nn.user_module import one_line
+from fluidsurrogate.core.errors import UsageError, describe_exception
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 
@@ -65,22 +64,6 @@ class ModuleStepper(Stepper[ModuleCarry]):
         self._reference = next((t for t in tensors if t.is_floating_point()), None)
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> ModuleCarry:
-        """Begin a rollout.
-
-        Parameters
-        ----------
-        state : Tensor
-            Shape (batch, component, y, x), in physical units.
-        inputs : mapping of str to Tensor, optional
-            The inputs of the spec by name, each (batch, component, y, x).
-        seeds : sequence of int, optional
-            Not used: a module draws no random numbers.
-
-        Returns
-        -------
-        ModuleCarry
-            State and inputs in the module's precision and on its device.
-        """
         self.spec.check(state, inputs)
         state = state if self._reference is None else state.to(self._reference)
         shape = (len(state), -1, *self.spec.grid.n)
@@ -88,25 +71,13 @@ class ModuleStepper(Stepper[ModuleCarry]):
         return ModuleCarry(state, torch.cat(parts, dim=1) if parts else None)
 
     def advance(self, carry: ModuleCarry) -> ModuleCarry:
-        """Advance by one stored interval.
-
-        Parameters
-        ----------
-        carry : ModuleCarry
-            From `start` or `advance`.
-
-        Returns
-        -------
-        ModuleCarry
-            The carry at the end of the interval.
-        """
         channels = carry.state if carry.inputs is None else torch.cat([carry.state, carry.inputs], dim=1)
         copy = channels.clone()  # the module may work in place, and the state is the caller's
         try:
             after = self.module(copy)
         except Exception as error:  # a user's module may raise any exception
             raise UsageError(
-                f"the module failed on input of shape {tuple(channels.shape)}: {one_line(error)}"
+                f"the module failed on input of shape {tuple(channels.shape)}: {describe_exception(error)}"
             ) from error
         if not isinstance(after, Tensor) or after.shape != carry.state.shape:
             got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
@@ -117,16 +88,4 @@ class ModuleStepper(Stepper[ModuleCarry]):
         return ModuleCarry(after, carry.inputs)
 
     def state(self, carry: ModuleCarry) -> State:
-        """Return the state of a carry.
-
-        Parameters
-        ----------
-        carry : ModuleCarry
-            From `start` or `advance`.
-
-        Returns
-        -------
-        Tensor
-            Shape (batch, component, y, x), in physical units.
-        """
         return carry.state

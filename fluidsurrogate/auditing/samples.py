@@ -21,7 +21,7 @@ from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
 from solvers import Resampled, StateSpec
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 MAX_TRAJECTORIES = 8  # of a dataset
@@ -207,8 +207,8 @@ def reference_solver(model: Surrogate, spec: StateSpec) -> Resampled | None:
         return None
     if experiment.spec != spec:
         return None
-    is_stirred = experiment.build_solver().stirring is not None
-    return None if is_stirred else Resampled(experiment.build_stepper(), spec.grid)
+    is_stochastic = experiment.build_solver().stochastic_forcing is not None
+    return None if is_stochastic else Resampled(experiment.build_stepper(), spec.grid)
 
 
 def _trained_on_user_data(model: Surrogate) -> bool:
