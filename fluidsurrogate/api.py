@@ -13,7 +13,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.processes import processes, run_jobs
 from fluidsurrogate.core.storage import locked
-from fluidsurrogate.data.conversion import as_dataset, open_data
+from fluidsurrogate.data.readers import as_dataset, open_data
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate

@@ -252,7 +252,7 @@ def audit_model(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.auditing.audit import audit
     from fluidsurrogate.auditing.report import table
     from fluidsurrogate.core.storage import check_writable, replacing
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.pipeline import write_netcdf
     from fluidsurrogate.rendering.plots import draw_audit
@@ -273,7 +273,7 @@ def audit_model(arguments: argparse.Namespace) -> int:
 
 def calibrate_model(arguments: argparse.Namespace) -> int:
     """Calibrate a trained model where it lies; the exit code."""
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.calibration import CALIBRATION
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load
@@ -312,7 +312,7 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
     from fluidsurrogate.core.storage import check_writable
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.data.schema import grid_of
     from fluidsurrogate.models.calibration import LEVEL, horizon_line
     from fluidsurrogate.models.loading import load

@@ -14,7 +14,7 @@ from fluidsurrogate.auditing.measurements import drift, elements, galilean, tran
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
 from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, states_of
 from fluidsurrogate.core.errors import UsageError, whole
-from fluidsurrogate.data.conversion import as_dataset
+from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import step
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group

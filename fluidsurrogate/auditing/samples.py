@@ -14,7 +14,8 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.storage import parse_record
-from fluidsurrogate.data.conversion import check_matches, open_data, to_inputs, to_states
+from fluidsurrogate.data.conversion import check_matches, to_inputs, to_states
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.generation import Block, compute, split_of

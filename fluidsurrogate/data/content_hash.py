@@ -13,7 +13,7 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.storage import parse_record, read_json
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.data.readers import open_data
 
 CONTENT = "content"  # the attribute of a result that records it
 PART_BYTES = 2**25  # of what is read at a time

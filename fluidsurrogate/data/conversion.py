@@ -14,8 +14,6 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.coordinates import sides_of
-from fluidsurrogate.data.opening import as_dataset as as_dataset
-from fluidsurrogate.data.opening import open_data as open_data
 from fluidsurrogate.data.schema import check_matches, grid_of, own_dims
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
 from solvers.spectra import shell_wavenumbers

@@ -17,7 +17,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.data.content_hash import what_changed
-from fluidsurrogate.data.conversion import open_data
+from fluidsurrogate.data.readers import READERS, find_reader, open_data
 from fluidsurrogate.data.schema import grid_of
 from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.hub_download import fetch, is_address
@@ -70,13 +70,15 @@ def info(path: str | Path) -> Info:
         return _half_made(path)
     if (path / CONFIG).exists():
         return _model(path)
-    if any((path / name).exists() for name in ("zarr.json", ".zgroup")):
+    if find_reader(path) is not None:
         return _dataset(path)
     if any((path / f"{name}{end}").exists() for name in RUN for end in ("", ".partial")):
         return _run(path)
     if all(entry.name == ".lock" for entry in path.iterdir()):
         raise UsageError(f"{path} is empty")
-    raise UsageError(f"{path} is no data set (Zarr), no model ({CONFIG}) and no run ({', '.join(RUN)})")
+    raise UsageError(
+        f"{path} is no data set ({', '.join(sorted(READERS))}), no model ({CONFIG}) and no run ({', '.join(RUN)})"
+    )
 
 
 def kept_by(group: str, stride: int | None) -> str:

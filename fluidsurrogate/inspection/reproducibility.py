@@ -15,7 +15,7 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import has_device
 from fluidsurrogate.core.storage import flatten, parse_record, versions
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.pipeline.pipeline import Pipeline
 

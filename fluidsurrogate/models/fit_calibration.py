@@ -18,7 +18,8 @@ from fluidsurrogate.core.errors import UsageError, whole
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.core.storage import check_writable, read_json
-from fluidsurrogate.data.conversion import as_dataset, to_inputs, to_states
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
 from fluidsurrogate.evaluation.metrics import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig

@@ -15,7 +15,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.processes import available_workers, run_jobs
 from fluidsurrogate.core.seeding import fixed_threads
 from fluidsurrogate.core.storage import partial, replacing
-from fluidsurrogate.data.conversion import open_data
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.fit_calibration import calibrate
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.nn import allowing_code

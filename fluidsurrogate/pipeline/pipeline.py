@@ -42,7 +42,7 @@ from fluidsurrogate.core.storage import (
     write_text,
 )
 from fluidsurrogate.data.content_hash import CONTENT, content_of, own_content
-from fluidsurrogate.data.conversion import open_data
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.evaluation.comparison import summary, to_csv
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG, LAST

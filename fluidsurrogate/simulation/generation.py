@@ -23,7 +23,7 @@ from fluidsurrogate.core.seeding import derive_seed, fixed_threads
 from fluidsurrogate.core.storage import begin, compressors, discard, publish, read_json, stamp, write_json
 from fluidsurrogate.data.content_hash import CONTENT, content_of
 from fluidsurrogate.data.conversion import empty_like_blocks, to_dataset
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import Flow, NavierStokes2D, resample

@@ -31,9 +31,10 @@ from fluidsurrogate.core.storage import (
     versions,
     write_json,
 )
-from fluidsurrogate.data.conversion import check_matches, open_data, read_states, to_dataset, to_inputs, to_states
+from fluidsurrogate.data.conversion import check_matches, read_states, to_dataset, to_inputs, to_states
 from fluidsurrogate.data.conversion import trajectory_coordinates as coordinates_of
 from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
 from solvers import StateSpec, Stepper
 from solvers.stepper import State

@@ -298,7 +298,7 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
         "no variable 'vorticity'": good.rename(vorticity="temperature"),
         "NaN": good.where(good["y"] > 1),
         "no such dataset": None,
-        "neither a Zarr folder nor a NetCDF file": "text",
+        "unknown data format; known formats: ": "text",
     }
     for number, (said, start) in enumerate(bad.items()):
         path = tmp_path / f"{number}.nc"

@@ -111,7 +111,7 @@ def test_start_is_a_stored_time(trained, first):
         with pytest.raises(UsageError, match=r"no stored time; the nearest is \d") as error:
             model.forecast(late, 1, start_time=ask)
         start, nearest = str(error.value).split(" is no stored time; the nearest is ")
-        assert float(start.removeprefix("start = ")) == pytest.approx(ask, abs=1e-6)
+        assert float(start.removeprefix("start_time = ")) == pytest.approx(ask, abs=1e-6)
         assert float(nearest) in late["time"].values
     forecast = model.forecast(late, 1, start_time=first + 2 * interval)
     assert float(forecast["time"][0]) == first + 2 * interval
@@ -121,11 +121,11 @@ def test_start_is_a_stored_time(trained, first):
 def test_start_that_is_no_number():
     data = dataset(np.arange(3.0))
     assert at_time(data, 2, 1.0)["time"] == 2
-    with pytest.raises(UsageError, match="start = nan is no stored time"):
+    with pytest.raises(UsageError, match="start_time = nan is no stored time"):
         at_time(data, float("nan"), 1.0)
     anything = inspect.unwrap(at_time)  # without the check of types that tests have and users have not
     assert anything(data, data["time"][2], 1.0)["time"] == 2
-    with pytest.raises(UsageError, match="start must be a number, one of the stored times"):
+    with pytest.raises(UsageError, match="start_time must be a number, one of the stored times"):
         anything(data, np.datetime64("2020-01-01"), 1.0)
 
 

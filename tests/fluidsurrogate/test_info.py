@@ -136,7 +136,7 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     assert "the same fluidsurrogate train goes on from here" in said
     assert f"{copied / 'scores.nc'}: not made yet" in said
     assert f"{copied / 'models' / 'small-cnn'}: not made yet" in said
-    assert f"broken: {copied / 'forecasts.nc'}: neither a Zarr folder nor a NetCDF file" in said
+    assert f"broken: {copied / 'forecasts.nc'}: unknown data format" in said
     assert len(printed(capsys, partial).splitlines()) == 1
     (copied / "data.zarr").rename(copied / "data.zarr.partial")
     (copied / "data.zarr.partial" / "provenance.json").write_text("{}")
@@ -169,8 +169,8 @@ def test_what_is_none_of_these(tmp_path, capsys):
     (tmp_path / "zarr" / "zarr.json").write_text("{}")
     for name, said in [
         ("empty", "is empty"),
-        ("other", "is no data set (Zarr), no model (config.json) and no run"),
-        ("file.txt", "neither a Zarr folder nor a NetCDF file"),
+        ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
+        ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
         ("model", "describes no model: format is missing"),
         ("zarr", "is a data set without variables"),
