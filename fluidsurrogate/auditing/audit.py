@@ -15,7 +15,7 @@ from fluidsurrogate.auditing.module_stepper import ModuleStepper
 from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, states_of
 from fluidsurrogate.core.errors import UsageError, whole
 from fluidsurrogate.data.readers import as_dataset
-from fluidsurrogate.evaluation.equivariance import step
+from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
 
@@ -171,7 +171,7 @@ def _innermost(stepper: Stepper) -> Stepper:
 def _first_step(stepper: Stepper, chosen: AuditSample) -> Tensor:
     """f(x); UsageError where the step does not take these states."""
     try:
-        return step(stepper, chosen.states, chosen.inputs)
+        return apply_stepper(stepper, chosen.states, chosen.inputs)
     except UsageError:
         raise
     except ValueError as error:

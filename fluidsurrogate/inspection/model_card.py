@@ -12,7 +12,7 @@ import xarray as xr
 from fluidsurrogate.auditing.report import table as audit_table
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.storage import flatten
-from fluidsurrogate.evaluation.comparison import summary
+from fluidsurrogate.evaluation.score_tables import summary
 from fluidsurrogate.inspection.info import kept_by, validation
 from fluidsurrogate.inspection.reproducibility import experiment_in
 from fluidsurrogate.models.surrogate import Surrogate

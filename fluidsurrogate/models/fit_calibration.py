@@ -20,8 +20,9 @@ from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.core.storage import check_writable, read_json
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.data.readers import as_dataset
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
 from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
 from fluidsurrogate.models.perturbations import Perturbation, one_step_errors
@@ -188,9 +189,9 @@ def forecast_errors(
     parts = []
     for part in truth:
         forecast = model.ensemble(part, part.sizes["time"] - 1, members, perturbation, seed=seed)
-        alone, others = single(forecast), perturbed(forecast)
+        alone, others = control_or_mean(forecast), perturbed_members(forecast)
         mean = others.mean("member", skipna=False)
-        found = nrmse(alone, part), relative_spread(others, alone), nrmse(mean, part), relative_spread(others, part)
+        found = nrmse(alone, part), normalised_spread(others, alone), nrmse(mean, part), normalised_spread(others, part)
         parts.append(ForecastErrors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
         progress.update(part.sizes["trajectory"])
     return ForecastErrors.together(parts)

@@ -43,7 +43,7 @@ from fluidsurrogate.core.storage import (
 )
 from fluidsurrogate.data.content_hash import CONTENT, content_of, own_content
 from fluidsurrogate.data.readers import open_data
-from fluidsurrogate.evaluation.comparison import summary, to_csv
+from fluidsurrogate.evaluation.score_tables import summary, to_csv
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG, LAST
 from fluidsurrogate.models.provenance import model_provenance

@@ -10,6 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.evaluation import diagnostics
 from fluidsurrogate.simulation.generation import split_of
 from solvers import D2, act_on_fields
 
@@ -246,7 +247,7 @@ def test_the_solver_repeats_its_data_from_what_is_stored(toml):
 def test_what_the_stirring_fed_is_stored(toml):
     """E(t₂) − E(t₁) is what was fed less what was lost, and what is fed has the asked mean."""
     overrides = [*FLOWS["stirred"], "data.train=40", "data.block=8", "flow.viscosity=1e-9", "flow.drag=1e-9"]
-    data = fs.diagnostics.add(fs.generate(Experiment.read(toml, overrides)), "kinetic_energy")
+    data = diagnostics.add(fs.generate(Experiment.read(toml, overrides)), "kinetic_energy")
     fed = data["injected_energy"]
     assert fed.dims == ("trajectory", "time")
     assert (fed.isel(time=0) == 0).all()
