@@ -178,8 +178,8 @@ def run_stage(arguments: argparse.Namespace) -> int:
     experiment = Experiment.read(arguments.experiment, overrides)
 
     # A file that is wrong is told before these take their time.
-    from fluidsurrogate.core.processes import is_main_process, processes, wait_for_all
-    from fluidsurrogate.core.storage import locked
+    from fluidsurrogate.core.distributed import is_main_process, process_count, wait_for_all_processes
+    from fluidsurrogate.core.locks import folder_lock
     from fluidsurrogate.pipeline.pipeline import Pipeline
 
     if start := getattr(arguments, "init", None):
@@ -195,10 +195,10 @@ def run_stage(arguments: argparse.Namespace) -> int:
     if arguments.stage == "rollout" and forecasts_own_start(arguments):
         forecast_start(pipeline, arguments)
         return 0
-    if processes() > 1 and arguments.stage != "train":
+    if process_count() > 1 and arguments.stage != "train":
         raise UsageError("several processes train one model together: torchrun … -m fluidsurrogate train …")
-    with locked(pipeline.out) if is_main_process() else nullcontext():
-        wait_for_all(experiment.device)  # until the one that locks has the lock
+    with folder_lock(pipeline.out) if is_main_process() else nullcontext():
+        wait_for_all_processes(experiment.device)  # until the one that locks has the lock
         pipeline.run(arguments.stage, arguments.force)
     if arguments.stage in ("run", "compare"):
         sys.stdout.write(pipeline.report() + "\n")
@@ -226,7 +226,7 @@ def list_models() -> str:
 def show_info(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
     from fluidsurrogate.config.experiment import name_in_full
-    from fluidsurrogate.core.storage import write_text
+    from fluidsurrogate.core.files import write_text
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.inspection.report import report
     from fluidsurrogate.inspection.reproducibility import to_toml
@@ -251,7 +251,7 @@ def audit_model(arguments: argparse.Namespace) -> int:
     """Audit a trained model: table, files; the exit code."""
     from fluidsurrogate.auditing.audit import audit
     from fluidsurrogate.auditing.report import table
-    from fluidsurrogate.core.storage import check_writable, replacing
+    from fluidsurrogate.core.files import atomic_write, check_writable
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.pipeline import write_netcdf
@@ -265,7 +265,7 @@ def audit_model(arguments: argparse.Namespace) -> int:
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
     name = str(model.about.get("name", arguments.folder.name))
     write_netcdf(result, to / "audit.nc")
-    with replacing(to / "audit.png") as beside:
+    with atomic_write(to / "audit.png") as beside:
         draw_audit(result, beside, name)
     sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
     return 1 if result.attrs["verdict"] == "fail" else 0
@@ -311,7 +311,7 @@ def forecasts_own_start(arguments: argparse.Namespace) -> bool:
 
 def forecast_start(pipeline, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
-    from fluidsurrogate.core.storage import check_writable
+    from fluidsurrogate.core.files import check_writable
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.data.schema import grid_of
     from fluidsurrogate.models.calibration import LEVEL, horizon_line

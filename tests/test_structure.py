@@ -115,8 +115,8 @@ def test_no_circle():
 
 def test_the_order_can_be_broken():
     """The control: an import upwards, one inside a function, and a circle are found."""
-    assert wrong_way("fluidsurrogate.core.storage", {"fluidsurrogate.config.experiment", "solvers.grid"}) == [
-        "fluidsurrogate.core.storage imports fluidsurrogate.config.experiment"
+    assert wrong_way("fluidsurrogate.core.files", {"fluidsurrogate.config.experiment", "solvers.grid"}) == [
+        "fluidsurrogate.core.files imports fluidsurrogate.config.experiment"
     ]
     assert wrong_way("fluidsurrogate.nn.layers", {"fluidsurrogate.data.conversion"})
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]

@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread

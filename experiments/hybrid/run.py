@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states, trajectory_coordinates
 from fluidsurrogate.simulation.generation import split_of
 from fluidsurrogate.simulation.rollout import rollout, seconds_per_step

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fluidsurrogate.auditing.measurements import drift, elements, galilean, translations_of, turns
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
 from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, states_of
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.surrogate import Surrogate
@@ -79,8 +79,8 @@ def audit(
         UsageError: where states, spec and model do not fit, or an argument is out of range.
     """
     stepper = _as_stepper(model, spec)
-    steps = whole("steps", steps, 1)
-    stride = None if stride is None else whole("stride", stride, 1)
+    steps = check_integer("steps", steps, 1)
+    stride = None if stride is None else check_integer("stride", stride, 1)
     if any(len(tuple(s)) != 2 for s in shifts):
         raise UsageError(f"shifts must be pairs of cells along (y, x) (got {list(shifts)})")
     angles = list(dict.fromkeys(angles))

@@ -13,7 +13,7 @@ from torch import Tensor
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import parse_record
+from fluidsurrogate.core.provenance import parse_json_attribute
 from fluidsurrogate.data.conversion import check_matches, to_inputs, to_states
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.provenance import experiment_of
@@ -105,7 +105,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
 
 def _is_of_own_data(model: Surrogate) -> bool:
     """True of a model that was given, from Python, a dataset that says of no experiment that it made it."""
-    provenance = parse_record(model.about.get("provenance")) or {}
+    provenance = parse_json_attribute(model.about.get("provenance")) or {}
     return provenance.get("data") == {"fingerprint": "unknown"}
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import parse_record, read_json
+from fluidsurrogate.core.files import read_json
+from fluidsurrogate.core.provenance import parse_json_attribute
 from fluidsurrogate.data.readers import open_data
 
 CONTENT = "content"  # the attribute of a result that records it
@@ -49,7 +50,7 @@ def what_changed(dataset: xr.Dataset) -> list[str] | None:
         Names, none where all is as it was. None where that is not known: the result does not record it, or it is
         larger than what is read to find out.
     """
-    was = parse_record(dataset.attrs.get(CONTENT))
+    was = parse_json_attribute(dataset.attrs.get(CONTENT))
     if was is None or size_of_values(dataset) > CHECKED_BYTES:
         return None
     now = content_of(dataset)

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.data.content_hash import what_changed
 from fluidsurrogate.data.readers import READERS, find_reader, open_data
 from fluidsurrogate.data.schema import grid_of

@@ -11,7 +11,7 @@ import xarray as xr
 
 from fluidsurrogate.auditing.report import table as audit_table
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import flatten
+from fluidsurrogate.core.provenance import flatten_keys
 from fluidsurrogate.evaluation.score_tables import summary
 from fluidsurrogate.inspection.info import kept_by, validation
 from fluidsurrogate.inspection.reproducibility import experiment_in
@@ -90,7 +90,7 @@ def _keeps(model: Surrogate) -> str:
 def _data(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     spec, data = model.spec, experiment.get("data", {})
     yield "flow", experiment.get("flow", {}).get("kind", "it does not say")
-    for key, value in flatten(experiment.get("flow", {})).items():
+    for key, value in flatten_keys(experiment.get("flow", {})).items():
         if key != "kind":
             yield key, value
     yield "cells (y, x)", " × ".join(map(str, spec.grid.n))

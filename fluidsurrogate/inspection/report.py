@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fluidsurrogate.core.storage import flatten
+from fluidsurrogate.core.provenance import flatten_keys
 from fluidsurrogate.inspection.info import kept_by
 
 Row = tuple[str, str]
@@ -161,7 +161,7 @@ def _grid(grid: Mapping[str, Any]) -> str:
 def _flow(info: Mapping[str, Any]) -> str:
     flow, data = info["flow"], info["made"]["experiment"].get("data", {})
     own = f"; so says its experiment, but its data are {data['path']}" if data.get("path") else ""
-    return f"{flow.get('kind')}: " + ", ".join(f"{k} = {v}" for k, v in flatten(flow).items() if k != "kind") + own
+    return f"{flow.get('kind')}: " + ", ".join(f"{k} = {v}" for k, v in flatten_keys(flow).items() if k != "kind") + own
 
 
 def _fields(fields: list[Mapping[str, Any]]) -> str:

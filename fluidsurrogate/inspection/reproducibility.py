@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.core.storage import flatten, parse_record, versions
+from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse_json_attribute
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
@@ -35,15 +35,15 @@ def reproducibility(
     """
     tree, provenance, was_made_by = (
         experiment_in(about),
-        parse_record(about.get("provenance")),
-        parse_record(about.get("versions")),
+        parse_json_attribute(about.get("provenance")),
+        parse_json_attribute(about.get("versions")),
     )
     found: dict[str, Any] = {}
     if "name" in about and stage == "train":
         found["model"] = str(about["name"])
     if was_made_by:
         found["versions"] = was_made_by
-        now = versions()
+        now = package_versions()
         found["changed"] = {p: (was, now.get(p, "none")) for p, was in was_made_by.items() if was != now.get(p)}
     if "fingerprint" in about and provenance is not None:
         text = str(about["provenance"])
@@ -75,7 +75,7 @@ def reproducibility(
 
 def experiment_in(about: Mapping[str, Any]) -> dict[str, Any] | None:
     """The experiment that a result records; None where it records none, or what looks like none."""
-    tree = parse_record(about.get("experiment"))
+    tree = parse_json_attribute(about.get("experiment"))
     parts = ("grid", "flow", "data", "models")
     return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
 
@@ -85,7 +85,7 @@ def _obstacles(
 ) -> tuple[list[str], list[str]]:
     """Why the experiment would not make the result again, here; nothing where it would. And what was not looked at."""
     device = tree.get("device", "cpu")
-    here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
+    here = tree if isinstance(device, str) and device_available(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
         experiment = Experiment.from_tree(here, "its experiment", networks=False)
@@ -129,7 +129,7 @@ def _obstacles(
         if data["fingerprint"] != _fingerprint(json.dumps(pipeline.data_provenance)):
             return ["its data are not what its experiment generates: give them to fs.train"], []
         now = {**now, "data": data}
-    old, new = flatten(provenance), flatten(now)
+    old, new = flatten_keys(provenance), flatten_keys(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if path and (changed := [key for key in keys if CONTENT in key.split(".")]):
         names = ", ".join(key.rpartition(".")[2] for key in changed)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import read_json, write_json
+from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.data.coordinates import fields
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread

@@ -14,10 +14,10 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS, FEWEST_STARTS
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import check_writable, read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import check_writable, read_json
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
@@ -102,8 +102,8 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
-    steps = None if steps is None else whole("steps", steps, 1)
+    starts, members = check_integer("starts", starts, FEWEST_STARTS), check_integer("members", members, FEWEST_MEMBERS)
+    steps = None if steps is None else check_integer("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip

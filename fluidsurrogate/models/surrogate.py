@@ -18,10 +18,10 @@ from torch import Tensor
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.devices import device_available
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import atomic_write, write_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.core.storage import replacing, write_json
 from fluidsurrogate.data.conversion import (
     check_matches,
     stack_members,
@@ -143,7 +143,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             precision, or it is a hybrid, whose solver is built where it is loaded.
         """
         device, dtype = str(device or self._scale.device), dtype or self._scale.dtype
-        if not has_device(device):
+        if not device_available(device):
             raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype must be torch.float32 or torch.float64 (got {dtype})")
@@ -242,7 +242,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError where grid, fields or interval are not the model's, or `start_time` is no stored time; where members
         are asked of a model that is not calibrated.
         """
-        if whole("members", members) == 1:
+        if check_integer("members", members) == 1:
             return self._forecast(dataset, steps, start_time)
         if (networks := self.config.networks) > 1:
             if members != networks:
@@ -270,7 +270,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         What is random depends on `seed`, the number of the member and the trajectory's coordinate: not on what else is
         forecast.
         """
-        if whole("members", members) < FEWEST_MEMBERS:
+        if check_integer("members", members) < FEWEST_MEMBERS:
             raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
                              f"(got {members})")  # fmt: skip
         if not self.is_markov:  # each of its networks goes its own way from a state that none of them is in
@@ -298,7 +298,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         return stack_members(self.spec, forecast, each)
 
     def _forecast(self, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
-        steps = whole("steps", steps, 1)
+        steps = check_integer("steps", steps, 1)
         self.check(dataset)
         self._check_room(dataset, steps, self.config.networks)
         first = at_time(dataset, start_time, self.spec.interval)
@@ -442,7 +442,7 @@ class Surrogate(Stepper[SurrogateCarry]):
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Tensors by name as a safetensors file, in one piece."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(to_safetensors(weights))
 
 

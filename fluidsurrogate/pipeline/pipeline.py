@@ -17,30 +17,18 @@ from typing import Any, final
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.processes import (
-    available_workers,
+from fluidsurrogate.core.distributed import (
     is_main_process,
-    processes,
-    run_jobs,
-    wait_for_all,
-    warn_of_one_process,
+    process_count,
+    wait_for_all_processes,
+    warn_if_single_process,
 )
-from fluidsurrogate.core.storage import (
-    begin,
-    check_writable,
-    parse_record,
-    partial,
-    publish,
-    read_json,
-    refuse_changes,
-    remove_leftovers,
-    replacing,
-    stamp,
-    write_json,
-    write_text,
-)
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import atomic_write, check_writable, read_json, write_json, write_text
+from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
+from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.provenance import check_same_provenance, parse_json_attribute, provenance_attributes
+from fluidsurrogate.core.resumable import delete_leftovers, partial_folder, publish, start_or_resume
 from fluidsurrogate.data.content_hash import CONTENT, content_of, own_content
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.evaluation.score_tables import summary, to_csv
@@ -164,24 +152,25 @@ class Pipeline:
         if not todo:
             return
         options = self.experiment.train
-        warn_of_one_process()
+        warn_if_single_process()
         log.info(f"train: {', '.join(todo)} ({options.steps} steps each)")
         if self.experiment.data.path:
             log.info(OWN_DATA)
-        wait_for_all(self.experiment.device)  # every process has seen what there is to do before one of them changes it
+        # Every process has seen what there is to do before one of them changes it.
+        wait_for_all_processes(self.experiment.device)
         if is_main_process():
             for name in todo:
-                begin(self.model_path(name), parts[name], force)
-        wait_for_all(self.experiment.device)
+                start_or_resume(self.model_path(name), parts[name], force)
+        wait_for_all_processes(self.experiment.device)
         tree = self.experiment.tree()
         allowed = code_is_allowed()
         jobs = {name: (tree, name, str(self.data_path), str(self.model_path(name)), parts[name], allowed)
                 for name in todo}  # fmt: skip
         cells = options.batch * math.prod(self.experiment.spec.grid.n)
         steps = len(todo) * options.steps * options.reach
-        workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
+        workers = 1 if process_count() > 1 else choose_worker_count(options.workers, options.threads, steps, cells)
         run_jobs(_train_job, jobs, workers, options.steps, "train")
-        wait_for_all(self.experiment.device)
+        wait_for_all_processes(self.experiment.device)
 
     def rollout(self, force: bool = False) -> None:
         """forecasts.nc: the truth, and forecasts of it by persistence, solvers and every model, with what each costs;
@@ -245,11 +234,11 @@ class Pipeline:
             options = self.experiment.compare
             scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
             write_text(self.out / "scores.csv", to_csv(scores))
-            with replacing(self.out / "comparison.png") as beside:
+            with atomic_write(self.out / "comparison.png") as beside:
                 draw_comparison(forecasts, beside, ensembles=ensembles)
         if ensembles is not None:
             ensembles.close()
-        with replacing(self.out / "scores.png") as beside:
+        with atomic_write(self.out / "scores.png") as beside:
             draw_scores(scores, beside)
         write_netcdf(self._stamped(scores, self.scores_provenance), self.scores_path)
 
@@ -282,13 +271,13 @@ class Pipeline:
         if not path.exists():
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage} {self.command} makes it")
         if not (self.experiment.data.path and path == self.data_path):
-            refuse_changes(path, provenance_of(path) or {}, provenance)
+            check_same_provenance(path, provenance_of(path) or {}, provenance)
         elif is_main_process():
             with suppress(OSError):  # a folder that is only looked at
                 write_json(self.out / NOTE, self.own)
 
     def _stamped(self, dataset: xr.Dataset, provenance: MadeFrom) -> xr.Dataset:
-        return dataset.assign_attrs(stamp(self.experiment.tree(), provenance))
+        return dataset.assign_attrs(provenance_attributes(self.experiment.tree(), provenance))
 
 
 STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
@@ -302,7 +291,7 @@ STAGES: dict[str, Callable[[Pipeline, bool], None]] = {
 def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
     """Write NetCDF in one piece: fields compressed without loss, with checksums; and a record of what it holds."""
     fields = [name for name, variable in dataset.data_vars.items() if {"y", "x"} <= set(variable.dims)]
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         dataset.to_netcdf(beside, engine="netcdf4", encoding={name: COMPRESSED for name in fields})
         with open_data(beside) as written:
             content = content_of(written)
@@ -319,7 +308,7 @@ def _train_job(
     report: Callable[[int, str], None],
 ) -> None:
     """Train one model in the folder that its stage has begun, then publish it."""
-    folder = partial(Path(path))
+    folder = partial_folder(Path(path))
     # A process of its own knows of no permission. The data are the user's, who may write to them right after.
     with allowing_code(allow_code), open_data(data) as dataset:
         surrogate = train_model(Experiment.from_tree(tree), name, dataset, provenance, folder, report)
@@ -339,19 +328,19 @@ def _is_there(path: Path, provenance_of: Callable[[Path], MadeFrom | None], prov
     if force or not path.exists():
         check_writable(path.parent)
         return False
-    refuse_changes(path, provenance_of(path) or {}, provenance)
+    check_same_provenance(path, provenance_of(path) or {}, provenance)
     if is_main_process():
-        remove_leftovers(path)
+        delete_leftovers(path)
     log.info(f"{path} is up to date")
     return True
 
 
 def _dataset_provenance(path: Path) -> MadeFrom | None:
     with open_data(path) as dataset:
-        return parse_record(dataset.attrs.get("provenance"))
+        return parse_json_attribute(dataset.attrs.get("provenance"))
 
 
 def _model_provenance(path: Path) -> MadeFrom | None:
     config = read_json(path / CONFIG)
     about = config.get("about") if isinstance(config, dict) else None
-    return parse_record(about.get("provenance")) if isinstance(about, dict) else None
+    return parse_json_attribute(about.get("provenance")) if isinstance(about, dict) else None

@@ -17,10 +17,13 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.parameter_sampling import value_for
+from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.seeding import derive_seed, fixed_threads
-from fluidsurrogate.core.storage import begin, compressors, discard, publish, read_json, stamp, write_json
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.resumable import delete_folder, publish, start_or_resume
+from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.content_hash import CONTENT, content_of
 from fluidsurrogate.data.conversion import empty_like_blocks, to_dataset
 from fluidsurrogate.data.readers import open_data
@@ -127,7 +130,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     was cut short is computed again to the same bits. Memory holds one block.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
-    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.kernel}, force)
+    folder = start_or_resume(path, {**provenance, "device": str(solver.device), "kernel": solver.kernel}, force)
     store = folder / "result"
     plan = blocks(experiment)
     done = read_progress(folder, len(plan))
@@ -137,14 +140,14 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             try:
                 run = simulate(experiment, solver, plan[i])
             except UsageError:
-                discard(folder)  # what these parameters cannot finish must not stand in the way of others
+                delete_folder(folder)  # what these parameters cannot finish must not stand in the way of others
                 raise
             part, inner = stored_dataset(experiment, solver, run), run.inner_step
             if plan[i].is_sampled:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
                 template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                encoding = {name: {"compressors": compressors()} for name in template.data_vars}
+                encoding = {name: {"compressors": zarr_compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
@@ -313,7 +316,7 @@ def solver_attributes(
         "device": str(solver.device),
         "kernel": solver.kernel,
         "threads": experiment.data.threads,
-    } | stamp(experiment.tree(), provenance)
+    } | provenance_attributes(experiment.tree(), provenance)
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import TrainConfig
+from fluidsurrogate.core.devices import current_device, fixed_threads
+from fluidsurrogate.core.distributed import is_main_process, process_count
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process, processes
-from fluidsurrogate.core.seeding import current_device, derive_seed, fixed_threads, seeded
-from fluidsurrogate.core.storage import stamp
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.seeding import derive_seed, seeded_generators
 from fluidsurrogate.data.flow_constants import constants_of
 from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.model_files import LAST
@@ -70,22 +71,22 @@ class Trainer:
         device = torch.device(experiment.device)
         # One process needs no Accelerator, whose first device would stay that of all.
         self.accelerator = None
-        if together := processes() > 1:
+        if together := process_count() > 1:
             from accelerate import Accelerator  # imported late, as whatever takes its time
 
             self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.device = self.accelerator.device if self.accelerator else device
-        if self.options.batch % (processes() * self.options.accumulate):
-            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {processes()} processes "
+        if self.options.batch % (process_count() * self.options.accumulate):
+            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {process_count()} processes "
                              f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
         self.curriculum = Curriculum(self.options, self.seed, config.multiples)
         if train.size[1] <= self.curriculum.longest:
             raise UsageError(f"training reaches over {self.curriculum.longest} intervals (train.unroll, push_forward, "
                              f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
-        part = (self.accelerator.process_index, processes()) if self.accelerator else (0, 1)
+        part = (self.accelerator.process_index, process_count()) if self.accelerator else (0, 1)
         self.batches = WindowBatches(train, self.curriculum, self.seed, self.options.batch, part)
         if network is None:
-            with seeded(derive_seed(self.seed, "weights"), device):
+            with seeded_generators(derive_seed(self.seed, "weights"), device):
                 network = config.build(self.spec, experiment.torch_dtype)
         if config.init is not None:
             start_from(network, self.spec.fields, config.init)
@@ -114,7 +115,7 @@ class Trainer:
         if budget_coefficients is None and is_main_process():
             log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
         normalisation = replace(normalisation, budget_coefficients=budget_coefficients)
-        about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), provenance)}
+        about = {"name": name, "energy_budget": found, **provenance_attributes(experiment.tree(), provenance)}
         known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
         self.surrogate = Surrogate(self.network, self.spec, normalisation, config, about, base, constants=known)
         self.context = LossContext(self.spec, self.surrogate.step.change, normalisation.band)
@@ -222,7 +223,8 @@ class Trainer:
         start = self.curriculum.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
         self.surrogate.keep_members = True
-        with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
+        # A network of the user's may have dropout.
+        with seeded_generators(derive_seed(self.seed, "step", *labels), device):
             try:
                 predicted, truth = unroll(self.surrogate, states, start, inputs, unroll_schedule)
             except ValueError as error:

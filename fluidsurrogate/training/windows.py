@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import without_main
+from fluidsurrogate.core.jobs import without_main_module
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import States, check_matches, read_states, to_inputs, to_states
 from fluidsurrogate.simulation.generation import split_of
@@ -162,7 +162,7 @@ class WindowBatches(Dataset[Batch]):
             multiprocessing_context="spawn", prefetch_factor=4, generator=torch.Generator(),
         )  # fmt: skip
         try:
-            with without_main():
+            with without_main_module():
                 batches = iter(loader)
             yield from batches
         except UsageError as error:  # torch puts the process's traceback before what went wrong
