@@ -5,7 +5,7 @@
     import fluidsurrogate as fs
     data = fs.generate("experiments/demo.toml")
     model = fs.load("runs/demo/models/gcnn-d4")
-    forecast = model.forecast(data, steps=20)
+    forecast = fs.forecast(model, data, steps=20)
     scores = fs.compare({"gcnn-d4": forecast}, data)
     report = fs.audit(model)
     about = fs.info("runs/demo")
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from fluidsurrogate.evaluation.equivariance import equivariance_error
     from fluidsurrogate.inspection.hub_upload import push_to_hub
     from fluidsurrogate.inspection.info import info
+    from fluidsurrogate.models.export import as_module
     from fluidsurrogate.models.fit_calibration import calibrate
+    from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load
+    from fluidsurrogate.models.regridding import move_to_grid
+    from fluidsurrogate.models.saving import save
     from fluidsurrogate.models.surrogate import Surrogate
     from fluidsurrogate.simulation.rollout import Persistence, rollout
     from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
@@ -34,12 +38,17 @@ if TYPE_CHECKING:
 __version__ = version("fluidsurrogate")
 
 __all__ = [
-    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "audit", "calibrate", "compare",
-    "equivariance_error", "generate", "info", "load", "open_data", "push_to_hub", "rollout", "rollout_to_zarr",
-    "train",
+    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
+    "compare", "equivariance_error", "forecast", "forecast_to_zarr", "generate", "info", "load", "move_to_grid",
+    "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
 ]  # fmt: skip
 
 _HOME = {
+    "as_module": "models.export",
+    "forecast": "models.forecasting",
+    "forecast_to_zarr": "models.forecasting",
+    "move_to_grid": "models.regridding",
+    "save": "models.saving",
     "generate": "api",
     "train": "api",
     "audit": "auditing.audit",

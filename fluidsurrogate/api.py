@@ -13,16 +13,17 @@ from fluidsurrogate.core.distributed import process_count
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import run_jobs
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.data.readers import as_dataset, open_data
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network, allowing_code
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import run_stage
+from fluidsurrogate.pipeline.run import Run
+from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.generation import generate_in_memory
 from fluidsurrogate.training.fine_tuning import starting_from
-from fluidsurrogate.training.trainer import train_model
+from fluidsurrogate.training.train import train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
@@ -35,10 +36,10 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     experiment = Experiment.of(experiment)
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
-    pipeline = Pipeline(experiment, as_path(out))
-    with folder_lock(pipeline.out):
-        pipeline.generate(force)
-    return open_data(pipeline.data_path)
+    run = Run(experiment, out)
+    with folder_lock(run.out):
+        run_stage(run, STAGES["generate"], force)
+    return open_data(run.data_path)
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
     command line does: killed at any moment, the same call goes on, and what is there is not made again.
 
     The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
-    trajectories and the next `data.valid`. `Surrogate.save(folder)` writes a model, `load(folder)` reads it. Raises
+    trajectories and the next `data.valid`. `save(model, folder)` writes a model, `load(folder)` reads it. Raises
     UsageError where data and experiment, or a module and the states, do not fit.
     """
     with allowing_code(allow_code):
@@ -82,13 +83,11 @@ def train(
                 raise UsageError("several processes train by the command: torchrun … -m fluidsurrogate train …")
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
-            pipeline = Pipeline(
-                experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), as_path(out)
-            )
-            with folder_lock(pipeline.out):
-                pipeline.generate()
-                pipeline.train()
-            return {name: load(pipeline.model_path(name), experiment.device) for name in chosen}
+            run = Run(experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), out)
+            with folder_lock(run.out):
+                for stage in ("generate", "train"):
+                    run_stage(run, STAGES[stage])
+            return {name: load(run.model_path(name), experiment.device) for name in chosen}
         dataset = generate(experiment) if data is None else as_dataset(data)
         trained: dict[str, Surrogate] = {}
 

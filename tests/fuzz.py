@@ -7,7 +7,6 @@ Each case runs in a child forked from one warm process, with a limit of time and
 both fine. A traceback, a signal, a hang or a refusal of many lines is a fault.
 """
 
-# ruff: noqa: E402 (what is set for the imports comes before them)
 from __future__ import annotations
 
 import argparse
@@ -32,13 +31,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork keeps none of its parent
 # Beside this file lies `solvers`, the tests of the package of that name, which must not be taken for it.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-import torch
+import torch  # noqa: E402
 
-import fluidsurrogate as fs
-from fluidsurrogate.cli import explain, main
-from fluidsurrogate.inspection.report import report
-from fluidsurrogate.inspection.reproducibility import to_toml
-from fluidsurrogate.pipeline.pipeline import Pipeline
+import fluidsurrogate as fs  # noqa: E402
+import fluidsurrogate.pipeline.stages  # noqa: E402
+from fluidsurrogate.cli import main  # noqa: E402
+from fluidsurrogate.cli.program import explain  # noqa: E402
+from fluidsurrogate.inspection.report import report  # noqa: E402
+from fluidsurrogate.inspection.reproducibility import to_toml  # noqa: E402
+from fluidsurrogate.pipeline.run import Run  # noqa: E402
 
 TESTS = Path(__file__).parent
 SECONDS, MEMORY, LINES, CHARACTERS = 20.0, 4 * 2**30, 11, 3000  # the limits of a case
@@ -138,9 +139,9 @@ def experiment_case(rng: random.Random, folder: Path, sources: list[str]) -> Cal
     def use() -> None:
         os.chdir(folder)
         experiment = fs.Experiment.read(path)
-        pipeline = Pipeline(experiment, folder / "run")
+        pipeline = Run(experiment, folder / "run")
         for name in experiment.models:
-            pipeline.model_provenance(name)
+            pipeline.provenance(f"models/{name}")
         experiment.build_solver()
 
     return use

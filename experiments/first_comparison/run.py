@@ -33,7 +33,7 @@ from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.pipeline.forecasts import forecast_all
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import VORTICITY
 
@@ -85,7 +85,7 @@ def train_and_score(name: str, size: int, seed: int, steps: int) -> None:
     model = fs.train(experiment, data, models=module_of(name, seed) or None)[name]
     took = time.process_time() - began
     test = data.isel(trajectory=data["split"].values == "test")
-    forecast = model.forecast(test, experiment.data.steps)
+    forecast = fs.forecast(model, test, experiment.data.steps)
     scores = fs.compare({name: forecast}, test).sel(source=name)
     write_json(path, {
         "model": name, "train": size, "seed": seed, "steps": steps, "cpu_seconds": round(took, 1),
@@ -141,7 +141,7 @@ def calibrate() -> None:
         modules, networks = module_of(name, 0), {}
         if modules:
             experiment, networks = experiment.with_modules(modules)
-        trainers[name] = Trainer(experiment, name, train, valid, {}, networks.get(name))
+        trainers[name] = prepare_training(experiment, name, train, valid, {}, networks.get(name))
     seconds: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
     for _, name, unroll in product(range(12), MODELS, (1, 3)):
         trainer = trainers[name]

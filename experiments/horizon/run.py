@@ -26,6 +26,7 @@ from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.fit_calibration import SPLIT, from_solver, quantiles
+from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.provenance import experiment_of
 
 HERE = Path(__file__).parent
@@ -45,7 +46,7 @@ def fitted(path: Path) -> fs.Surrogate:
         experiment = fs.Experiment.read(HERE.parent / "demo.toml", ["train.steps=1000"])
         model = fs.train(experiment, models=["gunet-d4"])["gunet-d4"]
     model = fs.calibrate(model, starts=8 * FITTED, steps=STEPS, members=MEMBERS)
-    model.save(WORK / "model")
+    fs.save(model, WORK / "model")
     return model
 
 
@@ -57,7 +58,7 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         path = WORK / "calibration" / f"{first}.json"
         if (found := read_json(path)) is None:
             truth = truth_of(model, SPLIT, first, BLOCK)
-            forecast = model.forecast(truth, STEPS, members=MEMBERS)
+            forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
             alone, others = control_or_mean(forecast), perturbed_members(forecast)
             error, spread = nrmse(alone, truth), normalised_spread(others, alone)
             found = [v.transpose("trajectory", "time").values[:, 1:].round(6).tolist() for v in (error, spread)]
@@ -85,7 +86,7 @@ def test_block(model: fs.Surrogate, first: int) -> dict:
     if (found := read_json(path)) is not None:
         return found
     truth = truth_of(model, "horizon-test", first, BLOCK)
-    forecast = model.forecast(truth, STEPS, members=MEMBERS)
+    forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
     alone, others = control_or_mean(forecast), perturbed_members(forecast)
     error = nrmse(alone, truth)
     absolute = abs(alone["vorticity"] - truth["vorticity"]).mean(("y", "x")) / (
@@ -129,10 +130,10 @@ def schemes(model: fs.Surrogate) -> list[dict]:
 
 def spread_skill(model: fs.Surrogate, perturbation, truth: xr.Dataset, start_alone: bool) -> np.ndarray:
     """Spread over error of the members' mean by lead."""
-    members = model.ensemble(truth, 1 if start_alone else STEPS, MEMBERS, perturbation)
+    members = perturbed_forecast(model, truth, 1 if start_alone else STEPS, MEMBERS, perturbation)
     if start_alone:
         starts = members.isel(time=[0])
-        rolled = [model.forecast(starts.isel(member=m).drop_vars(["member", "perturbed"]), STEPS)
+        rolled = [fs.forecast(model, starts.isel(member=m).drop_vars(["member", "perturbed"]), STEPS)
                   for m in range(MEMBERS)]  # fmt: skip
         members = xr.concat(rolled, starts["member"], data_vars="all", coords="minimal", compat="override")
         members = members.assign_coords(perturbed=starts["perturbed"])

@@ -23,8 +23,8 @@ from torch import Tensor
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states, trajectory_coordinates
-from fluidsurrogate.simulation.generation import split_of
 from fluidsurrogate.simulation.rollout import rollout, seconds_per_step
+from fluidsurrogate.simulation.splits import split_of
 from solvers import Stepper
 from solvers.grid import Grid, resample
 
@@ -116,7 +116,7 @@ def run_models(data, runs: Path) -> None:
             if path.exists():
                 continue
             model = fs.train(experiment, data, [name])[name]
-            model.save(runs / f"{name}-{seed}")
+            fs.save(model, runs / f"{name}-{seed}")
             test = split_of(data, "test", experiment)
             states, inputs = to_states(test, model.spec), to_inputs(test, model.spec)
             with torch.no_grad():

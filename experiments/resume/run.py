@@ -18,7 +18,8 @@ from pathlib import Path
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import write_text
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.training.windows import InMemoryTrajectories  # noqa: F401 (imported before the forks, which then start at once)
 
 HERE = Path(__file__).parent
@@ -35,7 +36,7 @@ FORK = multiprocessing.get_context("fork")
 def train(out: Path) -> None:
     """The stage `train` of the command line."""
     with folder_lock(out):
-        Pipeline(fs.Experiment.read(EXPERIMENT, OVERRIDES), out).run("train")
+        run_stages(Run(fs.Experiment.read(EXPERIMENT, OVERRIDES), out), "train")
 
 
 def contents(out: Path) -> dict[str, bytes]:

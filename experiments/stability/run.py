@@ -23,8 +23,8 @@ from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.conservation import energy
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.generation import split_of
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.simulation.splits import split_of
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import Resampled, Stepper
 from solvers.spectra import energy_spectrum
@@ -80,7 +80,7 @@ def experiment_of(flow: str, options: dict) -> fs.Experiment:
 def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
     """The network, its step with or without filter and budget."""
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    trainer = Trainer(experiment, "gunet-d4", train, valid, {})
+    trainer = prepare_training(experiment, "gunet-d4", train, valid, {})
     model, normalisation = trainer.surrogate, trainer.surrogate.normalisation
     if not options.get("filter", True):
         normalisation = replace(normalisation, band=tuple(n // 2 for n in experiment.spec.grid.n))
@@ -88,7 +88,7 @@ def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
         normalisation = replace(normalisation, budget_coefficients=None)
     trainer.surrogate = Surrogate(model.network, model.spec, normalisation, model.config, model.about)
     if options.get("budget") == "always":
-        trainer.surrogate.step.train = lambda mode=True: trainer.surrogate.step
+        trainer.view = Surrogate.each_network  # with the energy budget
     return trainer.run()
 
 

@@ -25,6 +25,7 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import write_text
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.trainer import Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories
 
@@ -44,7 +45,7 @@ def trainer_of(data, *overrides: str) -> Trainer:
     experiment = experiment_of(*overrides)
     source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(data, "train", experiment)
-    return Trainer(experiment, "g", train, InMemoryTrajectories.from_dataset(data, "valid", experiment), {})
+    return prepare_training(experiment, "g", train, InMemoryTrajectories.from_dataset(data, "valid", experiment), {})
 
 
 def waiting(data, loaders: int, on: str, steps: int = 60) -> tuple[float, float]:

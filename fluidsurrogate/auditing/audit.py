@@ -16,6 +16,7 @@ from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, stat
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import apply_stepper
+from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
 
@@ -93,7 +94,7 @@ def audit(
     states = states if isinstance(states, Tensor) else as_dataset(states)
     chosen = sample(stepper.spec, states, inputs)
     if isinstance(stepper, Surrogate) and isinstance(states, xr.Dataset):
-        stepper.check_constants(states)
+        check_flow_constants(stepper, states)
     claimed, stride = _claims(stepper, chosen, group, stride)
     shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
     solver = solver_of(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None

@@ -18,7 +18,9 @@ from fluidsurrogate.data.conversion import check_matches, to_inputs, to_states
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.generation import Block, compute, split_of
+from fluidsurrogate.simulation.splits import split_of
+from fluidsurrogate.simulation.stored_fields import simulate_dataset
+from fluidsurrogate.simulation.trajectory_blocks import Block
 from solvers import Resampled, StateSpec
 from solvers.stepper import State
 
@@ -100,7 +102,7 @@ def states_of(model: Surrogate) -> xr.Dataset:
     tree["data"] |= {"test": count, "steps": MADE_STEPS, "block": count}
     tree["data"].pop("test_steps", None)
     few = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
-    return compute(few, few.build_solver(), Block("test", 0, count, 0))
+    return simulate_dataset(few, few.build_solver(), Block("test", 0, count, 0))
 
 
 def _is_of_own_data(model: Surrogate) -> bool:

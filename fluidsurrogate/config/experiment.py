@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,13 +18,13 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.experiment_file import read_tree
 from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, tagged_config
 from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverConfig
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import explain
 from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
@@ -168,24 +167,26 @@ class Experiment(Config):
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-        """Read a TOML file and apply `dotted.key=value` overrides; UsageError where anything is wrong with either.
+        """Read an experiment from a TOML file.
 
-        Paths in the file are relative to its folder, those in overrides to the current one.
+        Parameters
+        ----------
+        path : str or Path
+            The TOML file. Paths in it are relative to its folder.
+        overrides : sequence of str
+            Values to replace, as "dotted.key=value". Paths in them are relative to the current folder.
+
+        Returns
+        -------
+        Experiment
+            The checked experiment.
+
+        Raises
+        ------
+        UsageError
+            If the file cannot be read, or a key or a value is wrong.
         """
-        try:
-            text = as_path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it as one"
-            raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
-        try:
-            tree = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise UsageError(f"{path}: not valid TOML: {error}") from None
-        name_in_full(tree, as_path(path).absolute().parent)
-        for override in overrides:
-            _override(tree, override)
-        name_in_full(tree, Path.cwd())
-        return cls.from_tree(tree, str(path))
+        return cls.from_tree(read_tree(path, overrides), str(path))
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment", networks: bool = True) -> Experiment:
@@ -330,28 +331,3 @@ def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]
     except (ValueError, RuntimeError, MemoryError, ArithmeticError, TypeError) as error:  # torch's, of 10¹² channels
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise raised(f"{part}: {reason[:300]}") from None
-
-
-def name_in_full(tree: dict[str, Any], folder: Path) -> None:
-    """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
-    `folder`: what records the experiment then names the same files, wherever it is read."""
-    models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
-    for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
-        if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
-            table[key] = str(folder / as_path(table[key]))
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise UsageError(f"--set {override}: {parent!r} is a value, not a table")
-    tree[last] = value

@@ -15,6 +15,7 @@ from fluidsurrogate.core.files import write_text
 from fluidsurrogate.inspection.model_card import model_card
 from fluidsurrogate.models.hub_download import ADDRESS, OPTIONAL, PREFIX, explaining_hub_errors
 from fluidsurrogate.models.model_files import file_of
+from fluidsurrogate.models.saving import save
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.training.history import CURVE
 
@@ -45,7 +46,7 @@ def push_to_hub(
         raise UsageError(f"cannot audit it for the card: {reason}; or give audit=fs.audit(model, states=...)") from None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model.save(folder)
+        save(model, folder)
         curve = None
         if model.folder is not None and (model.folder / CURVE).exists():
             shutil.copy(file_of(model.folder, CURVE), folder / CURVE)  # the folder may be somebody else's

@@ -35,18 +35,12 @@ from fluidsurrogate.models.model_files import (
     weights_in,
 )
 from fluidsurrogate.models.regridding import APPLIED, TRAINED
+from fluidsurrogate.pipeline.stage import STAGES, stage_of, stages_in_order
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.training.history import CURVE
 
 MADE_HERE = ("data set", "forecasts", "scores")  # by a stage; `made` of any other says it of the model behind it
 TYPES = {(0, 1): "scalar", (0, -1): "pseudoscalar", (1, 1): "vector", (1, -1): "pseudovector"}
-RUN = {
-    "data.zarr": "generate",
-    "models": "train",
-    "forecasts.nc": "rollout",
-    "ensembles.nc": "rollout",
-    "scores.nc": "compare",
-}
 Info = dict[str, Any]
 
 
@@ -72,13 +66,12 @@ def info(path: str | Path) -> Info:
         return _model(path)
     if find_reader(path) is not None:
         return _dataset(path)
-    if any((path / f"{name}{end}").exists() for name in RUN for end in ("", ".partial")):
+    if any(_entries(path)):
         return _run(path)
     if all(entry.name == ".lock" for entry in path.iterdir()):
         raise UsageError(f"{path} is empty")
-    raise UsageError(
-        f"{path} is no data set ({', '.join(sorted(READERS))}), no model ({CONFIG}) and no run ({', '.join(RUN)})"
-    )
+    formats = ", ".join(sorted(READERS))
+    raise UsageError(f"{path} is no data set ({formats}), no model ({CONFIG}) and no run ({', '.join(_files())})")
 
 
 def kept_by(group: str, stride: int | None) -> str:
@@ -143,7 +136,7 @@ def _dataset(path: Path) -> Info:
             found["audit"] = {key: _plain(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         about = attrs if "experiment" in attrs else _of_model(attrs)
         found["changed"] = what_changed(dataset)
-        stage = {"data set": "generate", "forecasts": "rollout", "scores": "compare"}.get(kind, "train")
+        stage = next((stage.name for stage in STAGES.values() if stage.kind == kind), "train")
         made = reproducibility(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
         said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
@@ -231,18 +224,17 @@ def _half_made(folder: Path) -> Info:
     of, progress = folder.name.removesuffix(".partial"), read_json(folder / "progress.json")
     provenance = read_json(folder / "provenance.json")
     known = provenance if isinstance(provenance, dict) else {}
-    stage = RUN.get(of) or ("rollout" if "stepper" in known else "train" if "model" in known else "generate")
+    made_by = stage_of(of)
+    stage = (
+        made_by.name if made_by else ("rollout" if "stepper" in known else "train" if "model" in known else "generate")
+    )
     found = {"kind": "half made", "path": str(folder), "bytes": size_of(folder), "of": of, "stage": stage}
     return found | ({"blocks": progress["blocks"]} if isinstance(progress, dict) and "blocks" in progress else {})
 
 
 def _run(folder: Path) -> Info:
     """What each stage has left: results, half-made ones, and those that are yet to be made."""
-    results, half_made = [], []
-    models = folder / "models"
-    entries = [folder / name for name in RUN if name != "models"]
-    entries[1:1] = sorted(p for p in models.iterdir() if p.is_dir()) if models.is_dir() else []
-    entries += [entry.with_name(f"{entry.name}.partial") for entry in entries if entry.parent == folder]
+    results, half_made, entries = [], [], _entries(folder)
     for entry in entries:
         if not entry.exists():
             continue
@@ -250,14 +242,11 @@ def _run(folder: Path) -> Info:
             half_made.append(_half_made(entry))
             continue
         try:
-            results.append(_model(entry) if entry.parent == models else _dataset(entry))
+            results.append(_model(entry) if entry.parent.name == "models" else _dataset(entry))
         except UsageError as error:
             results.append({"kind": "broken", "path": str(entry), "reason": str(error)})
     tree: Info = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})
-    wanted = [models / name for name in tree.get("models", {})]
-    wanted += [folder / "forecasts.nc", folder / "scores.nc"]
-    wanted += [folder / "ensembles.nc"] if _has_members(tree) else []
-    wanted += [] if tree.get("data", {}).get("path") else [folder / "data.zarr"]
+    wanted = [folder / output for stage in stages_in_order() for output in stage.outputs(tree)]
     return {
         "kind": "run",
         "path": str(folder),
@@ -269,11 +258,16 @@ def _run(folder: Path) -> Info:
     } | ({"data": tree["data"]["path"]} if tree.get("data", {}).get("path") else {})
 
 
-def _has_members(tree: Mapping[str, Any]) -> bool:
-    """True where the experiment asks for members of the forecasts of a model that is a single network."""
-    compare, models = tree.get("compare"), tree.get("models", {}).values()
-    alone = any(isinstance(model, dict) and model.get("networks", 1) == 1 for model in models)
-    return alone and isinstance(compare, dict) and "members" in compare
+def _files() -> list[str]:
+    """The patterns of what stages make in a run's folder."""
+    return [pattern for stage in stages_in_order() for pattern in stage.files]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What stages have left in a run's folder, whole or half made."""
+    finished = [path for pattern in _files() for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+    half_made = [path for pattern in _files() for path in sorted(folder.glob(f"{pattern}.partial"))]
+    return list(dict.fromkeys([*finished, *half_made]))
 
 
 def _plain(value: Any) -> Any:

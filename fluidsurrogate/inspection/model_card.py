@@ -110,7 +110,7 @@ def _data(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tuple[str
 def _network(model: Surrogate) -> Iterable[tuple[str, Any]]:
     yield from model.config.model_dump(mode="json", exclude_none=True).items()
     yield "parameters", f"{model.parameters:,}"
-    yield "precision", str(model.step.scale.dtype).removeprefix("torch.")
+    yield "precision", model.dtype_name
 
 
 def _scores(name: str, scores: xr.Dataset | None, curve: str | None) -> str:
@@ -140,7 +140,7 @@ def _use(model: Surrogate, repository: str) -> str:
         "import fluidsurrogate as fs",
         "",
         f'model = fs.load("hf://{repository}"{module})',
-        f"forecast = model.forecast(dataset, steps=20)  # xarray in and out: {model.spec.fields[0].name}(time, y, x)",
+        f"forecast = fs.forecast(model, dataset, steps=20)  # in and out: {model.spec.fields[0].name}(time, y, x)",
         "```",
     ]
     code = model.config.code or "a module of its maker's own"

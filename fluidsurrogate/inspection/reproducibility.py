@@ -17,9 +17,10 @@ from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import ALL
+from fluidsurrogate.pipeline.run import DATA, Run
+from fluidsurrogate.pipeline.stage import STAGES, stages_in_order
 
-STEPS = {"generate": ["generate"], "train": ["generate", "train"], "rollout": ["run"], "compare": ["run"]}
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -69,7 +70,7 @@ def reproducibility(
     exact = "yes, to the bit on the same device and number of threads"
     return found | {
         "again": (f"yes, to rounding: {changed}" if changed else exact) + provided,
-        "command": " && ".join(f"fluidsurrogate {step} EXPERIMENT.toml" for step in STEPS[stage]),
+        "command": " && ".join(f"fluidsurrogate {step} EXPERIMENT.toml" for step in _commands(stage)),
     }
 
 
@@ -117,16 +118,11 @@ def _obstacles(
             return [str(error)], []
         if is_large:
             content, unchecked = _recorded_content(provenance), [f"its data, {path},"]
-    pipeline = Pipeline(experiment, Path(), content=content)
-    now: Any = {
-        "generate": lambda: pipeline.data_provenance,
-        "train": lambda: pipeline.model_provenance(str(name)),
-        "rollout": lambda: pipeline.ensembles_provenance if "members" in provenance else pipeline.forecasts_provenance,
-        "compare": lambda: pipeline.scores_provenance,
-    }[stage]()
+    run = Run(experiment, Path(), content=content)
+    now: Any = run.provenance(_output(stage, name, provenance))
     data = provenance.get("data")
     if stage == "train" and isinstance(data, dict) and set(data) == {"fingerprint"}:  # trained from Python
-        if data["fingerprint"] != _fingerprint(json.dumps(pipeline.data_provenance)):
+        if data["fingerprint"] != _fingerprint(json.dumps(run.provenance(DATA))):
             return ["its data are not what its experiment generates: give them to fs.train"], []
         now = {**now, "data": data}
     old, new = flatten_keys(provenance), flatten_keys(now)
@@ -136,6 +132,23 @@ def _obstacles(
         return [f"its data, {path}, have changed since, in {names}"], []
     what = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:1]]
     return [f"this version makes something else of it: {said}" for said in what], unchecked
+
+
+def _commands(stage: str) -> list[str]:
+    """The commands that make a result of a stage from nothing."""
+    order = [other.name for other in stages_in_order()]
+    needed = order[: order.index(stage) + 1]
+    return needed if len(needed) <= 2 else [ALL]
+
+
+def _output(stage: str, name: str | None, provenance: Mapping[str, Any]) -> str:
+    """Which output of a stage a result is, by its name, else by what it says that it was made from."""
+    if stage == "generate":
+        return DATA
+    if name is not None:
+        return f"models/{name}"
+    files = STAGES[stage].files
+    return files[-1] if "members" in provenance else files[0]
 
 
 def _recorded_content(provenance: Mapping[str, Any]) -> Mapping[str, str] | None:

@@ -24,12 +24,15 @@ from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbe
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
+from fluidsurrogate.models.forecasting import check_dataset, perturbed_forecast
 from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
 from fluidsurrogate.models.perturbations import Perturbation, one_step_errors
 from fluidsurrogate.models.provenance import experiment_of
+from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.batch_sizes import check_room
-from fluidsurrogate.simulation.generation import Block, compute
+from fluidsurrogate.simulation.stored_fields import simulate_dataset
+from fluidsurrogate.simulation.trajectory_blocks import Block
 
 SPLIT = "calibration"  # of the seeds: no start is one of training, validation or test
 BLOCK = 32  # starts forecast together
@@ -84,7 +87,7 @@ def calibrate(
     seed: int = 0,
     to: str | Path | None = None,
 ) -> Surrogate:
-    """The model with a `Calibration`, which `Surrogate.save` writes beside it.
+    """The model with a `Calibration`, which `save` writes beside it.
 
     The truth is made by the classical solver of the model's experiment, from starts of its flow that are none of
     training, validation or test; or it is `data`: the trajectories that its coordinate `split` does not call "train" or
@@ -133,12 +136,12 @@ def calibrate(
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
         source=source,
-        weights=model.sha256,
+        weights=hash_weights(model),
     )
     if to is not None and _holds(to, model):
         calibrated.calibration.write(to)
     elif to is not None:
-        calibrated.save(to)
+        save(calibrated, to)
     return calibrated
 
 
@@ -154,7 +157,7 @@ def _holds(folder: Path, model: Surrogate) -> bool:
     """True for a folder of a model with these weights."""
     config = read_json(folder / CONFIG)
     hashes = config.get("sha256") if isinstance(config, dict) else None
-    return isinstance(hashes, dict) and hashes.get(WEIGHTS) == model.sha256
+    return isinstance(hashes, dict) and hashes.get(WEIGHTS) == hash_weights(model)
 
 
 def fit(
@@ -162,7 +165,7 @@ def fit(
 ) -> tuple[Perturbation, np.ndarray]:
     """Spectrum and memory as the one-step errors have them; then the factor by `ROUNDS` of scaling it by the error over
     the spread, in the geometric mean over the leads: the spread is nearly in proportion to it. And the exponents."""
-    dtype = model.step.scale.dtype
+    dtype = model.dtype
     states = [to_states(part, model.spec, dtype) for part in truth]
     inputs = [to_inputs(part, model.spec, dtype) for part in truth]
     spectra, memory = one_step_errors(model, states, inputs)
@@ -188,7 +191,7 @@ def forecast_errors(
     """Forecast every trajectory from its first time, and score it."""
     parts = []
     for part in truth:
-        forecast = model.ensemble(part, part.sizes["time"] - 1, members, perturbation, seed=seed)
+        forecast = perturbed_forecast(model, part, part.sizes["time"] - 1, members, perturbation, seed=seed)
         alone, others = control_or_mean(forecast), perturbed_members(forecast)
         mean = others.mean("member", skipna=False)
         found = nrmse(alone, part), normalised_spread(others, alone), nrmse(mean, part), normalised_spread(others, part)
@@ -225,14 +228,14 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
         for begin in range(first, last, BLOCK):
-            yield compute(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
+            yield simulate_dataset(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
 
     return parts
 
 
 def from_data(data: xr.Dataset, model: Surrogate, count: int, steps: int | None) -> Parts:
     """Trajectories of a dataset that the model was not trained on; UsageError where they are too few or too short."""
-    model.check(data)
+    check_dataset(model, data)
     if "trajectory" not in data.dims or "time" not in data.dims:
         raise UsageError("data to calibrate on need the dimensions trajectory and time")
     if "split" in data.coords:

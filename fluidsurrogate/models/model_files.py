@@ -73,7 +73,8 @@ class ModelMetadata(BaseModel):
             raise ValueError(f"spec.interval must be positive (got {spec.interval:g})")
         for key, expected in (("shift", len(names)), ("scale", len(names)), ("change", len(spec.fields))):
             if len(getattr(normalisation, key)) != expected:
-                raise ValueError(f"scaling.{key} must have {expected} numbers (got {len(getattr(normalisation, key))})")
+                found = len(getattr(normalisation, key))
+                raise ValueError(f"normalisation.{key} must have {expected} numbers (got {found})")
         if min(*normalisation.scale, *normalisation.change) <= 0 or min(normalisation.band) < 0:
             raise ValueError("normalisation: scale and change must be positive, band at least 0")
         moving = any(field.name in MOTIONS for field in spec.fields)

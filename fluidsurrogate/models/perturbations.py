@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.step import Projection
+from fluidsurrogate.simulation.rollout import rollout
 from solvers import StateSpec, Stepper
 from solvers.spectra import cospectrum, shell_wavenumbers
 from solvers.stepper import Inputs, State
@@ -132,12 +133,8 @@ def members_from(
     repeated = {name: value.repeat_interleave(each, dim=0) for name, value in (inputs or {}).items()}
     flat = [seed for row in seeds for seed in row]
     with torch.no_grad():
-        carry = stepper.start(states.repeat_interleave(each, dim=0), repeated, flat)
-        rolled = [stepper.state(carry)]
-        for _ in range(steps):
-            carry = stepper.advance(carry)
-            rolled.append(stepper.state(carry))
-    return torch.stack(rolled, dim=1).unflatten(0, (len(states), each)).to(states)
+        rolled = rollout(stepper, states.repeat_interleave(each, dim=0), steps, repeated, flat, first_as_seen=True)
+    return rolled.unflatten(0, (len(states), each))
 
 
 def member_seeds(seed: int, labels: Sequence[int | float | str], count: int) -> list[list[int]]:

@@ -1,7 +1,8 @@
-"""A trained step on another grid than it was trained on: what changes, what may, and what is said of it."""
+"""Apply a trained model on another grid than it was trained on."""
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
@@ -9,12 +10,63 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.schema import describe_grid
+from fluidsurrogate.data.schema import describe_grid, is_same_grid
 from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.surrogate import Surrogate
 from solvers import Grid, Group, StateSpec, Stepper, point_group
 
-HINT = "; model.on(grid), or --other-grid on the command line, applies it there, untested"
+log = logging.getLogger("fluidsurrogate")
+HINT = "; fs.move_to_grid(model, grid), or --other-grid on the command line, applies it there, untested"
 TRAINED, APPLIED = "trained_on_grid", "applied_to_grid"  # in the attributes of what comes of it
+
+
+def move_to_grid(model: Surrogate, grid: Grid) -> Surrogate:
+    """Apply the weights of a trained model on another grid.
+
+    Forecasts say so in the attributes `trained_on_grid` and `applied_to_grid`.
+
+    A convolution counts in cells. Where the cells keep their size and the box grows, `cnn`, `gcnn`, `unet`, `gunet` and
+    `steerable` do exactly what they did; only the flow feels the whole box, of which they now see less. Where the cells
+    change in the same box, they meet eddies of another size in cells than they learnt, and go wrong: then a finer view
+    of the coarse forecast, `Resampled(model, grid)`, is better. `fno` counts in waves across the box: finer
+    cells in the same box are nearest to what it learnt. `gfno` counts in both. The change is cut off at the
+    same physical wavenumber as before. Scores: `experiments/other_grid/results.md`.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+    grid : Grid
+        The grid to apply it on.
+
+    Returns
+    -------
+    Surrogate
+        The same weights on the other grid, not calibrated; the model itself if the grid is its own.
+
+    Raises
+    ------
+    UsageError
+        If the architecture cannot (a U-Net needs sides that are multiples of 2^levels), the model's group is not a
+        symmetry of the grid, or the model is a hybrid.
+    """
+    if not isinstance(grid, Grid):
+        raise UsageError(f"give a grid, Grid.square(64) say, from solvers (got {type(grid).__name__})")
+    if is_same_grid(model.spec.grid, grid):
+        return model
+    if model.base is not None:
+        raise UsageError("a hybrid keeps to the grid that it was trained on: its solver is on that")
+    check_group(model.network.group, grid, model.spec)
+    trained, applied = str(model.about.get(TRAINED, describe_grid(model.spec.grid))), describe_grid(grid)
+    normalisation = moved_normalisation(model.normalisation, model.spec.grid, grid)
+    about = {**model.about, TRAINED: trained, APPLIED: applied}
+    moved = Surrogate(
+        model.network, replace(model.stored, grid=grid), normalisation, model.config, about, multiple=model.multiple,
+        constants=model.constants,
+    )  # fmt: skip
+    check_applies(moved, model.step.scale)
+    log.warning(f"{model.about.get('name', 'the model')}: trained on {trained}, applied to {applied}: untested there")
+    return moved
 
 
 def moved_normalisation(normalisation: Normalisation, old: Grid, new: Grid) -> Normalisation:

@@ -50,7 +50,6 @@ class SurrogateStep(nn.Module):
         )
         self.inputs = sum(field.components for field in spec.inputs)
         few, many = min(multiples), max(multiples)
-        self.eval()
         self.interval_channel = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
     def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
@@ -67,13 +66,18 @@ class SurrogateStep(nn.Module):
         return torch.cat(parts, dim=1) if parts else None
 
     def forward(
-        self, network: Callable[[Tensor], Tensor], state: State, given: Tensor | None, base: State | None = None
+        self,
+        network: Callable[[Tensor], Tensor],
+        state: State,
+        given: Tensor | None,
+        base: State | None = None,
+        with_budget: bool = True,
     ) -> State:
         base = state if base is None else base
         z = (base - self.shift[: self.components]) / self.scale[: self.components]
         change = network(z if given is None else torch.cat([z, given], dim=1))
         after = base + self.project(self.change * change)
-        if self.budget is None or self.training:
+        if self.budget is None or not with_budget:
             return after
         inputs = None
         if given is not None and self.inputs:
@@ -108,19 +112,6 @@ class Projection(nn.Module):
             free = divergence_free(change[:, start : start + 2], self.directions)
             change = torch.cat([change[:, :start], free, change[:, start + 2 :]], dim=1)
         return change
-
-
-@final
-class FoldedSurrogateStep(nn.Module):
-    """A surrogate's step with the kernels expanded for good: (state, *inputs in the order of the spec) → next state, in
-    physical units: what `torch.export` and ONNX take."""
-
-    def __init__(self, step: SurrogateStep, network: nn.Module) -> None:
-        super().__init__()
-        self.step, self.network = step, network
-
-    def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
-        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, state))
 
 
 def divergence_free(

@@ -18,9 +18,10 @@ from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
 from fluidsurrogate.core.resumable import partial_folder
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.fit_calibration import calibrate
+from fluidsurrogate.models.forecasting import forecast
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.nn import allowing_code
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 
 STEPS = 2  # of a job: calibrated, forecast
 
@@ -72,5 +73,5 @@ def _job(
             model.calibration.write(Path(path))
         report(1, "calibrated")
         with atomic_write(Path(to)) as beside:
-            model.forecast(truth, steps, members=members).to_netcdf(beside, engine="netcdf4")
+            forecast(model, truth, steps, members=members).to_netcdf(beside, engine="netcdf4")
         report(STEPS, "forecast")

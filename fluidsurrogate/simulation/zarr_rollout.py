@@ -23,11 +23,12 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
 from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
-from fluidsurrogate.data.conversion import check_matches, read_states, to_dataset, to_inputs, to_states
+from fluidsurrogate.data.conversion import check_matches, read_states, to_dataset, to_inputs
 from fluidsurrogate.data.conversion import trajectory_coordinates as coordinates_of
 from fluidsurrogate.data.coordinates import at_time
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
+from fluidsurrogate.simulation.rollout import advance_through
 from solvers import StateSpec, Stepper
 from solvers.stepper import State
 
@@ -38,13 +39,24 @@ READ_CELLS = 2**21  # of the starts that are read at a time to check them
 
 @final
 class InitialStates:
-    """The starts in a dataset of any size, opened lazily or not, and read a few at a time.
+    """Initial states in a dataset of any size, read a few at a time.
 
-    `count` trajectories at one time, `begin`. UsageError where the dataset is not of `spec`, or has not that time.
+    Parameters
+    ----------
+    dataset : Dataset
+        It is known to match `spec` (`check_matches`), and may be opened lazily.
+    spec : StateSpec
+        What the states are.
+    start_time : float, optional
+        The stored time to take; by default the first one.
+
+    Raises
+    ------
+    UsageError
+        If the dataset does not have that time.
     """
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start_time: float | None) -> None:
-        check_matches(dataset, spec)
         self.spec, self.first = spec, at_time(dataset, start_time, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
@@ -61,7 +73,7 @@ class InitialStates:
         part = self.first
         if "trajectory" in part.dims:
             part = part.isel(trajectory=slice(first, last))
-        return to_states(part, self.spec, self.dtype)[:, 0], to_inputs(part, self.spec, self.dtype)
+        return read_states(part, self.spec, self.dtype)[:, 0], to_inputs(part, self.spec, self.dtype)
 
     @property
     def seeds(self) -> list[int]:
@@ -99,23 +111,71 @@ def rollout_to_zarr(
     attributes: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> xr.Dataset:
-    """Roll any stepper out from every trajectory of `dataset` into the Zarr folder `path`, and open that lazily.
+    """Roll any stepper out from every trajectory of a Dataset into a Zarr folder, in bounded memory.
 
-    Of the `steps` intervals every `keep_every`-th is stored, the start first: (trajectory, time, y, x). Starts are
-    read, rolled out and written in batches, and those in pieces of time, so that memory holds some tens of megabytes
-    of states, however many there are. How many starts at a time (`batch`) follows from the memory that is free.
+    Trajectories are read, rolled out and written in batches, and those in pieces of time, so that memory holds some
+    tens of megabytes of states, however many there are. `path` appears when all is done. A run that is killed goes on
+    with the same call, and ends with the same bits: a stepper whose state is all of it (`Stepper.is_markov`, as a
+    surrogate's) from the last piece stored, any other from the first time of its batch. A forecast that is there
+    already, made from the same, is only opened. A state that turns non-finite is stored as it is, with a warning.
 
-    `path` appears when all is done. Killed at any moment, the same call goes on: a stepper whose state is all of it
-    (`Stepper.is_markov`, as a surrogate's) from the last piece stored, any other from the first start of its batch, and
-    ends with the same bits. `provenance` says what the stepper is (plain data), so that only the same one goes on; what
-    the starts hold is looked at. Found there, made from the same, `path` is only opened.
+    Parameters
+    ----------
+    stepper : Stepper
+        A solver, a surrogate, persistence or a hybrid.
+    dataset : Dataset
+        Initial states (trajectory, time, y, x), of any size, opened lazily or not.
+    steps : int
+        Number of intervals.
+    path : str or Path
+        The Zarr folder to write; its name ends in .zarr.
+    provenance : mapping
+        What the stepper is, as plain data: a half-made rollout goes on only if it is the same. What the initial states
+        hold is compared too.
+    start_time : float, optional
+        The stored time to start from; by default the first one.
+    keep_every : int
+        Store every `keep_every`-th interval only.
+    batch : int, optional
+        Number of trajectories at a time; by default what fits in the memory that is free.
+    seeds : sequence of int, optional
+        One a trajectory, for steppers that are random; by default the coordinate `seed`, else 0, 1, 2, …
+    attributes : mapping, optional
+        Further attributes of the result.
+    force : bool
+        Replace a rollout of something else at `path`.
 
-    `start_time`: the stored time to begin at (default: the first). `seeds`: of what is random, one a trajectory
-    (default: the coordinate `seed`, else 0, 1, 2, …). A state that turns non-finite is a warning, goes on, and is
-    stored.
+    Returns
+    -------
+    Dataset
+        The rollout (trajectory, time, y, x), the start first, opened lazily.
 
-    UsageError where the dataset is not the stepper's, or `path` holds something else, unless `force` replaces it.
+    Raises
+    ------
+    UsageError
+        If the dataset does not hold the stepper's states, or `path` holds something else.
     """
+    check_matches(dataset, stepper.spec)
+    return write_rollout(
+        stepper, InitialStates(dataset, stepper.spec, start_time), steps, path, provenance=provenance,
+        keep_every=keep_every, batch=batch, seeds=seeds, attributes=attributes, force=force,
+    )  # fmt: skip
+
+
+def write_rollout(
+    stepper: Stepper,
+    starts: InitialStates,
+    steps: int,
+    path: str | Path,
+    *,
+    provenance: Mapping[str, Any],
+    keep_every: int = 1,
+    batch: int | None = None,
+    seeds: Sequence[int] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> xr.Dataset:
+    """Write a rollout from initial states that are known to match: see `rollout_to_zarr`."""
     path = as_path(path)
     steps, keep_every = check_integer("steps", steps, 1), check_integer("keep_every", keep_every, 1)
     batch = None if batch is None else check_integer("batch", batch, 1)
@@ -124,7 +184,6 @@ def rollout_to_zarr(
     if path.suffix != ".zarr":
         raise UsageError(f"{path}: a forecast in pieces is a Zarr folder: choose a name that ends in .zarr")
     check_room(TIME_BYTES * (steps // keep_every), f"the times of {steps} steps", "give fewer, or a larger keep_every")
-    starts = InitialStates(dataset, stepper.spec, start_time)
     seeds = starts.seeds if seeds is None else list(seeds)
     if len(seeds) != starts.count:
         raise UsageError(f"seeds must be one a trajectory, {starts.count} (got {len(seeds)})")
@@ -227,8 +286,8 @@ class _Rollout:
             states = []
             for time in range(low, high):
                 if time:
-                    for _ in range(self.keep_every):
-                        carry = self.stepper.advance(carry)
+                    for after in advance_through(self.stepper, carry, self.keep_every):
+                        carry = after
                         progress.update(last - first)
                     state = self.stepper.state(carry).to(self.like)
                 states.append(state)

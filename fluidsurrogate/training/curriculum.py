@@ -13,6 +13,8 @@ from torch import Tensor
 from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.simulation.rollout import advance_by, advance_through
+from solvers import Stepper
 
 Rolled = Float[Tensor, "batch time component y x"]
 
@@ -76,22 +78,37 @@ class Curriculum:
 
 
 def unroll(
-    surrogate: Surrogate,
+    stepper: Stepper,
     states: Float[Tensor, "windows times component y x"],
     start: Tensor,
     inputs: dict[str, Tensor],
-    unroll_schedule: UnrollSchedule,
+    schedule: UnrollSchedule,
 ) -> tuple[Rolled, Rolled]:
-    """The surrogate's rollout from `start` and the truth, over the intervals of the loss; of an ensemble, whose states
-    are to be apart, every member's."""
-    truth = states[:, :: unroll_schedule.stride][:, unroll_schedule.lead + 1 :].repeat(
-        surrogate.config.networks, 1, 1, 1, 1
-    )
-    stepper = surrogate.every(unroll_schedule.stride)
-    carry, predicted = stepper.start(start, inputs), []
-    for step in range(unroll_schedule.lead + unroll_schedule.unroll):
-        with torch.set_grad_enabled(step >= unroll_schedule.lead and torch.is_grad_enabled()):
-            carry = stepper.advance(carry)
-        if step >= unroll_schedule.lead:
-            predicted.append(stepper.state(carry))
-    return torch.stack(predicted, dim=1), truth
+    """Roll a surrogate out for the loss of one training step.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The surrogate's view for training, with steps of `schedule.stride` intervals.
+    states : Tensor
+        The true states, shape (windows, times, component, y, x).
+    start : Tensor
+        The initial states, shape (windows, component, y, x), perhaps with noise.
+    inputs : dict of str to Tensor
+        The inputs of the windows by name.
+    schedule : UnrollSchedule
+        How many intervals, and how many of them without gradients.
+
+    Returns
+    -------
+    predicted, truth : Tensor
+        The states of the intervals in the loss, shape (windows, time, component, y, x); for a deep ensemble, one batch
+        of windows a network.
+    """
+    carry = stepper.start(start, inputs)
+    with torch.no_grad():
+        carry = advance_by(stepper, carry, schedule.lead)
+    predicted = [stepper.state(carry) for carry in advance_through(stepper, carry, schedule.unroll)]
+    truth = states[:, :: schedule.stride][:, schedule.lead + 1 :]
+    copies = len(predicted[0]) // len(truth)  # one a network
+    return torch.stack(predicted, dim=1), truth.repeat(copies, 1, 1, 1, 1)

@@ -1,44 +1,38 @@
-"""Train one network, so that a kill at any moment costs at most one checkpoint interval and no bit of the result."""
+"""The training loop: a kill at any moment costs at most one checkpoint interval and no bit of the result."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-import xarray as xr
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import TrainConfig
-from fluidsurrogate.core.devices import current_device, fixed_threads
-from fluidsurrogate.core.distributed import is_main_process, process_count
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.provenance import provenance_attributes
 from fluidsurrogate.core.seeding import derive_seed, seeded_generators
-from fluidsurrogate.data.flow_constants import constants_of
-from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.model_files import LAST
-from fluidsurrogate.models.normalisation import Normalisation, check_means
-from fluidsurrogate.models.surrogate import Surrogate, write_weights
-from fluidsurrogate.nn import Network, clip_each, state_tensors
+from fluidsurrogate.models.saving import write_weights
+from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.nn import clip_each, state_tensors
 from fluidsurrogate.nn.losses import LOSSES, LossContext
-from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
+from fluidsurrogate.training.augmentation import Augmentation
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
-from fluidsurrogate.training.curriculum import Curriculum, UnrollSchedule, unroll
-from fluidsurrogate.training.fine_tuning import start_from
+from fluidsurrogate.training.curriculum import UnrollSchedule, unroll
+from fluidsurrogate.training.data_parallel import DataParallel
 from fluidsurrogate.training.history import Events, write_curve
+from fluidsurrogate.training.optimisation import MovingAverage, learning_rate_factor
 from fluidsurrogate.training.validation import validation_error
-from fluidsurrogate.training.windows import Batch, InMemoryTrajectories, StoredTrajectories, Trajectories, WindowBatches
-from solvers import act, act_on_fields, group_named
+from fluidsurrogate.training.windows import Batch, InMemoryTrajectories, WindowBatches
 
 CHECKPOINT = "checkpoint.safetensors"
 log = logging.getLogger("fluidsurrogate")
@@ -57,71 +51,26 @@ class Trainer:
 
     def __init__(
         self,
-        experiment: Experiment,
-        name: str,
-        train: Trajectories,
+        surrogate: Surrogate,
+        options: TrainConfig,
+        seed: int,
+        batches: WindowBatches,
         valid: InMemoryTrajectories,
-        provenance: Mapping[str, Any],
-        network: Network | None = None,
-        constants: Mapping[str, float] | None = None,
+        parallel: DataParallel,
     ) -> None:
-        self.options, self.seed, self.spec = experiment.train, experiment.seed, experiment.spec
-        self.valid, config = valid, experiment.models[name]
-        self.augmentations = group_named(config.augment).elements if config.augment else ()
-        device = torch.device(experiment.device)
-        # One process needs no Accelerator, whose first device would stay that of all.
-        self.accelerator = None
-        if together := process_count() > 1:
-            from accelerate import Accelerator  # imported late, as whatever takes its time
-
-            self.accelerator = Accelerator(cpu=device.type == "cpu")
-        self.device = self.accelerator.device if self.accelerator else device
-        if self.options.batch % (process_count() * self.options.accumulate):
-            raise UsageError(f"train.batch = {self.options.batch} is no multiple of {process_count()} processes "
-                             f"times train.accumulate = {self.options.accumulate}")  # fmt: skip
-        self.curriculum = Curriculum(self.options, self.seed, config.multiples)
-        if train.size[1] <= self.curriculum.longest:
-            raise UsageError(f"training reaches over {self.curriculum.longest} intervals (train.unroll, push_forward, "
-                             f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
-        part = (self.accelerator.process_index, process_count()) if self.accelerator else (0, 1)
-        self.batches = WindowBatches(train, self.curriculum, self.seed, self.options.batch, part)
-        if network is None:
-            with seeded_generators(derive_seed(self.seed, "weights"), device):
-                network = config.build(self.spec, experiment.torch_dtype)
-        if config.init is not None:
-            start_from(network, self.spec.fields, config.init)
-        self.network = network.to(self.device)
-        if self.accelerator:  # a network that was given is each process's own until here
-            from accelerate.utils import broadcast
-
-            for tensor in (*network.parameters(), *network.buffers()):
-                broadcast(tensor.data)
-        if self.options.compile:
-            self.network.compile()
+        self.surrogate, self.network, self.options, self.seed = surrogate, surrogate.network, options, seed
+        self.batches, self.curriculum, self.valid = batches, batches.curriculum, valid
+        self.parallel, self.device = parallel, parallel.device
+        self.view: Callable[[Surrogate], Surrogate] = partial(Surrogate.for_training, precision=options.precision)
+        self.augment = Augmentation(surrogate.stored, surrogate.config.augment, seed)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
+            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda s: learning_rate_factor(self.options, s)
-        )
-        base = experiment.build_base(config, str(self.device) if together else experiment.device)
-        normalisation = Normalisation.fit(self.spec, train.chunks, base)
-        for line in check_means(self.spec, train.chunks) if is_main_process() else []:
-            log.warning(f"{name}: {line}")
-        numbers, longest = experiment.build_flow().numbers, max(config.multiples)
-        budget_coefficients, found = fit_budget_coefficients(
-            self.spec, train.chunks, numbers["viscosity"], numbers["drag"], longest
-        )
-        if budget_coefficients is None and is_main_process():
-            log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
-        normalisation = replace(normalisation, budget_coefficients=budget_coefficients)
-        about = {"name": name, "energy_budget": found, **provenance_attributes(experiment.tree(), provenance)}
-        known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
-        self.surrogate = Surrogate(self.network, self.spec, normalisation, config, about, base, constants=known)
-        self.context = LossContext(self.spec, self.surrogate.step.change, normalisation.band)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda s: learning_rate_factor(options, s))
+        self.context = LossContext(surrogate.stored, surrogate.step.change, surrogate.normalisation.band)
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
-        self.average = {key: value.to(self.device) for key, value in self._weights().items()}
+        self.average = MovingAverage(self.network, options.average)
         self.best, self.best_score = self._weights(), math.inf
 
     def run(self, folder: Path | None = None, report: Report | None = None) -> Surrogate:
@@ -152,7 +101,7 @@ class Trainer:
                 self._save(folder)
         if folder is not None and is_main:
             write_curve(self.curve, folder, name)
-            write_weights(self.average if options.average else self._weights(), folder / LAST)
+            write_weights(self.average.weights if options.average else self._weights(), folder / LAST)
         self.network.load_state_dict(self.best)
         self.network.eval()
         return self.surrogate
@@ -179,8 +128,6 @@ class Trainer:
     def _train_step(self, batch: Batch) -> Tensor:
         options, unroll_schedule = self.options, self.curriculum.at(self.step)
         self.network.train()
-        self.surrogate.step.train()
-        self.surrogate.half = options.precision == "bfloat16"
         self.optimiser.zero_grad()
         rows = self.batches.rows
         size = len(rows) // options.accumulate
@@ -192,18 +139,16 @@ class Trainer:
                 loss = self._loss(states, inputs, unroll_schedule, slice(int(rows[first]), int(rows[first]) + size))
                 (self.surrogate.config.networks * loss / options.accumulate).backward()  # each member's own
             losses.append(loss.detach())
-        self.surrogate.half = False
-        self.surrogate.step.eval()
-        loss = self._over_processes(torch.stack(losses).mean())
+        loss = self.parallel.mean(torch.stack(losses).mean())
         for parameter in self.network.parameters():
             if parameter.grad is not None:
-                parameter.grad = self._over_processes(parameter.grad)
+                parameter.grad = self.parallel.mean(parameter.grad)
         norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._give_up("the loss is not finite")
         self.optimiser.step()
         self.schedule.step()
-        self._update_average()
+        self.average.update(self.step)
         return loss
 
     def _give_up(self, reason: str) -> None:
@@ -219,53 +164,30 @@ class Trainer:
     def _loss(self, states: Tensor, inputs: dict[str, Tensor], unroll_schedule: UnrollSchedule, rows: slice) -> Tensor:
         """Of these rows of the step's batch."""
         device = self.device
-        states, inputs = self._augment(states.to(device), {k: v.to(device) for k, v in inputs.items()})
+        states, inputs = self.augment(states.to(device), {k: v.to(device) for k, v in inputs.items()}, self.step)
         start = self.curriculum.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
-        self.surrogate.keep_members = True
+        stepper = self.view(self.surrogate.every(unroll_schedule.stride))
         # A network of the user's may have dropout.
         with seeded_generators(derive_seed(self.seed, "step", *labels), device):
             try:
-                predicted, truth = unroll(self.surrogate, states, start, inputs, unroll_schedule)
+                predicted, truth = unroll(stepper, states, start, inputs, unroll_schedule)
             except ValueError as error:
                 if self.surrogate.base is None:
                     raise
                 self._give_up(str(error))  # a hybrid's solver, on a state that has blown up
-        self.surrogate.keep_members = False
         context = self.context._replace(change=unroll_schedule.stride * self.context.change)
         return LOSSES[self.options.loss](predicted, truth, context)
 
-    def _over_processes(self, value: Tensor) -> Tensor:
-        """The mean over all processes."""
-        return value if self.accelerator is None else self.accelerator.reduce(value, "mean")
-
-    def _augment(self, states: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        if not self.augmentations:
-            return states, inputs
-        draw = np.random.default_rng(derive_seed(self.seed, "augment", self.step)).integers(len(self.augmentations))
-        g = self.augmentations[draw]
-        typed = {field.name: field for field in self.spec.inputs}
-        return act_on_fields(self.spec.fields, states, g), {k: act(typed[k], v, g) for k, v in inputs.items()}
-
-    def _update_average(self) -> None:
-        """a := d a + (1 − d) w, d = min(decay, (1 + s) / (10 + s)): not yet so slow while the weights are young."""
-        if not self.options.average:
-            return
-        decay = min(self.options.average, (1 + self.step) / (10 + self.step))
-        weights = self.network.state_dict()
-        for name, held in self.average.items():
-            is_number = held.is_floating_point() or held.is_complex()
-            self.average[name] = torch.lerp(weights[name], held, decay) if is_number else weights[name].clone()
-
     def _validate(self, loss: float) -> None:
         current = self._weights()
-        weights = self.average if self.options.average else current
+        weights = self.average.weights if self.options.average else current
         self.network.load_state_dict(weights)
         self.network.eval()
         part = len(self.batches.rows) // self.options.accumulate  # what fits in training
         by_time = validation_error(self.surrogate, self.valid, part, self.device)
         self.network.load_state_dict(current)
-        score = float(self._over_processes(by_time.log().mean().exp().to(self.device)))  # one verdict for all
+        score = float(self.parallel.mean(by_time.log().mean().exp().to(self.device)))  # one verdict for all
         if score < self.best_score or not self.curve:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
         rate = self.optimiser.param_groups[0]["lr"]
@@ -279,7 +201,7 @@ class Trainer:
 
     def _save(self, folder: Path) -> None:
         weights = {"network": self._weights(), "best": self.best}
-        weights |= {"average": self.average} if self.options.average else {}
+        weights |= {"average": self.average.weights} if self.options.average else {}
         schedule = {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"}
         about = {"step": self.step, "schedule": schedule, "curve": self.curve, "best_score": self.best_score}
         write_checkpoint(folder / CHECKPOINT, weights, self.optimiser, about)
@@ -289,7 +211,7 @@ class Trainer:
             weights, about = read_checkpoint(path, self.optimiser)
             self.network.load_state_dict(weights["network"])
             self.best = weights["best"]
-            self.average |= {key: value.to(self.device) for key, value in weights.get("average", {}).items()}
+            self.average.restore(weights.get("average", {}))
             self.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
             self.step, self.curve, self.best_score = int(about["step"]), about["curve"], about["best_score"]
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -307,32 +229,3 @@ def compiling(asked: bool) -> Iterator[None]:
             raise
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise UsageError(f"train.compile = true: torch cannot compile the network here: {reason}") from None
-
-
-def learning_rate_factor(options: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warm = min(1.0, (step + 1) / max(options.warmup, 1))
-    return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
-
-
-def train_model(
-    experiment: Experiment,
-    name: str,
-    dataset: xr.Dataset,
-    provenance: Mapping[str, Any],
-    folder: Path | None = None,
-    report: Report | None = None,
-    network: Network | None = None,
-) -> Surrogate:
-    """Train the model `name` of an experiment; with `folder`, checkpoint there and go on from what is there.
-    `provenance` is recorded in the model as what it depends on; `network` is trained in place of a fresh one.
-    UsageError where the data state another viscosity, drag or diffusivity than the experiment's flow has."""
-    source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
-    train = source.from_dataset(dataset, "train", experiment)
-    valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
-    with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
-        trainer = Trainer(experiment, name, train, valid, provenance, network, constants)
-        if (resolution := describe_resolution(dataset.attrs)) is not None:
-            trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
-        return trainer.run(folder, report)

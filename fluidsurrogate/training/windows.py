@@ -20,7 +20,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import without_main_module
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import States, check_matches, read_states, to_inputs, to_states
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.training.curriculum import Curriculum
 from solvers import StateSpec
 

@@ -185,9 +185,9 @@ def test_trains_saves_and_loads(toml, tmp_path):
     assert experiment.models["o2"].groups() == {"group": D4}
     trained = fs.train(experiment, fs.generate(experiment))["o2"]
     data = fs.generate(experiment)
-    trained.save(tmp_path / "o2")
+    fs.save(trained, tmp_path / "o2")
     loaded = fs.load(tmp_path / "o2")
-    a, b = (model.forecast(data, 3)["vorticity"].values for model in (trained, loaded))
+    a, b = (fs.forecast(model, data, 3)["vorticity"].values for model in (trained, loaded))
     assert np.array_equal(a, b)
     assert np.isfinite(a).all()
     fresh = experiment.models["o2"].build(experiment.spec)

@@ -20,11 +20,11 @@ experiment = fs.Experiment.read(sys.argv[1])
 data = fs.generate(experiment)
 model = fs.train(experiment, data, "small-cnn")["small-cnn"]
 folder = tempfile.mkdtemp()
-model.save(folder)
+fs.save(model, folder)
 frozen = nn.Conv2d(1, 1, 3, padding=1).requires_grad_(False)
 scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 1, 1)))
 mine = fs.train(experiment, data, {"mine": nn.Conv2d(1, 1, 1)})["mine"]
-mine.save(folder + "/mine")
+fs.save(mine, folder + "/mine")
 zarr = folder + "/long.zarr"
 for said, call in [
     ("models.m: all its weights are frozen: give", lambda: fs.train(experiment, data, {"m": frozen})),
@@ -37,15 +37,15 @@ for said, call in [
     ("give an Experiment or the path of its TOML file (got dict)", lambda: fs.generate(experiment.tree())),
     ("give an Experiment or the path of its TOML file (got int)", lambda: fs.train(5)),
     ("give the folder of a model (got NoneType)", lambda: fs.load(None)),
-    ("steps must be a whole number (got 2.5)", lambda: model.forecast(data, 2.5)),
-    ("steps must be a whole number (got '3')", lambda: model.forecast(data, "3")),
-    ("would take", lambda: model.forecast(data, 10**12)),
-    ("members must be a whole number (got 1000000000000.0)", lambda: model.forecast(data, 2, members=1e12)),
-    ("an xarray Dataset is needed (got str)", lambda: model.forecast("start.nc", 2)),
-    ("steps must be a whole number (got 2.5)", lambda: model.forecast_to_zarr(data, 2.5, zarr)),
-    ("batch must be a whole number (got 0.5)", lambda: model.forecast_to_zarr(data, 2, zarr, batch=0.5)),
-    ("the times of 1000000000000 steps would take", lambda: model.forecast_to_zarr(data, 10**12, zarr)),
-    ("give a grid, Grid.square(64) say", lambda: model.on((32, 32))),
+    ("steps must be a whole number (got 2.5)", lambda: fs.forecast(model, data, 2.5)),
+    ("steps must be a whole number (got '3')", lambda: fs.forecast(model, data, "3")),
+    ("would take", lambda: fs.forecast(model, data, 10**12)),
+    ("members must be a whole number (got 1000000000000.0)", lambda: fs.forecast(model, data, 2, members=1e12)),
+    ("an xarray Dataset is needed (got str)", lambda: fs.forecast(model, "start.nc", 2)),
+    ("steps must be a whole number (got 2.5)", lambda: fs.forecast_to_zarr(model, data, 2.5, zarr)),
+    ("batch must be a whole number (got 0.5)", lambda: fs.forecast_to_zarr(model, data, 2, zarr, batch=0.5)),
+    ("the times of 1000000000000 steps would take", lambda: fs.forecast_to_zarr(model, data, 10**12, zarr)),
+    ("give a grid, Grid.square(64) say", lambda: fs.move_to_grid(model, (32, 32))),
     ("give a model, as fs.load and fs.train do (got str)", lambda: fs.calibrate(folder)),
     ("starts must be a whole number (got 20.5)", lambda: fs.calibrate(model, starts=20.5)),
     ("members must be a whole number", lambda: fs.calibrate(model, starts=20, members=1e12)),
@@ -85,17 +85,17 @@ def test_a_path_for_the_data_and_one_name_for_the_models(trained, toml, tmp_path
 
 def test_a_device_may_be_torchs(trained, tmp_path):
     data, models = trained
-    models["small-d4"].save(tmp_path)
+    fs.save(models["small-d4"], tmp_path)
     loaded = fs.load(tmp_path, torch.device("cpu"))
-    assert loaded.forecast(data, 2).identical(models["small-d4"].forecast(data, 2))
+    assert fs.forecast(loaded, data, 2).identical(fs.forecast(models["small-d4"], data, 2))
 
 
 @pytest.mark.parametrize("size", [1e17, 1e20, 1e37])
 def test_values_whose_squares_are_no_numbers(trained, size):
     data, models = trained
     with pytest.raises(UsageError, match="'vorticity' holds NaN, infinite values, or some too large for torch"):
-        models["small-d4"].forecast(data * size, 2)
-    large = models["small-d4"].forecast(data * 1e14, 2)
+        fs.forecast(models["small-d4"], data * size, 2)
+    large = fs.forecast(models["small-d4"], data * 1e14, 2)
     assert np.isfinite(large["vorticity"]).all()
 
 

@@ -93,7 +93,7 @@ def folders(trained, tmp_path_factory):
     data, models = trained
     out = tmp_path_factory.mktemp("audited")
     for name, model in models.items():
-        model.save(out / name)
+        fs.save(model, out / name)
     data.to_netcdf(out / "data.nc")
     return out
 

@@ -10,7 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.training.curriculum import Curriculum
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, WindowBatches
 
 
@@ -89,7 +89,7 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
         InMemoryTrajectories.from_dataset(dataset, "train", experiment)
     with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
         InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    Trainer(
+    prepare_training(
         experiment,
         "small-cnn",
         StoredTrajectories.from_dataset(dataset, "train", experiment),

@@ -99,7 +99,7 @@ def test_forecasts(finished):
     truth = data["vorticity"].values[data["split"].values == "test"]
     assert np.array_equal(forecasts["vorticity"].sel(source="truth"), truth)
     assert np.array_equal(forecasts["vorticity"].sel(source="persistence")[:, -1], truth[:, 0])
-    loaded = fs.load(out / "models" / "small-d4").forecast(data.isel(trajectory=slice(4, 6)), 4)
+    loaded = fs.forecast(fs.load(out / "models" / "small-d4"), data.isel(trajectory=slice(4, 6)), 4)
     np.testing.assert_allclose(loaded["vorticity"], forecasts["vorticity"].sel(source="small-d4"), atol=1e-5)
 
 
@@ -370,7 +370,7 @@ def test_a_module_of_ones_own(mine, tmp_path):
         assert int(scores["parameters"].sel(source="mine")) == 4 * 9 + 4 + 8 + 4 + 1
         assert "allow" not in scores.attrs["experiment"]
     config = json.loads((out / "models" / "mine" / "config.json").read_text())
-    assert config["model"] == {"kind": "module", "path": "my_networks:Net", "options": {"width": 4}, "members": 1}
+    assert config["model"] == {"kind": "module", "path": "my_networks:Net", "options": {"width": 4}, "networks": 1}
 
 
 def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
@@ -403,7 +403,7 @@ def test_models(capsys):
     assert '    group = "D4", width = 32, lifting_size = 5, size = 3, dilations = [1, 2, 4, 2, 1],' in said
     assert "\n    modes = 12, width = 32, layers = 4\n" in said
     assert "\n    path, options\n" in said
-    assert said.endswith("\n  every kind: augment, solver, intervals, init, members\n")
+    assert said.endswith("\n  every kind: augment, solver, intervals, init, networks\n")
     assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
 
 

@@ -149,7 +149,7 @@ def test_bad_value(toml, override, said):
 
 def test_an_ensemble_in_half_precision(toml):
     said = refusal(toml, "models.small-d4.networks=2", "train.precision=bfloat16")
-    assert "models.small-d4: members train in full precision" in said
+    assert "models.small-d4: several networks train in full precision" in said
 
 
 def test_half_precision_of_double_precision(toml):

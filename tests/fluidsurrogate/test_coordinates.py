@@ -109,11 +109,11 @@ def test_start_is_a_stored_time(trained, first):
     late = data.assign_coords(time=first + interval * np.arange(data.sizes["time"]))
     for ask in (first + 2.4 * interval, first + (data.sizes["time"] + 2) * interval, first - interval):
         with pytest.raises(UsageError, match=r"no stored time; the nearest is \d") as error:
-            model.forecast(late, 1, start_time=ask)
+            fs.forecast(model, late, 1, start_time=ask)
         start, nearest = str(error.value).split(" is no stored time; the nearest is ")
         assert float(start.removeprefix("start_time = ")) == pytest.approx(ask, abs=1e-6)
         assert float(nearest) in late["time"].values
-    forecast = model.forecast(late, 1, start_time=first + 2 * interval)
+    forecast = fs.forecast(model, late, 1, start_time=first + 2 * interval)
     assert float(forecast["time"][0]) == first + 2 * interval
     np.testing.assert_array_equal(forecast["vorticity"][:, 0], data["vorticity"][:, 2])
 
@@ -235,10 +235,10 @@ def test_units_are_the_truths(variable, units, fits):
 def test_a_single_trajectory_keeps_its_label(trained):
     data, models = trained
     one = data.isel(trajectory=4)
-    forecast = models["small-cnn"].forecast(one, 2)
+    forecast = fs.forecast(models["small-cnn"], one, 2)
     assert forecast["trajectory"].values.tolist() == [4]
     error = fs.compare({"f": forecast}, one.isel(time=slice(0, 3)))["nrmse"]
-    both = fs.compare({"f": models["small-cnn"].forecast(data, 2)}, data.isel(time=slice(0, 3)), metrics=[])
+    both = fs.compare({"f": fs.forecast(models["small-cnn"], data, 2)}, data.isel(time=slice(0, 3)), metrics=[])
     assert error.shape == both["nrmse"].shape
 
 

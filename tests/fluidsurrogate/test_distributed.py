@@ -46,7 +46,7 @@ def test_two_processes_end_with_the_weights_of_one(runs):
             assert all(np.allclose(one[key], two[key], rtol=0, atol=1e-6 * scale) for key in counts)
         one, two = (fs.load(runs / str(n) / "models" / name) for n in (1, 2))
         with fs.open_data(runs / "1" / "data.zarr") as data:
-            np.testing.assert_allclose(*(m.forecast(data, 2)["vorticity"] for m in (one, two)), rtol=0, atol=1e-5)
+            np.testing.assert_allclose(*(fs.forecast(m, data, 2)["vorticity"] for m in (one, two)), rtol=0, atol=1e-5)
         made = {path.name for path in (runs / "2" / "models" / name).iterdir()}
         assert made == {"weights.safetensors", "last.safetensors", "config.json", "curve.csv", "curves.png"}
     assert not list(runs.rglob("*.partial"))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+import fluidsurrogate as fs
 from fluidsurrogate import UsageError
+from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.perturbations import (
     Noise,
     Perturbation,
@@ -145,15 +147,15 @@ def test_the_whole_forecast_turns_with_start_and_perturbation(model, trained):
 def test_members_depend_on_seed_number_and_trajectory_alone(model, trained):
     data = trained[0]
     perturbation = Perturbation((SPECTRUM,), 0.5, 0.3)
-    many = model.ensemble(data, 3, 5, perturbation)
-    few = model.ensemble(data.isel(trajectory=[4, 2]), 3, 3, perturbation)
+    many = perturbed_forecast(model, data, 3, 5, perturbation)
+    few = perturbed_forecast(model, data.isel(trajectory=[4, 2]), 3, 3, perturbation)
     expected = many["vorticity"].isel(trajectory=[4, 2], member=slice(0, 3))
     np.testing.assert_allclose(few["vorticity"], expected, atol=1e-4)
     assert many["vorticity"].dims == ("trajectory", "member", "time", "y", "x")
     assert many["perturbed"].values.tolist() == [False, True, True, True, True]
     values = many["vorticity"].isel(time=0).values
     assert min(np.abs(values[i, m] - values[i, n]).max() for i in range(6) for m in range(5) for n in range(m)) > 0.01
-    other = model.ensemble(data.isel(trajectory=[4, 2]), 3, 3, perturbation, seed=1)
+    other = perturbed_forecast(model, data.isel(trajectory=[4, 2]), 3, 3, perturbation, seed=1)
     assert float(abs(other - few)["vorticity"].isel(member=1).max()) > 0.01
 
 
@@ -162,8 +164,8 @@ def test_trajectories_of_one_label_have_noise_of_their_own(model, trained):
     data = trained[0]
     perturbation = Perturbation((SPECTRUM,), 0.5, 0.3)
     doubled = data.isel(trajectory=[4, 2, 4, 4])
-    members = model.ensemble(doubled, 1, 3, perturbation)["vorticity"].isel(time=0).values
-    alone = model.ensemble(data.isel(trajectory=[4]), 1, 3, perturbation)["vorticity"].isel(time=0).values
+    members = perturbed_forecast(model, doubled, 1, 3, perturbation)["vorticity"].isel(time=0).values
+    alone = perturbed_forecast(model, data.isel(trajectory=[4]), 1, 3, perturbation)["vorticity"].isel(time=0).values
     np.testing.assert_allclose(members[0], alone[0], atol=1e-5)
     noise = members[[0, 2, 3], 1:] - members[[0, 2, 3], :1]
     assert min(np.abs(noise[i] - noise[j]).max() for i in range(3) for j in range(i)) > 0.01
@@ -173,8 +175,8 @@ def test_trajectories_of_one_label_have_noise_of_their_own(model, trained):
 
 
 def test_member_zero_is_the_forecast(model, trained):
-    forecast = model.forecast(trained[0], 4, start_time=0.25)
-    members = model.ensemble(trained[0], 4, 3, Perturbation((SPECTRUM,), 0.5, 0.3), start_time=0.25)
+    forecast = fs.forecast(model, trained[0], 4, start_time=0.25)
+    members = perturbed_forecast(model, trained[0], 4, 3, Perturbation((SPECTRUM,), 0.5, 0.3), start_time=0.25)
     assert np.array_equal(members["vorticity"].isel(member=0), forecast["vorticity"])
     assert members["vorticity"].attrs == forecast["vorticity"].attrs
     np.testing.assert_array_equal(members["time"], forecast["time"])
@@ -226,11 +228,11 @@ def test_the_size_follows_what_the_step_changes():
 def test_what_is_refused(model, trained):
     data = trained[0]
     with pytest.raises(UsageError, match=r"members need a calibrated model, .*: fluidsurrogate calibrate FOLDER"):
-        model.forecast(data, 2, members=4)
+        fs.forecast(model, data, 2, members=4)
     for members in (2, 0, -1):
         with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):
-            model.ensemble(data, 2, members, Perturbation((SPECTRUM,), 0.5))
+            perturbed_forecast(model, data, 2, members, Perturbation((SPECTRUM,), 0.5))
     two = copy.copy(model)
     two.is_markov = False
     with pytest.raises(UsageError, match="a model of several networks has no perturbed members"):
-        two.ensemble(data, 2, 3, Perturbation((SPECTRUM,), 0.5))
+        perturbed_forecast(two, data, 2, 3, Perturbation((SPECTRUM,), 0.5))

@@ -6,6 +6,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+import fluidsurrogate as fs
 from fluidsurrogate import Surrogate
 from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.models.normalisation import Normalisation
@@ -34,7 +35,7 @@ def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
     normalisation = Normalisation((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5))
     model = Surrogate(config.build(spec, torch.float32), spec, normalisation, config, {})
     state, inputs = torch.randn(2, spec.components, 16, 16), (torch.randn(2, 1, 16, 16), torch.rand(2, 1, 1, 1))
-    folded = model.fold()
+    folded = fs.as_module(model)
     names, path = ["state", "forcing", "viscosity"], tmp_path / "model.onnx"
     torch.onnx.export(folded, (state, *inputs), path, dynamo=True, input_names=names, verbose=False)
     given = dict(zip(names, (t.numpy() for t in (state, *inputs)), strict=True))
@@ -48,7 +49,7 @@ def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_folded_is_plain_and_equal(trained, name):
     data, models = trained
-    folded, state = models[name].fold(), state_of(data)
+    folded, state = fs.as_module(models[name]), state_of(data)
     assert not any(isinstance(module, Expanding) for module in folded.modules())
     assert not list(folded.parameters())
     with torch.no_grad():
@@ -66,7 +67,7 @@ def test_folded_is_plain_and_equal(trained, name):
 def test_torch_export(trained, name):
     data, models = trained
     state = state_of(data)
-    program = torch.export.export(models[name].fold(), (state,), dynamic_shapes=(({0: BATCH}),))
+    program = torch.export.export(fs.as_module(models[name]), (state,), dynamic_shapes=(({0: BATCH}),))
     for batch in (1, 3):
         with torch.no_grad():
             torch.testing.assert_close(program.module()(state[:batch]), models[name](state[:batch]), rtol=0, atol=1e-5)
@@ -77,7 +78,7 @@ def test_onnx_runs_under_onnxruntime(trained, name, tmp_path):
     data, models = trained
     state, path = state_of(data), tmp_path / "model.onnx"
     torch.onnx.export(
-        models[name].fold(), (state,), path, dynamo=True, dynamic_shapes=(({0: BATCH}),), input_names=["state"],
+        fs.as_module(models[name]), (state,), path, dynamo=True, dynamic_shapes=(({0: BATCH}),), input_names=["state"],
         verbose=False,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(path)

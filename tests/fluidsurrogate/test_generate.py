@@ -11,7 +11,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation import diagnostics
-from fluidsurrogate.simulation.generation import split_of
+from fluidsurrogate.simulation.splits import split_of
 from solvers import D2, act_on_fields
 
 
@@ -174,7 +174,7 @@ def test_models_learn_what_is_stored(toml):
     data = fs.generate(experiment)
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
     assert model.spec.grid.n == (16, 16)
-    assert model.forecast(data, 2)["vorticity"].sizes["x"] == 16
+    assert fs.forecast(model, data, 2)["vorticity"].sizes["x"] == 16
 
 
 def test_parameters_of_each_trajectory_are_stored_and_make_its_data(toml):
@@ -227,7 +227,7 @@ def test_every_flow_is_generated_learnt_and_forecast(toml, tmp_path, kind):
         still = surrogate(act_on_fields(fields, states[:, 0], half_turn), inputs)  # the control: inputs left behind
         error = still - act_on_fields(fields, surrogate(states[:, 0], inputs), half_turn)
         assert float((error.norm() / change).detach()) > 1e-3
-    forecast = surrogate.forecast(data, 2)
+    forecast = fs.forecast(surrogate, data, 2)
     scores = fs.compare({"small": forecast}, data.isel(time=slice(0, 3)))
     assert np.isfinite(scores["nrmse"]).all()
 

@@ -116,14 +116,14 @@ def refused(function, *arguments, **options):
 def test_pushed_and_loaded_to_the_same_bits(hub, trained, audit, tmp_path, monkeypatch):
     data, models = trained
     model = models["small-d4"]
-    address = model.push_to_hub("user/small-d4", audit=audit)
+    address = fs.push_to_hub(model, "user/small-d4", audit=audit)
     files = hub.repositories["user/small-d4"][-1][1]
     assert set(files) == {"README.md", "config.json", "weights.safetensors"}
     assert address == f"hf://user/small-d4@{hub.repositories['user/small-d4'][-1][0]}"
-    expected = model.forecast(data, 4)["vorticity"].values
+    expected = fs.forecast(model, data, 4)["vorticity"].values
     for name in ("hf://user/small-d4", address):
         loaded = fs.load(name)
-        assert np.array_equal(expected, loaded.forecast(data, 4)["vorticity"].values)
+        assert np.array_equal(expected, fs.forecast(loaded, data, 4)["vorticity"].values)
         assert (loaded.spec, loaded.normalisation, loaded.config) == (model.spec, model.normalisation, model.config)
     assert not [path for _, path, *_ in hub.requests if "resolve" in path and path.endswith("README.md")]
     snapshot = fetch(address)
@@ -132,7 +132,7 @@ def test_pushed_and_loaded_to_the_same_bits(hub, trained, audit, tmp_path, monke
     assert fs.info(address)["parameters"] == model.parameters
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     count = len(hub.requests)
-    assert np.array_equal(expected, fs.load("hf://user/small-d4").forecast(data, 4)["vorticity"].values)
+    assert np.array_equal(expected, fs.forecast(fs.load("hf://user/small-d4"), data, 4)["vorticity"].values)
     assert len(hub.requests) == count
 
 
@@ -222,7 +222,7 @@ def test_the_card_says_what_is_measured(trained, audit, tmp_path):
     data, models = trained
     model = models["small-d4"]
     test = data.isel(trajectory=data["split"].values == "test")
-    scores = fs.compare({name: m.forecast(test, 4) for name, m in models.items()}, test)
+    scores = fs.compare({name: fs.forecast(m, test, 4) for name, m in models.items()}, test)
     card = model_card(model, scores, audit, repository="user/model")
     header, *_ = card.split("\n\n")
     assert header.startswith("---\nlicense: mit\nlibrary_name: fluidsurrogate\ntags:\n- ")
@@ -253,7 +253,7 @@ def test_the_card_says_what_is_measured(trained, audit, tmp_path):
 
 
 def test_the_card_of_a_model_from_a_folder_has_its_validation_error(hub, trained, audit, tmp_path):
-    trained[1]["small-d4"].save(tmp_path / "model")
+    fs.save(trained[1]["small-d4"], tmp_path / "model")
     curve = (
         "step,loss,learning_rate,valid_nrmse_first_step,valid_nrmse\n4,1,1,0.2,0.5\n8,1,1,0.1,0.25\n12,1,1,0.1,0.3\n"
     )
@@ -267,7 +267,7 @@ def test_the_card_of_a_model_from_a_folder_has_its_validation_error(hub, trained
 
 def test_nothing_from_outside_of_a_folder_is_pushed(hub, trained, audit, tmp_path):
     """A folder of somebody else's may hold links to what is the user's own."""
-    trained[1]["small-d4"].save(tmp_path / "model")
+    fs.save(trained[1]["small-d4"], tmp_path / "model")
     (tmp_path / "secret").write_text("of the user's")
     (tmp_path / "model" / "curve.csv").symlink_to("../secret")
     with pytest.raises(UsageError, match=r"curve.csv is a link that leaves the folder"):
@@ -299,7 +299,7 @@ def test_the_card_of_a_module_says_that_its_code_is_not_there(trained, toml):
 
 
 def test_text_of_a_model_stays_in_its_cell(trained, tmp_path):
-    trained[1]["small-d4"].save(tmp_path / "model")
+    fs.save(trained[1]["small-d4"], tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     config["about"] |= {"fingerprint": "a | b\n---\nlicense: other", "name": "x"}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))

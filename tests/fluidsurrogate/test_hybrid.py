@@ -10,7 +10,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.config.experiment import three_halves
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, Grid, resample
 
@@ -22,7 +22,7 @@ def trainer_of(toml, *overrides, name="small-d4"):
     experiment = Experiment.read(toml, [*COARSE, *overrides])
     data = fs.generate(experiment)
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    return experiment, Trainer(experiment, name, train, valid, {}), train
+    return experiment, prepare_training(experiment, name, train, valid, {}), train
 
 
 def test_without_a_correction_it_is_the_coarse_solver(toml):
@@ -109,9 +109,9 @@ def test_what_its_solver_cannot_run_is_said_in_one_line(toml):
     data = fs.generate(experiment)
     for stepper in (trainer.surrogate, trainer_of(toml, "flow.viscosity=[1e-3, 2e-3]", name="small-cnn")[1].surrogate):
         with pytest.raises(UsageError, match=r"^variable 'viscosity' is negative"):
-            stepper.forecast(data.assign(viscosity=-data["viscosity"]), 1)
+            fs.forecast(stepper, data.assign(viscosity=-data["viscosity"]), 1)
     with pytest.raises(UsageError, match=r"expected 16 x 16 cells on 6.28319 x 6.28319$"):  # and no hint of model.on
-        trainer.surrogate.forecast(data.isel(x=slice(0, 8)), 1)
+        fs.forecast(trainer.surrogate, data.isel(x=slice(0, 8)), 1)
 
 
 @pytest.mark.parametrize("state", ["vorticity", "velocity"])
@@ -125,12 +125,12 @@ def test_it_learns_and_comes_back_from_its_folder(toml, tmp_path, state):
     with torch.no_grad():
         missed = (hybrid.base(start[:, 0]) - start[:, 1]).norm()
         assert float((hybrid(start[:, 0]) - start[:, 1]).norm() / missed) < 0.7
-    hybrid.save(tmp_path)
+    fs.save(hybrid, tmp_path)
     loaded = fs.load(tmp_path)
     with torch.no_grad():
         assert torch.equal(loaded(start[:, 0]), hybrid(start[:, 0]))
-    with pytest.raises(UsageError, match="a hybrid cannot be folded"):
-        hybrid.fold()
+    with pytest.raises(UsageError, match="a hybrid cannot be exported"):
+        fs.as_module(hybrid)
 
 
 def test_a_stirred_flow_has_no_hybrid(toml):

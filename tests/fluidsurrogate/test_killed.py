@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.pipeline.pipeline import Pipeline
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
 from solvers.compiled import unavailable
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
@@ -24,7 +25,7 @@ FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend it
 
 def run_stage(toml, overrides, out, stage):
     with folder_lock(out):
-        Pipeline(Experiment.read(toml, overrides), out).run(stage)
+        run_stages(Run(Experiment.read(toml, overrides), out), stage)
 
 
 def kill_until_done(toml, overrides, out: Path, stage: str, result: Path, longest: float) -> int:
@@ -80,7 +81,8 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors.torch import save_file
 
     from fluidsurrogate.training.checkpoints import sha256_of
-    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
+    from fluidsurrogate.training.train import train_model
+    from fluidsurrogate.training.trainer import CHECKPOINT
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
@@ -103,7 +105,8 @@ def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from fluidsurrogate.training.trainer import CHECKPOINT, train_model
+    from fluidsurrogate.training.train import train_model
+    from fluidsurrogate.training.trainer import CHECKPOINT
 
     experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT
     data = fs.generate(experiment)

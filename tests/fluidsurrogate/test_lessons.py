@@ -8,7 +8,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.curriculum import Curriculum, UnrollSchedule, unroll
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 
 
@@ -20,7 +20,7 @@ def trainer_of(toml, *overrides, name="small-d4"):
     experiment = Experiment.read(toml, overrides)
     data = fs.generate(experiment)
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    return Trainer(experiment, name, train, valid, {})
+    return prepare_training(experiment, name, train, valid, {})
 
 
 def test_curriculum_by_progress():
@@ -103,7 +103,7 @@ def test_intervals_survive_save_and_load_and_keep_the_symmetry(toml, tmp_path):
     experiment = Experiment.read(toml, INTERVALS)
     data = fs.generate(experiment)
     model = fs.train(experiment, data, ["small-d4"])["small-d4"]
-    model.save(tmp_path)
+    fs.save(model, tmp_path)
     state = InMemoryTrajectories.from_dataset(data, "valid", experiment).states[:, 0]
     loaded = fs.load(tmp_path)
     with torch.no_grad():

@@ -61,8 +61,8 @@ def assert_same(zarr, memory):
 
 def test_equals_forecast(trained, forced, tmp_path, small_pieces):
     for number, (data, model) in enumerate(((trained[0], trained[1]["small-d4"]), forced)):
-        zarr = model.forecast_to_zarr(data, 9, tmp_path / f"{number}.zarr", start_time=0.5, batch=2)
-        memory = model.forecast(data, 9, start_time=0.5)
+        zarr = fs.forecast_to_zarr(model, data, 9, tmp_path / f"{number}.zarr", start_time=0.5, batch=2)
+        memory = fs.forecast(model, data, 9, start_time=0.5)
         assert_same(zarr, memory)
         assert zarr["vorticity"].encoding["chunks"][:2] == ((2, 4) if number == 0 else (2, 2))
         assert {k: v for k, v in zarr.attrs.items() if k in memory.attrs} == memory.attrs
@@ -71,8 +71,8 @@ def test_equals_forecast(trained, forced, tmp_path, small_pieces):
 
 def test_every_third_interval(trained, tmp_path, small_pieces):
     data, models = trained
-    every = models["small-d4"].forecast_to_zarr(data, 12, tmp_path / "a.zarr", batch=6)
-    third = models["small-d4"].forecast_to_zarr(data, 12, tmp_path / "b.zarr", batch=6, keep_every=3)
+    every = fs.forecast_to_zarr(models["small-d4"], data, 12, tmp_path / "a.zarr", batch=6)
+    third = fs.forecast_to_zarr(models["small-d4"], data, 12, tmp_path / "b.zarr", batch=6, keep_every=3)
     np.testing.assert_allclose(third["time"], 0.75 * np.arange(5))
     np.testing.assert_allclose(third["vorticity"], every["vorticity"][:, ::3], atol=1e-5)
 
@@ -80,9 +80,9 @@ def test_every_third_interval(trained, tmp_path, small_pieces):
 def test_one_start_without_trajectory_or_time(trained, tmp_path):
     data, models = trained
     one = data[["vorticity"]].isel(trajectory=0, time=0, drop=True)
-    zarr = models["small-d4"].forecast_to_zarr(one, 3, tmp_path / "one.zarr")
+    zarr = fs.forecast_to_zarr(models["small-d4"], one, 3, tmp_path / "one.zarr")
     assert zarr["vorticity"].sizes == {"trajectory": 1, "time": 4, "y": 16, "x": 16}
-    np.testing.assert_allclose(zarr["vorticity"], models["small-d4"].forecast(one, 3)["vorticity"], atol=1e-6)
+    np.testing.assert_allclose(zarr["vorticity"], fs.forecast(models["small-d4"], one, 3)["vorticity"], atol=1e-6)
 
 
 class Stop(Exception):
@@ -93,7 +93,7 @@ class Stop(Exception):
 def test_stopped_after_any_piece_and_resumed(trained, forced, tmp_path, small_pieces, monkeypatch, which):
     """Stopped before and after each of its writes, it ends with the bytes of a run in one piece."""
     data, model = (trained[0], trained[1]["small-d4"]) if which == "float32" else forced
-    model.forecast_to_zarr(data, 9, tmp_path / "whole.zarr", batch=4, keep_every=3)
+    fs.forecast_to_zarr(model, data, 9, tmp_path / "whole.zarr", batch=4, keep_every=3)
     write, stops = long_forecast.write_json, 0
 
     def stopping(path, value):
@@ -108,19 +108,19 @@ def test_stopped_after_any_piece_and_resumed(trained, forced, tmp_path, small_pi
         patch.setattr(long_forecast, "write_json", stopping)
         for _ in range(20):
             try:
-                model.forecast_to_zarr(data, 9, tmp_path / "cut.zarr", batch=4, keep_every=3)
+                fs.forecast_to_zarr(model, data, 9, tmp_path / "cut.zarr", batch=4, keep_every=3)
                 break
             except Stop:
                 assert not (tmp_path / "cut.zarr").exists()
                 with pytest.raises(UsageError, match="steps was 9, is 6"):
-                    model.forecast_to_zarr(data, 6, tmp_path / "cut.zarr", batch=4, keep_every=3)
+                    fs.forecast_to_zarr(model, data, 6, tmp_path / "cut.zarr", batch=4, keep_every=3)
     assert stops >= 9
     assert files(tmp_path / "cut.zarr") == files(tmp_path / "whole.zarr")
     assert {path.name for path in tmp_path.iterdir()} == {"cut.zarr", "whole.zarr"}
 
 
 def slowly(model, data, path):
-    model.forecast_to_zarr(data, 60, path, batch=2)
+    fs.forecast_to_zarr(model, data, 60, path, batch=2)
 
 
 def test_killed_and_resumed(trained, tmp_path, small_pieces):
@@ -155,15 +155,15 @@ def test_the_stored_state_is_gone_on_with(trained, tmp_path, small_pieces, monke
     with monkeypatch.context() as patch:
         patch.setattr(long_forecast, "write_json", stopping)
         with pytest.raises(Stop):
-            models["small-d4"].forecast_to_zarr(data, 11, path, batch=2)
+            fs.forecast_to_zarr(models["small-d4"], data, 11, path, batch=2)
     store = tmp_path / "x.zarr.partial" / "result"
     changed = xr.open_zarr(store, consolidated=False)[["vorticity"]].isel(trajectory=[0, 1], time=slice(4, 8)).load()
     changed["vorticity"][0, -1] = 0
     changed.drop_vars(list(changed.coords)).to_zarr(
         store, region={"trajectory": slice(0, 2), "time": slice(4, 8)}, consolidated=False
     )
-    got = models["small-d4"].forecast_to_zarr(data, 11, path, batch=2)["vorticity"]
-    right = models["small-d4"].forecast(data, 11)["vorticity"]
+    got = fs.forecast_to_zarr(models["small-d4"], data, 11, path, batch=2)["vorticity"]
+    right = fs.forecast(models["small-d4"], data, 11)["vorticity"]
     np.testing.assert_allclose(got[:, :7], right[:, :7], atol=1e-5)
     np.testing.assert_allclose(got[1:], right[1:], atol=1e-5)
     assert float(abs(got[0, 8] - right[0, 8]).max()) > 0.1
@@ -214,10 +214,10 @@ def test_random_steppers_get_the_seeds_of_their_trajectories(toml, tmp_path):
 def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
     data, models = trained
     model, path = models["small-d4"], tmp_path / "x.zarr"
-    model.forecast_to_zarr(data, 3, path)
+    fs.forecast_to_zarr(model, data, 3, path)
     marks = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     with caplog.at_level("INFO", "fluidsurrogate"):
-        model.forecast_to_zarr(data.copy(), 3, path)
+        fs.forecast_to_zarr(model, data.copy(), 3, path)
     assert "is up to date" in caplog.text
     assert marks == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     other = data.copy(deep=True)
@@ -226,23 +226,23 @@ def test_done_is_opened_and_other_inputs_are_refused(trained, tmp_path, caplog):
         *(getattr(models["small-cnn"], a) for a in ("network", "spec", "normalisation", "config", "about"))
     )
     for said, call in {
-        "steps was 3, is 4": lambda: model.forecast_to_zarr(data, 4, path),
-        "starts was": lambda: model.forecast_to_zarr(other, 3, path),
-        "start_time was 0.0, is 0.25": lambda: model.forecast_to_zarr(data, 3, path, start_time=0.25),
-        "stepper.weights was": lambda: with_other_weights(model).forecast_to_zarr(data, 3, path),
-        "stepper.model": lambda: loud.forecast_to_zarr(data, 3, path),
-        'batch was "as memory allows", is 2': lambda: model.forecast_to_zarr(data, 3, path, batch=2),
+        "steps was 3, is 4": lambda: fs.forecast_to_zarr(model, data, 4, path),
+        "starts was": lambda: fs.forecast_to_zarr(model, other, 3, path),
+        "start_time was 0.0, is 0.25": lambda: fs.forecast_to_zarr(model, data, 3, path, start_time=0.25),
+        "stepper.weights was": lambda: fs.forecast_to_zarr(with_other_weights(model), data, 3, path),
+        "stepper.model": lambda: fs.forecast_to_zarr(loud, data, 3, path),
+        'batch was "as memory allows", is 2': lambda: fs.forecast_to_zarr(model, data, 3, path, batch=2),
     }.items():
         with pytest.raises(UsageError, match=said):
             call()
-    assert model.forecast_to_zarr(data, 4, path, force=True).sizes["time"] == 5
+    assert fs.forecast_to_zarr(model, data, 4, path, force=True).sizes["time"] == 5
 
 
 def test_names_from_netcdf_are_stored_as_zarr_has_them(trained, tmp_path, recwarn):
     data, models = trained
     data.to_netcdf(tmp_path / "start.nc")
     with fs.open_data(tmp_path / "start.nc") as start:
-        zarr = models["small-d4"].forecast_to_zarr(start, 2, tmp_path / "x.zarr")
+        zarr = fs.forecast_to_zarr(models["small-d4"], start, 2, tmp_path / "x.zarr")
     assert zarr["split"].values.tolist() == data["split"].values.tolist()
     assert not [w for w in recwarn if "Zarr V3 specification" in str(w.message)]
 
@@ -252,7 +252,7 @@ def test_a_forecast_that_does_not_say_what_it_was_provenance(trained, tmp_path, 
     data, models = trained
     xr.Dataset(attrs={"provenance": text}).to_zarr(tmp_path / "x.zarr", consolidated=False)
     with pytest.raises(UsageError, match="made from other inputs: batch was absent"):
-        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+        fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
 
 
 @pytest.mark.parametrize(
@@ -266,10 +266,10 @@ def test_a_record_that_is_none(trained, tmp_path, small_pieces, monkeypatch, rec
     data, models = trained
     monkeypatch.setattr(long_forecast, "to_dataset", raising(Stop, after=2))
     with pytest.raises(Stop):
-        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+        fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
     (tmp_path / "x.zarr.partial" / "progress.json").write_text(json.dumps(record))
     with pytest.raises(UsageError, match=r"is no record of a rollout: delete .*x.zarr.partial"):
-        models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+        fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
 
 
 def raising(error, after):
@@ -298,20 +298,20 @@ def test_bad_calls(trained, tmp_path):
     late["vorticity"][5, 0, 3, 3] = np.nan
     (tmp_path / "mine.zarr").mkdir()
     for said, call in {
-        "steps must be at least 1": lambda: model.forecast_to_zarr(data, 0, path),
-        "batch must be at least 1": lambda: model.forecast_to_zarr(data, 2, path, batch=0),
-        "multiple of keep_every = 2": lambda: model.forecast_to_zarr(data, 3, path, keep_every=2),
-        "a name that ends in .zarr": lambda: model.forecast_to_zarr(data, 3, tmp_path / "x.nc"),
-        "NaN": lambda: model.forecast_to_zarr(late, 3, path),
-        "no stored time": lambda: model.forecast_to_zarr(data, 3, path, start_time=0.3),
-        "is no Zarr folder": lambda: model.forecast_to_zarr(data, 3, tmp_path / "mine.zarr", force=True),
+        "steps must be at least 1": lambda: fs.forecast_to_zarr(model, data, 0, path),
+        "batch must be at least 1": lambda: fs.forecast_to_zarr(model, data, 2, path, batch=0),
+        "multiple of keep_every = 2": lambda: fs.forecast_to_zarr(model, data, 3, path, keep_every=2),
+        "a name that ends in .zarr": lambda: fs.forecast_to_zarr(model, data, 3, tmp_path / "x.nc"),
+        "NaN": lambda: fs.forecast_to_zarr(model, late, 3, path),
+        "no stored time": lambda: fs.forecast_to_zarr(model, data, 3, path, start_time=0.3),
+        "is no Zarr folder": lambda: fs.forecast_to_zarr(model, data, 3, tmp_path / "mine.zarr", force=True),
         "seeds must be one a trajectory, 6": lambda: fs.rollout_to_zarr(model, data, 2, path, provenance={}, seeds=[1]),
     }.items():
         with pytest.raises(UsageError, match=said) as caught:
             call()
         assert len(str(caught.value).splitlines()) == 1
     with output_lock(path), pytest.raises(UsageError, match="being made by another run"):
-        model.forecast_to_zarr(data, 3, path)
+        fs.forecast_to_zarr(model, data, 3, path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.zarr"]
 
 
@@ -330,8 +330,8 @@ def test_non_finite_goes_on_and_resumes(trained, tmp_path, small_pieces, monkeyp
 
     monkeypatch.setattr(long_forecast, "write_json", stopping)
     with pytest.raises(Stop):
-        wild.forecast_to_zarr(data, 11, tmp_path / "x.zarr", batch=2)
-    zarr = wild.forecast_to_zarr(data, 11, tmp_path / "x.zarr", batch=2)
+        fs.forecast_to_zarr(wild, data, 11, tmp_path / "x.zarr", batch=2)
+    zarr = fs.forecast_to_zarr(wild, data, 11, tmp_path / "x.zarr", batch=2)
     assert "turned non-finite; it goes on" in caplog.text
     assert stopped
     assert np.isfinite(zarr["vorticity"][:, 0]).all()
@@ -360,7 +360,7 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
     spy(long_forecast, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
     spy(long_forecast.InitialStates, "read", read, lambda self, first, last: last - first)
     spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
-    model.forecast_to_zarr(many, 20, tmp_path / "x.zarr")
+    fs.forecast_to_zarr(model, many, 20, tmp_path / "x.zarr")
     assert max(batches) == 7  # 120 starts in 18 batches
     assert max(kept) <= 40
     assert max(read) == 10
@@ -406,6 +406,6 @@ def test_full_disk(trained, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(long_forecast, "write_json", full)
         with pytest.raises(OSError, match="No space left") as caught:
-            models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+            fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
     assert explain(caught.value) == "No space left on device; make room, the same command goes on from here"
-    models["small-d4"].forecast_to_zarr(data, 3, tmp_path / "x.zarr")
+    fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")

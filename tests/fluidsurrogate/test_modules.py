@@ -13,8 +13,9 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.nn import ARCHITECTURES, allowing_code, code_is_allowed
-from fluidsurrogate.pipeline.pipeline import Pipeline
-from fluidsurrogate.training.trainer import train_model
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
+from fluidsurrogate.training.train import train_model
 from solvers import C1, D4, VORTICITY
 
 SOURCE = """
@@ -119,11 +120,11 @@ def test_it_trains_to_the_bits_that_our_own_does(toml, trained, imported):
     assert same(models["cnn"], models["mine"])
     assert same(models["cnn"], models["given"])
     assert all(torch.equal(a, b) for a, b in zip(before, given.parameters(), strict=True))
-    forecasts = [model.forecast(data, 3)["vorticity"].values for model in models.values()]
+    forecasts = [fs.forecast(model, data, 3)["vorticity"].values for model in models.values()]
     assert np.array_equal(forecasts[0], forecasts[1])
     assert models["mine"].parameters == models["cnn"].parameters
     state = torch.from_numpy(data["vorticity"].values[:2, :1])
-    assert torch.allclose(models["mine"].fold()(state), models["mine"](state), atol=1e-5)
+    assert torch.allclose(fs.as_module(models["mine"])(state), models["mine"](state), atol=1e-5)
     assert not any(model.network.training for model in models.values())
 
 
@@ -135,7 +136,7 @@ def test_inputs_of_the_step_are_channels_too(toml, name, imported):
     model = fs.train(experiment, data, ["mine"], allow_code=True)["mine"]
     weight = next(model.network.parameters())
     assert weight.shape[1] == 2
-    assert model.forecast(data, 2)["forcing"].equals(data["forcing"])
+    assert fs.forecast(model, data, 2)["forcing"].equals(data["forcing"])
     assert model.network.group is C1
 
 
@@ -146,13 +147,13 @@ def test_saved_and_loaded_with_the_buffers(toml, tmp_path, trained, imported, dt
     model = fs.train(experiment, data, ["mine"], allow_code=True)["mine"]
     assert model.network.module.norm.running_mean.abs().max() > 1e-3
     assert int(model.network.module.norm.num_batches_tracked) in (4, 7 + 2)  # validated after 4 and 8 steps, one of two
-    model.save(tmp_path / "mine")
+    fs.save(model, tmp_path / "mine")
     module = mymodels().Net(1, 1, width=6)
     fresh = module.first.weight.clone()
     for loaded in (fs.load(tmp_path / "mine", allow_code=True), fs.load(tmp_path / "mine", module=module)):
         assert same(model, loaded)
         assert not loaded.network.module.training
-        assert np.array_equal(model.forecast(data, 3)["vorticity"], loaded.forecast(data, 3)["vorticity"])
+        assert np.array_equal(fs.forecast(model, data, 3)["vorticity"], fs.forecast(loaded, data, 3)["vorticity"])
     assert torch.equal(fresh, module.first.weight)
     with pytest.raises(UsageError, match="size mismatch"):
         fs.load(tmp_path / "mine", module=mymodels().Net(1, 1))
@@ -162,7 +163,7 @@ def test_trained_in_python_is_loaded_with_the_module_alone(trained, toml, tmp_pa
     """Which options it was made with no file knows: a class's defaults may have weights of the same shapes."""
     data, models = trained
     model = fs.train(toml, data, {"mine": mymodels().Net(1, 1)})["mine"]
-    model.save(tmp_path / "mine")
+    fs.save(model, tmp_path / "mine")
     for allow_code in (False, True):
         with pytest.raises(
             UsageError, match=r"mine: kind = 'module' has no path: .* from Python, to fs.train and fs.l"
@@ -170,8 +171,8 @@ def test_trained_in_python_is_loaded_with_the_module_alone(trained, toml, tmp_pa
             fs.load(tmp_path / "mine", allow_code=allow_code)
     loaded = fs.load(tmp_path / "mine", module=mymodels().Net(1, 1))
     assert Experiment.from_tree(json.loads(loaded.about["experiment"])).models["mine"].code is None
-    assert np.array_equal(model.forecast(data, 3)["vorticity"], loaded.forecast(data, 3)["vorticity"])
-    models["small-d4"].save(tmp_path / "ours")
+    assert np.array_equal(fs.forecast(model, data, 3)["vorticity"], fs.forecast(loaded, data, 3)["vorticity"])
+    fs.save(models["small-d4"], tmp_path / "ours")
     with pytest.raises(UsageError, match="ours: a model of kind 'gcnn' takes no module of yours"):
         fs.load(tmp_path / "ours", module=mymodels().Net(1, 1))
 
@@ -210,10 +211,10 @@ def test_weights_that_share_memory_and_complex_ones(toml, tmp_path, trained, imp
     tied.last.weight = tied.first.weight
     spectral = nn.Sequential(mymodels().Complex(), nn.Conv2d(1, 1, 1))
     for name, model in fs.train(toml, data, {"tied": tied, "spectral": spectral}).items():
-        model.save(tmp_path / name)
+        fs.save(model, tmp_path / name)
         loaded = fs.load(tmp_path / name, module=model.network.module)
         assert same(model, loaded)
-        assert np.array_equal(model.forecast(data, 3)["vorticity"], loaded.forecast(data, 3)["vorticity"])
+        assert np.array_equal(fs.forecast(model, data, 3)["vorticity"], fs.forecast(loaded, data, 3)["vorticity"])
         weight = next(loaded.network.parameters())
         assert weight.is_complex() == (name == "spectral")
         assert weight.imag.abs().max() > 0 if weight.is_complex() else loaded.network.module.last.weight is weight
@@ -277,7 +278,7 @@ def test_audited_it_claims_nothing_but_its_group(toml, tmp_path, trained, import
     data, _ = trained
     padded = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 1, 3, padding=1))
     model = fs.train(toml, data, {"mine": padded})["mine"]
-    model.save(tmp_path / "mine")
+    fs.save(model, tmp_path / "mine")
     audited = fs.audit(fs.load(tmp_path / "mine", module=padded), steps=2)
     assert float(audited["translation_error"].max()) > 1e-2
     assert audited.attrs["verdict"] == "nothing claimed"
@@ -323,7 +324,7 @@ def toml_with(toml, folder, name):
 @pytest.mark.parametrize("path", ["os:system", "mymodels:Net", "subprocess:Popen"])
 def test_a_malicious_folder(trained, tmp_path, imported, path):
     """What somebody else's config.json names is said, not run; and run only if it is a module."""
-    trained[1]["small-cnn"].save(tmp_path / "model")
+    fs.save(trained[1]["small-cnn"], tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     config["model"] = {"kind": "module", "path": path, "options": {"width": 4}}
     config |= {"allow_code": True}
@@ -346,18 +347,18 @@ def test_a_file_cannot_allow_it(toml):
 def test_a_changed_class_is_another_model(toml, tmp_path, imported):
     """What was trained by the code as it was is not taken for the code as it is."""
     with allowing_code(True):
-        pipeline = Pipeline(Experiment.read(toml, [MINE % "Net", "train.steps=2"]), tmp_path / "out")
-        pipeline.run("generate")
-        pipeline.run("train")
-        pipeline.run("train")
+        pipeline = Run(Experiment.read(toml, [MINE % "Net", "train.steps=2"]), tmp_path / "out")
+        run_stages(pipeline, "generate")
+        run_stages(pipeline, "train")
+        run_stages(pipeline, "train")
         (tmp_path / "mymodels.py").write_text(SOURCE.replace("relu", "tanh"))
         with pytest.raises(UsageError, match=r"models.mine was made from other inputs: model.source was"):
-            pipeline.run("rollout")
+            run_stages(pipeline, "rollout")
 
 
 def test_the_permission_is_stored_nowhere_and_ends_with_the_call(toml, tmp_path, trained, imported):
     model = fs.train(toml_with(toml, tmp_path, "Net"), trained[0], ["mine"], allow_code=True)["mine"]
-    model.save(tmp_path / "mine")
+    fs.save(model, tmp_path / "mine")
     assert "allow" not in (tmp_path / "mine" / "config.json").read_text()
     assert not code_is_allowed()
     with allowing_code(True), allowing_code(False):

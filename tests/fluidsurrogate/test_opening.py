@@ -145,7 +145,7 @@ def test_a_damaged_chunk_is_one_line_wherever_it_is_read(finished, toml, tmp_pat
         lambda: fs.open_data(run / "data.zarr").load(),
         lambda: fs.open_data(run / "data.zarr")["vorticity"].isel(time=[0, 2]).values,
         lambda: fs.open_data(run / "data.zarr").chunk(trajectory=1).mean().compute(),
-        lambda: fs.load(run / "models" / "small-d4").forecast(fs.open_data(run / "data.zarr"), 1),
+        lambda: fs.forecast(fs.load(run / "models" / "small-d4"), fs.open_data(run / "data.zarr"), 1),
     ):
         with pytest.raises(UsageError, match="variable 'vorticity' cannot be read") as refusal:
             read()
@@ -246,9 +246,9 @@ def test_the_home_folder_is_one_place(toml, tmp_path, monkeypatch):
     assert sorted(os.listdir(home / "run")) == [".lock", "data.zarr", "models"]
     assert fs.open_data("~/run/data.zarr").sizes["trajectory"] == 6
     assert fs.info("~/run/models/small-cnn")["kind"] == "model"
-    models["small-cnn"].save("~/saved")
+    fs.save(models["small-cnn"], "~/saved")
     model = fs.load("~/saved")
-    model.forecast_to_zarr(fs.open_data("~/run/data.zarr"), 1, "~/forecast.zarr")
+    fs.forecast_to_zarr(model, fs.open_data("~/run/data.zarr"), 1, "~/forecast.zarr")
     assert (home / "forecast.zarr").is_dir()
     experiment = Experiment.from_tree(Experiment.read(toml).tree() | {"name": "own"}).tree()
     experiment["data"]["path"] = "~/run/data.zarr"

@@ -7,6 +7,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.data.schema import grid_of
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.regridding import moved_normalisation
@@ -47,7 +48,7 @@ def test_the_same_cells_in_a_larger_box(kind):
     """A tiled state stays the tiled forecast, band and all: the same step, for what is local. `gfno`, the control, is
     not: its modes are those of the box."""
     model = surrogate(kind)
-    moved = model.on(LARGER)
+    moved = fs.move_to_grid(model, LARGER)
     tiled = states(OWN).repeat(1, 1, 2, 2)
     with torch.no_grad():
         expected, got = model(states(OWN), GIVEN).repeat(1, 1, 2, 2), moved(tiled, GIVEN)
@@ -62,16 +63,18 @@ def test_equivariant_there_too(kind, grid):
     group = D4 if grid.is_square else D2
     if not grid.is_square and kind != "cnn":
         with pytest.raises(UsageError, match="group D4 is no symmetry of 16 x 32 cells"):
-            model.on(grid)
+            fs.move_to_grid(model, grid)
         return
-    errors = equivariance_error(model.on(grid), states(grid), group, GIVEN)
+    errors = equivariance_error(fs.move_to_grid(model, grid), states(grid), group, GIVEN)
     assert (max(errors.values()) < 1e-12) == (kind != "cnn")
 
 
 def test_its_own_grid_is_itself():
     model = surrogate("gcnn")
-    assert model.on(Grid.square(16)) is model
-    assert model.on(Grid.square(16, 2 * np.pi * (1 + 1e-6))) is model  # as coordinates in single precision say it
+    assert fs.move_to_grid(model, Grid.square(16)) is model
+    assert (
+        fs.move_to_grid(model, Grid.square(16, 2 * np.pi * (1 + 1e-6))) is model
+    )  # as coordinates in single precision say it
 
 
 def test_the_cut_off_is_the_same_wavenumber():
@@ -92,7 +95,7 @@ def test_the_cut_off_is_the_same_wavenumber():
 
 
 def test_the_change_holds_no_finer_modes():
-    model = surrogate("gcnn").on(FINER)
+    model = fs.move_to_grid(surrogate("gcnn"), FINER)
     with torch.no_grad():
         change = model(states(FINER), GIVEN) - states(FINER)
     my, mx = FINER.modes()
@@ -116,9 +119,9 @@ def test_waves_keep_their_modes():
 def test_what_an_architecture_cannot():
     deep, wide = surrogate("gunet", levels=2), surrogate("gfno", modes=7)
     with pytest.raises(UsageError, match=r"cannot be applied to 18 x 18 cells .*multiples of 4"):
-        deep.on(Grid.square(18))
+        fs.move_to_grid(deep, Grid.square(18))
     with pytest.raises(UsageError, match=r"cannot be applied to 12 x 12 cells .*a grid of more than 14 cells"):
-        wide.on(Grid.square(12))
+        fs.move_to_grid(wide, Grid.square(12))
 
 
 def test_forecasts_say_so(trained, toml, tmp_path, caplog):
@@ -126,16 +129,22 @@ def test_forecasts_say_so(trained, toml, tmp_path, caplog):
     data, models = trained
     finer = fs.generate(Experiment.read(toml, ["grid.n=24", "models={}"]))
     model = models["small-d4"]
-    for forecast in (model.forecast, lambda d, n: model.forecast_to_zarr(d, n, tmp_path / "x.zarr")):
-        with pytest.raises(UsageError, match=r"expected 16 x 16 cells.*model.on\(grid\), or --other-grid"):
+    for forecast in (
+        lambda d, n: fs.forecast(model, d, n),
+        lambda d, n: fs.forecast_to_zarr(model, d, n, tmp_path / "x.zarr"),
+    ):
+        with pytest.raises(UsageError, match=r"expected 16 x 16.*fs.move_to_grid\(model, grid\), or --other-grid"):
             forecast(finer, 2)
-    moved = model.on(fs.dataset.grid_of(finer))
+    moved = fs.move_to_grid(model, grid_of(finer))
     assert "trained on 16 x 16 cells on 6.28319 x 6.28319, applied to 24 x 24 cells" in caplog.text
-    moved.save(tmp_path / "moved")
-    for one in (moved.forecast(finer, 2), fs.load(tmp_path / "moved").forecast_to_zarr(finer, 2, tmp_path / "x.zarr")):
+    fs.save(moved, tmp_path / "moved")
+    for one in (
+        fs.forecast(moved, finer, 2),
+        fs.forecast_to_zarr(fs.load(tmp_path / "moved"), finer, 2, tmp_path / "x.zarr"),
+    ):
         assert one.attrs["trained_on_grid"] == "16 x 16 cells on 6.28319 x 6.28319"
         assert one.attrs["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
         assert one["vorticity"].sizes == {"trajectory": 6, "time": 3, "y": 24, "x": 24}
     assert fs.info(tmp_path / "x.zarr")["says"]["applied_to_grid"] == "24 x 24 cells on 6.28319 x 6.28319"
-    assert "trained_on_grid" not in model.forecast(data, 1).attrs
+    assert "trained_on_grid" not in fs.forecast(model, data, 1).attrs
     assert np.isfinite(one["vorticity"]).all()

@@ -9,7 +9,7 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.simulation import generation, resolution
+from fluidsurrogate.simulation import generation, resolution, trajectory_blocks
 from fluidsurrogate.simulation.resolution import ResolutionSample
 from solvers import Grid, NavierStokes2D, Resampled, Stirring, resample
 
@@ -31,7 +31,7 @@ def test_error_is_that_of_the_coarse_solver(toml, flow):
     seed = [experiment.trajectory_seed("test", 0)]
     taken, after = {field.name for field in experiment.spec.inputs}, []
     inputs = {name: value for name, value in own.inputs(grids[0]).items() if name in taken}
-    spun = generation.spin_up(experiment, own.starts(grids[0], seed), inputs, seed)
+    spun = trajectory_blocks.spin_up(experiment, own.starts(grids[0], seed), inputs, seed)
     for grid in grids:
         solver = own.solver(grid, interval=0.25, dtype=torch.float64)
         inputs = {name: value for name, value in own.inputs(grid).items() if name in taken}
@@ -201,18 +201,19 @@ def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
 
 def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     """Noise is no flow: no row may claim that a solver made it."""
-    from fluidsurrogate.pipeline.pipeline import Pipeline
+    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.run import Run
 
     data = fs.generate(toml)
     noise = np.random.default_rng(0).standard_normal(data["vorticity"].shape).astype(np.float32)
     data.assign(vorticity=data["vorticity"].copy(data=noise)).drop_attrs(deep=False).to_netcdf(tmp_path / "own.nc")
     path = json.dumps(str(tmp_path / "own.nc"))
-    pipeline = Pipeline(Experiment.read(toml, [f"data.path={path}", "train.steps=2"]), tmp_path / "out")
-    pipeline.run("run")
+    pipeline = Run(Experiment.read(toml, [f"data.path={path}", "train.steps=2"]), tmp_path / "out")
+    run_stages(pipeline, "run")
     with fs.open_data(tmp_path / "out" / "scores.nc") as scores:
         assert list(scores["source"].values) == ["truth", "persistence", "small-d4", "small-cnn"]
         assert np.isnan(scores["seconds_per_step"].sel(source="truth"))
-    assert "resolution of the truth: not known" in pipeline.report()
+    assert "resolution of the truth: not known" in score_table(pipeline)
 
 
 @pytest.mark.parametrize(
@@ -246,10 +247,11 @@ def test_info_card_and_report_show_it(toml, tmp_path):
     """What the data say of their resolution goes with the model that learnt from them."""
     from fluidsurrogate.inspection.model_card import model_card
     from fluidsurrogate.inspection.report import report
-    from fluidsurrogate.pipeline.pipeline import Pipeline
+    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.run import Run
 
-    pipeline = Pipeline(Experiment.read(toml, ["train.steps=2"]), tmp_path)
-    pipeline.run("run")
+    pipeline = Run(Experiment.read(toml, ["train.steps=2"]), tmp_path)
+    run_stages(pipeline, "run")
     said = "error 12.7% (n against 2n cells over one stored interval)"
     model = tmp_path / "models" / "small-d4"
     assert said in fs.info(tmp_path / "data.zarr")["says"]["resolution"]
@@ -257,4 +259,4 @@ def test_info_card_and_report_show_it(toml, tmp_path):
     assert said in report(fs.info(model))
     assert said in report(fs.info(tmp_path / "data.zarr"))
     assert said in model_card(fs.load(model))
-    assert f"resolution of the truth: {said}" in pipeline.report()
+    assert f"resolution of the truth: {said}" in score_table(pipeline)

@@ -21,7 +21,7 @@ from fluidsurrogate.models.model_files import STEP_BYTES
 def saved(trained, tmp_path_factory):
     """A good model's folder: not to be changed."""
     folder = tmp_path_factory.mktemp("model") / "good"
-    trained[1]["small-d4"].save(folder)
+    fs.save(trained[1]["small-d4"], folder)
     weights = (folder / "weights.safetensors").read_bytes()
     GOOD["sha256"]["weights.safetensors"] = hashlib.sha256(weights).hexdigest()  # it is of the weights as trained here
     return folder
@@ -53,8 +53,8 @@ def peak():
 # -- the config
 
 GOOD = {  # one of every key, as the miniature's
-    "format": 3,
-    "model": {"kind": "gcnn", "augment": "D4", "members": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
+    "format": 4,
+    "model": {"kind": "gcnn", "augment": "D4", "networks": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
               "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean"},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
@@ -143,7 +143,7 @@ def test_what_is_said_names_the_key(folder):
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 2, "model format 2 is not 3; made by another version"),
+        (("format",), 2, "model format 2 is not 4; made by another version"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)

@@ -120,7 +120,7 @@ REFUSED = {
 @pytest.mark.parametrize("make", TAKEN.values(), ids=TAKEN)
 def test_taken_exactly(trained, start, tmp_path, make):
     model = trained[1]["small-d4"]
-    expected, got = (model.forecast(d, 1) for d in (start, make(start.copy(deep=True), tmp_path / "start.nc")))
+    expected, got = (fs.forecast(model, d, 1) for d in (start, make(start.copy(deep=True), tmp_path / "start.nc")))
     assert np.array_equal(got["vorticity"], expected["vorticity"])
     assert list(got["time"].values) == [0.5, 0.75]
 
@@ -128,7 +128,7 @@ def test_taken_exactly(trained, start, tmp_path, make):
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
 def test_numbers_as_they_decode(trained, start, tmp_path, make):
     given = make(start.copy(deep=True), tmp_path / "start.nc")
-    stored = trained[1]["small-d4"].forecast(given, 1)["vorticity"].isel(time=0)
+    stored = fs.forecast(trained[1]["small-d4"], given, 1)["vorticity"].isel(time=0)
     factor = 1 if given["vorticity"].dtype.kind == "f" else 8
     assert np.array_equal(stored, factor * rounded(start)["vorticity"].isel(time=0))
 
@@ -137,8 +137,8 @@ def test_numbers_as_they_decode(trained, start, tmp_path, make):
 def test_refused_in_one_line(trained, start, tmp_path, make, said):
     given = make(start.copy(deep=True), tmp_path / "start.nc")
     model = trained[1]["small-d4"]
-    calls = [lambda: model.forecast(given, 1)]
-    calls += [lambda: model.forecast_to_zarr(given, 1, tmp_path / "x.zarr")] if said != "too large" else []
+    calls = [lambda: fs.forecast(model, given, 1)]
+    calls += [lambda: fs.forecast_to_zarr(model, given, 1, tmp_path / "x.zarr")] if said != "too large" else []
     for call in calls:
         with pytest.raises(UsageError, match=said) as caught:
             call()
@@ -171,8 +171,8 @@ def test_chunks_that_are_cut_off(trained, start, tmp_path):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[:20])
     with fs.open_data(path) as given:
-        for call in (lambda: trained[1]["small-d4"].forecast(given, 1),
-                     lambda: trained[1]["small-d4"].forecast_to_zarr(given, 1, tmp_path / "x.zarr")):  # fmt: skip
+        for call in (lambda: fs.forecast(trained[1]["small-d4"], given, 1),
+                     lambda: fs.forecast_to_zarr(trained[1]["small-d4"], given, 1, tmp_path / "x.zarr")):  # fmt: skip
             with pytest.raises(UsageError, match=r"start.zarr: variable 'vorticity' cannot be read: ") as caught:
                 call()
             assert len(str(caught.value).splitlines()) == 1

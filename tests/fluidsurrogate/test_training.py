@@ -14,9 +14,11 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.seeding import seeded_generators
 from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.fine_tuning import starting_from
-from fluidsurrogate.training.trainer import Trainer, learning_rate_factor, model_provenance, train_model
+from fluidsurrogate.training.optimisation import learning_rate_factor
+from fluidsurrogate.training.train import prepare_training, train_model
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
@@ -34,7 +36,7 @@ def test_overfits_a_tiny_set(toml):
     )  # fmt: skip
     losses: list[float] = []
     train, valid = (InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
-    trainer = Trainer(experiment, "small-d4", train, valid, {})
+    trainer = prepare_training(experiment, "small-d4", train, valid, {})
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 100
 
@@ -43,7 +45,7 @@ def test_beats_persistence_on_unseen_starts(toml):
     experiment = Experiment.read(toml, ["train.steps=400", "train.learning_rate=1e-2", "data.train=6"])
     data = fs.generate(experiment)
     test = data.isel(trajectory=slice(7, 9))
-    forecast = fs.train(experiment, data, ["small-d4"])["small-d4"].forecast(test, 4)
+    forecast = fs.forecast(fs.train(experiment, data, ["small-d4"])["small-d4"], test, 4)
     persistence = test.isel(time=[0] * 5).assign_coords(time=test["time"])
     scores = fs.compare({"model": forecast, "persistence": persistence}, test)["nrmse_first_step"]
     assert float(scores[0]) < 0.5 * float(scores[1])
@@ -54,7 +56,9 @@ def test_validation_in_parts_is_that_of_the_whole_set(toml):
     experiment = Experiment.read(toml, ["data.valid=3", "train.batch=2", "train.steps=1"])
     data = fs.generate(experiment)
     valid = InMemoryTrajectories.from_dataset(data, "valid", experiment)
-    trainer = Trainer(experiment, "small-d4", InMemoryTrajectories.from_dataset(data, "train", experiment), valid, {})
+    trainer = prepare_training(
+        experiment, "small-d4", InMemoryTrajectories.from_dataset(data, "train", experiment), valid, {}
+    )
     model = trainer.run()
     with torch.no_grad():
         error = rollout(model, valid.states[:, 0], valid.size[1] - 1) - valid.states
@@ -67,7 +71,7 @@ def test_mean_is_conserved(experiment, data):
     start = data.isel(trajectory=[0], time=[0]) + 0.7
     start["vorticity"].attrs = data["vorticity"].attrs
     for model in fs.train(experiment, data).values():
-        forecast = model.forecast(start, 4)["vorticity"]
+        forecast = fs.forecast(model, start, 4)["vorticity"]
         assert float(abs(forecast.mean(("y", "x")) - 0.7).max()) < 1e-5
         assert float(abs(forecast[0, 4] - forecast[0, 0]).max()) > 1e-2
 
@@ -99,7 +103,7 @@ def test_band_is_the_solvers(toml, experiment, data):
 
 def test_every_window_once_an_epoch(experiment, data):
     train = InMemoryTrajectories.from_dataset(data, "train", experiment)
-    trainer = Trainer(experiment, "small-cnn", train, train, {})
+    trainer = prepare_training(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
         which, first = trainer.batches.windows(trainer.step)
@@ -111,8 +115,8 @@ def test_every_window_once_an_epoch(experiment, data):
 def test_augmentation_moves_state_and_inputs_together(toml):
     experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0"])
     train = InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment)
-    trainer = Trainer(experiment, "small-cnn", train, train, {})
-    moved = {tuple(trainer._augment(train.states, dict(train.inputs))[1]["forcing"].flatten().tolist())
+    trainer = prepare_training(experiment, "small-cnn", train, train, {})
+    moved = {tuple(trainer.augment(train.states, dict(train.inputs), trainer.step)[1]["forcing"].flatten().tolist())
              for trainer.step in range(40)}  # fmt: skip
     assert len(moved) == 4  # C2 keeps the forcing, so D4 makes four of it
 
@@ -151,12 +155,12 @@ def everything(toml, folder):
     made = {"data": data["vorticity"].values}
     for name, model in fs.train(experiment, data).items():
         made |= {(name, key): value.numpy() for key, value in model.network.state_dict().items()}
-        model.save(folder / name)
+        fs.save(model, folder / name)
         loaded = fs.load(folder / name)
-        made[name, "forecast"] = loaded.forecast(data, 2)["vorticity"].values
+        made[name, "forecast"] = fs.forecast(loaded, data, 2)["vorticity"].values
         made[name, "turned"] = fs.audit(loaded, steps=1, angles=[30.0], shifts=[])["rotation_error"].values
     calibrated = fs.calibrate(loaded if loaded.is_markov else fs.load(folder / "c"), 20, 2, 3)
-    return made | {"members": calibrated.forecast(data, 2, members=3)["vorticity"].values}
+    return made | {"members": fs.forecast(calibrated, data, 2, members=3)["vorticity"].values}
 
 
 def test_the_default_dtype_changes_no_bit(toml, tmp_path, request):
@@ -288,7 +292,7 @@ def test_validation_is_the_score_of_several_fields(toml, tmp_path, factor):
     data["tracer"] = (factor * data["tracer"]).assign_attrs(data["tracer"].attrs)
     model = train_model(experiment, "small-cnn", data, {}, tmp_path)
     valid = data.isel(trajectory=data["split"].values == "valid")
-    scores = fs.compare({"model": model.forecast(valid, 4)}, valid, metrics=["nrmse"])
+    scores = fs.compare({"model": fs.forecast(model, valid, 4)}, valid, metrics=["nrmse"])
     best = min(np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True), key=lambda row: row["valid_nrmse"])
     if not factor:
         assert best["valid_nrmse"] < 10
@@ -302,7 +306,7 @@ def test_average_of_the_weights(toml, data, tmp_path):
     options = ["train.average=0.7", "train.valid_every=8"]
     experiment = Experiment.read(toml, options)
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    trainer = Trainer(experiment, "small-d4", train, valid, {})
+    trainer = prepare_training(experiment, "small-d4", train, valid, {})
     average = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     seen = []
 
@@ -340,7 +344,7 @@ def test_patience_stops_and_keeps_the_best(toml, data, tmp_path):
 
 
 def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
-    fs.train(toml, data, ["small-d4"])["small-d4"].save(tmp_path / "first")
+    fs.save(fs.train(toml, data, ["small-d4"])["small-d4"], tmp_path / "first")
     other = Experiment.read(toml, ["flow.viscosity=5e-2", "train.learning_rate=1e-12", "train.weight_decay=0"])
     changed = fs.generate(other)
     tuned = fs.train(other, changed, ["small-d4"], init=tmp_path / "first")["small-d4"]
@@ -362,7 +366,9 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
             fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
     with pytest.raises(UsageError, match="is no model"):
         fs.train(toml, data, init=tmp_path)
-    fs.train(Experiment.read(toml, ["models.small-d4.group=C4"]), data, ["small-d4"])["small-d4"].save(tmp_path / "c4")
+    fs.save(
+        fs.train(Experiment.read(toml, ["models.small-d4.group=C4"]), data, ["small-d4"])["small-d4"], tmp_path / "c4"
+    )
     start = f"models.small-d4.init={tmp_path / 'c4'}"  # D2 has as many elements, and so weights of the same shape
     with pytest.raises(UsageError, match="has the group C4, this model D2"):
         fs.train(Experiment.read(toml, ["models.small-d4.group=D2", start]), data, ["small-d4"])
@@ -376,7 +382,7 @@ def test_fine_tuning_on_a_flow_with_other_inputs(toml, tmp_path):
     def train(name, overrides, start=None):
         experiment = Experiment.read(toml, overrides)
         model = fs.train(experiment, models=["small-d4"], init=start and tmp_path / start)["small-d4"]
-        model.save(tmp_path / name)
+        fs.save(model, tmp_path / name)
         return model
 
     def said(model, **given):
@@ -427,7 +433,7 @@ def test_last_weights_are_kept_beside_the_best(toml, data, tmp_path):
     from safetensors.torch import load_file
 
     experiment = Experiment.read(toml, ["train.average=0.5"])
-    train_model(experiment, "small-cnn", data, {}, tmp_path).save(tmp_path)
+    fs.save(train_model(experiment, "small-cnn", data, {}, tmp_path), tmp_path)
     best, last = (load_file(tmp_path / name) for name in ("weights.safetensors", "last.safetensors"))
     assert best.keys() == last.keys()
     loaded = fs.load(tmp_path, last=True).network.state_dict()

@@ -182,7 +182,7 @@ def check(case, tmp_path):
         model.network.eval()
     elif case.state == "loaded":
         before = model(*start_of(model)).detach()
-        model.save(tmp_path / "model")
+        fs.save(model, tmp_path / "model")
         model = fs.load(tmp_path / "model")
         assert torch.equal(model(*start_of(model)).detach(), before)
     tolerance = 1e-10 if case.dtype == "float64" else 1e-4
@@ -199,7 +199,7 @@ def check(case, tmp_path):
         shifted = {k: v if v.shape[-1] == 1 else v.roll(by, (-2, -1)) for k, v in inputs.items()}
         error = model(state.roll(by, (-2, -1)), shifted) - after.roll(by, (-2, -1))
         assert error.norm() / (after - state).norm() < tolerance
-        folded = model.fold()(state, *(inputs[field.name] for field in model.spec.inputs))
+        folded = fs.as_module(model)(state, *(inputs[field.name] for field in model.spec.inputs))
         assert (folded - after).norm() / (after - state).norm() < tolerance
 
 

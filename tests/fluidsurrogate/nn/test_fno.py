@@ -9,7 +9,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.training.trainer import Trainer
+from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import FORCING, VORTICITY
 
@@ -47,7 +47,7 @@ def test_it_learns(theirs, toml):
     overrides = ["data.train=1", "data.steps=2", "train.steps=150", "train.learning_rate=1e-2", "train.unroll=1"]
     experiment = Experiment.read(toml, [FNO, *overrides, "train.valid_every=1"])
     train = InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment)
-    trainer, losses = Trainer(experiment, "fno", train, train, {}), []
+    trainer, losses = prepare_training(experiment, "fno", train, train, {}), []
     trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
     assert losses[0] / min(losses) > 15
 
@@ -55,9 +55,9 @@ def test_it_learns(theirs, toml):
 def test_its_complex_weights_survive(theirs, toml, tmp_path, trained):
     data, _ = trained
     model = fs.train(Experiment.read(toml, [FNO]), data, ["fno"])["fno"]
-    model.save(tmp_path / "fno")
+    fs.save(model, tmp_path / "fno")
     loaded = fs.load(tmp_path / "fno")
-    forecasts = [m.forecast(data, 4) for m in (model, loaded)]
+    forecasts = [fs.forecast(m, data, 4) for m in (model, loaded)]
     assert np.array_equal(forecasts[0]["vorticity"], forecasts[1]["vorticity"])
     spectral = [weight.detach() for weight in loaded.network.parameters() if weight.is_complex()]
     assert [tuple(weight.shape) for weight in spectral] == [(8, 8, 6, 4)] * 2

@@ -1,0 +1,54 @@
+"""`fluidsurrogate audit FOLDER`: which symmetries a trained model keeps, and what its rollouts conserve."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from fluidsurrogate.cli.options import ALLOW_HELP
+
+ORDER = 3
+AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
+
+
+def add(commands) -> None:
+    """Declare the command."""
+    about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
+    audit = commands.add_parser("audit", help=AUDIT_HELP, description=about)
+    audit.set_defaults(run=run)
+    audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
+    audit.add_argument(
+        "--data", type=Path, metavar="DATASET", help="states to audit on (default: made by the model's experiment)"
+    )
+    audit.add_argument("--steps", type=int, default=20, help="intervals of the rollout (default: 20)")
+    audit.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="where audit.nc and audit.png go (default: the model's)"
+    )
+    audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    audit.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Audit a trained model: table, files; the exit code."""
+    from fluidsurrogate.auditing.audit import audit
+    from fluidsurrogate.auditing.report import table
+    from fluidsurrogate.core.files import atomic_write, check_writable
+    from fluidsurrogate.data.netcdf_files import write_netcdf
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.rendering.plots import draw_audit
+
+    to = arguments.to or arguments.folder
+    check_writable(to)
+    model = load(arguments.folder, arguments.device)
+    with nullcontext() if arguments.data is None else open_data(arguments.data) as states:
+        result = audit(model, states=states, steps=arguments.steps)
+    result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
+    name = str(model.about.get("name", arguments.folder.name))
+    write_netcdf(result, to / "audit.nc")
+    with atomic_write(to / "audit.png") as beside:
+        draw_audit(result, beside, name)
+    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
+    return 1 if result.attrs["verdict"] == "fail" else 0

@@ -1,0 +1,72 @@
+"""Read the TOML file of an experiment into a plain tree, with overrides from the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import as_path
+
+
+def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file and apply overrides.
+
+    Parameters
+    ----------
+    path : str or Path
+        The TOML file. Paths in it are relative to its folder.
+    overrides : sequence of str
+        Values to replace, as "dotted.key=value". Paths in them are relative to the current folder.
+
+    Returns
+    -------
+    dict
+        Nested plain data, with absolute paths.
+
+    Raises
+    ------
+    UsageError
+        If the file is not a text file in UTF-8 or not valid TOML, or an override cannot be applied.
+    """
+    try:
+        text = as_path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it as one"
+        raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    make_paths_absolute(tree, as_path(path).absolute().parent)
+    for override in overrides:
+        _override(tree, override)
+    make_paths_absolute(tree, Path.cwd())
+    return tree
+
+
+def make_paths_absolute(tree: dict[str, Any], folder: Path) -> None:
+    """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
+    `folder`: what records the experiment then names the same files, wherever it is read."""
+    models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
+    for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
+            table[key] = str(folder / as_path(table[key]))
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override}: {parent!r} is a value, not a table")
+    tree[last] = value

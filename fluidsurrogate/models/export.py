@@ -1,0 +1,57 @@
+"""Export a trained model as an ordinary torch module, for `torch.compile`, `torch.export` and ONNX."""
+
+from __future__ import annotations
+
+import copy
+from typing import final
+
+from torch import Tensor, nn
+
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.models.step import SurrogateStep
+from fluidsurrogate.models.surrogate import Surrogate
+
+
+def as_module(model: Surrogate) -> ExportedStep:
+    """Return one step of a model as a torch module of plain convolutions, with the weights as they are now.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The model; it stays as it is.
+
+    Returns
+    -------
+    ExportedStep
+        Maps (state, *inputs in the order of the spec) to the next state, for `torch.compile`, `torch.export` and
+        ONNX.
+
+    Raises
+    ------
+    UsageError
+        If the model is a hybrid: its solver is not a network.
+    """
+    if model.base is not None:
+        raise UsageError("a hybrid cannot be exported: its solver is not a network")
+    return ExportedStep(copy.deepcopy(model.step), model.network.plain()).eval()
+
+
+@final
+class ExportedStep(nn.Module):
+    """Step of a surrogate whose kernels are expanded for good.
+
+    Parameters
+    ----------
+    step : SurrogateStep
+        Normalisation, projection and energy budget.
+    network : torch.nn.Module
+        The network as plain convolutions.
+    """
+
+    def __init__(self, step: SurrogateStep, network: nn.Module) -> None:
+        super().__init__()
+        self.step, self.network = step, network
+
+    def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
+        """Return the next state; both states have shape (batch, component, y, x), in physical units."""
+        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, state))

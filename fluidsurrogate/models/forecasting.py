@@ -1,0 +1,277 @@
+"""Forecast Datasets with a trained model: one forecast, an ensemble, or any number of them into a Zarr folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.data.conversion import (
+    check_matches,
+    read_states,
+    stack_members,
+    to_dataset,
+    to_inputs,
+    trajectory_coordinates,
+    trajectory_labels,
+)
+from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.data.flow_constants import check_constants
+from fluidsurrogate.models.calibration import LEVEL
+from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedStepper, member_seeds, members_from
+from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED
+from fluidsurrogate.models.saving import hash_weights, metadata_of
+from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.simulation.zarr_rollout import InitialStates, write_rollout
+from solvers.stepper import State
+
+log = logging.getLogger("fluidsurrogate")
+
+
+def forecast(
+    model: Surrogate,
+    dataset: xr.Dataset,
+    steps: int,
+    start_time: float | None = None,
+    members: int = 1,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> xr.Dataset:
+    """Forecast every trajectory of a Dataset with a trained model.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+    dataset : Dataset
+        Initial states (trajectory, time, y, x): the fields and inputs of `model.spec` on its grid.
+    steps : int
+        Number of intervals to forecast.
+    start_time : float, optional
+        The stored time to start from; by default the first one.
+    members : int
+        1 for a single forecast. More: an ensemble forecast of a calibrated model, see `perturbed_forecast`. For a model
+        of k networks (`models.NAME.networks`) it must be 1, which gives the ensemble mean, or k: then member 0 is the
+        mean and members 1 to k are the networks'.
+    seed : int
+        Fixes the perturbations of the members.
+    level : float
+        Value of the error bound up to which the forecast counts as predictable.
+
+    Returns
+    -------
+    Dataset
+        The forecast (trajectory, time, y, x) with steps + 1 times, the start first; trajectories keep their
+        coordinates. With members: (trajectory, member, time, y, x) and, for a calibrated model, `error_bound` of
+        member 0 and `horizon`, the last time at which the bound is at most `level`: see `Calibration.bound`.
+
+    Raises
+    ------
+    UsageError
+        If grid, fields, inputs, interval or constants are not the model's, `start_time` is not a stored time, or
+        members are asked of a model that is not calibrated.
+    """
+    if check_integer("members", members) == 1:
+        return _single_forecast(model, dataset, steps, start_time)
+    if (networks := model.config.networks) > 1:
+        if members != networks:
+            raise UsageError(f"this model has {networks} networks: members must be 1 or {networks} (got {members})")
+        return _forecast_of_each_network(model, dataset, steps, start_time)
+    if model.calibration is None:
+        raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
+    if not level > 0:
+        raise UsageError(f"level must be positive (got {level:g})")
+    perturbation = model.calibration.perturbation.build()
+    ensemble = perturbed_forecast(model, dataset, steps, members, perturbation, start_time, seed)
+    return model.calibration.bound(ensemble, level)
+
+
+def perturbed_forecast(
+    model: Surrogate,
+    dataset: xr.Dataset,
+    steps: int,
+    members: int,
+    perturbation: Perturbation,
+    start_time: float | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Forecast an ensemble: the unperturbed forecast and others, perturbed at the start and before every step.
+
+    The random numbers depend on `seed`, the member and the trajectory's label only, not on what else is forecast.
+
+    Parameters
+    ----------
+    model : Surrogate
+        A model of one network.
+    dataset : Dataset
+        Initial states, as for `forecast`.
+    steps : int
+        Number of intervals to forecast.
+    members : int
+        Number of members, the unperturbed one included; at least 3.
+    perturbation : Perturbation
+        Spectrum, memory and size of the perturbations.
+    start_time : float, optional
+        The stored time to start from; by default the first one.
+    seed : int
+        Fixes the perturbations.
+
+    Returns
+    -------
+    Dataset
+        Fields (trajectory, member, time, y, x); member 0 is unperturbed, as the coordinate `perturbed` says.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than 3 members, or the model has several networks, whose members are its networks.
+    """
+    if check_integer("members", members) < FEWEST_MEMBERS:
+        raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
+                         f"(got {members})")  # fmt: skip
+    if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
+        raise UsageError("a model of several networks has no perturbed members: its members are its networks")
+    _check_memory(model, dataset, steps, members)
+    unperturbed = _single_forecast(model, dataset, steps, start_time)
+    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    seeds = member_seeds(seed, trajectory_labels(unperturbed), members)
+    noise = Noise(model.spec, model.step.project, model.normalisation.band, perturbation.spectra)
+    others = members_from(PerturbedStepper(model, noise, perturbation), states, steps, seeds, inputs)
+    about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
+    return stack_members(model.spec, unperturbed, others).assign_attrs(about)
+
+
+def forecast_to_zarr(
+    model: Surrogate,
+    dataset: xr.Dataset,
+    steps: int,
+    path: str | Path,
+    *,
+    start_time: float | None = None,
+    keep_every: int = 1,
+    batch: int | None = None,
+    force: bool = False,
+) -> xr.Dataset:
+    """Forecast any number of trajectories and steps into a Zarr folder, in bounded memory.
+
+    As `forecast`, written while it runs. A run that is killed goes on with the same call, and ends with the same bits.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+    dataset : Dataset
+        Initial states, as for `forecast`; it may be opened lazily and larger than memory.
+    steps : int
+        Number of intervals to forecast.
+    path : str or Path
+        The Zarr folder to write; its name ends in .zarr.
+    start_time : float, optional
+        The stored time to start from; by default the first one.
+    keep_every : int
+        Store every `keep_every`-th interval only.
+    batch : int, optional
+        Number of trajectories at a time; by default what fits in memory.
+    force : bool
+        Replace a forecast of something else at `path`.
+
+    Returns
+    -------
+    Dataset
+        The forecast, opened lazily.
+
+    Raises
+    ------
+    UsageError
+        If the dataset does not fit the model, or `path` holds something else.
+    """
+    check_dataset(model, dataset)
+    starts = InitialStates(dataset, model.spec, start_time)
+    return write_rollout(
+        model, starts, steps, path, provenance=identity_of(model), keep_every=keep_every, batch=batch,
+        attributes=forecast_attributes(model), force=force,
+    )  # fmt: skip
+
+
+def check_dataset(model: Surrogate, dataset: xr.Dataset) -> None:
+    """Check that a dataset holds states that a model can step.
+
+    Raises
+    ------
+    UsageError
+        If grid, fields, inputs, interval, viscosity, drag or diffusivity are not the model's.
+    """
+    check_matches(dataset, model.spec, "" if model.base is not None else HINT)  # a hybrid keeps to its grid
+    check_flow_constants(model, dataset)
+
+
+def check_flow_constants(model: Surrogate, dataset: xr.Dataset) -> None:
+    """Check that a dataset states the viscosity, drag and diffusivity that a model was trained with."""
+    check_constants(dataset, model.constants, "the model's flow", "train a model that takes {} as an input")
+
+
+def forecast_attributes(model: Surrogate) -> dict[str, Any]:
+    """Return what every forecast of a model says of its origin."""
+    flags = {key: model.about[key] for key in (TRAINED, APPLIED) if key in model.about}
+    about = {f"model_{key}": value for key, value in model.about.items() if key not in flags}
+    return {"source": "fluidsurrogate surrogate", **model.constants, **about, **flags}
+
+
+def identity_of(model: Surrogate) -> dict[str, Any]:
+    """Return what the bits of a forecast depend on beside its start: plain data, the weights as a hash."""
+    identity = metadata_of(model) | {"multiple": model.multiple}
+    if model.base is not None:  # it follows from the experiment
+        identity["base"] = hashlib.sha256(str(model.about["experiment"]).encode()).hexdigest()[:16]
+    return identity | {"weights": hash_weights(model)[:16], "device": str(model.device)}
+
+
+def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
+    steps = check_integer("steps", steps, 1)
+    check_dataset(model, dataset)
+    _check_memory(model, dataset, steps, model.config.networks)
+    first = at_time(dataset, start_time, model.spec.interval)
+    states, inputs = _read_start(model, first)
+    with torch.no_grad():
+        rolled = rollout(model, states, steps, inputs)
+    if not rolled.isfinite().all():
+        log.warning(f"{model.about.get('name', 'the model')}: the forecast turned non-finite")
+    begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
+    return to_dataset(
+        model.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
+        attributes=forecast_attributes(model),
+    )  # fmt: skip
+
+
+def _forecast_of_each_network(
+    model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None
+) -> xr.Dataset:
+    """The ensemble mean as member 0, and each network's forecast as a further member."""
+    mean = _single_forecast(model, dataset, steps, start_time)
+    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    with torch.no_grad():
+        rolled = rollout(model.each_network(), states, steps, inputs, first_as_seen=True)
+    return stack_members(model.spec, mean, rolled.unflatten(0, (model.config.networks, -1)).transpose(0, 1))
+
+
+def _check_memory(model: Surrogate, dataset: xr.Dataset, steps: int, members: int) -> None:
+    """UsageError if forecasts of so many steps and members do not fit in memory."""
+    starts = dataset.sizes.get("trajectory", 1)
+    state = model.dtype.itemsize * model.spec.components * math.prod(model.spec.grid.n)
+    check_room(2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
+               "give fewer, or write them while they run (fs.forecast_to_zarr)")  # fmt: skip
+
+
+def _read_start(model: Surrogate, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
+    """The states of a checked dataset's one time, on the model's device, and the inputs."""
+    states = read_states(first, model.spec, model.dtype)[:, 0].to(model.device)
+    return states, to_inputs(first, model.spec, model.dtype)

@@ -1,0 +1,62 @@
+"""The stage `compare`: scores of every forecast against the truth, as NetCDF, CSV and pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from fluidsurrogate.core.files import atomic_write, write_text
+from fluidsurrogate.pipeline.run import Run
+from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
+from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, with_members
+
+log = logging.getLogger("fluidsurrogate")
+SCORES = "scores.nc"
+
+
+def outputs(tree: Tree) -> tuple[str, ...]:
+    """Return the file of scores."""
+    return (SCORES,)
+
+
+def provenance(run: Run, output: str) -> Provenance:
+    """Return what the scores depend on."""
+    return {"forecasts": run.provenance(FORECASTS), "compare": run.tree["compare"]}
+
+
+def make(run: Run, missing: Sequence[str], force: bool) -> None:
+    """Score the forecasts and draw the comparison."""
+    from fluidsurrogate.data.netcdf_files import write_netcdf
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import to_csv
+    from fluidsurrogate.pipeline.forecasts import score_all
+    from fluidsurrogate.rendering.plots import draw_comparison, draw_scores
+
+    log.info(f"compare: {run.out / SCORES}")
+    options = run.experiment.compare
+    with ExitStack() as files:
+        ensembles = files.enter_context(open_data(run.out / ENSEMBLES)) if with_members(run.tree) else None
+        forecasts = files.enter_context(open_data(run.out / FORECASTS))
+        scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
+        write_text(run.out / "scores.csv", to_csv(scores))
+        with atomic_write(run.out / "comparison.png") as beside:
+            draw_comparison(forecasts, beside, ensembles=ensembles)
+    with atomic_write(run.out / "scores.png") as beside:
+        draw_scores(scores, beside)
+    write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
+
+
+register(
+    Stage(
+        name="compare",
+        summary="scores.nc, scores.csv, comparison.png, scores.png",
+        inputs=("rollout",),
+        kind="scores",
+        files=(SCORES,),
+        outputs=outputs,
+        provenance=provenance,
+        make=make,
+        beside=("scores.csv", "comparison.png", "scores.png"),
+    )
+)

@@ -1,0 +1,66 @@
+"""What is stored of a simulation: fields on the stored grid, coordinates and the energy that stirring injects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.parameter_sampling import value_for
+from fluidsurrogate.data.conversion import to_dataset
+from fluidsurrogate.simulation.trajectory_blocks import Block, SimulatedBlock, simulate
+from solvers import NavierStokes2D, resample
+from solvers.velocity_form import with_velocity
+
+
+def simulate_dataset(experiment: Experiment, solver: NavierStokes2D, block: Block) -> xr.Dataset:
+    """The trajectories of one block as they are stored."""
+    return stored_dataset(experiment, solver, simulate(experiment, solver, block))
+
+
+def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: SimulatedBlock) -> xr.Dataset:
+    """A run as it is stored: on the stored grid, in the fields that are stored."""
+    grid, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
+    states = with_velocity(run.states, solver.grid) if experiment.data.state == "velocity" else run.states
+    part = to_dataset(
+        experiment.spec,
+        resample(states, solver.grid, grid),
+        inputs={name: v if name in uniform else resample(v, solver.grid, grid) for name, v in run.inputs.items()},
+        coordinates=block_coordinates(experiment, [run.block]),
+        attributes={"title": f"{run.flows[0].kind} flow"},
+    )
+    return part if solver.stirring is None else part.assign(injected(run.injected))
+
+
+def injected(amounts: Sequence[Tensor]) -> dict[str, Any]:
+    """What the stirring fed in the interval behind each time, as variables (trajectory, time); 0 at the start."""
+    fed = np.stack([np.zeros(tuple(amounts[0].shape)), *(amount.cpu().numpy() for amount in amounts)], axis=1)
+    return {
+        f"injected_{name}": (("trajectory", "time"), fed[..., i], {"long_name": f"{name} fed by the stirring",
+                                                                   "units": units})
+        for i, (name, units) in enumerate((("energy", "m2 s-2"), ("enstrophy", "s-2")))
+    }  # fmt: skip
+
+
+def block_coordinates(experiment: Experiment, plan: list[Block]) -> dict[str, Any]:
+    """Number, split and seed of every trajectory in `plan`, as coordinates along `trajectory`."""
+    splits = [b.split for b in plan for _ in range(b.count)]
+    numbers = [b.first + i for b in plan for i in range(b.count)]
+    seeds = [experiment.trajectory_seed(split, i) for split, i in zip(splits, numbers, strict=True)]
+    index = np.concatenate([b.offset + np.arange(b.count) for b in plan])
+    known = {field.name for field in experiment.spec.inputs}
+    varying = {}
+    for name, parameter in experiment.flow.varying().items():
+        if name.rpartition(".")[2] not in known:
+            values = [value_for(parameter, name, *at) for at in zip(numbers, seeds, strict=True)]
+            about = {"long_name": f"parameter {name} of the flow"}
+            varying[name.replace(".", "_")] = ("trajectory", np.array(values), about)
+    return {
+        "trajectory": ("trajectory", index, {"long_name": "trajectory", "units": "1"}),
+        "split": ("trajectory", np.array(splits, dtype=object), {"long_name": "part of the dataset"}),
+        "seed": ("trajectory", np.array(seeds), {"long_name": "seed of the start", "units": "1"}),
+    } | varying
