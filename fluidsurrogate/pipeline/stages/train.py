@@ -48,6 +48,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     names = [Path(output).name for output in missing]
     warn_if_single_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
+    log.info(f"  a first picture, while they train: {run.out / 'preview.png'}")
     if experiment.data.path:
         log.info(OWN_DATA)
     # Every process has seen what there is to do before one of them changes it.
@@ -81,13 +82,15 @@ def _train_one(
     from fluidsurrogate.models.model_files import LAST
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
+    from fluidsurrogate.pipeline.preview import Preview
     from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
     from fluidsurrogate.training.train import train_model
 
     folder = partial_folder(Path(path))
     # A process of its own knows of no permission. The data are the user's, who may write to them right after.
     with allowing_code(allow_code), open_data(data) as dataset:
-        surrogate = train_model(Experiment.from_tree(tree), name, dataset, provenance, folder, report)
+        experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
+        surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
