@@ -14,8 +14,9 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import parse_json_attribute
-from fluidsurrogate.data.conversion import check_matches, to_inputs, to_states
+from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.splits import split_of

@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import SPACE, aligned, fields, sides_of
+from fluidsurrogate.data.alignment import align_to_truth
+from fluidsurrogate.data.coordinates import SPATIAL_DIMS, box_sides
+from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.correlation_time import correlation_time
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
@@ -20,7 +22,7 @@ log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
 # Metrics that are scored in every comparison, because tables and figures are made of them.
 ALWAYS_SCORED = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
-DIMS = ("trajectory", "time", "component", *SPACE)
+DIMS = ("trajectory", "time", "component", *SPATIAL_DIMS)
 ENSEMBLE_COORDINATES = ("member", "perturbed")
 START_TOLERANCE = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
 
@@ -94,13 +96,13 @@ def compare(
     """
     _check_arguments(forecasts, correlation_threshold, metrics)
     truth = _with_dims(truth, "the truth")
-    if not {"vorticity", "velocity"} & set(fields(truth)):
+    if not {"vorticity", "velocity"} & set(field_names(truth)):
         raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
-    sides_of(truth)
+    box_sides(truth)
     optional = [key for key in METRICS if key not in ALWAYS_SCORED]
     wanted = [*ALWAYS_SCORED, *(key for key in optional if metrics is None or key in metrics)]
     checked = {
-        name: aligned(_with_dims(forecast, repr(name), ("member",)), truth, repr(name))
+        name: align_to_truth(_with_dims(forecast, repr(name), ("member",)), truth, repr(name))
         for name, forecast in forecasts.items()
     }
     if broken := int((finite(truth, truth) < 1).any("time").sum()):
@@ -180,14 +182,14 @@ def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Datas
     Zarr can store. Its fields may have the dims in `more` besides `DIMS`."""
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"cannot compare: {name} must be an xarray Dataset (got {type(dataset).__name__})")
-    for dim in ("time", *SPACE):
+    for dim in ("time", *SPATIAL_DIMS):
         if dim not in dataset.dims or dim not in dataset.coords:
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:
         raise UsageError(f"cannot compare: {name} has one time only, the start")
     if "trajectory" not in dataset.dims:
         dataset = dataset.expand_dims("trajectory")
-    for field in fields(dataset):
+    for field in field_names(dataset):
         if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
         if "trajectory" not in dataset[field].dims:

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluidsurrogate.data.array_types import States
 from solvers import VELOCITY, VORTICITY, StateSpec
 from solvers.spectra import kinetic_energy
-
-Trajectories = Float[Tensor, "batch time component y x"]
 
 
 def component_names(spec: StateSpec) -> list[str]:
@@ -28,7 +27,7 @@ def component_names(spec: StateSpec) -> list[str]:
     return [f"{f.name} {axis}" if f.order else f.name for f in spec.fields for axis in ("xy" if f.order else "x")]
 
 
-def mean_drift(spec: StateSpec, states: Trajectories) -> Float[Tensor, "batch time component"]:
+def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time component"]:
     r"""Compute the drift of each component's mean over the box since the start.
 
     .. math:: (\langle f \rangle(t) - \langle f \rangle(0)) / \sqrt{\langle |f(0)|^2 \rangle}
@@ -40,13 +39,13 @@ def mean_drift(spec: StateSpec, states: Trajectories) -> Float[Tensor, "batch ti
     spec : StateSpec
         Fields of the state.
     states : Tensor
-        Shape (batch, time, component, y, x).
+        Shape (trajectory, time, component, y, x).
 
     Returns
     -------
     Tensor
-        Shape (batch, time, component), in double precision; relative to the root mean square of the field, which the
-        components of a vector share, at the start. NaN for a field that starts as zero.
+        Shape (trajectory, time, component), in double precision; relative to the root mean square of the field, which
+        the components of a vector share, at the start. NaN for a field that starts as zero.
     """
     means, parts = states.double().mean((-2, -1)), []
     for part in states[:, 0].double().split([field.components for field in spec.fields], dim=1):
@@ -56,7 +55,7 @@ def mean_drift(spec: StateSpec, states: Trajectories) -> Float[Tensor, "batch ti
     return (means - means[:, :1]) / torch.cat(parts, dim=1)[:, None]
 
 
-def energy(spec: StateSpec, states: Trajectories) -> Float[Tensor, "batch time"] | None:
+def energy(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time"] | None:
     r"""Compute the kinetic energy of each state.
 
     .. math:: E = \tfrac{1}{2} \langle |u|^2 \rangle
@@ -66,13 +65,13 @@ def energy(spec: StateSpec, states: Trajectories) -> Float[Tensor, "batch time"]
     spec : StateSpec
         Fields of the state.
     states : Tensor
-        Shape (batch, time, component, y, x).
+        Shape (trajectory, time, component, y, x).
 
     Returns
     -------
     Tensor or None
-        Shape (batch, time), in m²/s² and double precision; of the velocity field or of the velocity that the vorticity
-        induces. None for a state that holds neither.
+        Shape (trajectory, time), in m²/s² and double precision; of the velocity field or of the velocity that the
+        vorticity induces. None for a state that holds neither.
     """
     first = 0
     for field in spec.fields:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import fields
+from fluidsurrogate.data.layout import field_names
 
 
 def perturbed_members(forecast: xr.Dataset) -> xr.Dataset:
@@ -54,7 +54,7 @@ def control_or_mean(forecast: xr.Dataset) -> xr.Dataset:
     if "perturbed" in forecast.coords and not _is_perturbed(forecast).all():
         first = int(np.flatnonzero(~_is_perturbed(forecast))[0])
         return forecast.isel(member=first).drop_vars(["member", "perturbed"], errors="ignore")
-    states = forecast[fields(forecast)].mean("member", skipna=False, keep_attrs=True)
+    states = forecast[field_names(forecast)].mean("member", skipna=False, keep_attrs=True)
     return forecast.drop_dims("member").assign(states.data_vars)
 
 

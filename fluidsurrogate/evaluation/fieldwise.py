@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import fields
+from fluidsurrogate.data.layout import field_names
 
 Value = TypeVar("Value")
 FieldScore = Callable[[xr.DataArray, xr.DataArray, list[str]], Value]
@@ -29,7 +29,7 @@ def field_pairs(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[xr.Da
         The field of the forecast, the field of the truth, and the dims within one state: space, and components of a
         vector.
     """
-    for name in fields(truth):
+    for name in field_names(truth):
         f, t = forecast[name].astype(np.float64), truth[name].astype(np.float64)
         yield f, t, [str(dim) for dim in t.dims if dim not in ("trajectory", "time")]
 

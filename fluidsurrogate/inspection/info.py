@@ -16,9 +16,9 @@ import xarray as xr
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.data.content_hash import what_changed
+from fluidsurrogate.data.content_hash import changed_variables
+from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.data.readers import READERS, find_reader, open_data
-from fluidsurrogate.data.schema import grid_of
 from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (
@@ -135,7 +135,7 @@ def _dataset(path: Path) -> Info:
         if kind == "audit":
             found["audit"] = {key: _plain(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         about = attrs if "experiment" in attrs else _of_model(attrs)
-        found["changed"] = what_changed(dataset)
+        found["changed"] = changed_variables(dataset)
         stage = next((stage.name for stage in STAGES.values() if stage.kind == kind), "train")
         made = reproducibility(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}

@@ -14,7 +14,7 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse_json_attribute
-from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
+from fluidsurrogate.data.content_hash import CONTENT, MAX_HASHED_BYTES
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.pipeline.pipeline import ALL
@@ -113,7 +113,7 @@ def _obstacles(
     if path:
         try:
             with open_data(path) as own:
-                is_large = size_of_values(own) > CHECKED_BYTES
+                is_large = own.nbytes > MAX_HASHED_BYTES
         except UsageError as error:
             return [str(error)], []
         if is_large:

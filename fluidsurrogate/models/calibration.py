@@ -16,7 +16,7 @@ from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json, write_json
-from fluidsurrogate.data.coordinates import fields
+from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.models.model_files import CONFIG_BYTES, file_of
@@ -143,7 +143,7 @@ class Calibration(Config):
 def is_finite(forecast: xr.Dataset) -> xr.DataArray:
     """Where all values of a forecast are finite, by trajectory and time."""
     known = xr.ones_like(forecast["time"], dtype=bool)
-    for name in fields(forecast):
+    for name in field_names(forecast):
         values = forecast[name]
         found = xr.apply_ufunc(np.isfinite, values)
         known = known & found.all([dim for dim in values.dims if dim not in ("trajectory", "time")])

@@ -19,7 +19,7 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.seeding import preserving_random_state
-from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (

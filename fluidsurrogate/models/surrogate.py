@@ -14,7 +14,7 @@ from torch import Tensor
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.schema import describe_grid
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
 from fluidsurrogate.models.model_files import weights_in
 from fluidsurrogate.models.normalisation import Normalisation

@@ -54,13 +54,13 @@ class Run:
 
     @cached_property
     def user_data(self) -> dict[str, Any]:
-        """What is known of a user's dataset (`data.path`), read once a run: see `content_hash.own_content`."""
-        from fluidsurrogate.data.content_hash import own_content
+        """What is known of a user's dataset (`data.path`), read once a run: see `content_hash.hash_user_data`."""
+        from fluidsurrogate.data.content_hash import hash_user_data
 
         if not self.data_path.exists():
             raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
         spec = self.experiment.spec
-        return own_content(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
+        return hash_user_data(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
 
     def model_path(self, name: str) -> Path:
         """Return the folder of a model."""

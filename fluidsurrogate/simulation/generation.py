@@ -17,8 +17,8 @@ from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
 from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.core.provenance import provenance_attributes
 from fluidsurrogate.core.resumable import delete_folder, publish, start_or_resume
-from fluidsurrogate.data.content_hash import CONTENT, content_of
-from fluidsurrogate.data.conversion import empty_like_blocks
+from fluidsurrogate.data.content_hash import CONTENT, hash_variables
+from fluidsurrogate.data.layout import zarr_template
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
 from fluidsurrogate.simulation.stored_fields import block_coordinates, stored_dataset
@@ -50,7 +50,7 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     resolution = resolution_of(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
     about = solver_attributes(experiment, solver, inner, data_provenance(experiment))
-    about |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
+    about |= {**resolution.attributes, CONTENT: json.dumps(hash_variables(dataset))}
     return dataset.assign_attrs(about)
 
 
@@ -110,7 +110,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             if plan[i].is_sampled:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
-                template = empty_like_blocks(part, block_coordinates(experiment, plan))
+                template = zarr_template(part, block_coordinates(experiment, plan))
                 encoding = {name: {"compressors": zarr_compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
@@ -122,7 +122,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     resolution = resolution_of(experiment, solver, ResolutionSample.read(folder / SAMPLE))
     attributes = solver_attributes(experiment, solver, done["inner_step"], provenance) | resolution.attributes
     with open_data(store) as made:
-        attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
+        attributes = made.attrs | attributes | {CONTENT: json.dumps(hash_variables(made))}
     xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 

@@ -23,10 +23,11 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
 from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
-from fluidsurrogate.data.conversion import check_matches, read_states, to_dataset, to_inputs
-from fluidsurrogate.data.conversion import trajectory_coordinates as coordinates_of
-from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.data.conversion import read_states, to_dataset, to_inputs
+from fluidsurrogate.data.coordinates import select_time
+from fluidsurrogate.data.layout import trajectory_coordinates as coordinates_of
 from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
 from fluidsurrogate.simulation.rollout import advance_through
 from solvers import StateSpec, Stepper
@@ -57,7 +58,7 @@ class InitialStates:
     """
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start_time: float | None) -> None:
-        self.spec, self.first = spec, at_time(dataset, start_time, spec.interval)
+        self.spec, self.first = spec, select_time(dataset, start_time, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset)

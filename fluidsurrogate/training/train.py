@@ -17,7 +17,7 @@ from fluidsurrogate.core.distributed import is_main_process, process_count
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.provenance import provenance_attributes
 from fluidsurrogate.core.seeding import derive_seed, seeded_generators
-from fluidsurrogate.data.flow_constants import constants_of
+from fluidsurrogate.data.flow_constants import read_constants
 from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.normalisation import Normalisation, check_means
 from fluidsurrogate.models.surrogate import Surrogate
@@ -77,7 +77,7 @@ def train_model(
     source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
+    constants = {key: value for key, value in experiment.constants.items() if key in read_constants(dataset)}
     with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
         trainer = prepare_training(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:

@@ -19,7 +19,9 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import without_main_module
 from fluidsurrogate.core.seeding import derive_seed
-from fluidsurrogate.data.conversion import States, check_matches, read_states, to_inputs, to_states
+from fluidsurrogate.data.array_types import States
+from fluidsurrogate.data.conversion import read_states, to_inputs, to_states
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.training.curriculum import Curriculum
 from solvers import StateSpec

@@ -14,7 +14,7 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.data.layout import grid_coordinates
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig, read_calibration

@@ -8,7 +8,9 @@ import torch
 import xarray as xr
 
 from fluidsurrogate import UsageError
-from fluidsurrogate.data import conversion as dataset
+from fluidsurrogate.data import conversion
+from fluidsurrogate.data.grids import grid_of
+from fluidsurrogate.data.layout import grid_coordinates
 from fluidsurrogate.evaluation import diagnostics
 from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import FORCING, VORTICITY, Grid, StateSpec, spectra, turbulence, velocity
@@ -23,7 +25,7 @@ def data():
     rng = torch.Generator().manual_seed(0)
     states, forcing = torch.randn(3, 2, 1, *SPEC.grid.n, generator=rng), torch.randn(3, 1, *SPEC.grid.n, generator=rng)
     viscosity = ("trajectory", [1e-2, 2e-2, 4e-2], {"units": "m2 s-1"})
-    return dataset.to_dataset(SPEC, states, inputs={"forcing": forcing}, coordinates={"viscosity": viscosity},
+    return conversion.to_dataset(SPEC, states, inputs={"forcing": forcing}, coordinates={"viscosity": viscosity},
                               attributes={"drag": 0.3, "viscosity": 7.0})  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def test_all_dims_alike(trained):
     assert full["velocity"].attrs["tensor_order"] == 1
     assert full["pressure"].attrs["units"] == "m2 s-2"
     one = torch.from_numpy(data["vorticity"].values[2, 3])[None, None]
-    np.testing.assert_allclose(full["velocity"][2, 3], velocity(one, dataset.grid_of(data))[0], atol=1e-6)
+    np.testing.assert_allclose(full["velocity"][2, 3], velocity(one, grid_of(data))[0], atol=1e-6)
     snapshot = diagnostics.add(data.isel(trajectory=2, time=3), "velocity")
     np.testing.assert_allclose(snapshot["velocity"], full["velocity"][2, 3], atol=1e-6)
 
@@ -111,7 +113,7 @@ def test_what_is_left_out_if_none_is_named(data):
 
 def test_a_stretch_at_a_time_is_all_at_once(data, monkeypatch):
     whole = diagnostics.compute(data, "enstrophy_injection")
-    monkeypatch.setattr(dataset, "STRETCH_CELLS", 4 * 12 * 16 + 1)  # four, then two
+    monkeypatch.setattr(conversion, "BATCH_CELLS", 4 * 12 * 16 + 1)  # four, then two
     xr.testing.assert_allclose(diagnostics.compute(data, "enstrophy_injection"), whole, rtol=1e-14)
     reordered = diagnostics.compute(data.transpose("x", "time", "y", "trajectory"), "enstrophy_injection")
     xr.testing.assert_allclose(reordered.transpose(*whole.dims), whole, rtol=1e-12)
@@ -176,7 +178,7 @@ def test_axes_that_decrease_or_stretch_are_refused(name):
     grid = Grid.rectangle([24, 16], [4 * math.pi / 3 * 2, math.pi])
     y = grid.coordinates()[0].numpy()
     tall = xr.Dataset({"vorticity": (("y", "x"), np.cos(1.5 * y)[:, None] * np.ones(16))},
-                      dataset.grid_coordinates(grid))  # fmt: skip
+                      grid_coordinates(grid))  # fmt: skip
     spectrum = diagnostics.compute(tall, "energy_spectrum")
     assert float(spectrum.idxmax()) == pytest.approx(1.5)
     for axes in ("y", "x", "yx"):

@@ -8,7 +8,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.data.layout import grid_coordinates
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread

@@ -11,7 +11,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import grid_coordinates
+from fluidsurrogate.data.layout import grid_coordinates
 from fluidsurrogate.evaluation.correlation_time import correlation_time
 from fluidsurrogate.evaluation.diagnostics import compute
 from fluidsurrogate.evaluation.metrics import METRICS, metric

@@ -5,9 +5,9 @@ from __future__ import annotations
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.conversion import derive
-from fluidsurrogate.data.coordinates import SPACE
-from fluidsurrogate.data.schema import check_units, check_values
+from fluidsurrogate.data.conversion import derive_field
+from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.schema import check_field, check_units
 from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS
 from solvers import VELOCITY, VORTICITY, diagnostics
 
@@ -95,7 +95,7 @@ def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
     field = next((field for field in ("vorticity", "velocity") if field in dataset), None)
     if field is None or dataset[field].chunks is None:
         return compute(dataset, name)
-    inner = [dim for dim in (*SPACE, "component") if dim in dataset[field].dims]
+    inner = [dim for dim in (*SPATIAL_DIMS, "component") if dim in dataset[field].dims]
     leading = [dim for dim in dataset[field].dims if dim not in inner]
     needed = dataset[[field]]
     needed = needed.drop_vars([c for c in needed.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
@@ -131,11 +131,13 @@ def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     given = next((field for field in (VORTICITY, VELOCITY) if field.name in dataset), None)
     if given is None:
         raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
-    check_values(dataset[given.name], given)
-    for axis in SPACE:
+    check_field(dataset[given.name], given)
+    for axis in SPATIAL_DIMS:
         if axis in dataset.coords:
             check_units(dataset[axis], axis, "m")
-    return dataset["vorticity"] if given is VORTICITY else derive(dataset, "velocity", diagnostics.vorticity, VORTICITY)
+    if given is VORTICITY:
+        return dataset["vorticity"]
+    return derive_field(dataset, "velocity", diagnostics.vorticity, VORTICITY)
 
 
 def _compute_block(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.DataArray:

@@ -7,7 +7,7 @@ import math
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.schema import check_units, check_values
+from fluidsurrogate.data.schema import check_field, check_units
 from solvers import FORCING, KNOWN_FIELDS
 
 
@@ -80,7 +80,7 @@ def _forcing(dataset: xr.Dataset) -> list[xr.DataArray]:
     if "forcing" in dataset:
         if not {"y", "x"} <= set(dataset["forcing"].dims):
             raise UsageError("the variable 'forcing' must have the dims y and x")
-        check_values(dataset["forcing"], FORCING)
+        check_field(dataset["forcing"], FORCING)
         return [dataset["forcing"]]
     if _is_forced(dataset):
         raise UsageError(

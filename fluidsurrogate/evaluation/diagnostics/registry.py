@@ -10,7 +10,7 @@ from typing import final
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.data.conversion import derive, summarise
+from fluidsurrogate.data.conversion import derive_field, reduce_over_box
 from fluidsurrogate.evaluation.diagnostics.flow_inputs import flow_input, has_flow_input
 from solvers import FieldSpec, Grid
 
@@ -95,7 +95,7 @@ class FieldDiagnostic(Diagnostic):
         xr.DataArray
             The field, with the dims of the vorticity.
         """
-        return derive(dataset, "vorticity", self.function, self.field)
+        return derive_field(dataset, "vorticity", self.function, self.field)
 
 
 @final
@@ -148,7 +148,7 @@ class SummaryDiagnostic(Diagnostic):
             Without the dims y and x; a spectrum has the dim `wavenumber`.
         """
         inputs = [] if self.needs is None else flow_input(dataset, self.needs)
-        array = summarise(dataset, self.function, *inputs)
+        array = reduce_over_box(dataset, self.function, *inputs)
         array.attrs = {"long_name": self.long_name, "units": self.units}
         return array
 

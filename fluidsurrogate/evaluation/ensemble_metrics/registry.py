@@ -9,7 +9,7 @@ from typing import final
 
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import aligned
+from fluidsurrogate.data.alignment import align_to_truth
 from fluidsurrogate.evaluation.metrics.registry import MetricFunction
 
 ENSEMBLE_METRICS: dict[str, EnsembleMetric] = {}
@@ -83,7 +83,7 @@ def ensemble_metric(*, rotation_invariant: bool = True) -> Callable[[MetricFunct
     def register(function: MetricFunction) -> MetricFunction:
         @wraps(function)
         def aligned_function(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
-            return function(aligned(forecast, truth), truth)
+            return function(align_to_truth(forecast, truth), truth)
 
         ENSEMBLE_METRICS[function.__name__] = EnsembleMetric(aligned_function, rotation_invariant)
         return aligned_function

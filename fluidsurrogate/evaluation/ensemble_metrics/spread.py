@@ -7,7 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import aligned
+from fluidsurrogate.data.alignment import align_to_truth
 from fluidsurrogate.evaluation.ensemble_members import perturbed_members
 from fluidsurrogate.evaluation.ensemble_metrics.known_times import all_finite
 from fluidsurrogate.evaluation.ensemble_metrics.registry import ensemble_metric
@@ -110,5 +110,5 @@ def normalised_spread(members: xr.Dataset, reference: xr.Dataset) -> xr.DataArra
         variance = f.var("member", ddof=1, skipna=False).mean(within, skipna=False)
         return relative_to_rms(((k + 1) / k * variance) ** 0.5, t, within)
 
-    mean = mean_over_fields(map_fields(spread, aligned(members, reference), reference))
+    mean = mean_over_fields(map_fields(spread, align_to_truth(members, reference), reference))
     return with_attributes(mean.where(np.isfinite(mean), math.inf), "spread of the members over rms", "1")

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import SPACE, fields
+from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.fieldwise import is_finite, relative, with_attributes
 from fluidsurrogate.evaluation.metrics.registry import metric
 
@@ -35,11 +36,11 @@ def mean_drift(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         Dims trajectory and time; units 1.
     """
     drifts = []
-    for name in fields(truth):
+    for name in field_names(truth):
         f = forecast[name].astype(np.float64)
         within = [dim for dim in f.dims if dim not in ("trajectory", "time")]
-        mean, size = f.mean(SPACE, skipna=False), (f.isel(time=0) ** 2).mean(within) ** 0.5
+        mean, size = f.mean(SPATIAL_DIMS, skipna=False), (f.isel(time=0) ** 2).mean(within) ** 0.5
         drift = relative(abs(mean - mean.isel(time=0, drop=True)), size.drop_vars("time"))
-        drifts.append(drift.max([dim for dim in within if dim not in SPACE], skipna=False))
+        drifts.append(drift.max([dim for dim in within if dim not in SPATIAL_DIMS], skipna=False))
     largest = xr.concat(drifts, "field").max("field", skipna=False)
     return with_attributes(largest.where(is_finite(largest), math.inf), "drift of the mean over the box", "1")

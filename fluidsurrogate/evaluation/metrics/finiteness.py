@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import fields
+from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.fieldwise import is_finite, with_attributes
 from fluidsurrogate.evaluation.metrics.registry import metric
 
@@ -27,7 +27,7 @@ def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
         Dims trajectory and time; units 1.
     """
     all_finite = xr.ones_like(forecast["time"], dtype=bool)
-    for name in fields(truth):
+    for name in field_names(truth):
         within = [dim for dim in forecast[name].dims if dim not in ("trajectory", "time")]
         all_finite = all_finite & is_finite(forecast[name]).all(within)
     return with_attributes(all_finite.astype(np.float64), "finite", "1")

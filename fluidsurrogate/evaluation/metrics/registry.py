@@ -9,7 +9,7 @@ from typing import final
 
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import aligned
+from fluidsurrogate.data.alignment import align_to_truth
 
 MetricFunction = Callable[[xr.Dataset, xr.Dataset], xr.DataArray]
 METRICS: dict[str, Metric] = {}
@@ -93,7 +93,7 @@ def metric(
     def register(function: MetricFunction) -> MetricFunction:
         @wraps(function)
         def aligned_function(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
-            return function(aligned(forecast, truth), truth)
+            return function(align_to_truth(forecast, truth), truth)
 
         METRICS[function.__name__] = Metric(aligned_function, perfect_score, rotation_invariant)
         return aligned_function
