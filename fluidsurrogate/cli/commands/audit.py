@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
-    from fluidsurrogate.rendering.plots import draw_audit
+    from fluidsurrogate.rendering.audit_figure import draw_audit
 
     to = arguments.to or arguments.folder
     check_writable(to)

@@ -31,7 +31,8 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.evaluation.score_tables import to_csv
     from fluidsurrogate.pipeline.forecasts import score_all
-    from fluidsurrogate.rendering.plots import draw_comparison, draw_scores
+    from fluidsurrogate.rendering.comparison_figure import draw_comparison
+    from fluidsurrogate.rendering.scores_figure import draw_scores
 
     log.info(f"compare: {run.out / SCORES}")
     options = run.experiment.compare
