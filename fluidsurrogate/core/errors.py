@@ -9,11 +9,6 @@ class UsageError(ValueError):
 
     A few lines are used if a list helps. The command line prints the message and exits with status 2.
 
-    Parameters
-    ----------
-    *args : object
-        The message.
-
     Examples
     --------
     >>> import fluidsurrogate as fs
