@@ -24,12 +24,12 @@ from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverCon
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import explain
 from fluidsurrogate.core.devices import device_available
-from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.errors import UsageError, describe_exception
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
-from fluidsurrogate.nn import Network, UserModule, cast, code_is_allowed, refuse_code
-from fluidsurrogate.nn.user_module import KIND, one_line
+from fluidsurrogate.nn import Network, UserModule, cast_weights, code_is_allowed, require_code_permission
+from fluidsurrogate.nn.user_code import USER_MODULE
 from solvers import (
     FORCING,
     Flow,
@@ -73,7 +73,7 @@ class Experiment(Config):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()
             for one in (flow, *self.flow.extremes()):
                 one.starts(solver.grid, [0])
-                if one.stirring(solver.grid) != flow.stirring(solver.grid):
+                if one.stochastic_forcing(solver.grid) != flow.stochastic_forcing(solver.grid):
                     raise ValueError("what stirs the flow must be the same for every trajectory")
             if flow.spin_up:
                 self.build_spin_up(device="cpu")
@@ -111,7 +111,7 @@ class Experiment(Config):
         for name in self.models if names is None else names:
             if self.models[name].is_user_module:
                 with _blaming(f"models.{name}", UsageError):
-                    refuse_code(self.models[name].code)
+                    require_code_permission(self.models[name].code)
 
     def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
         """The experiment with copies of these modules for its models, and those as networks; UsageError where one does
@@ -119,9 +119,9 @@ class Experiment(Config):
         networks: dict[str, Network] = {}
         for name, module in modules.items():
             with _blaming(f"models.{name}", UsageError):
-                networks[name] = cast(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
+                networks[name] = cast_weights(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
                 self.check_network(networks[name])
-        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": KIND}) for name in modules}
+        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": USER_MODULE}) for name in modules}
         return self.model_copy(update={"models": configs}), networks
 
     def check_network(self, network: Network, config: ModelConfig | None = None) -> None:
@@ -147,7 +147,7 @@ class Experiment(Config):
         except (ValueError, RuntimeError):
             raise
         except Exception as error:
-            raise ValueError(f"applying it to {tuple(like.shape)} raised {one_line(error)}") from error
+            raise ValueError(f"applying it to {tuple(like.shape)} raised {describe_exception(error)}") from error
         self._check_groups({"group": network.group}, self.spec)
 
     def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:
@@ -161,7 +161,7 @@ class Experiment(Config):
                 allowed = ", ".join(subgroup.name for subgroup in largest.subgroups)
                 raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take one of {allowed}")
             # Vectors are always inputs; a forcing is, where there is one.
-            kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.symmetry
+            kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.group_without_vectors
             if not kept.contains(group):
                 raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({kept.name})")
 
@@ -229,7 +229,7 @@ class Experiment(Config):
         """Viscosity, drag and, where there is a scalar, diffusivity of the flow: those that are the same for every
         trajectory, and so no inputs of a step."""
         inputs = {field.name for field in self.spec.inputs}
-        return {name: value for name, value in self.build_flow().numbers.items() if name not in inputs}
+        return {name: value for name, value in self.build_flow().coefficients.items() if name not in inputs}
 
     def check_constants(self, dataset: xr.Dataset) -> None:
         """UsageError where a dataset states another viscosity, drag or diffusivity than the experiment's flow has."""
@@ -246,15 +246,15 @@ class Experiment(Config):
     def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
         """The classical solver; `interval` other than the stored one for the spin-up. What varies is an input."""
         flow = self.build_flow()
-        numbers = [other.numbers for other in self.flow.extremes()]
+        numbers = [other.coefficients for other in self.flow.extremes()]
         return flow.solver(
             self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
             # What is looked at on a CPU before a run on another device need not be fast there.
-            kernel=self.solver.kernel if (device or self.device) == self.device else "torch",
-            varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
+            backend=self.solver.kernel if (device or self.device) == self.device else "torch",
+            varying=[name for name in flow.coefficients if any(n[name] != flow.coefficients[name] for n in numbers)],
             dtype=self.torch_dtype,
             device=device or self.device,
         )
@@ -268,7 +268,7 @@ class Experiment(Config):
         """The coarse solver that a hybrid corrects, between stored states; None for a pure surrogate."""
         if config.solver is None:
             return None
-        if self.build_flow().stirring(self.grid.build()) is not None:
+        if self.build_flow().stochastic_forcing(self.grid.build()) is not None:
             raise ValueError(
                 "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
             )

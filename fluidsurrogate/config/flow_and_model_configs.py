@@ -14,9 +14,9 @@ from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.parameter_sampling import Range, Varying, extremes, is_varying, middle, value_for
 from fluidsurrogate.config.solver_configs import CoarseSolverConfig
 from fluidsurrogate.core.devices import single_precision_default
-from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, DeepEnsemble, Network, cast
-from fluidsurrogate.nn.network import options_of
-from fluidsurrogate.nn.user_module import KIND
+from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
+from fluidsurrogate.nn.registry import options_of
+from fluidsurrogate.nn.user_code import USER_MODULE
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
 
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
@@ -38,7 +38,7 @@ class FlowConfig(Config):
         """The flow that stands for all trajectories, with the middle of what varies; where a term, a stratification
         say, may be zero in some, one that has it."""
         flows = [self._build(lambda parameter, name: middle(parameter)), *self.extremes()]
-        return max(flows, key=lambda flow: len(flow.vectors))
+        return max(flows, key=lambda flow: len(flow.uniform_vectors))
 
     def for_trajectory(self, number: int, seed: int) -> Flow:
         """The flow of one trajectory: `number` in its split, with its seed."""
@@ -130,7 +130,7 @@ class ModelConfig(Config):
     @property
     def is_user_module(self) -> bool:
         """True where the network is code of the user's, to be run only where that is allowed."""
-        return self.kind == KIND
+        return self.kind == USER_MODULE
 
     @property
     def code(self) -> str | None:
@@ -142,11 +142,14 @@ class ModelConfig(Config):
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
         with single_precision_default():
             made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.networks)]
-        return cast(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
+        return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 
     def groups(self) -> dict[str, Group]:
         """The point groups that the model claims, by key."""
-        named = {"group": (getattr(self, "group", None), CLAIMS[self.kind]), "augment": (self.augment, group_named)}
+        named = {
+            "group": (getattr(self, "group", None), EXACT_GROUPS[self.kind]),
+            "augment": (self.augment, group_named),
+        }
         return {key: find(name) for key, (name, find) in named.items() if name is not None}
 
 

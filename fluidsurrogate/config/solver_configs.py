@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fluidsurrogate.config.base import Config
 from solvers import Grid
+from solvers.backends import AUTO, check_backend_name
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -18,7 +19,7 @@ class SolverConfig(Config):
 
     order: Literal[2, 4] = 4
     dt: Positive | None = None
-    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
+    kernel: Annotated[str, AfterValidator(check_backend_name)] = AUTO
 
 
 class CoarseSolverConfig(SolverConfig):

@@ -1,6 +1,8 @@
 """The error that a user can do something about, and the check of whole numbers."""
 
 import operator
+import traceback
+from pathlib import Path
 from typing import Any
 
 
@@ -49,3 +51,22 @@ def check_integer(name: str, value: Any, minimum: int | None = None) -> int:
     if minimum is not None and number < minimum:
         raise UsageError(f"{name} must be at least {minimum} (got {number})")
     return number
+
+
+def describe_exception(error: Exception) -> str:
+    """Describe an exception in one line: its type, the first line of its message, and where it was raised.
+
+    Parameters
+    ----------
+    error : Exception
+        Any exception, raised by code of a user's, say.
+
+    Returns
+    -------
+    str
+        The place is the innermost one outside of torch, as file and line.
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "torch" not in Path(f.filename).parts]
+    message = (str(error).splitlines() or [""])[0]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message}{place}"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
-from solvers.continuous import disc, localised, rotate, shift
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
+from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARISON_RADIUS = 0.3  # of the disc in which rotated states are compared, over the shorter side
@@ -150,7 +150,7 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
 
     .. math:: \|f(R x) - R f(x)\|_D / \|f(x) - x\|_D
 
-    A rotated periodic field is not periodic. States and inputs that are fields are therefore `localised` first: a few
+    A rotated periodic field is not periodic. States and inputs that are fields are localised first (`localise`): a few
     eddies under a window that has died out where the box ends. Rotated copies are the interpolants read at the rotated
     points, and the norms are over a disc D of 0.3 times the shorter side, where a step that reaches less than a third
     of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
@@ -176,11 +176,11 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
         The error.
     """
     spec, grid = stepper.spec, stepper.spec.grid
-    whole, within = disc(grid, 0.5), disc(grid, COMPARISON_RADIUS)
-    state, unrotated = localised(spec.fields, state, grid), dict(inputs or {})
+    whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARISON_RADIUS)
+    state, unrotated = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in unrotated:
-            unrotated[field.name] = localised([field], unrotated[field.name], grid)
+            unrotated[field.name] = localise([field], unrotated[field.name], grid)
     rotated = {f.name: rotate([f], unrotated[f.name], grid, degrees, whole) for f in spec.inputs if f.name in unrotated}
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)

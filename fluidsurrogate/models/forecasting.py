@@ -27,7 +27,7 @@ from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.batch_sizes import check_room
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import InitialStates, write_rollout
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 

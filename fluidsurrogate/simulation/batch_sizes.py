@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from fluidsurrogate.core.errors import UsageError
 from solvers import Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 SHARE = 4  # of the memory that is free, one part is used
 CPU_BYTES = 2**28  # what falls out of the caches gains nothing: 16 to 64 starts of 32 x 32 cells are best on a core

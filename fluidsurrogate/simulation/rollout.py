@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from solvers import StateSpec, Stepper
-from solvers.stepper import Carry, Inputs, State
+from solvers.array_types import Inputs, State
+from solvers.stepper import Carry
 
 
 def advance_through(stepper: Stepper[Carry], carry: Carry, steps: int) -> Iterator[Carry]:

@@ -33,7 +33,7 @@ def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: Simulate
         coordinates=block_coordinates(experiment, [run.block]),
         attributes={"title": f"{run.flows[0].kind} flow"},
     )
-    return part if solver.stirring is None else part.assign(injected(run.injected))
+    return part if solver.stochastic_forcing is None else part.assign(injected(run.injected))
 
 
 def injected(amounts: Sequence[Tensor]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fluidsurrogate.simulation.resolution import ResolutionSample
 from fluidsurrogate.simulation.rollout import advance_by, rollout
 from fluidsurrogate.simulation.splits import SPLITS
 from solvers import Flow, NavierStokes2D
-from solvers.navier_stokes import SpectralCarry
+from solvers.spectral_carry import SpectralCarry
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class SimulatedBlock:
 
     def sample(self, solver: NavierStokes2D) -> ResolutionSample:
         """The first trajectory, to measure the resolution by."""
-        return ResolutionSample.of(self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.slots)
+        return ResolutionSample.of(
+            self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.step_control.parts
+        )
 
 
 def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> SimulatedBlock:
@@ -96,7 +98,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
             f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
             "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    taken = [carry.taken[:count] for carry in carries]
+    taken = [carry.steps_taken[:count] for carry in carries]
     return SimulatedBlock(
         block,
         flows[:count],
@@ -104,7 +106,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
         {name: value[:count] for name, value in inputs.items()},
         taken,
         [carry.injected[:count] for carry in carries if carry.injected is not None],
-        solver.spec.interval / solver.slots / max(map(max, taken)),
+        solver.spec.interval / solver.step_control.parts / max(map(max, taken)),
     )
 
 

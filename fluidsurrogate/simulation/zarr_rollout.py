@@ -31,7 +31,7 @@ from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
 from fluidsurrogate.simulation.rollout import advance_through
 from solvers import StateSpec, Stepper
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 TIME_BYTES = 32  # that a stored time takes on the way to its coordinate

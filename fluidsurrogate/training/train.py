@@ -161,7 +161,7 @@ def fit_surrogate(
     normalisation = Normalisation.fit(spec, train.chunks, base)
     for line in check_means(spec, train.chunks) if is_main_process() else []:
         log.warning(f"{name}: {line}")
-    numbers, longest = experiment.build_flow().numbers, max(config.multiples)
+    numbers, longest = experiment.build_flow().coefficients, max(config.multiples)
     coefficients, found = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
     if coefficients is None and is_main_process():
         log.info(f"{name}: the energy budget {found}; forecasts are not held to it")

@@ -23,7 +23,7 @@ from fluidsurrogate.core.seeding import derive_seed, seeded_generators
 from fluidsurrogate.models.model_files import LAST
 from fluidsurrogate.models.saving import write_weights
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import clip_each, state_tensors
+from fluidsurrogate.nn import clip_member_gradients, cpu_state_dict
 from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.training.augmentation import Augmentation
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
@@ -145,7 +145,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.parallel.mean(parameter.grad)
-        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
+        norm = clip_member_gradients(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._give_up("the loss is not finite")
         self.optimiser.step()
@@ -201,7 +201,7 @@ class Trainer:
         )  # fmt: skip
 
     def _weights(self) -> Weights:
-        return state_tensors(self.network)
+        return cpu_state_dict(self.network)
 
     def _save(self, folder: Path) -> None:
         weights = {"network": self._weights(), "best": self.best}

@@ -3,32 +3,32 @@
 from torch import Tensor
 
 from fluidsurrogate.evaluation.diagnostics.registry import SummaryDiagnostic, register_diagnostic
-from solvers.spectra import Sides
-from solvers.turbulence import energy_budget, enstrophy_budget
+from solvers.array_types import Sides
+from solvers.turbulence import mean_energy_budget, mean_enstrophy_budget
 
 
 def _energy_dissipation(vorticity: Tensor, length: Sides, viscosity: Tensor) -> Tensor:
-    return energy_budget(vorticity, length, viscosity).dissipation
+    return mean_energy_budget(vorticity, length, viscosity).dissipation
 
 
 def _energy_drag(vorticity: Tensor, length: Sides, drag: Tensor) -> Tensor:
-    return energy_budget(vorticity, length, 0.0, drag).drag
+    return mean_energy_budget(vorticity, length, 0.0, drag).drag
 
 
 def _energy_injection(vorticity: Tensor, length: Sides, forcing: Tensor | None = None) -> Tensor:
-    return energy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+    return mean_energy_budget(vorticity, length, 0.0, 0.0, forcing).injection
 
 
 def _enstrophy_dissipation(vorticity: Tensor, length: Sides, viscosity: Tensor) -> Tensor:
-    return enstrophy_budget(vorticity, length, viscosity).dissipation
+    return mean_enstrophy_budget(vorticity, length, viscosity).dissipation
 
 
 def _enstrophy_drag(vorticity: Tensor, length: Sides, drag: Tensor) -> Tensor:
-    return enstrophy_budget(vorticity, length, 0.0, drag).drag
+    return mean_enstrophy_budget(vorticity, length, 0.0, drag).drag
 
 
 def _enstrophy_injection(vorticity: Tensor, length: Sides, forcing: Tensor | None = None) -> Tensor:
-    return enstrophy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+    return mean_enstrophy_budget(vorticity, length, 0.0, 0.0, forcing).injection
 
 
 for _name, _function, _long_name, _units, _needs in (

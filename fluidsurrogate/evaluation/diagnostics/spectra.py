@@ -4,9 +4,10 @@ from torch import Tensor
 
 from fluidsurrogate.evaluation.diagnostics.registry import SummaryDiagnostic, register_diagnostic
 from solvers import spectra
+from solvers.array_types import Sides
 
 
-def _enstrophy(vorticity: Tensor, length: spectra.Sides) -> Tensor:
+def _enstrophy(vorticity: Tensor, length: Sides) -> Tensor:
     return spectra.enstrophy(vorticity)
 
 
