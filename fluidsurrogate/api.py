@@ -9,10 +9,11 @@ import xarray as xr
 from torch import nn
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.distributed import process_count
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import processes, run_jobs
-from fluidsurrogate.core.storage import locked
-from fluidsurrogate.data.conversion import as_dataset, open_data
+from fluidsurrogate.core.jobs import run_jobs
+from fluidsurrogate.core.locks import folder_lock
+from fluidsurrogate.data.readers import as_dataset, open_data
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
@@ -36,7 +37,7 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
     run = Run(experiment, out)
-    with locked(run.out):
+    with folder_lock(run.out):
         run_stage(run, STAGES["generate"], force)
     return open_data(run.data_path)
 
@@ -78,12 +79,12 @@ def train(
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
         experiment.refuse_code(name for name in chosen if name not in networks)
         if out is not None:
-            if processes() > 1:
+            if process_count() > 1:
                 raise UsageError("several processes train by the command: torchrun … -m fluidsurrogate train …")
             if data is not None or networks:
                 raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
             run = Run(experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), out)
-            with locked(run.out):
+            with folder_lock(run.out):
                 for stage in ("generate", "train"):
                     run_stage(run, STAGES[stage])
             return {name: load(run.model_path(name), experiment.device) for name in chosen}

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.pipeline.forecasts import forecast_all

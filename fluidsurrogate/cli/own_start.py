@@ -46,10 +46,10 @@ def asks_for_own_start(arguments: argparse.Namespace) -> bool:
 
 def forecast_own_start(run: Run, arguments: argparse.Namespace) -> None:
     """Forecast from a file of the user's into a file of the user's: NetCDF at once, Zarr piece by piece."""
-    from fluidsurrogate.core.storage import check_writable
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.core.files import check_writable
+    from fluidsurrogate.data.grids import grid_of
     from fluidsurrogate.data.netcdf_files import write_netcdf
-    from fluidsurrogate.data.schema import grid_of
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.calibration import LEVEL, horizon_line
     from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load

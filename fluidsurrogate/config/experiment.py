@@ -23,8 +23,9 @@ from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModel
 from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverConfig
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import explain
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError, describe_exception
-from fluidsurrogate.core.seeding import derive_seed, has_device
+from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.nn import Network, UserModule, cast_weights, code_is_allowed, require_code_permission
@@ -66,7 +67,7 @@ class Experiment(Config):
 
     @model_validator(mode="after")
     def _check(self, info: Any):  # of pydantic: with the context that it was called in
-        if not has_device(self.device):
+        if not device_available(self.device):
             raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
         with _blaming("flow on this grid"):
             solver, flow = self.build_solver(device="cpu"), self.build_flow()

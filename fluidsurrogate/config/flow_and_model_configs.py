@@ -13,7 +13,7 @@ from pydantic import Field, create_model, model_validator
 from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.parameter_sampling import Range, Varying, extremes, is_varying, middle, value_for
 from fluidsurrogate.config.solver_configs import CoarseSolverConfig
-from fluidsurrogate.core.seeding import in_single_precision
+from fluidsurrogate.core.devices import single_precision_default
 from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.nn.user_code import USER_MODULE
@@ -140,7 +140,7 @@ class ModelConfig(Config):
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
         """The network for states of this spec, with fresh weights from torch's generator."""
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
-        with in_single_precision():
+        with single_precision_default():
             made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.networks)]
         return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 

@@ -14,13 +14,15 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS, FEWEST_STARTS
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import check_writable, read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import check_writable, read_json
-from fluidsurrogate.data.conversion import as_dataset, to_inputs, to_states
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.data.readers import as_dataset
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
 from fluidsurrogate.models.forecasting import check_dataset, perturbed_forecast
 from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
@@ -103,8 +105,8 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
-    steps = None if steps is None else whole("steps", steps, 1)
+    starts, members = check_integer("starts", starts, FEWEST_STARTS), check_integer("members", members, FEWEST_MEMBERS)
+    steps = None if steps is None else check_integer("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
@@ -190,9 +192,9 @@ def forecast_errors(
     parts = []
     for part in truth:
         forecast = perturbed_forecast(model, part, part.sizes["time"] - 1, members, perturbation, seed=seed)
-        alone, others = single(forecast), perturbed(forecast)
+        alone, others = control_or_mean(forecast), perturbed_members(forecast)
         mean = others.mean("member", skipna=False)
-        found = nrmse(alone, part), relative_spread(others, alone), nrmse(mean, part), relative_spread(others, part)
+        found = nrmse(alone, part), normalised_spread(others, alone), nrmse(mean, part), normalised_spread(others, part)
         parts.append(ForecastErrors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
         progress.update(part.sizes["trajectory"])
     return ForecastErrors.together(parts)

@@ -6,9 +6,11 @@ import logging
 from pathlib import Path
 
 import fluidsurrogate.pipeline.stages  # noqa: F401 (fills the list of stages)
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.storage import check_writable, refuse_changes, remove_leftovers
+from fluidsurrogate.core.files import check_writable
+from fluidsurrogate.core.provenance import check_same_provenance
+from fluidsurrogate.core.resumable import delete_leftovers
 from fluidsurrogate.pipeline.run import Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import STAGES, Provenance, Stage, stages_in_order
 
@@ -76,8 +78,8 @@ def run_stage(run: Run, stage: Stage, force: bool = False) -> None:
 
 def score_table(run: Run) -> str:
     """Return the table of scores and the names of the files that a run has made."""
-    from fluidsurrogate.data.opening import open_data
-    from fluidsurrogate.evaluation.comparison import summary
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import summary
     from fluidsurrogate.pipeline.stages.compare import SCORES
     from fluidsurrogate.simulation.resolution import describe_resolution
 
@@ -101,7 +103,7 @@ def _require(run: Run, stage: Stage) -> None:
         path = run.out / output
         if not path.exists():
             raise UsageError(f"{path} does not exist yet: fluidsurrogate {stage.name} {run.command} makes it")
-        refuse_changes(path, recorded_provenance(path) or {}, stage.provenance(run, output))
+        check_same_provenance(path, recorded_provenance(path) or {}, stage.provenance(run, output))
 
 
 def _is_made(path: Path, provenance: Provenance, force: bool) -> bool:
@@ -112,8 +114,8 @@ def _is_made(path: Path, provenance: Provenance, force: bool) -> bool:
     if force or not path.exists():
         check_writable(path.parent)
         return False
-    refuse_changes(path, recorded_provenance(path) or {}, provenance)
+    check_same_provenance(path, recorded_provenance(path) or {}, provenance)
     if is_main_process():
-        remove_leftovers(path)
+        delete_leftovers(path)
     log.info(f"{path} is up to date")
     return True

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import parse_record, read_json, stamp
+from fluidsurrogate.core.provenance import parse_json_attribute, provenance_attributes
 from fluidsurrogate.pipeline.stage import Provenance, stage_of
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ class Run:
 
     @cached_property
     def user_data(self) -> dict[str, Any]:
-        """What is known of a user's dataset (`data.path`), read once a run: see `content_hash.own_content`."""
-        from fluidsurrogate.data.content_hash import own_content
+        """What is known of a user's dataset (`data.path`), read once a run: see `content_hash.hash_user_data`."""
+        from fluidsurrogate.data.content_hash import hash_user_data
 
         if not self.data_path.exists():
             raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
         spec = self.experiment.spec
-        return own_content(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
+        return hash_user_data(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
 
     def model_path(self, name: str) -> Path:
         """Return the folder of a model."""
@@ -73,16 +74,16 @@ class Run:
 
     def stamp(self, output: str) -> dict[str, Any]:
         """Return the attributes that say what a result was made from."""
-        return stamp(self.tree, self.provenance(output))
+        return provenance_attributes(self.tree, self.provenance(output))
 
 
 def recorded_provenance(path: Path) -> dict[str, Any] | None:
     """Return what a result, dataset or model, says that it was made from; None if it does not say."""
     if path.suffix in (".nc", ".zarr"):
-        from fluidsurrogate.data.opening import open_data
+        from fluidsurrogate.data.readers import open_data
 
         with open_data(path) as dataset:
-            return parse_record(dataset.attrs.get("provenance"))
+            return parse_json_attribute(dataset.attrs.get("provenance"))
     metadata = read_json(path / "config.json")
     about = metadata.get("about") if isinstance(metadata, dict) else None
-    return parse_record(about.get("provenance")) if isinstance(about, dict) else None
+    return parse_json_attribute(about.get("provenance")) if isinstance(about, dict) else None

@@ -13,11 +13,13 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import begin, compressors, discard, publish, read_json, stamp, write_json
-from fluidsurrogate.data.content_hash import CONTENT, content_of
-from fluidsurrogate.data.conversion import empty_like_blocks
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.resumable import delete_folder, publish, start_or_resume
+from fluidsurrogate.data.content_hash import CONTENT, hash_variables
+from fluidsurrogate.data.layout import zarr_template
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
 from fluidsurrogate.simulation.stored_fields import block_coordinates, stored_dataset
 from fluidsurrogate.simulation.trajectory_blocks import plan_blocks, simulate, stack_inputs
@@ -48,7 +50,7 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     resolution = resolution_of(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
     about = solver_attributes(experiment, solver, inner, data_provenance(experiment))
-    about |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
+    about |= {**resolution.attributes, CONTENT: json.dumps(hash_variables(dataset))}
     return dataset.assign_attrs(about)
 
 
@@ -92,7 +94,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     was cut short is computed again to the same bits. Memory holds one block.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
-    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
+    folder = start_or_resume(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
     plan = plan_blocks(experiment)
     done = read_progress(folder, len(plan))
@@ -102,14 +104,14 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             try:
                 run = simulate(experiment, solver, plan[i])
             except UsageError:
-                discard(folder)  # what these parameters cannot finish must not stand in the way of others
+                delete_folder(folder)  # what these parameters cannot finish must not stand in the way of others
                 raise
             part, inner = stored_dataset(experiment, solver, run), run.inner_step
             if plan[i].is_sampled:
                 run.sample(solver).write(folder / SAMPLE)
             if i == 0:
-                template = empty_like_blocks(part, block_coordinates(experiment, plan))
-                encoding = {name: {"compressors": compressors()} for name in template.data_vars}
+                template = zarr_template(part, block_coordinates(experiment, plan))
+                encoding = {name: {"compressors": zarr_compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
@@ -120,7 +122,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     resolution = resolution_of(experiment, solver, ResolutionSample.read(folder / SAMPLE))
     attributes = solver_attributes(experiment, solver, done["inner_step"], provenance) | resolution.attributes
     with open_data(store) as made:
-        attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
+        attributes = made.attrs | attributes | {CONTENT: json.dumps(hash_variables(made))}
     xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
@@ -148,4 +150,4 @@ def solver_attributes(
         "device": str(solver.device),
         "kernel": solver.backend,
         "threads": experiment.data.threads,
-    } | stamp(experiment.tree(), provenance)
+    } | provenance_attributes(experiment.tree(), provenance)

@@ -15,25 +15,19 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.devices import fixed_threads
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
+from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.seeding import fixed_threads
-from fluidsurrogate.core.storage import (
-    begin,
-    compressors,
-    locked_beside,
-    parse_record,
-    publish,
-    read_json,
-    refuse_changes,
-    remove_leftovers,
-    versions,
-    write_json,
-)
-from fluidsurrogate.data.conversion import check_matches, open_data, read_states, to_dataset, to_inputs
-from fluidsurrogate.data.conversion import trajectory_coordinates as coordinates_of
-from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
+from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
+from fluidsurrogate.data.conversion import read_states, to_dataset, to_inputs
+from fluidsurrogate.data.coordinates import select_time
+from fluidsurrogate.data.layout import trajectory_coordinates as coordinates_of
+from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.batch_sizes import Plan, check_room, plan
 from fluidsurrogate.simulation.rollout import advance_through
 from solvers import StateSpec, Stepper
@@ -64,7 +58,7 @@ class InitialStates:
     """
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start_time: float | None) -> None:
-        self.spec, self.first = spec, at_time(dataset, start_time, spec.interval)
+        self.spec, self.first = spec, select_time(dataset, start_time, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.begin = float(self.first["time"].values.item()) if "time" in self.first.coords else 0.0
         coordinates = coordinates_of(dataset)
@@ -184,8 +178,8 @@ def write_rollout(
 ) -> xr.Dataset:
     """Write a rollout from initial states that are known to match: see `rollout_to_zarr`."""
     path = as_path(path)
-    steps, keep_every = whole("steps", steps, 1), whole("keep_every", keep_every, 1)
-    batch = None if batch is None else whole("batch", batch, 1)
+    steps, keep_every = check_integer("steps", steps, 1), check_integer("keep_every", keep_every, 1)
+    batch = None if batch is None else check_integer("batch", batch, 1)
     if steps % keep_every:
         raise UsageError(f"steps must be a multiple of keep_every = {keep_every} (got {steps})")
     if path.suffix != ".zarr":
@@ -203,11 +197,11 @@ def write_rollout(
         "batch": "as memory allows" if batch is None else batch,
         "seeds": _hash(seeds),
     }
-    with locked_beside(path):
+    with output_lock(path):
         if not _is_there(path, provenance, force):
-            folder = begin(path, provenance, force)
+            folder = start_or_resume(path, provenance, force)
             said = {**(attributes or {}), "provenance": json.dumps(provenance), "fingerprint": _hash(provenance),
-                    "versions": json.dumps(versions())}  # fmt: skip
+                    "versions": json.dumps(package_versions())}  # fmt: skip
             try:
                 _Rollout(stepper, starts, seeds, steps, keep_every, folder, path).run(batch, said)
             except torch.OutOfMemoryError:
@@ -327,7 +321,7 @@ class _Rollout:
             shape = tuple(sizes.get(str(dim), n) for dim, n in variable.sizes.items())
             lazy[name] = (variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=shape), variable.attrs)
             whole = tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())
-            encoding[name] = {"chunks": whole, "compressors": compressors()}
+            encoding[name] = {"chunks": whole, "compressors": zarr_compressors()}
         times = self.starts.begin + spec.interval * np.arange(self.times)
         rest = {name: c for name, c in one.coords.items() if name not in sizes}
         coordinates: dict[Any, Any] = {**rest, **self.starts.coordinates, "time": ("time", times, one["time"].attrs)}
@@ -351,8 +345,8 @@ def _is_there(path: Path, provenance: Mapping[str, Any], force: bool) -> bool:
     if force:
         return False
     with open_data(path) as dataset:
-        refuse_changes(path, parse_record(dataset.attrs.get("provenance")), provenance)
-    remove_leftovers(path)
+        check_same_provenance(path, parse_json_attribute(dataset.attrs.get("provenance")), provenance)
+    delete_leftovers(path)
     log.info(f"{path} is up to date")
     return True
 

@@ -36,7 +36,7 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate a trained model where it lies; the exit code."""
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.calibration import CALIBRATION
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load

@@ -24,7 +24,7 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """What a path is, printed; or its experiment as a file; the exit code."""
     from fluidsurrogate.config.experiment_file import make_paths_absolute
-    from fluidsurrogate.core.storage import write_text
+    from fluidsurrogate.core.files import write_text
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.inspection.report import report
     from fluidsurrogate.inspection.toml_writer import to_toml

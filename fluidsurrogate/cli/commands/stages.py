@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = Experiment.read(arguments.experiment, overrides)
 
     # A file that is wrong is told before these take their time.
-    from fluidsurrogate.core.processes import is_main_process, processes, wait_for_all
-    from fluidsurrogate.core.storage import locked
+    from fluidsurrogate.core.distributed import is_main_process, process_count, wait_for_all_processes
+    from fluidsurrogate.core.locks import folder_lock
     from fluidsurrogate.pipeline.pipeline import run_stages, score_table
     from fluidsurrogate.pipeline.run import Run
 
@@ -65,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "rollout" and asks_for_own_start(arguments):
         forecast_own_start(this, arguments)
         return 0
-    if processes() > 1 and arguments.command != "train":
+    if process_count() > 1 and arguments.command != "train":
         raise UsageError("several processes train one model together: torchrun … -m fluidsurrogate train …")
-    with locked(this.out) if is_main_process() else nullcontext():
-        wait_for_all(experiment.device)  # until the one that locks has the lock
+    with folder_lock(this.out) if is_main_process() else nullcontext():
+        wait_for_all_processes(experiment.device)  # until the one that locks has the lock
         run_stages(this, arguments.command, arguments.force)
     if arguments.command in (RUN, stages_in_order()[-1].name):
         sys.stdout.write(score_table(this) + "\n")

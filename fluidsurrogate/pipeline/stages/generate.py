@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.storage import refuse_changes, write_json
+from fluidsurrogate.core.files import write_json
+from fluidsurrogate.core.provenance import check_same_provenance
 from fluidsurrogate.pipeline.run import DATA, NOTE, Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
@@ -44,7 +45,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 def check(run: Run) -> None:
     """Check a dataset that is there: the user's own, or one that may not be resolved well enough."""
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.simulation.generation import refuse_unresolved
 
     if run.experiment.data.path:
@@ -66,7 +67,7 @@ def require(run: Run) -> None:
         return
     if not path.exists():
         raise UsageError(f"{path} does not exist yet: fluidsurrogate generate {run.command} makes it")
-    refuse_changes(path, recorded_provenance(path) or {}, provenance(run))
+    check_same_provenance(path, recorded_provenance(path) or {}, provenance(run))
 
 
 register(
