@@ -395,7 +395,7 @@ def test_batches_follow_free_memory(trained, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
 def test_full_disk(trained, tmp_path, monkeypatch):
     """In one line, and the same call goes on when there is room."""
-    from fluidsurrogate.cli import explain
+    from fluidsurrogate.cli.program import explain
 
     data, models = trained
 

@@ -33,7 +33,7 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Audit a trained model: table, files; the exit code."""
     from fluidsurrogate.auditing.audit import audit
-    from fluidsurrogate.auditing.report import table
+    from fluidsurrogate.auditing.report import audit_table
     from fluidsurrogate.core.storage import check_writable, replacing
     from fluidsurrogate.data.conversion import open_data
     from fluidsurrogate.data.netcdf_files import write_netcdf
@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     write_netcdf(result, to / "audit.nc")
     with replacing(to / "audit.png") as beside:
         draw_audit(result, beside, name)
-    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
+    sys.stdout.write(f"{audit_table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
     return 1 if result.attrs["verdict"] == "fail" else 0
