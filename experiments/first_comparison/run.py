@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
+from fluidsurrogate.config.user_modules import with_modules
 from fluidsurrogate.core.storage import read_json, write_json, write_text
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
@@ -140,7 +141,7 @@ def calibrate() -> None:
         train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
         modules, networks = module_of(name, 0), {}
         if modules:
-            experiment, networks = experiment.with_modules(modules)
+            experiment, networks = with_modules(experiment, modules)
         trainers[name] = prepare_training(experiment, name, train, valid, {}, networks.get(name))
     seconds: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
     for _, name, unroll in product(range(12), MODELS, (1, 3)):

@@ -143,7 +143,7 @@ def _use(model: Surrogate, repository: str) -> str:
         f"forecast = fs.forecast(model, dataset, steps=20)  # in and out: {model.spec.fields[0].name}(time, y, x)",
         "```",
     ]
-    code = model.config.code or "a module of its maker's own"
+    code = model.config.import_path or "a module of its maker's own"
     note = f"\n\nIts code is not here: `network` is {code}, built as it was for training."
     return "\n".join(lines) + (note if module else "")
 

@@ -17,7 +17,7 @@ from fluidsurrogate.core.storage import flatten, parse_record, versions
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.data.opening import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
-from fluidsurrogate.pipeline.pipeline import ALL
+from fluidsurrogate.pipeline.pipeline import RUN_ALL
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import STAGES, stages_in_order
 
@@ -89,7 +89,7 @@ def _obstacles(
     here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
-        experiment = Experiment.from_tree(here, "its experiment", networks=False)
+        experiment = Experiment.from_tree(here, "its experiment", check_networks=False)
     except UsageError as error:
         return [f"this version does not take it: {str(error).splitlines()[0]}"], []
     reasons = []
@@ -98,7 +98,7 @@ def _obstacles(
         if model not in experiment.models:
             return [f"its experiment has no model {model!r}"], []
         if experiment.models[model].is_user_module:
-            code = experiment.models[model].code
+            code = experiment.models[model].import_path
             given = "given from Python, and is to be given to fs.train again"
             reasons.append(
                 f"{model} is a module of your own, {f'{code}: its code is not looked at' if code else given}"
@@ -138,7 +138,7 @@ def _commands(stage: str) -> list[str]:
     """The commands that make a result of a stage from nothing."""
     order = [other.name for other in stages_in_order()]
     needed = order[: order.index(stage) + 1]
-    return needed if len(needed) <= 2 else [ALL]
+    return needed if len(needed) <= 2 else [RUN_ALL]
 
 
 def _output(stage: str, name: str | None, provenance: Mapping[str, Any]) -> str:

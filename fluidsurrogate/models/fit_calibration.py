@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS, FEWEST_STARTS
+from fluidsurrogate.config.stage_configs import MIN_CALIBRATION_STARTS, MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, whole
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
@@ -28,7 +28,7 @@ from fluidsurrogate.models.perturbations import Perturbation, one_step_errors
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
 
@@ -103,7 +103,7 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
+    starts, members = whole("starts", starts, MIN_CALIBRATION_STARTS), whole("members", members, MIN_MEMBERS)
     steps = None if steps is None else whole("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
@@ -114,7 +114,7 @@ def calibrate(
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
-        check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
+        check_memory(model, fitted_on, members, steps or experiment.data.intervals_in(SPLIT))
         parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
         parts, source = from_data(as_dataset(data), model, starts + fitted_on, steps), "a dataset of the user's"
@@ -202,7 +202,7 @@ def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> 
     """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
     state = 8 * model.spec.components * math.prod(model.spec.grid.n)
     needed = state * (steps + 1) * (fitted_on + BLOCK * members)
-    check_room(needed, f"{steps} steps and {members} members", "give fewer")
+    check_free_memory(needed, f"{steps} steps and {members} members", "give fewer")
 
 
 def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:
@@ -219,7 +219,7 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
             "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
         )
     tree: dict[str, Any] = experiment.tree()
-    tree["data"] |= {"steps": steps or experiment.data.steps_of(split), "block": BLOCK}
+    tree["data"] |= {"steps": steps or experiment.data.intervals_in(split), "block": BLOCK}
     tree["data"].pop("test_steps", None)
     longer = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     solver = longer.build_solver()

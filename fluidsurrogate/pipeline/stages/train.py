@@ -1,4 +1,4 @@
-"""The stage `train`: every model of the experiment, several at a time."""
+"""The stage `train`: train every model of the experiment, several at a time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
 log = logging.getLogger("fluidsurrogate")
-OWN_DATA = (  # said before anything is learnt from data that the experiment's flow did not make
-    "  data of your own (data.path): [flow] says which symmetries a model may claim, what a hybrid's solver does, and "
-    "viscosity and drag of the energy budget, where the data keep it; nothing checks that it is the flow of these data"
+USER_DATA_NOTICE = (  # logged before training on data that the experiment's flow did not make
+    "  data of your own (data.path): the symmetries that a model may have, the solver of a hybrid, and viscosity and "
+    "drag of the energy budget are taken from [flow]; whether [flow] describes these data is not checked"
 )
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the folder of every model."""
+    """Return the folders of all models."""
     models = tree.get("models")
     return tuple(f"models/{name}" for name in models) if isinstance(models, dict) else ()
 
@@ -50,17 +50,17 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     warn_of_one_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
     if experiment.data.path:
-        log.info(OWN_DATA)
-    wait_for_all(experiment.device)  # every process has seen what there is to do before one of them changes it
-    parts = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
+        log.info(USER_DATA_NOTICE)
+    wait_for_all(experiment.device)  # every process must have seen which models are missing before one starts them
+    provenances = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
     if is_main_process():
         for name in names:
-            begin(run.model_path(name), parts[name], force)
+            begin(run.model_path(name), provenances[name], force)
     wait_for_all(experiment.device)
     tree, allowed, data = run.tree, code_is_allowed(), str(run.data_path)
-    jobs = {name: (tree, name, data, str(run.model_path(name)), parts[name], allowed) for name in names}
+    jobs = {name: (tree, name, data, str(run.model_path(name)), provenances[name], allowed) for name in names}
     cells = options.batch * math.prod(experiment.spec.grid.n)
-    steps = len(names) * options.steps * options.reach
+    steps = len(names) * options.steps * options.longest_span
     workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
     run_jobs(_train_one, jobs, workers, options.steps, "train")
     wait_for_all(experiment.device)
@@ -75,7 +75,7 @@ def _train_one(
     allow_code: bool,
     report: Callable[[int, str], None],
 ) -> None:
-    """Train one model in the folder that its stage has begun, then publish it."""
+    """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.data.opening import open_data
     from fluidsurrogate.models.model_files import LAST
@@ -85,14 +85,14 @@ def _train_one(
     from fluidsurrogate.training.train import train_model
 
     folder = partial(Path(path))
-    # A process of its own knows of no permission. The data are the user's, who may write to them right after.
+    # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code), open_data(data) as dataset:
         surrogate = train_model(Experiment.from_tree(tree), name, dataset, provenance, folder, report)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):
             shutil.copy(folder / made, folder / "result" / made)
-        save(surrogate, folder / "result")  # it hashes the weights that are there
+        save(surrogate, folder / "result")  # it computes the hash of the weights
         if (folder / EVENTS).exists():
             shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
         publish(Path(path))
@@ -101,7 +101,7 @@ def _train_one(
 register(
     Stage(
         name="train",
-        summary="every model of the experiment: models/NAME/",
+        summary="train every model of the experiment: models/NAME/",
         inputs=("generate",),
         kind="model",
         files=("models/*",),
