@@ -1,12 +1,13 @@
 # make demo: simulate, learn, forecast, compare.   make test: every test.   make check: format, lint, types.
 # make test-escnn: installs escnn too, and runs the tests that need it.
+# make docs: the site, into build/docs.   make test-docs: builds it and looks at it in a browser (Chromium).
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
 
-.PHONY: demo test test-escnn check install clean
+.PHONY: demo test test-escnn check docs test-docs install clean
 
 demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
@@ -23,6 +24,15 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy solvers fluidsurrogate
+	$(BIN)/codespell
+
+docs: $(VENV)/.installed-docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -E -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "The site is in build/docs: open build/docs/index.html"
+
+test-docs: $(VENV)/.installed-docs
+	$(BIN)/python -m pytest -m docs tests/docs
 
 install: $(VENV)/.installed
 
@@ -33,5 +43,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) -e ".[test]"
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e ".[test,docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build docs/api/generated docs/notebooks *.egg-info

@@ -4,9 +4,9 @@ Generate data with a classical solver, train surrogates, forecast, and compare::
 
     import fluidsurrogate as fs
     data = fs.generate("experiments/demo.toml")
-    model = fs.load("runs/demo/models/gcnn-d4")
+    model = fs.load("runs/demo/models/gunet-d4")
     forecast = fs.forecast(model, data, steps=20)
-    scores = fs.compare({"gcnn-d4": forecast}, data)
+    scores = fs.compare({"gunet-d4": forecast}, data)
     report = fs.audit(model)
     description = fs.info("runs/demo")
 """

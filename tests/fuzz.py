@@ -38,7 +38,7 @@ import fluidsurrogate.pipeline.stages  # noqa: E402
 from fluidsurrogate.cli import main  # noqa: E402
 from fluidsurrogate.cli.program import error_message  # noqa: E402
 from fluidsurrogate.inspection.report import report  # noqa: E402
-from fluidsurrogate.inspection.reproducibility import to_toml  # noqa: E402
+from fluidsurrogate.inspection.toml_writer import to_toml  # noqa: E402
 from fluidsurrogate.pipeline.run import Run  # noqa: E402
 
 TESTS = Path(__file__).parent

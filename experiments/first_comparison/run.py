@@ -57,7 +57,7 @@ COLOURS = dict(zip(MODELS, ("#d55e00", "#e69f00", "#56b4e9", "#0072b2", "#999999
 
 def experiment_of(name: str, size: int, seed: int, steps: int) -> fs.Experiment:
     """The demo with one network."""
-    tree = fs.Experiment.read(HERE.parent / "demo.toml").tree()
+    tree = fs.Experiment.read(HERE.parent / "five_networks.toml").tree()
     tree |= {"seed": seed, "models": {} if MODELS[name]["kind"] == "module" else {name: MODELS[name]}}
     tree["data"] |= {"train": size, "test_steps": tree["data"]["steps"]}
     tree["train"] |= {"steps": steps, "valid_every": max(steps // 10, 1)}

@@ -1,4 +1,4 @@
-"""The demo's models on grids that they were not trained on: results.md.
+"""The demo's networks (experiments/five_networks.toml) on grids that they were not trained on: results.md.
 
     python experiments/other_grid/run.py [FOLDER]      # the demo's models, trained for 1,000 steps
 
@@ -24,7 +24,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import Resampled, Stepper
 
 HERE = Path(__file__).parent
-DEMO = HERE.parent / "demo.toml"
+DEMO = HERE.parent / "five_networks.toml"
 STEPS = 10
 CASES = {
     "own grid, 32² on 2π": [],

@@ -189,7 +189,7 @@ class Experiment(Config):
     def constants(self) -> dict[str, float]:
         """The flow's viscosity, drag and diffusivity, as far as they are the same for every trajectory."""
         inputs = {field.name for field in self.spec.inputs}
-        return {name: value for name, value in self.build_flow().numbers.items() if name not in inputs}
+        return {name: value for name, value in self.build_flow().coefficients.items() if name not in inputs}
 
     def check_constants(self, dataset: xr.Dataset) -> None:
         """Check that a dataset does not contradict the constants of the experiment's flow.
@@ -253,18 +253,18 @@ class Experiment(Config):
         Returns
         -------
         NavierStokes2D
-            The solver. Numbers of the flow that vary from trajectory to trajectory are inputs of it.
+            The solver. Coefficients of the flow that vary from trajectory to trajectory are inputs of it.
         """
         flow = self.build_flow()
-        numbers = [other.numbers for other in self.flow.build_extremes()]
+        extremes = [other.coefficients for other in self.flow.build_extremes()]
         return flow.solver(
             self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
             # A solver that is built on a CPU only to look at it, before a run on another device, need not be fast.
-            kernel=self.solver.kernel if (device or self.device) == self.device else "torch",
-            varying=[name for name in flow.numbers if any(n[name] != flow.numbers[name] for n in numbers)],
+            backend=self.solver.kernel if (device or self.device) == self.device else "torch",
+            varying=[name for name in flow.coefficients if any(n[name] != flow.coefficients[name] for n in extremes)],
             dtype=self.torch_dtype,
             device=device or self.device,
         )
@@ -307,7 +307,7 @@ class Experiment(Config):
         """
         if config.solver is None:
             return None
-        if self.build_flow().stirring(self.grid.build()) is not None:
+        if self.build_flow().stochastic_forcing(self.grid.build()) is not None:
             raise ValueError(
                 "solver: a hybrid cannot know the stochastic forcing of this flow; choose a flow without one"
             )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.errors import describe_exception
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.nn import Network, code_is_allowed
-from fluidsurrogate.nn.user_module import one_line
 from solvers import FORCING, Group, StateSpec, point_group
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _check_flow(experiment: Experiment) -> None:
         solver, flow = experiment.build_solver(device="cpu"), experiment.build_flow()
         for one in (flow, *experiment.flow.build_extremes()):
             one.starts(solver.grid, [0])
-            if one.stirring(solver.grid) != flow.stirring(solver.grid):
+            if one.stochastic_forcing(solver.grid) != flow.stochastic_forcing(solver.grid):
                 raise ValueError("the parameters of the stochastic forcing must be the same for every trajectory")
         if flow.spin_up:
             experiment.build_spin_up(device="cpu")
@@ -120,7 +120,9 @@ def check_network(experiment: Experiment, network: Network, config: ModelConfig 
     except (ValueError, RuntimeError):
         raise
     except Exception as error:
-        raise ValueError(f"the network fails on a tensor of shape {tuple(like.shape)}: {one_line(error)}") from error
+        raise ValueError(
+            f"the network fails on a tensor of shape {tuple(like.shape)}: {describe_exception(error)}"
+        ) from error
     check_groups(experiment, {"group": network.group}, spec)
 
 
@@ -151,7 +153,7 @@ def check_groups(experiment: Experiment, groups: Mapping[str, Group], spec: Stat
             shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
             raise ValueError(f"{key} {group.name!r} is not a symmetry of this {shape}; choose one of {_names(largest)}")
         # The flow's vectors are always inputs; a forcing is an input if the flow has one.
-        kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.symmetry
+        kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.group_without_vectors
         if not kept.contains(group):
             raise ValueError(
                 f"{key} {group.name!r} is not a symmetry of the flow {flow.kind!r}; choose one of {_names(kept)}"

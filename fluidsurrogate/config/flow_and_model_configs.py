@@ -25,9 +25,9 @@ from fluidsurrogate.config.parameter_sampling import (
 )
 from fluidsurrogate.config.solver_configs import CoarseSolverConfig
 from fluidsurrogate.core.seeding import in_single_precision
-from fluidsurrogate.nn import ARCHITECTURES, CLAIMS, DeepEnsemble, Network, cast
-from fluidsurrogate.nn.network import options_of
-from fluidsurrogate.nn.user_module import KIND
+from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
+from fluidsurrogate.nn.registry import options_of
+from fluidsurrogate.nn.user_code import USER_MODULE
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
 
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
@@ -62,7 +62,7 @@ class FlowConfig(Config):
             zero for some trajectories only, the flow has this term.
         """
         flows = [self._build(lambda parameter, name: representative_value(parameter)), *self.build_extremes()]
-        return max(flows, key=lambda flow: len(flow.vectors))
+        return max(flows, key=lambda flow: len(flow.uniform_vectors))
 
     def for_trajectory(self, number: int, seed: int) -> Flow:
         """Build the flow of one trajectory.
@@ -183,7 +183,8 @@ class ModelConfig(Config):
             raise ValueError("solver and intervals exclude each other: a hybrid steps over one stored interval")
         if self.networks > 1 and self.is_user_module:
             raise ValueError(
-                f"networks must be 1 for kind = {KIND!r} (got {self.networks}): train your module once for each seed"
+                f"networks must be 1 for kind = {USER_MODULE!r} (got {self.networks}): "
+                "train your module once for each seed"
             )
         return self
 
@@ -220,7 +221,7 @@ class ModelConfig(Config):
     @property
     def is_user_module(self) -> bool:
         """Whether the network is the user's own code, which runs only with the user's permission."""
-        return self.kind == KIND
+        return self.kind == USER_MODULE
 
     @property
     def import_path(self) -> str | None:
@@ -245,7 +246,7 @@ class ModelConfig(Config):
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
         with in_single_precision():
             made = [build(fields, spec.fields, **self.builder_options()) for _ in range(self.networks)]
-        return cast(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
+        return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 
     def groups(self) -> dict[str, Group]:
         """Return the point groups that the model needs as symmetries of the flow.
@@ -255,7 +256,10 @@ class ModelConfig(Config):
         dict of str to Group
             The groups by key: "group" and "augment", if they are given.
         """
-        named = {"group": (getattr(self, "group", None), CLAIMS[self.kind]), "augment": (self.augment, group_named)}
+        named = {
+            "group": (getattr(self, "group", None), EXACT_GROUPS[self.kind]),
+            "augment": (self.augment, group_named),
+        }
         return {key: find(name) for key, (name, find) in named.items() if name is not None}
 
 

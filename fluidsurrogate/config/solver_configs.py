@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fluidsurrogate.config.base import Config
 from solvers import Grid
+from solvers.backends import AUTO, check_backend_name
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -21,13 +22,13 @@ class SolverConfig(Config):
         Order of the time integrator: ETDRK2 or ETDRK4.
     dt : float, optional
         The inner time step, in s. By default it is chosen by a CFL bound.
-    kernel : {"auto", "torch", "native", "compile", "graph"}
-        The implementation of the inner steps: see `solvers.NavierStokes2D`.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     """
 
     order: Literal[2, 4] = 4
     dt: Positive | None = None
-    kernel: Literal["auto", "torch", "native", "compile", "graph"] = "auto"
+    kernel: Annotated[str, AfterValidator(check_backend_name)] = AUTO
 
 
 class CoarseSolverConfig(SolverConfig):
@@ -39,8 +40,8 @@ class CoarseSolverConfig(SolverConfig):
         Order of the time integrator: ETDRK2 or ETDRK4.
     dt : float, optional
         The inner time step, in s. By default it is chosen by a CFL bound.
-    kernel : {"auto", "torch", "native", "compile", "graph"}
-        The implementation of the inner steps: see `solvers.NavierStokes2D`.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     n : int or tuple of int, optional
         Number of cells, one number or (y, x). By default 3/2 of the stored grid's, on which the two-thirds rule retains
         every mode of the stored states. On the stored grid itself it would drop a third of them.
@@ -58,8 +59,8 @@ class BaselineSolverConfig(SolverConfig):
         Order of the time integrator: ETDRK2 or ETDRK4.
     dt : float, optional
         The inner time step, in s. By default it is chosen by a CFL bound.
-    kernel : {"auto", "torch", "native", "compile", "graph"}
-        The implementation of the inner steps: see `solvers.NavierStokes2D`.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     n : int or tuple of int, optional
         Number of cells, one number or (y, x). By default those of the stored grid.
     """

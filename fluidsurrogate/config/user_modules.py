@@ -12,8 +12,8 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.experiment_checks import check_network, prefix_errors
 from fluidsurrogate.config.flow_and_model_configs import AnyModelConfig
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.nn import Network, UserModule, cast, refuse_code
-from fluidsurrogate.nn.user_module import KIND
+from fluidsurrogate.nn import Network, UserModule, cast_weights, require_code_permission
+from fluidsurrogate.nn.user_code import USER_MODULE
 
 
 def with_modules(experiment: Experiment, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
@@ -42,9 +42,9 @@ def with_modules(experiment: Experiment, modules: Mapping[str, nn.Module]) -> tu
     for name, module in modules.items():
         with prefix_errors(f"models.{name}", UsageError):
             network = UserModule(copy.deepcopy(module), experiment.spec.fields)
-            networks[name] = cast(network, experiment.torch_dtype)
+            networks[name] = cast_weights(network, experiment.torch_dtype)
             check_network(experiment, networks[name])
-    configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": KIND}) for name in modules}
+    configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": USER_MODULE}) for name in modules}
     return experiment.model_copy(update={"models": configs}), networks
 
 
@@ -67,4 +67,4 @@ def check_code_permission(experiment: Experiment, names: Iterable[str] | None = 
         model = experiment.models[name]
         if model.is_user_module:
             with prefix_errors(f"models.{name}", UsageError):
-                refuse_code(model.import_path)
+                require_code_permission(model.import_path)

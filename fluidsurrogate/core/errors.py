@@ -1,6 +1,8 @@
 """What a user can do something about."""
 
 import operator
+import traceback
+from pathlib import Path
 from typing import Any
 
 
@@ -18,3 +20,22 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
     if least is not None and number < least:
         raise UsageError(f"{name} must be at least {least} (got {number})")
     return number
+
+
+def describe_exception(error: Exception) -> str:
+    """Describe an exception in one line: its type, the first line of its message, and where it was raised.
+
+    Parameters
+    ----------
+    error : Exception
+        Any exception, raised by code of a user's, say.
+
+    Returns
+    -------
+    str
+        The place is the innermost one outside of torch, as file and line.
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "torch" not in Path(f.filename).parts]
+    message = (str(error).splitlines() or [""])[0]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message}{place}"

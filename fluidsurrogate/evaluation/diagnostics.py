@@ -46,27 +46,27 @@ class Summary:
 
 
 def _energy_dissipation(vorticity: Tensor, length: spectra.Sides, viscosity: Tensor) -> Tensor:
-    return turbulence.energy_budget(vorticity, length, viscosity).dissipation
+    return turbulence.mean_energy_budget(vorticity, length, viscosity).dissipation
 
 
 def _energy_drag(vorticity: Tensor, length: spectra.Sides, drag: Tensor) -> Tensor:
-    return turbulence.energy_budget(vorticity, length, 0.0, drag).drag
+    return turbulence.mean_energy_budget(vorticity, length, 0.0, drag).drag
 
 
 def _energy_injection(vorticity: Tensor, length: spectra.Sides, forcing: Tensor | None = None) -> Tensor:
-    return turbulence.energy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+    return turbulence.mean_energy_budget(vorticity, length, 0.0, 0.0, forcing).injection
 
 
 def _enstrophy_dissipation(vorticity: Tensor, length: spectra.Sides, viscosity: Tensor) -> Tensor:
-    return turbulence.enstrophy_budget(vorticity, length, viscosity).dissipation
+    return turbulence.mean_enstrophy_budget(vorticity, length, viscosity).dissipation
 
 
 def _enstrophy_drag(vorticity: Tensor, length: spectra.Sides, drag: Tensor) -> Tensor:
-    return turbulence.enstrophy_budget(vorticity, length, 0.0, drag).drag
+    return turbulence.mean_enstrophy_budget(vorticity, length, 0.0, drag).drag
 
 
 def _enstrophy_injection(vorticity: Tensor, length: spectra.Sides, forcing: Tensor | None = None) -> Tensor:
-    return turbulence.enstrophy_budget(vorticity, length, 0.0, 0.0, forcing).injection
+    return turbulence.mean_enstrophy_budget(vorticity, length, 0.0, 0.0, forcing).injection
 
 
 def _enstrophy(vorticity: Tensor, length: spectra.Sides) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
-from solvers.continuous import disc, localised, rotate, shift
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
+from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARED = 0.3  # radius of the disc in which turns are compared, over the shorter side
@@ -73,7 +73,7 @@ def translation_error(stepper: Stepper, state: State, cells: tuple[float, float]
 def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Inputs = None) -> float:
     """The error of a turn by any angle about the middle of the box, of a lump of flow.
 
-    A turned periodic field is not periodic, so that states and field inputs are first `localised`: a few eddies under a
+    A turned periodic field is not periodic, so that states and field inputs are first `localise`d: a few eddies under a
     window that has died out where the box ends. Turned copies are the interpolants read at the turned points, and
     f(R x) is held against R f(x) in a disc of 0.3 times the shorter side, where a step that reaches less than a third
     of the box does not feel the periodic copies of the lump. Vectors' components turn as well.
@@ -82,11 +82,11 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
     some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is the floor. Isotropic diffusion comes out below 1e-4.
     """
     spec, grid = stepper.spec, stepper.spec.grid
-    whole, within = disc(grid, 0.5), disc(grid, COMPARED)
-    state, still = localised(spec.fields, state, grid), dict(inputs or {})
+    whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARED)
+    state, still = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in still:
-            still[field.name] = localised([field], still[field.name], grid)
+            still[field.name] = localise([field], still[field.name], grid)
     turned = {f.name: rotate([f], still[f.name], grid, degrees, whole) for f in spec.inputs if f.name in still}
     with torch.no_grad():
         after = step(stepper, state, still or None)

@@ -34,7 +34,7 @@ from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import write_rollout
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 

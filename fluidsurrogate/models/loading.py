@@ -36,7 +36,7 @@ from fluidsurrogate.models.model_files import (
     tensors_in,
 )
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import Network, UserModule, allowing_code, cast
+from fluidsurrogate.nn import Network, UserModule, allowing_code, cast_weights
 from solvers import StateSpec, Stepper
 
 
@@ -114,7 +114,7 @@ def _network(
             return config.build(spec, dtype)
     if not config.is_user_module:
         raise UsageError(f"a model of kind {config.kind!r} takes no module of yours")
-    return cast(UserModule(copy.deepcopy(module), spec.fields), dtype)
+    return cast_weights(UserModule(copy.deepcopy(module), spec.fields), dtype)
 
 
 def _base(config: ModelConfig, spec: StateSpec, about: Mapping[str, Any], device: str) -> Stepper | None:

@@ -17,8 +17,8 @@ from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.step import Projection
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import StateSpec, Stepper
+from solvers.array_types import Inputs, State
 from solvers.spectra import cospectrum, shell_wavenumbers
-from solvers.stepper import Inputs, State
 
 DeepEnsemble = Float[Tensor, "trajectory member time component y x"]
 Generators = Sequence[np.random.Generator]

@@ -12,7 +12,7 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn.user_module import source_of
+from fluidsurrogate.nn.user_code import hash_source
 
 ASIDE = ("workers", "checkpoint_every", "loaders", "tensorboard")  # keys of `train` that change no bit of a model
 
@@ -41,7 +41,7 @@ def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any])
     train = {key: value for key, value in tree["train"].items() if key not in ASIDE}
     model = tree["models"][name]
     if path := experiment.models[name].import_path:
-        model = {**model, "source": source_of(path)}
+        model = {**model, "source": hash_source(path)}
     if start := experiment.models[name].init:
         config = read_json(as_path(start) / CONFIG)
         about = config.get("about") if isinstance(config, dict) else None

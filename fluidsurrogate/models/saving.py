@@ -17,7 +17,7 @@ from fluidsurrogate.core.storage import replacing, write_json
 from fluidsurrogate.models.calibration import CALIBRATION
 from fluidsurrogate.models.model_files import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import state_tensors
+from fluidsurrogate.nn import cpu_state_dict
 
 
 def save(model: Surrogate, folder: str | Path) -> None:
@@ -43,7 +43,7 @@ def save(model: Surrogate, folder: str | Path) -> None:
                          "single ones: save model.every(1)")  # fmt: skip
     folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(state_tensors(model.network), folder / WEIGHTS)
+    write_weights(cpu_state_dict(model.network), folder / WEIGHTS)
     hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}
     about = dict(model.about)
     write_json(folder / CONFIG, {"format": FORMAT, **metadata_of(model), "sha256": hashes, "about": about})
@@ -66,7 +66,7 @@ def metadata_of(model: Surrogate) -> dict[str, Any]:
 
 def hash_weights(model: Surrogate) -> str:
     """Return the SHA-256 hash of the file of weights that `save` would write."""
-    return hashlib.sha256(to_safetensors(state_tensors(model.network))).hexdigest()
+    return hashlib.sha256(to_safetensors(cpu_state_dict(model.network))).hexdigest()
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:

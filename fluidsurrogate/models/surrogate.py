@@ -19,9 +19,9 @@ from fluidsurrogate.models.calibration import Calibration
 from fluidsurrogate.models.model_files import weights_in
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.step import SurrogateStep, ordered
-from fluidsurrogate.nn import Network, cast
+from fluidsurrogate.nn import Network, cast_weights
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if self.base is not None and (torch.device(device), dtype) != (self.device, self.dtype):
             raise UsageError("a hybrid's solver is built where it is loaded: save it, and fs.load(folder, device)")
         try:
-            network = cast(copy.deepcopy(self.network), dtype).to(device)
+            network = cast_weights(copy.deepcopy(self.network), dtype).to(device)
         except ValueError as error:
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
         moved = Surrogate(

@@ -58,7 +58,7 @@ def solver_rollout_to_zarr(
     solver = experiment.build_solver()
     experiment.check_constants(dataset)
     provenance = {key: value for key, value in data_provenance(experiment).items() if key not in ("seed", "data")}
-    provenance |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.kernel}
+    provenance |= {"interval": solver.spec.interval, "state": experiment.data.state, "kernel": solver.backend}
     return rollout_to_zarr(
         Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, path, start_time=start_time,
         batch=batch, keep_every=keep_every, provenance={**provenance, "device": str(solver.device)}, force=force,

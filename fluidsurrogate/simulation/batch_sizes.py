@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from fluidsurrogate.core.errors import UsageError
 from solvers import Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 MEMORY_PARTS = 4  # a batch gets one part in so many of the free memory
 # More than this gains nothing on a CPU, because it does not fit in the caches: on one core, 16 to 64 trajectories of

@@ -202,7 +202,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
         interrupted generation was from other inputs.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
-    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.kernel}, force)
+    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
     blocks = plan_blocks(experiment)
     done = read_progress(folder, len(blocks))
@@ -258,7 +258,7 @@ def solver_attributes(
         The attributes.
     """
     inputs = {field.name for field in solver.spec.inputs}
-    numbers = {name: v for name, v in experiment.build_flow().numbers.items() if name not in inputs}
+    numbers = {name: v for name, v in experiment.build_flow().coefficients.items() if name not in inputs}
     return {
         "source": "fluidsurrogate classical solver",
         "equation": solver.equation,
@@ -268,12 +268,12 @@ def solver_attributes(
         "order": solver.scheme.order,
         "interval": solver.spec.interval,
         "inner_step": inner_step,
-        "inner_step_rule": "fixed" if solver.fixed_substeps else f"CFL <= {solver.scheme.cfl}",
+        "inner_step_rule": "fixed" if solver.step_control.fixed_steps else f"CFL <= {solver.scheme.cfl}",
         "dealiasing": "two-thirds",
         "solver_ny": solver.grid.n[0],
         "solver_nx": solver.grid.n[1],
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
-        "kernel": solver.kernel,
+        "kernel": solver.backend,
         "threads": experiment.data.threads,
     } | stamp(experiment.tree(), provenance)

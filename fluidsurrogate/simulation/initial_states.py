@@ -13,7 +13,7 @@ from torch import Tensor
 from fluidsurrogate.data.conversion import read_states, to_inputs, trajectory_coordinates
 from fluidsurrogate.data.coordinates import at_time
 from solvers import StateSpec
-from solvers.stepper import State
+from solvers.array_types import State
 
 READ_CELLS = 2**21  # cells of the states that are read at a time for the fingerprint
 

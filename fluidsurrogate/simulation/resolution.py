@@ -81,7 +81,7 @@ class ResolutionSample:
         """
         grid = solver.grid
         vorticity = states[:, :1].cpu().double()
-        modes = zip(grid.most_modes, grid.length, strict=True)
+        modes = zip(grid.max_modes, grid.length, strict=True)
         kmax = min(2 * math.pi * most / side for most, side in modes)
         chi = float(2 * viscosity * palinstrophy(vorticity, grid.length).max())
         spectrum = enstrophy_spectrum(vorticity, grid.length)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from solvers import StateSpec, Stepper
-from solvers.stepper import Carry, Inputs, State
+from solvers.array_types import Inputs, State
+from solvers.stepper import Carry
 
 
 def advance_through(stepper: Stepper[Carry], carry: Carry, steps: int) -> Iterator[Carry]:
@@ -165,52 +166,12 @@ class Persistence(Stepper[State]):
         self.spec = spec
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> State:
-        """Start from a state.
-
-        Parameters
-        ----------
-        state : Tensor
-            Shape (batch, component, y, x).
-        inputs : mapping of str to Tensor, optional
-            Not used.
-        seeds : sequence of int, optional
-            Not used.
-
-        Returns
-        -------
-        Tensor
-            The state itself, as the carry.
-        """
         return state
 
     def advance(self, carry: State) -> State:
-        """Advance by one interval, which changes nothing.
-
-        Parameters
-        ----------
-        carry : Tensor
-            The state.
-
-        Returns
-        -------
-        Tensor
-            The same state.
-        """
         return carry
 
     def state(self, carry: State) -> State:
-        """Return the state of a carry.
-
-        Parameters
-        ----------
-        carry : Tensor
-            The state.
-
-        Returns
-        -------
-        Tensor
-            The same state.
-        """
         return carry
 
 

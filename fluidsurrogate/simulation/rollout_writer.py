@@ -22,7 +22,7 @@ from fluidsurrogate.simulation.batch_sizes import BatchPlan, plan_batches
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import advance_through
 from solvers import Stepper
-from solvers.stepper import State
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 

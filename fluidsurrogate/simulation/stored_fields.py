@@ -63,7 +63,7 @@ def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: Simulate
         coordinates=block_coordinates(experiment, [run.block]),
         attributes={"title": f"{run.flows[0].kind} flow"},
     )
-    return part if solver.stirring is None else part.assign(forcing_input_variables(run.forcing_input))
+    return part if solver.stochastic_forcing is None else part.assign(forcing_input_variables(run.forcing_input))
 
 
 def forcing_input_variables(amounts: Sequence[Tensor]) -> dict[str, Any]:

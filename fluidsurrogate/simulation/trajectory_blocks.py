@@ -17,7 +17,7 @@ from fluidsurrogate.simulation.resolution import ResolutionSample
 from fluidsurrogate.simulation.rollout import advance_by, rollout
 from fluidsurrogate.simulation.splits import SPLITS
 from solvers import Flow, NavierStokes2D
-from solvers.navier_stokes import SpectralCarry
+from solvers.spectral_carry import SpectralCarry
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class SimulatedBlock:
         ResolutionSample
             The sample.
         """
-        first_steps = self.inner_steps[0][0] * solver.slots
+        first_steps = self.inner_steps[0][0] * solver.step_control.parts
         return ResolutionSample.from_states(self.states[0], solver, self.flows[0].viscosity, first_steps)
 
 
@@ -169,7 +169,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
             f"the solver's state became NaN or infinite at interval {interval} of {block.split} trajectory "
             f"{block.first + which}: try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    inner_steps = [carry.taken[:count] for carry in carries]
+    inner_steps = [carry.steps_taken[:count] for carry in carries]
     return SimulatedBlock(
         block,
         flows[:count],
@@ -177,7 +177,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
         {name: value[:count] for name, value in inputs.items()},
         inner_steps,
         [carry.injected[:count] for carry in carries if carry.injected is not None],
-        solver.spec.interval / solver.slots / max(map(max, inner_steps)),
+        solver.spec.interval / solver.step_control.parts / max(map(max, inner_steps)),
     )
 
 

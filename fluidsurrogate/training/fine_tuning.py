@@ -14,7 +14,7 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn import Network, cpu_state_dict
 from fluidsurrogate.nn.layers import LiftingConv2d
 from solvers import FieldSpec
 
@@ -50,7 +50,7 @@ def start_from(network: Network, fields: Sequence[FieldSpec], folder: str | Path
     if trained.network.group.name != network.group.name:  # of as many elements, say, and so of the same shape
         groups = f"{trained.network.group.name}, this model {network.group.name}"
         raise UsageError(f"{folder} has the group {groups}: give both the same kind, options, fields and inputs")
-    weights, before = state_tensors(trained.network), _liftings(trained.network)
+    weights, before = cpu_state_dict(trained.network), _liftings(trained.network)
     reason = "give both the same kind, options, fields and inputs"
     if [field.name for field in fields] == [field.name for field in trained.stored.fields]:
         reason = "give both the same kind and options"

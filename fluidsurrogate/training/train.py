@@ -25,7 +25,7 @@ from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.training.curriculum import Curriculum
 from fluidsurrogate.training.data_parallel import DataParallel
 from fluidsurrogate.training.fine_tuning import start_from
-from fluidsurrogate.training.trainer import Report, Trainer
+from fluidsurrogate.training.trainer import OnBetterWeights, Report, Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, Trajectories, WindowBatches
 
 log = logging.getLogger("fluidsurrogate")
@@ -39,6 +39,7 @@ def train_model(
     folder: Path | None = None,
     report: Report | None = None,
     network: Network | None = None,
+    on_better_weights: OnBetterWeights | None = None,
 ) -> Surrogate:
     """Train one model of an experiment.
 
@@ -58,6 +59,9 @@ def train_model(
         Called after every step with the number of steps done and a note.
     network : Network, optional
         Trained in place of a fresh one.
+    on_better_weights : callable, optional
+        Called after every validation that found better weights, which the surrogate then has, with the surrogate, the
+        validation data, the step and the validation error.
 
     Returns
     -------
@@ -77,6 +81,7 @@ def train_model(
         trainer = prepare_training(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:
             trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
+        trainer.on_better_weights = on_better_weights
         return trainer.run(folder, report)
 
 
@@ -155,7 +160,7 @@ def fit_surrogate(
     normalisation = Normalisation.fit(spec, train.chunks, base)
     for line in check_means(spec, train.chunks) if is_main_process() else []:
         log.warning(f"{name}: {line}")
-    numbers, longest = experiment.build_flow().numbers, max(config.multiples)
+    numbers, longest = experiment.build_flow().coefficients, max(config.multiples)
     coefficients, found = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
     if coefficients is None and is_main_process():
         log.info(f"{name}: the energy budget {found}; forecasts are not held to it")

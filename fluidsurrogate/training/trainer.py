@@ -23,7 +23,7 @@ from fluidsurrogate.core.seeding import derive_seed, seeded
 from fluidsurrogate.models.model_files import LAST
 from fluidsurrogate.models.saving import write_weights
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import clip_each, state_tensors
+from fluidsurrogate.nn import clip_member_gradients, cpu_state_dict
 from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.training.augmentation import Augmentation
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
@@ -37,6 +37,7 @@ from fluidsurrogate.training.windows import Batch, InMemoryTrajectories, WindowB
 CHECKPOINT = "checkpoint.safetensors"
 log = logging.getLogger("fluidsurrogate")
 Report = Callable[[int, str], None]  # steps done so far, a note
+OnBetterWeights = Callable[[Surrogate, InMemoryTrajectories, int, float], None]  # step, validation nRMSE
 
 
 @final
@@ -68,6 +69,7 @@ class Trainer:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda s: learning_rate_factor(options, s))
         self.context = LossContext(surrogate.stored, surrogate.step.change, surrogate.normalisation.band)
+        self.on_better_weights: OnBetterWeights | None = None
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.curve: list[dict[str, float]] = []
         self.average = MovingAverage(self.network, options.average)
@@ -143,7 +145,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.parallel.mean(parameter.grad)
-        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
+        norm = clip_member_gradients(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._give_up("the loss is not finite")
         self.optimiser.step()
@@ -185,10 +187,12 @@ class Trainer:
         self.network.eval()
         part = len(self.batches.rows) // self.options.accumulate  # what fits in training
         by_time = validation_error(self.surrogate, self.valid, part, self.device)
-        self.network.load_state_dict(current)
         score = float(self.parallel.mean(by_time.log().mean().exp().to(self.device)))  # one verdict for all
         if score < self.best_score or not self.curve:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score
+            if self.on_better_weights is not None and is_main_process():
+                self.on_better_weights(self.surrogate, self.valid, self.step, score)
+        self.network.load_state_dict(current)
         rate = self.optimiser.param_groups[0]["lr"]
         self.curve.append(
             {"step": self.step, "loss": loss, "learning_rate": rate,
@@ -196,7 +200,7 @@ class Trainer:
         )  # fmt: skip
 
     def _weights(self) -> Weights:
-        return state_tensors(self.network)
+        return cpu_state_dict(self.network)
 
     def _save(self, folder: Path) -> None:
         weights = {"network": self._weights(), "best": self.best}

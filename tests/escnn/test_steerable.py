@@ -158,7 +158,7 @@ def test_the_network_is_the_same_folded_and_plain(name):
     with torch.no_grad():
         y = network(x)
         torch.testing.assert_close(network.fold()(x), y, rtol=0, atol=1e-12)
-        torch.testing.assert_close(network.plain()(x), y, rtol=0, atol=1e-12)
+        torch.testing.assert_close(network.to_plain()(x), y, rtol=0, atol=1e-12)
         torch.testing.assert_close(network.eval()(x), y, rtol=0, atol=0)
         torch.testing.assert_close(network.train()(x), y, rtol=0, atol=0)
 

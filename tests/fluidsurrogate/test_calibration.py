@@ -385,7 +385,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_
         raise AssertionError("it worked before it looked")
 
     monkeypatch.setattr("fluidsurrogate.models.fit_calibration.fit", no_work)
-    monkeypatch.setattr("fluidsurrogate.auditing.audit.elements", no_work)
+    monkeypatch.setattr("fluidsurrogate.auditing.audit.measure_point_group", no_work)
     sizes = {"starts": 20, "steps": 3}
     for to, said in (
         (tmp_path / "file" / "new", "cannot be written"),

@@ -71,7 +71,10 @@ def test_each_trajectory_has_its_own_viscosity_and_forcing(data):
     for i, j in np.ndindex(3, 2):
         w, f = (torch.from_numpy(v.values).double()[None, None] for v in (data["vorticity"][i, j], data["forcing"][i]))
         nu = float(data["viscosity"][i])
-        for quantity, budget in (("energy", turbulence.energy_budget), ("enstrophy", turbulence.enstrophy_budget)):
+        for quantity, budget in (
+            ("energy", turbulence.mean_energy_budget),
+            ("enstrophy", turbulence.mean_enstrophy_budget),
+        ):
             expected = budget(w, SIDES, nu, 0.3, f)
             for term in ("injection", "dissipation", "drag"):
                 np.testing.assert_allclose(full[f"{quantity}_{term}"][i, j], getattr(expected, term)[0], rtol=1e-12)

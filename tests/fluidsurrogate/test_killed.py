@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from safetensors.torch import load_file
 
@@ -18,7 +17,7 @@ from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.core.storage import locked
 from fluidsurrogate.pipeline.pipeline import run_stages
 from fluidsurrogate.pipeline.run import Run
-from solvers.compiled import unavailable
+from solvers.backends.cpp_library import why_not_compiled
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
 
@@ -174,18 +173,18 @@ def test_force_goes_on_where_it_was_killed(toml, tmp_path):
     assert [entry.name for entry in partial(path).iterdir()] == ["provenance.json"]
 
 
-@pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no compiler")
+@pytest.mark.skipif(why_not_compiled() is not None, reason="no compiler")
 def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(experiment, tmp_path, monkeypatch):
     """The experiment is the same: what differs is what its solver can run on, here and there."""
     from fluidsurrogate.simulation.generation import generate_to_zarr
     from solvers import NavierStokes2D
 
     path = tmp_path / "data.zarr"
-    monkeypatch.setattr(NavierStokes2D, "kernel", "native")
+    monkeypatch.setattr(NavierStokes2D, "backend", "native")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fluidsurrogate.simulation.generation.publish", lambda path: None)  # as if killed just before
         generate_to_zarr(experiment, path, force=False)
-    monkeypatch.setattr(NavierStokes2D, "kernel", "torch")
+    monkeypatch.setattr(NavierStokes2D, "backend", "torch")
     with pytest.raises(UsageError) as refused:
         generate_to_zarr(experiment, path, force=False)
     assert str(refused.value) == (

@@ -13,7 +13,7 @@ import fluidsurrogate as fs
 from fluidsurrogate.data.conversion import to_dataset, to_states
 from fluidsurrogate.simulation.rollout import Persistence
 
-DEMO = Path(__file__).parents[2] / "experiments" / "demo.toml"
+DEMO = Path(__file__).parents[2] / "experiments" / "five_networks.toml"
 STEPS = {"gcnn": 250, "cnn": 250, "gunet": 250, "unet": 250, "gfno": 250, "fno": 250}
 
 

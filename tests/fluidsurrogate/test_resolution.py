@@ -11,7 +11,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.simulation import generation, resolution, trajectory_blocks
 from fluidsurrogate.simulation.resolution import ResolutionSample
-from solvers import Grid, NavierStokes2D, Resampled, Stirring, resample
+from solvers import Grid, NavierStokes2D, Resampled, StochasticForcing, resample
 
 SMALL = ["data.train=1", "data.valid=1", "data.test=1", "data.steps=2", "train.unroll=1", "dtype=float64"]
 FLOWS = {
@@ -56,9 +56,11 @@ def test_other_kicks_would_be_another_flow(toml, monkeypatch):
     """The control: were the finer solver kicked by other numbers, a resolved stirred flow would look unresolved."""
     experiment = Experiment.read(toml, [*SMALL, *FLOWS["stirred"], "grid.n=48", "flow.rate=1.0"])
     assert fs.generate(experiment).attrs["resolution_error"] < 0.01
-    kicks = Stirring.kicks
+    kicks = StochasticForcing.kicks
     monkeypatch.setattr(
-        Stirring, "kicks", lambda self, grid, seeds, *at: kicks(self, grid, [s + grid.n[0] for s in seeds], *at)
+        StochasticForcing,
+        "kicks",
+        lambda self, grid, seeds, *at: kicks(self, grid, [s + grid.n[0] for s in seeds], *at),
     )
     assert fs.generate(experiment).attrs["resolution_error"] > 0.02
 

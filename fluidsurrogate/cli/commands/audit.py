@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code: 1 if a claimed symmetry does not hold, else 0.
     """
     from fluidsurrogate.auditing.audit import audit
-    from fluidsurrogate.auditing.report import table
+    from fluidsurrogate.auditing.report import audit_table
     from fluidsurrogate.core.storage import check_writable, replacing
     from fluidsurrogate.data.conversion import open_data
     from fluidsurrogate.data.netcdf_files import write_netcdf
@@ -70,5 +70,5 @@ def run(arguments: argparse.Namespace) -> int:
     write_netcdf(result, to / "audit.nc")
     with replacing(to / "audit.png") as beside:
         draw_audit(result, beside, name)
-    sys.stdout.write(f"{table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
+    sys.stdout.write(f"{audit_table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
     return 1 if result.attrs["verdict"] == "fail" else 0

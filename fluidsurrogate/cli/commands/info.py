@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.core.storage import write_text
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.inspection.report import report
-    from fluidsurrogate.inspection.reproducibility import to_toml
+    from fluidsurrogate.inspection.toml_writer import to_toml
 
     found = info(arguments.path)
     to = arguments.write_experiment

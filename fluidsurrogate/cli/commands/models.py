@@ -50,7 +50,7 @@ def list_models() -> str:
     """
     from fluidsurrogate.config.flow_and_model_configs import ModelConfig
     from fluidsurrogate.nn import ARCHITECTURES
-    from fluidsurrogate.nn.network import options_of
+    from fluidsurrogate.nn.registry import options_of
 
     lines = []
     for kind, build in sorted(ARCHITECTURES.items()):

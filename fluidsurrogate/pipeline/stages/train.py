@@ -49,6 +49,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     names = [Path(output).name for output in missing]
     warn_of_one_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
+    log.info(f"  a first picture appears during training: {run.out / 'preview.png'}")
     if experiment.data.path:
         log.info(USER_DATA_NOTICE)
     wait_for_all(experiment.device)  # every process must have seen which models are missing before one starts them
@@ -81,13 +82,15 @@ def _train_one(
     from fluidsurrogate.models.model_files import LAST
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
+    from fluidsurrogate.pipeline.preview import Preview
     from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
     from fluidsurrogate.training.train import train_model
 
     folder = partial(Path(path))
     # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code), open_data(data) as dataset:
-        surrogate = train_model(Experiment.from_tree(tree), name, dataset, provenance, folder, report)
+        experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
+        surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
         for made in (CURVE, FIGURE, LAST):

@@ -13,11 +13,11 @@ from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY
 
 
-@pytest.mark.parametrize("at_once", [0, 4096])
+@pytest.mark.parametrize("max_cells", [0, 4096])
 @pytest.mark.parametrize("kind", ["gcnn", "gunet", "gfno", "cnn"])
 @pytest.mark.parametrize("fields", [(VORTICITY,), (VELOCITY, TRACER)])
-def test_one_by_one(kind, fields, at_once, monkeypatch):
-    monkeypatch.setattr("fluidsurrogate.nn.deep_ensemble.AT_ONCE", at_once)
+def test_one_by_one(kind, fields, max_cells, monkeypatch):
+    monkeypatch.setattr("fluidsurrogate.nn.deep_ensemble.MAX_CELLS_TOGETHER", max_cells)
     torch.manual_seed(0)
     networks = [ARCHITECTURES[kind](fields, fields, width=8) for _ in range(3)]
     x = torch.randn(3, 2, sum(f.components for f in fields), 16, 16)

@@ -1,0 +1,37 @@
+"""The first picture of a run: truth and forecast of one trajectory while networks are still training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from fluidsurrogate.evaluation.diagnostics import vorticity
+
+
+def draw_preview(truth: xr.Dataset, forecast: xr.Dataset, title: str, path: Path) -> None:
+    """Draw the vorticity of one trajectory at its last time: truth, forecast and error.
+
+    Parameters
+    ----------
+    truth, forecast : Dataset
+        One trajectory each, on the same grid and times.
+    title : str
+        What the forecast is of.
+    path : Path
+        The PNG file to write.
+    """
+    at, seen = vorticity(truth).isel(trajectory=0, time=-1), vorticity(forecast).isel(trajectory=0, time=-1)
+    limit = float(np.abs(at).max()) or 1.0
+    y, x = (np.concatenate([[0], np.asarray(at[a]) + float(at[a][0])]) for a in ("y", "x"))
+    figure = Figure(figsize=(9, 3.3), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, name, values in zip(axes, ("truth", "forecast", "error"), (at, seen, seen - at), strict=True):
+        shown = np.ma.masked_invalid(values.transpose("y", "x").values)
+        drawn = axis.pcolormesh(x, y, shown, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+        axis.set(xticks=[], yticks=[], aspect="equal", title=name, facecolor="0.6")
+    figure.colorbar(drawn, ax=axes, label="vorticity [1/s]")
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=110)
