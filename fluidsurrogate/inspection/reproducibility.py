@@ -16,7 +16,7 @@ from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse
 from fluidsurrogate.data.content_hash import CONTENT, MAX_HASHED_BYTES
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
-from fluidsurrogate.pipeline.pipeline import ALL
+from fluidsurrogate.pipeline.pipeline import RUN_ALL
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import STAGES, stages_in_order
 
@@ -107,7 +107,7 @@ def _obstacles(
     here = tree if isinstance(device, str) and device_available(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
-        experiment = Experiment.from_tree(here, "its experiment", networks=False)
+        experiment = Experiment.from_tree(here, "its experiment", check_networks=False)
     except UsageError as error:
         return [f"this version rejects it: {str(error).splitlines()[0]}"], []
     used = {"generate": [], "train": [name]}.get(stage, list(experiment.models))
@@ -139,7 +139,7 @@ def _missing_parts(experiment: Experiment, used: Sequence[str | None]) -> list[s
         if model not in experiment.models:
             return [f"its experiment has no model {model!r}"]
         if experiment.models[model].is_user_module:
-            code = experiment.models[model].code
+            code = experiment.models[model].import_path
             remedy = f"{code}: its code is not checked" if code else "given from Python: give it to fs.train"
             reasons.append(f"{model} is a module of your own, {remedy}")
         if (start := experiment.models[model].init) and not (as_path(start) / CONFIG).exists():
@@ -163,7 +163,7 @@ def _commands(stage: str) -> list[str]:
     """Return the commands that make a result of a stage from nothing."""
     order = [other.name for other in stages_in_order()]
     needed = order[: order.index(stage) + 1]
-    return needed if len(needed) <= 2 else [ALL]
+    return needed if len(needed) <= 2 else [RUN_ALL]
 
 
 def _output(stage: str, name: str | None, provenance: Mapping[str, Any]) -> str:

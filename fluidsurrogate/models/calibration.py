@@ -13,7 +13,7 @@ import xarray as xr
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
+from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.data.layout import field_names
@@ -65,7 +65,7 @@ class Calibration(Config):
     """
 
     perturbation: PerturbationConfig
-    members: Annotated[int, Field(ge=FEWEST_MEMBERS)]
+    members: Annotated[int, Field(ge=MIN_MEMBERS)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
     starts: Annotated[int, Field(ge=1, lt=2**31)]  # as the attributes of files take it
     factor_starts: Annotated[int, Field(ge=1)]

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS, FEWEST_STARTS
+from fluidsurrogate.config.stage_configs import MIN_CALIBRATION_STARTS, MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.core.files import check_writable, read_json
 from fluidsurrogate.core.paths import as_path
@@ -30,7 +30,7 @@ from fluidsurrogate.models.perturbations import Perturbation, one_step_errors
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
 
@@ -45,7 +45,7 @@ class ForecastErrors:
     """Of forecasts, each (start, lead), all relative: of the unperturbed member and its members' spread over its own
     rms, which is what is known at the time of a forecast; of the members' mean and their spread over the truth's."""
 
-    single: np.ndarray
+    control_or_mean: np.ndarray
     spread: np.ndarray
     mean: np.ndarray
     spread_of_truth: np.ndarray
@@ -59,13 +59,18 @@ class ForecastErrors:
         """Error over spread^exponent: 0 where that is infinite, and with it the bound."""
         spread = self.spread**exponent
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isinf(spread) | (self.single == 0), 0.0, self.single / spread)
+            return np.where(np.isinf(spread) | (self.control_or_mean == 0), 0.0, self.control_or_mean / spread)
 
     def exponent(self) -> np.ndarray:
         """How the error goes with the spread from start to start, by lead: the slope of its logarithm on the
         spread's, by least squares, between 0 and 1."""
-        known = np.isfinite(self.single) & np.isfinite(self.spread) & (self.single > 0) & (self.spread > 0)
-        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.single, self.spread))
+        known = (
+            np.isfinite(self.control_or_mean)
+            & np.isfinite(self.spread)
+            & (self.control_or_mean > 0)
+            & (self.spread > 0)
+        )
+        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.control_or_mean, self.spread))
         count = np.maximum(known.sum(0), 1)
         y, x = (np.where(known, v - np.where(known, v, 0.0).sum(0) / count, 0.0) for v in (y, x))
         return np.clip((x * y).sum(0) / np.maximum((x**2).sum(0), 1e-300), 0.0, 1.0)
@@ -105,7 +110,10 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = check_integer("starts", starts, FEWEST_STARTS), check_integer("members", members, FEWEST_MEMBERS)
+    starts, members = (
+        check_integer("starts", starts, MIN_CALIBRATION_STARTS),
+        check_integer("members", members, MIN_MEMBERS),
+    )
     steps = None if steps is None else check_integer("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
@@ -116,7 +124,7 @@ def calibrate(
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
-        check_memory(model, fitted_on, members, steps or experiment.data.steps_of(SPLIT))
+        check_memory(model, fitted_on, members, steps or experiment.data.intervals_in(SPLIT))
         parts, source = from_solver(experiment, steps), f"the classical solver, split {SPLIT!r}"
     else:
         parts, source = from_data(as_dataset(data), model, starts + fitted_on, steps), "a dataset of the user's"
@@ -131,7 +139,7 @@ def calibrate(
         coverage=coverage,
         starts=starts,
         factor_starts=fitted_on,
-        nrmse=quantiles(errors.single, coverage),
+        nrmse=quantiles(errors.control_or_mean, coverage),
         ratio=quantiles(errors.ratio(exponent), coverage),
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
@@ -204,7 +212,7 @@ def check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) -> 
     """UsageError where the trajectories that the fit is on and the members of a block have no room in memory."""
     state = 8 * model.spec.components * math.prod(model.spec.grid.n)
     needed = state * (steps + 1) * (fitted_on + BLOCK * members)
-    check_room(needed, f"{steps} steps and {members} members", "give fewer")
+    check_free_memory(needed, f"{steps} steps and {members} members", "give fewer")
 
 
 def quantiles(errors: np.ndarray, coverage: float) -> tuple[float, ...]:
@@ -221,14 +229,16 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
             "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
         )
     tree: dict[str, Any] = experiment.tree()
-    tree["data"] |= {"steps": steps or experiment.data.steps_of(split), "block": BLOCK}
+    tree["data"] |= {"steps": steps or experiment.data.intervals_in(split), "block": BLOCK}
     tree["data"].pop("test_steps", None)
     longer = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     solver = longer.build_solver()
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
-        for begin in range(first, last, BLOCK):
-            yield simulate_dataset(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
+        for start_or_resume in range(first, last, BLOCK):
+            yield simulate_dataset(
+                longer, solver, Block(split, start_or_resume, min(BLOCK, last - start_or_resume), start_or_resume)
+            )
 
     return parts
 
@@ -249,7 +259,7 @@ def from_data(data: xr.Dataset, model: Surrogate, count: int, steps: int | None)
     data = data.isel(time=slice(0, length + 1))
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
-        for begin in range(first, last, BLOCK):
-            yield data.isel(trajectory=slice(begin, min(begin + BLOCK, last))).load()
+        for start_or_resume in range(first, last, BLOCK):
+            yield data.isel(trajectory=slice(start_or_resume, min(start_or_resume + BLOCK, last))).load()
 
     return parts

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
+from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.data.conversion import read_states, stack_members, to_dataset, to_inputs
 from fluidsurrogate.data.coordinates import select_time
@@ -24,9 +24,10 @@ from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedSt
 from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED
 from fluidsurrogate.models.saving import hash_weights, metadata_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.batch_sizes import check_free_memory
+from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.simulation.zarr_rollout import InitialStates, write_rollout
+from fluidsurrogate.simulation.zarr_rollout import write_rollout
 from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
@@ -130,8 +131,8 @@ def perturbed_forecast(
     UsageError
         If there are fewer than 3 members, or the model has several networks, whose members are its networks.
     """
-    if check_integer("members", members) < FEWEST_MEMBERS:
-        raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed ones "
+    if check_integer("members", members) < MIN_MEMBERS:
+        raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed ones "
                          f"(got {members})")  # fmt: skip
     if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
         raise UsageError("a model of several networks has no perturbed members: its members are its networks")
@@ -239,9 +240,9 @@ def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_ti
         rolled = rollout(model, states, steps, inputs)
     if not rolled.isfinite().all():
         log.warning(f"{model.about.get('name', 'the model')}: the forecast turned non-finite")
-    begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
+    start_or_resume = float(first["time"].values.item()) if "time" in first.coords else 0.0
     return to_dataset(
-        model.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
+        model.spec, rolled, start_time=start_or_resume, coordinates=trajectory_coordinates(dataset), inputs=inputs,
         attributes=forecast_attributes(model),
     )  # fmt: skip
 
@@ -253,7 +254,7 @@ def _forecast_of_each_network(
     mean = _single_forecast(model, dataset, steps, start_time)
     states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     with torch.no_grad():
-        rolled = rollout(model.each_network(), states, steps, inputs, first_as_seen=True)
+        rolled = rollout(model.each_network(), states, steps, inputs, first_from_stepper=True)
     return stack_members(model.spec, mean, rolled.unflatten(0, (model.config.networks, -1)).transpose(0, 1))
 
 
@@ -261,8 +262,10 @@ def _check_memory(model: Surrogate, dataset: xr.Dataset, steps: int, members: in
     """UsageError if forecasts of so many steps and members do not fit in memory."""
     starts = dataset.sizes.get("trajectory", 1)
     state = model.dtype.itemsize * model.spec.components * math.prod(model.spec.grid.n)
-    check_room(2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
-               "give fewer, or write them while they run (fs.forecast_to_zarr)")  # fmt: skip
+    check_free_memory(
+        2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
+        "give fewer, or write them while they run (fs.forecast_to_zarr)",
+    )  # fmt: skip
 
 
 def _read_start(model: Surrogate, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:

@@ -126,7 +126,7 @@ def _base(config: ModelConfig, spec: StateSpec, about: Mapping[str, Any], device
     tree = json.loads(about["experiment"])
     check_proportions(tree)
     check_solver(config.solver, spec.grid)
-    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(config)
+    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_hybrid_solver(config)
     if base is None or _told(base.spec) != _told(spec) or not is_same_grid(base.spec.grid, spec.grid):
         raise UsageError("spec: its experiment is of other states, or of another interval")
     return base

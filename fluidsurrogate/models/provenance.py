@@ -40,7 +40,7 @@ def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any])
         data = {**data, "data": {k: v for k, v in data["data"].items() if k not in ("test", "test_steps")}}
     train = {key: value for key, value in tree["train"].items() if key not in ASIDE}
     model = tree["models"][name]
-    if path := experiment.models[name].code:
+    if path := experiment.models[name].import_path:
         model = {**model, "source": hash_source(path)}
     if start := experiment.models[name].init:
         config = read_json(as_path(start) / CONFIG)

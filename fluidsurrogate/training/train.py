@@ -157,7 +157,7 @@ def fit_surrogate(
 ) -> Surrogate:
     """Build the surrogate around a network: normalisation and energy budget are fitted to the training data."""
     spec, config = experiment.spec, experiment.models[name]
-    base = experiment.build_base(config, device)
+    base = experiment.build_hybrid_solver(config, device)
     normalisation = Normalisation.fit(spec, train.chunks, base)
     for line in check_means(spec, train.chunks) if is_main_process() else []:
         log.warning(f"{name}: {line}")
