@@ -20,10 +20,10 @@ class CommandHelp(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from fluidsurrogate.cli.program import parser
+        from fluidsurrogate.cli.program import build_parser
 
         os.environ["COLUMNS"] = "88"  # argparse asks for it
-        top = parser()
+        top = build_parser()
         chosen = top
         if self.arguments:
             subparsers = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
@@ -111,7 +111,6 @@ class RegistryReference(SphinxDirective):
 def registered(kind: str) -> dict[str, Any]:
     """The functions or classes of a registry, by name."""
     from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
-    from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
     from fluidsurrogate.evaluation.metrics import METRICS
     from fluidsurrogate.nn import ARCHITECTURES
     from fluidsurrogate.nn.losses import LOSSES
@@ -160,7 +159,7 @@ def defaults_of(table: str) -> Iterator[tuple[str, str]]:
         "range": parameter_sampling.Range,
     }
     if table.startswith("flow "):
-        config = flow_and_model_configs.tagged_config("flow", table.partition(" ")[2])
+        config = flow_and_model_configs.config_of_kind("flow", table.partition(" ")[2])
     else:
         config = configs[table]
     for key, field in config.model_fields.items():

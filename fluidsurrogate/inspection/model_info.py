@@ -68,7 +68,7 @@ def model_info(folder: Path) -> Description:
     if isinstance(finding := metadata.about.get("energy_budget"), str):
         found["energy_budget_found"] = finding
     if config.is_user_module:
-        found |= {"code": config.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
+        found |= {"code": config.import_path, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:
         with describing(folder):
             network = on_meta(metadata, tensors)

@@ -15,10 +15,11 @@ from torch import nn
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device, preserving_random_state
-from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.core.seeding import preserving_random_state
+from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (
@@ -61,7 +62,7 @@ def load(
     if not isinstance(path, str | Path):
         raise UsageError(f"give the folder of a model (got {type(path).__name__})")
     device = str(device)
-    if not has_device(device):
+    if not device_available(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     folder = as_path(path) if not is_address(path) else fetch(str(path))
     with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
@@ -125,7 +126,7 @@ def _base(config: ModelConfig, spec: StateSpec, about: Mapping[str, Any], device
     tree = json.loads(about["experiment"])
     check_proportions(tree)
     check_solver(config.solver, spec.grid)
-    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(config)
+    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_hybrid_solver(config)
     if base is None or _told(base.spec) != _told(spec) or not is_same_grid(base.spec.grid, spec.grid):
         raise UsageError("spec: its experiment is of other states, or of another interval")
     return base

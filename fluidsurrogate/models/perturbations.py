@@ -133,7 +133,7 @@ def members_from(
     repeated = {name: value.repeat_interleave(each, dim=0) for name, value in (inputs or {}).items()}
     flat = [seed for row in seeds for seed in row]
     with torch.no_grad():
-        rolled = rollout(stepper, states.repeat_interleave(each, dim=0), steps, repeated, flat, first_as_seen=True)
+        rolled = rollout(stepper, states.repeat_interleave(each, dim=0), steps, repeated, flat, first_from_stepper=True)
     return rolled.unflatten(0, (len(states), each))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn.user_code import hash_source
@@ -40,7 +40,7 @@ def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any])
         data = {**data, "data": {k: v for k, v in data["data"].items() if k not in ("test", "test_steps")}}
     train = {key: value for key, value in tree["train"].items() if key not in ASIDE}
     model = tree["models"][name]
-    if path := experiment.models[name].code:
+    if path := experiment.models[name].import_path:
         model = {**model, "source": hash_source(path)}
     if start := experiment.models[name].init:
         config = read_json(as_path(start) / CONFIG)

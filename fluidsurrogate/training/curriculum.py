@@ -55,7 +55,7 @@ class Curriculum:
     def at(self, step: int) -> UnrollSchedule:
         """What the step asks."""
         options = self.options
-        first, later = options.stages
+        first, later = options.unroll_stages
         begun = options.steps * (1 - options.unroll_fraction)
         number = -1
         if step >= begun and options.unroll_fraction:
@@ -66,7 +66,7 @@ class Curriculum:
     @property
     def longest(self) -> int:
         """Stored intervals of the longest window."""
-        return self.options.reach * max(self.intervals)
+        return self.options.longest_span * max(self.intervals)
 
     def noisy(self, surrogate: Surrogate, start: Tensor, step: int, rows: slice, batch: int) -> Tensor:
         """The starts of these rows of the step's batch, with their noise: the same however the batch is divided."""

@@ -592,7 +592,7 @@ def test_the_flow_of_ones_own_data_is_not_assumed(trained, toml, tmp_path, caplo
     tree = fs.Experiment.read(toml, [f"data.path={tmp_path / 'own.nc'}", "train.steps=2"])
     with caplog.at_level("INFO", "fluidsurrogate"):
         named = fs.train(tree, models=["small-cnn"], out=tmp_path / "run")["small-cnn"]
-    assert "[flow] says which symmetries a model may claim" in caplog.text
+    assert "are taken from [flow]" in caplog.text
     for model, known in ((models["small-cnn"], True), (given, False), (named, False)):
         report = fs.audit(model, states=own, steps=1)
         assert bool(np.isfinite(report["rotation_error_of_solver"]).any()) == known

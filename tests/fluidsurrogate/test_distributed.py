@@ -83,4 +83,4 @@ def test_other_stages_are_refused(toml, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 2
-    assert "several processes train one model together" in capsys.readouterr().err
+    assert "several processes can only train together" in capsys.readouterr().err
