@@ -10,10 +10,11 @@ from torch import nn
 
 from fluidsurrogate.config.experiment import Experiment, as_experiment
 from fluidsurrogate.config.user_modules import check_code_permission, with_modules
+from fluidsurrogate.core.distributed import process_count
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import processes, run_jobs
-from fluidsurrogate.core.storage import locked
-from fluidsurrogate.data.conversion import as_dataset, open_data
+from fluidsurrogate.core.jobs import run_jobs
+from fluidsurrogate.core.locks import folder_lock
+from fluidsurrogate.data.readers import as_dataset, open_data
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
@@ -72,7 +73,7 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
     run = Run(experiment, out)
-    with locked(run.out):
+    with folder_lock(run.out):
         run_stage(run, STAGES["generate"], force)
     return open_data(run.data_path)
 
@@ -151,7 +152,7 @@ def train(
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
         check_code_permission(experiment, (name for name in chosen if name not in networks))
         if out is not None:
-            if processes() > 1:
+            if process_count() > 1:
                 raise UsageError(
                     "several processes can train only from the command line: "
                     "torchrun --nproc_per_node N -m fluidsurrogate train EXPERIMENT.toml"
@@ -159,7 +160,7 @@ def train(
             if data is not None or networks:
                 raise UsageError("out cannot be combined with data or with modules: leave out data and modules, or out")
             run = Run(experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), out)
-            with locked(run.out):
+            with folder_lock(run.out):
                 for stage in ("generate", "train"):
                     run_stage(run, STAGES[stage])
             return {name: load(run.model_path(name), experiment.device) for name in chosen}

@@ -6,7 +6,7 @@ from pathlib import Path
 import style  # noqa: F401 (the figures' settings)
 
 import fluidsurrogate as fs
-from fluidsurrogate.rendering.plots import draw_audit
+from fluidsurrogate.rendering.audit_figure import draw_audit
 
 path = Path(__file__).parents[2] / "experiments" / "five_networks.toml"
 experiment = fs.Experiment.read(path, ["data.valid=2", "data.test=4", "data.test_steps=20", "train.steps=240"])

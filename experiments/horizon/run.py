@@ -20,9 +20,11 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
-from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.fit_calibration import SPLIT, from_solver, quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.provenance import experiment_of
@@ -57,7 +59,8 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         if (found := read_json(path)) is None:
             truth = truth_of(model, SPLIT, first, BLOCK)
             forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
-            error, spread = (nrmse(single(forecast), truth), relative_spread(perturbed(forecast), single(forecast)))
+            alone, others = control_or_mean(forecast), perturbed_members(forecast)
+            error, spread = nrmse(alone, truth), normalised_spread(others, alone)
             found = [v.transpose("trajectory", "time").values[:, 1:].round(6).tolist() for v in (error, spread)]
             write_json(path, found)
             logging.info(f"{first + BLOCK - FITTED} of {STARTS} calibration starts")
@@ -84,14 +87,14 @@ def test_block(model: fs.Surrogate, first: int) -> dict:
         return found
     truth = truth_of(model, "horizon-test", first, BLOCK)
     forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
-    alone, others = single(forecast), perturbed(forecast)
+    alone, others = control_or_mean(forecast), perturbed_members(forecast)
     error = nrmse(alone, truth)
     absolute = abs(alone["vorticity"] - truth["vorticity"]).mean(("y", "x")) / (
         (truth["vorticity"] ** 2).mean(("y", "x")) ** 0.5
     )
     result = {
         "error": error, "error_of_mean": nrmse(others.mean("member"), truth),
-        "spread": relative_spread(others, truth), "own_spread": relative_spread(others, alone),
+        "spread": normalised_spread(others, truth), "own_spread": normalised_spread(others, alone),
         "crps": ENSEMBLE_METRICS["crps"](forecast, truth), "absolute": absolute,
     }  # fmt: skip
     found = {key: value.transpose("trajectory", "time").values.round(6).tolist() for key, value in result.items()}

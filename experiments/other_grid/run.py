@@ -19,7 +19,9 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, Persistence
 from fluidsurrogate.cli import main as fluidsurrogate
-from fluidsurrogate.data.conversion import grid_of, to_dataset, to_states, trajectory_coordinates
+from fluidsurrogate.data.conversion import to_dataset, to_states
+from fluidsurrogate.data.grids import grid_of
+from fluidsurrogate.data.layout import trajectory_coordinates
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import Resampled, Stepper
 

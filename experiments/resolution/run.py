@@ -20,7 +20,7 @@ import torch
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import GridConfig
-from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.simulation.resolution import RESOLVED, ResolutionSample
 from fluidsurrogate.simulation.splits import SPLITS
 from fluidsurrogate.simulation.trajectory_blocks import spin_up, stack_inputs

@@ -19,9 +19,9 @@ from fluidsurrogate.auditing.measurements import (
 )
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
 from fluidsurrogate.auditing.samples import AuditSample, reference_solver, select_sample, states_from_experiment
-from fluidsurrogate.core.errors import UsageError, whole
-from fluidsurrogate.data.conversion import as_dataset
-from fluidsurrogate.evaluation.equivariance import step
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.data.readers import as_dataset
+from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
@@ -137,8 +137,8 @@ def audit(
     'fail'
     """
     stepper = _as_stepper(model, spec)
-    steps = whole("steps", steps, 1)
-    stride = None if stride is None else whole("stride", stride, 1)
+    steps = check_integer("steps", steps, 1)
+    stride = None if stride is None else check_integer("stride", stride, 1)
     if any(len(tuple(s)) != 2 for s in shifts):
         raise UsageError(f"shifts must be pairs of cells along (y, x) (got {list(shifts)})")
     angles = list(dict.fromkeys(angles))
@@ -242,7 +242,7 @@ def _unwrap(stepper: Stepper) -> Stepper:
 def _first_step(stepper: Stepper, sample: AuditSample) -> Tensor:
     """Return f(x); UsageError if the model cannot step these states."""
     try:
-        return step(stepper, sample.states, sample.inputs)
+        return apply_stepper(stepper, sample.states, sample.inputs)
     except UsageError:
         raise
     except ValueError as error:

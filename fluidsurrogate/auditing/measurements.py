@@ -16,7 +16,7 @@ from fluidsurrogate.evaluation.conservation import component_names, energy, mean
 from fluidsurrogate.evaluation.equivariance import (
     equivariance_error,
     galilean_error,
-    not_galilean,
+    reason_not_galilean,
     rotation_error,
     translation_error,
     wrong_parity,
@@ -171,7 +171,7 @@ def measure_galilean_invariance(stepper: Stepper, sample: AuditSample) -> xr.Dat
     errors: list[float] = []
     attrs: dict[str, str] = {}
     for axis, name in enumerate("xy"):
-        reason = not_galilean(stepper.spec, axis, sample.inputs)
+        reason = reason_not_galilean(stepper.spec, axis, sample.inputs)
         if not reason and MEAN_VELOCITY.name not in (sample.inputs or {}) and not isinstance(stepper, ModuleStepper):
             reason = "the mean of the velocity is zero by definition"  # see `solvers.VelocityForm`
         errors.append(math.nan if reason else galilean_error(stepper, sample.states, axis, sample.inputs))

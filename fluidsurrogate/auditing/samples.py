@@ -13,8 +13,10 @@ from torch import Tensor
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import parse_record
-from fluidsurrogate.data.conversion import check_matches, open_data, to_inputs, to_states
+from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.splits import split_of
@@ -213,5 +215,5 @@ def reference_solver(model: Surrogate, spec: StateSpec) -> Resampled | None:
 
 def _trained_on_user_data(model: Surrogate) -> bool:
     """Return whether a model was trained from Python on a Dataset that does not record an experiment."""
-    provenance = parse_record(model.about.get("provenance")) or {}
+    provenance = parse_json_attribute(model.about.get("provenance")) or {}
     return provenance.get("data") == {"fingerprint": "unknown"}

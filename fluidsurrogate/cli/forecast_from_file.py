@@ -93,10 +93,10 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
     UsageError
         If an option is not valid, or the initial state does not fit the model.
     """
-    from fluidsurrogate.core.storage import check_writable
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.core.files import check_writable
+    from fluidsurrogate.data.grids import grid_of
     from fluidsurrogate.data.netcdf_files import write_netcdf
-    from fluidsurrogate.data.schema import grid_of
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.calibration import LEVEL, horizon_line
     from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load

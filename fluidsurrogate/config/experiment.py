@@ -22,8 +22,9 @@ from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModel
 from fluidsurrogate.config.solver_configs import BaselineSolverConfig, SolverConfig
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
 from fluidsurrogate.config.validation_messages import describe_errors
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.seeding import derive_seed, has_device
+from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
 from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
 
@@ -98,7 +99,7 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _check(self, info: Any):
         """Check the device, and that the tables fit together; `info` holds pydantic's validation context."""
-        if not has_device(self.device):
+        if not device_available(self.device):
             raise ValueError(f"device {self.device!r} is not available here; choose cpu, cuda or mps")
         check_experiment(self, with_networks=info.context != SKIP_NETWORKS)
         return self

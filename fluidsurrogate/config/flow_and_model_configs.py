@@ -24,7 +24,7 @@ from fluidsurrogate.config.parameter_sampling import (
     trajectory_value,
 )
 from fluidsurrogate.config.solver_configs import CoarseSolverConfig
-from fluidsurrogate.core.seeding import in_single_precision
+from fluidsurrogate.core.devices import single_precision_default
 from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.nn.user_code import USER_MODULE
@@ -244,7 +244,7 @@ class ModelConfig(Config):
             The network.
         """
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
-        with in_single_precision():
+        with single_precision_default():
             made = [build(fields, spec.fields, **self.builder_options()) for _ in range(self.networks)]
         return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.content_hash import what_changed
-from fluidsurrogate.data.conversion import open_data
-from fluidsurrogate.data.schema import grid_of
+from fluidsurrogate.data.content_hash import changed_variables
+from fluidsurrogate.data.grids import grid_of
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.inspection.description import FIELD_TYPES, Description, plain_value, size_on_disk
 from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.regridding import APPLIED, TRAINED
@@ -70,7 +70,7 @@ def dataset_info(path: Path) -> Description:
         if kind == "audit":
             found["audit"] = {key: plain_value(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         record = attrs if "experiment" in attrs else _record_of_model(attrs)
-        found["changed"] = what_changed(dataset)
+        found["changed"] = changed_variables(dataset)
         stage = next((stage.name for stage in STAGES.values() if stage.kind == kind), "train")
         made = reproducibility(record, stage, found["changed"] if kind in STAGE_RESULTS else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}

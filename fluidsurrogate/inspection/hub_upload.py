@@ -11,7 +11,7 @@ import xarray as xr
 
 from fluidsurrogate.auditing.audit import audit as run_audit
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import write_text
+from fluidsurrogate.core.files import write_text
 from fluidsurrogate.inspection.model_card import model_card
 from fluidsurrogate.models.hub_download import ADDRESS, OPTIONAL, PREFIX, explaining_hub_errors
 from fluidsurrogate.models.model_files import file_of

@@ -7,6 +7,7 @@ from typing import Any
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.data.readers import READERS, find_reader
 from fluidsurrogate.inspection.dataset_info import dataset_info
 from fluidsurrogate.inspection.model_info import model_info
 from fluidsurrogate.inspection.run_info import PARTIAL, partial_info, result_patterns, results_in, run_info
@@ -90,10 +91,11 @@ def info(path: str | Path) -> dict[str, Any]:
         return partial_info(path)
     if (path / CONFIG).exists():
         return model_info(path)
-    if any((path / name).exists() for name in ("zarr.json", ".zgroup")):
+    if find_reader(path) is not None:
         return dataset_info(path)
     if results_in(path):
         return run_info(path)
     if all(entry.name == ".lock" for entry in path.iterdir()):
         raise UsageError(f"{path} is empty")
-    raise UsageError(f"{path} is no data set (Zarr), no model ({CONFIG}) and no run ({', '.join(result_patterns())})")
+    formats, results = ", ".join(sorted(READERS)), ", ".join(result_patterns())
+    raise UsageError(f"{path} is no data set ({formats}), no model ({CONFIG}) and no run ({results})")

@@ -11,8 +11,8 @@ import xarray as xr
 
 from fluidsurrogate.auditing.report import audit_table
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import flatten
-from fluidsurrogate.evaluation.comparison import summary
+from fluidsurrogate.core.provenance import flatten_keys
+from fluidsurrogate.evaluation.score_tables import summary
 from fluidsurrogate.inspection.model_info import best_validation, describe_symmetries
 from fluidsurrogate.inspection.reproducibility import recorded_experiment
 from fluidsurrogate.models.surrogate import Surrogate
@@ -116,7 +116,7 @@ def _data_rows(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tupl
     """Yield the rows of the table on the training data."""
     spec, data = model.spec, experiment.get("data", {})
     yield "flow", experiment.get("flow", {}).get("kind", "not recorded")
-    for key, value in flatten(experiment.get("flow", {})).items():
+    for key, value in flatten_keys(experiment.get("flow", {})).items():
         if key != "kind":
             yield key, value
     yield "cells (y, x)", " × ".join(map(str, spec.grid.n))

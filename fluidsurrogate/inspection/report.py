@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fluidsurrogate.core.storage import flatten
+from fluidsurrogate.core.provenance import flatten_keys
 from fluidsurrogate.inspection.model_info import describe_symmetries
 
 ReportRow = tuple[str, str]  # a label and its text
@@ -182,7 +182,8 @@ def _format_flow(info: Mapping[str, Any]) -> str:
     """Return the flow of the recorded experiment, with a note if the data are the user's own."""
     flow, data = info["flow"], info["made"]["experiment"].get("data", {})
     note = f"; named by the experiment, but the data are your own, {data['path']}" if data.get("path") else ""
-    return f"{flow.get('kind')}: " + ", ".join(f"{k} = {v}" for k, v in flatten(flow).items() if k != "kind") + note
+    parameters = ", ".join(f"{k} = {v}" for k, v in flatten_keys(flow).items() if k != "kind")
+    return f"{flow.get('kind')}: {parameters}{note}"
 
 
 def _format_fields(fields: list[Mapping[str, Any]]) -> str:

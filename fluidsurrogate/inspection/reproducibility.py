@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.core.storage import flatten, parse_record, versions
-from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse_json_attribute
+from fluidsurrogate.data.content_hash import CONTENT, MAX_HASHED_BYTES
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.pipeline.pipeline import RUN_ALL
 from fluidsurrogate.pipeline.run import DATA, Run
@@ -30,7 +30,7 @@ def reproducibility(
     ----------
     record : mapping
         The attributes of a dataset, or what a model's config.json says under `about`. See
-        `fluidsurrogate.core.storage.stamp`.
+        `fluidsurrogate.core.provenance.provenance_attributes`.
     stage : str
         The stage that made the result.
     variables_changed : sequence of str, optional
@@ -44,13 +44,14 @@ def reproducibility(
         `again`, "yes ..." or "no: ..." with the reasons; and the `command` that reproduces the result.
     """
     tree = recorded_experiment(record)
-    provenance, recorded_versions = parse_record(record.get("provenance")), parse_record(record.get("versions"))
+    provenance = parse_json_attribute(record.get("provenance"))
+    recorded_versions = parse_json_attribute(record.get("versions"))
     found: dict[str, Any] = {}
     if "name" in record and stage == "train":
         found["model"] = str(record["name"])
     if recorded_versions:
         found["versions"] = recorded_versions
-        now = versions()
+        now = package_versions()
         found["changed"] = {p: (was, now.get(p, "none")) for p, was in recorded_versions.items() if was != now.get(p)}
     if "fingerprint" in record and provenance is not None:
         text = str(record["provenance"])
@@ -93,7 +94,7 @@ def recorded_experiment(record: Mapping[str, Any]) -> dict[str, Any] | None:
     dict or None
         The experiment as plain data; None if there is none, or if it does not look like one.
     """
-    tree = parse_record(record.get("experiment"))
+    tree = parse_json_attribute(record.get("experiment"))
     parts = ("grid", "flow", "data", "models")
     return tree if tree and all(isinstance(tree.get(part, {}), dict) for part in parts) and "flow" in tree else None
 
@@ -103,7 +104,7 @@ def _obstacles(
 ) -> tuple[list[str], list[str]]:
     """Return why the experiment would not reproduce the result here, and what was not checked."""
     device = tree.get("device", "cpu")
-    here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
+    here = tree if isinstance(device, str) and device_available(device) else {**tree, "device": "cpu"}
     try:
         check_proportions(here)
         experiment = Experiment.from_tree(here, "its experiment", check_networks=False)
@@ -116,7 +117,7 @@ def _obstacles(
     if path := experiment.data.path:
         try:
             with open_data(path) as user_data:
-                is_large = size_of_values(user_data) > CHECKED_BYTES
+                is_large = user_data.nbytes > MAX_HASHED_BYTES
         except UsageError as error:
             return [str(error)], []
         if is_large:
@@ -150,7 +151,7 @@ def _missing_parts(experiment: Experiment, used: Sequence[str | None]) -> list[s
 
 def _differences(recorded: Mapping[str, Any], now: Mapping[str, Any], path: str | None) -> list[str]:
     """Return what the result would depend on now but did not when it was made."""
-    old, new = flatten(recorded), flatten(now)
+    old, new = flatten_keys(recorded), flatten_keys(now)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if path and (changed := [key for key in keys if CONTENT in key.split(".")]):
         names = ", ".join(key.rpartition(".")[2] for key in changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import read_json
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.inspection.dataset_info import dataset_info
 from fluidsurrogate.inspection.description import Description, size_on_disk
 from fluidsurrogate.inspection.model_info import model_info

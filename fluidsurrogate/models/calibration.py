@@ -15,9 +15,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import read_json, write_json
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import fields
+from fluidsurrogate.core.files import read_json, write_json
+from fluidsurrogate.data.layout import field_names
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.models.model_files import CONFIG_BYTES, file_of
 from fluidsurrogate.models.perturbations import Perturbation
 from solvers import StateSpec
@@ -103,7 +104,8 @@ class Calibration(Config):
         quantile[: count + 1] = [0.0, *(self.ratio if own else self.nrmse)][: len(quantile)]
         leads = xr.DataArray(quantile, {"time": forecast["time"]}, ("time",))
         if own:
-            spread = relative_spread(perturbed(forecast.isel(member=slice(0, self.members))), single(forecast))
+            members = perturbed_members(forecast.isel(member=slice(0, self.members)))
+            spread = normalised_spread(members, control_or_mean(forecast))
             power = np.ones(forecast.sizes["time"])
             power[1 : count + 1] = self.exponent[: len(power) - 1]
             spread = spread ** xr.DataArray(power, {"time": forecast["time"]}, ("time",))
@@ -112,7 +114,8 @@ class Calibration(Config):
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)
         error_bound = (spread * leads).transpose("trajectory", "time")
         bounded = leads.notnull() & (forecast["time"] > forecast["time"][0])
-        error_bound = error_bound.where(is_finite(single(forecast)) | ~bounded, math.inf)  # no number, no skill
+        unbroken = is_finite(control_or_mean(forecast)) | ~bounded
+        error_bound = error_bound.where(unbroken, math.inf)  # no number, no skill
         how = f"{count} leads calibrated on {self.starts} starts ({self.source}); " + (
             f"from the spread of {self.members - 1} perturbed members" if own else "by lead alone"
         )
@@ -140,7 +143,7 @@ class Calibration(Config):
 def is_finite(forecast: xr.Dataset) -> xr.DataArray:
     """Where all values of a forecast are finite, by trajectory and time."""
     known = xr.ones_like(forecast["time"], dtype=bool)
-    for name in fields(forecast):
+    for name in field_names(forecast):
         values = forecast[name]
         found = xr.apply_ufunc(np.isfinite, values)
         known = known & found.all([dim for dim in values.dims if dim not in ("trajectory", "time")])

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fluidsurrogate.data.conversion import States
+from fluidsurrogate.data.array_types import States
 from solvers import VELOCITY, VORTICITY, StateSpec
 
 MOTIONS = (VORTICITY.name, VELOCITY.name)  # what a state holds one of

@@ -14,13 +14,15 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import MIN_CALIBRATION_STARTS, MIN_MEMBERS
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import check_writable, read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import check_writable, read_json
-from fluidsurrogate.data.conversion import as_dataset, to_inputs, to_states
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.data.readers import as_dataset
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
 from fluidsurrogate.models.forecasting import check_dataset, perturbed_forecast
 from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
@@ -43,7 +45,7 @@ class ForecastErrors:
     """Of forecasts, each (start, lead), all relative: of the unperturbed member and its members' spread over its own
     rms, which is what is known at the time of a forecast; of the members' mean and their spread over the truth's."""
 
-    single: np.ndarray
+    control_or_mean: np.ndarray
     spread: np.ndarray
     mean: np.ndarray
     spread_of_truth: np.ndarray
@@ -57,13 +59,18 @@ class ForecastErrors:
         """Error over spread^exponent: 0 where that is infinite, and with it the bound."""
         spread = self.spread**exponent
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isinf(spread) | (self.single == 0), 0.0, self.single / spread)
+            return np.where(np.isinf(spread) | (self.control_or_mean == 0), 0.0, self.control_or_mean / spread)
 
     def exponent(self) -> np.ndarray:
         """How the error goes with the spread from start to start, by lead: the slope of its logarithm on the
         spread's, by least squares, between 0 and 1."""
-        known = np.isfinite(self.single) & np.isfinite(self.spread) & (self.single > 0) & (self.spread > 0)
-        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.single, self.spread))
+        known = (
+            np.isfinite(self.control_or_mean)
+            & np.isfinite(self.spread)
+            & (self.control_or_mean > 0)
+            & (self.spread > 0)
+        )
+        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.control_or_mean, self.spread))
         count = np.maximum(known.sum(0), 1)
         y, x = (np.where(known, v - np.where(known, v, 0.0).sum(0) / count, 0.0) for v in (y, x))
         return np.clip((x * y).sum(0) / np.maximum((x**2).sum(0), 1e-300), 0.0, 1.0)
@@ -103,8 +110,11 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = whole("starts", starts, MIN_CALIBRATION_STARTS), whole("members", members, MIN_MEMBERS)
-    steps = None if steps is None else whole("steps", steps, 1)
+    starts, members = (
+        check_integer("starts", starts, MIN_CALIBRATION_STARTS),
+        check_integer("members", members, MIN_MEMBERS),
+    )
+    steps = None if steps is None else check_integer("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
@@ -129,7 +139,7 @@ def calibrate(
         coverage=coverage,
         starts=starts,
         factor_starts=fitted_on,
-        nrmse=quantiles(errors.single, coverage),
+        nrmse=quantiles(errors.control_or_mean, coverage),
         ratio=quantiles(errors.ratio(exponent), coverage),
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
@@ -190,9 +200,9 @@ def forecast_errors(
     parts = []
     for part in truth:
         forecast = perturbed_forecast(model, part, part.sizes["time"] - 1, members, perturbation, seed=seed)
-        alone, others = single(forecast), perturbed(forecast)
+        alone, others = control_or_mean(forecast), perturbed_members(forecast)
         mean = others.mean("member", skipna=False)
-        found = nrmse(alone, part), relative_spread(others, alone), nrmse(mean, part), relative_spread(others, part)
+        found = nrmse(alone, part), normalised_spread(others, alone), nrmse(mean, part), normalised_spread(others, part)
         parts.append(ForecastErrors(*(f.transpose("trajectory", "time").values[:, 1:] for f in found)))
         progress.update(part.sizes["trajectory"])
     return ForecastErrors.together(parts)
@@ -225,8 +235,10 @@ def from_solver(experiment: Experiment, steps: int | None, split: str = SPLIT) -
     solver = longer.build_solver()
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
-        for begin in range(first, last, BLOCK):
-            yield simulate_dataset(longer, solver, Block(split, begin, min(BLOCK, last - begin), begin))
+        for start_or_resume in range(first, last, BLOCK):
+            yield simulate_dataset(
+                longer, solver, Block(split, start_or_resume, min(BLOCK, last - start_or_resume), start_or_resume)
+            )
 
     return parts
 
@@ -247,7 +259,7 @@ def from_data(data: xr.Dataset, model: Surrogate, count: int, steps: int | None)
     data = data.isel(time=slice(0, length + 1))
 
     def parts(first: int, last: int) -> Iterator[xr.Dataset]:
-        for begin in range(first, last, BLOCK):
-            yield data.isel(trajectory=slice(begin, min(begin + BLOCK, last))).load()
+        for start_or_resume in range(first, last, BLOCK):
+            yield data.isel(trajectory=slice(start_or_resume, min(start_or_resume + BLOCK, last))).load()
 
     return parts

@@ -13,18 +13,12 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import MIN_MEMBERS
-from fluidsurrogate.core.errors import UsageError, whole
-from fluidsurrogate.data.conversion import (
-    check_matches,
-    read_states,
-    stack_members,
-    to_dataset,
-    to_inputs,
-    trajectory_coordinates,
-    trajectory_labels,
-)
-from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.data.conversion import read_states, stack_members, to_dataset, to_inputs
+from fluidsurrogate.data.coordinates import select_time
 from fluidsurrogate.data.flow_constants import check_constants
+from fluidsurrogate.data.layout import trajectory_coordinates, trajectory_labels
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.calibration import LEVEL
 from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedStepper, member_seeds, members_from
 from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED
@@ -82,7 +76,7 @@ def forecast(
         If grid, fields, inputs, interval or constants are not the model's, `start_time` is not a stored time, or
         members are asked of a model that is not calibrated.
     """
-    if whole("members", members) == 1:
+    if check_integer("members", members) == 1:
         return _single_forecast(model, dataset, steps, start_time)
     if (networks := model.config.networks) > 1:
         if members != networks:
@@ -137,14 +131,14 @@ def perturbed_forecast(
     UsageError
         If there are fewer than 3 members, or the model has several networks, whose members are its networks.
     """
-    if whole("members", members) < MIN_MEMBERS:
+    if check_integer("members", members) < MIN_MEMBERS:
         raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed ones "
                          f"(got {members})")  # fmt: skip
     if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
         raise UsageError("a model of several networks has no perturbed members: its members are its networks")
     _check_memory(model, dataset, steps, members)
     unperturbed = _single_forecast(model, dataset, steps, start_time)
-    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     seeds = member_seeds(seed, trajectory_labels(unperturbed), members)
     noise = Noise(model.spec, model.step.project, model.normalisation.band, perturbation.spectra)
     others = members_from(PerturbedStepper(model, noise, perturbation), states, steps, seeds, inputs)
@@ -237,18 +231,18 @@ def identity_of(model: Surrogate) -> dict[str, Any]:
 
 
 def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
-    steps = whole("steps", steps, 1)
+    steps = check_integer("steps", steps, 1)
     check_dataset(model, dataset)
     _check_memory(model, dataset, steps, model.config.networks)
-    first = at_time(dataset, start_time, model.spec.interval)
+    first = select_time(dataset, start_time, model.spec.interval)
     states, inputs = _read_start(model, first)
     with torch.no_grad():
         rolled = rollout(model, states, steps, inputs)
     if not rolled.isfinite().all():
         log.warning(f"{model.about.get('name', 'the model')}: the forecast turned non-finite")
-    begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
+    start_or_resume = float(first["time"].values.item()) if "time" in first.coords else 0.0
     return to_dataset(
-        model.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
+        model.spec, rolled, start_time=start_or_resume, coordinates=trajectory_coordinates(dataset), inputs=inputs,
         attributes=forecast_attributes(model),
     )  # fmt: skip
 
@@ -258,7 +252,7 @@ def _forecast_of_each_network(
 ) -> xr.Dataset:
     """The ensemble mean as member 0, and each network's forecast as a further member."""
     mean = _single_forecast(model, dataset, steps, start_time)
-    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     with torch.no_grad():
         rolled = rollout(model.each_network(), states, steps, inputs, first_from_stepper=True)
     return stack_members(model.spec, mean, rolled.unflatten(0, (model.config.networks, -1)).transpose(0, 1))

@@ -15,10 +15,11 @@ from torch import nn
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device, preserving_random_state
-from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.core.seeding import preserving_random_state
+from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import fetch, is_address
 from fluidsurrogate.models.model_files import (
@@ -61,7 +62,7 @@ def load(
     if not isinstance(path, str | Path):
         raise UsageError(f"give the folder of a model (got {type(path).__name__})")
     device = str(device)
-    if not has_device(device):
+    if not device_available(device):
         raise UsageError(f"device {device!r} is not to be had here; try cpu, cuda or mps")
     folder = as_path(path) if not is_address(path) else fetch(str(path))
     with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over

@@ -8,8 +8,8 @@ from typing import Any
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.model_files import CONFIG, check_proportions
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn.user_code import hash_source

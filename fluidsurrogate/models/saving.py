@@ -12,8 +12,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import atomic_write, write_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import replacing, write_json
 from fluidsurrogate.models.calibration import CALIBRATION
 from fluidsurrogate.models.model_files import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of
 from fluidsurrogate.models.surrogate import Surrogate
@@ -71,7 +71,7 @@ def hash_weights(model: Surrogate) -> str:
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors by name as a safetensors file, in one piece."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(to_safetensors(weights))
 
 

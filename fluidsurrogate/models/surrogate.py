@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.data.schema import describe_grid
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
 from fluidsurrogate.models.model_files import weights_in
 from fluidsurrogate.models.normalisation import Normalisation
@@ -205,7 +205,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             double precision, or the model is a hybrid, whose solver is built where it is loaded.
         """
         device, dtype = str(device or self.device), dtype or self.dtype
-        if not has_device(device):
+        if not device_available(device):
             raise UsageError(f"device {device!r} is not available here; try cpu, cuda or mps")
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype must be torch.float32 or torch.float64 (got {dtype})")

@@ -11,11 +11,12 @@ from typing import Any
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import available_workers, run_jobs
-from fluidsurrogate.core.seeding import fixed_threads
-from fluidsurrogate.core.storage import partial, replacing
-from fluidsurrogate.data.conversion import open_data
+from fluidsurrogate.core.files import atomic_write
+from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
+from fluidsurrogate.core.resumable import partial_folder
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.fit_calibration import calibrate
 from fluidsurrogate.models.forecasting import forecast
 from fluidsurrogate.models.loading import load
@@ -56,7 +57,7 @@ def forecast_ensembles(
     UsageError
         If a model without calibration was trained on the user's own data.
     """
-    folder = partial(out)
+    folder = partial_folder(out)
     shutil.rmtree(folder, ignore_errors=True)
     options, tree = experiment.train, experiment.tree()
     jobs = {name: (tree, str(path), str(data), str(folder / f"{name}.nc"), allow_code) for name, path in models.items()}
@@ -64,7 +65,7 @@ def forecast_ensembles(
     starts = compare.calibration_starts + data_options.test
     steps = len(models) * data_options.intervals_in("test")
     cells = starts * (compare.members or 1) * math.prod(experiment.spec.grid.n)
-    workers = available_workers(options.workers, options.threads, steps, cells)
+    workers = choose_worker_count(options.workers, options.threads, steps, cells)
     run_jobs(_calibrate_and_forecast, jobs, workers, JOB_STEPS, "ensembles")
     parts = []
     for name in models:
@@ -95,6 +96,6 @@ def _calibrate_and_forecast(
             assert model.calibration is not None
             model.calibration.write(Path(path))
         report(1, "calibrated")
-        with replacing(Path(to)) as beside:
+        with atomic_write(Path(to)) as beside:
             forecast(model, truth, steps, members=members).to_netcdf(beside, engine="netcdf4")
         report(JOB_STEPS, "forecast")

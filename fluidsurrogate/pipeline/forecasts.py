@@ -13,7 +13,9 @@ from torch import Tensor
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
-from fluidsurrogate.data.conversion import States, to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.data.array_types import States
+from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states
+from fluidsurrogate.data.layout import trajectory_coordinates
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH, compare
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.models.surrogate import Surrogate

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import fluidsurrogate.pipeline.stages  # noqa: F401 (fills the list of stages)
 from fluidsurrogate.config.user_modules import check_code_permission
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.storage import check_writable, refuse_changes, remove_leftovers
+from fluidsurrogate.core.files import check_writable
+from fluidsurrogate.core.provenance import check_same_provenance
+from fluidsurrogate.core.resumable import delete_leftovers
 from fluidsurrogate.pipeline.run import Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import STAGES, Provenance, Stage, stages_in_order
 
@@ -88,8 +90,8 @@ def score_table(run: Run) -> str:
     str
         The table, a line on the resolution of the truth, and one line for each file.
     """
-    from fluidsurrogate.data.opening import open_data
-    from fluidsurrogate.evaluation.comparison import summary
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import summary
     from fluidsurrogate.pipeline.stages.compare import SCORES
     from fluidsurrogate.simulation.resolution import describe_resolution
 
@@ -113,7 +115,7 @@ def _check_results(run: Run, stage: Stage) -> None:
         path = run.out / output
         if not path.exists():
             raise UsageError(f"{path} does not exist yet; first run: fluidsurrogate {stage.name} {run.command}")
-        refuse_changes(path, recorded_provenance(path) or {}, stage.provenance(run, output))
+        check_same_provenance(path, recorded_provenance(path) or {}, stage.provenance(run, output))
 
 
 def _is_up_to_date(path: Path, provenance: Provenance, force: bool) -> bool:
@@ -124,8 +126,8 @@ def _is_up_to_date(path: Path, provenance: Provenance, force: bool) -> bool:
     if force or not path.exists():
         check_writable(path.parent)
         return False
-    refuse_changes(path, recorded_provenance(path) or {}, provenance)
+    check_same_provenance(path, recorded_provenance(path) or {}, provenance)
     if is_main_process():
-        remove_leftovers(path)
+        delete_leftovers(path)
     log.info(f"{path} is up to date")
     return True

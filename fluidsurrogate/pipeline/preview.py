@@ -10,8 +10,8 @@ from typing import final
 import torch
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import atomic_write, read_json, write_json
 from fluidsurrogate.core.seeding import preserving_random_state
-from fluidsurrogate.core.storage import read_json, replacing, write_json
 from fluidsurrogate.data.conversion import to_dataset
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.rendering.preview import draw_preview
@@ -60,7 +60,7 @@ class Preview:
             forecast = rollout(surrogate, truth[:, 0].to(surrogate.device), steps, inputs).cpu()
             spec, name = surrogate.stored, str(surrogate.about.get("name", "network"))
             title = f"{name} after {step} training steps, {steps} intervals ahead (validation nRMSE {error:.3f})"
-            with replacing(self.picture) as beside:
+            with atomic_write(self.picture) as beside:
                 draw_preview(to_dataset(spec, truth), to_dataset(spec, forecast), title, beside)
             write_json(self.note, {"name": name, "error": error})
 

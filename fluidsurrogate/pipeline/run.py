@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import parse_record, read_json, stamp
+from fluidsurrogate.core.provenance import parse_json_attribute, provenance_attributes
 from fluidsurrogate.pipeline.stage import Provenance, stage_of
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ class Run:
     @cached_property
     def user_data(self) -> dict[str, Any]:
         """The record of the user's own dataset (`data.path`), made once a run: see `content_hash.own_content`."""
-        from fluidsurrogate.data.content_hash import own_content
+        from fluidsurrogate.data.content_hash import hash_user_data
 
         if not self.data_path.exists():
             raise UsageError(
                 f"{self.data_path}: no such dataset (data.path in a file is relative to the folder of the file)"
             )
         spec = self.experiment.spec
-        return own_content(
+        return hash_user_data(
             self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / USER_DATA_RECORD
         )
 
@@ -121,7 +122,7 @@ class Run:
         dict
             Experiment, provenance, fingerprint, seed and versions.
         """
-        return stamp(self.tree, self.provenance(output))
+        return provenance_attributes(self.tree, self.provenance(output))
 
 
 def recorded_provenance(path: Path) -> dict[str, Any] | None:
@@ -138,10 +139,10 @@ def recorded_provenance(path: Path) -> dict[str, Any] | None:
         The recorded provenance; None if there is no such record.
     """
     if path.suffix in (".nc", ".zarr"):
-        from fluidsurrogate.data.opening import open_data
+        from fluidsurrogate.data.readers import open_data
 
         with open_data(path) as dataset:
-            return parse_record(dataset.attrs.get("provenance"))
+            return parse_json_attribute(dataset.attrs.get("provenance"))
     metadata = read_json(path / "config.json")
     about = metadata.get("about") if isinstance(metadata, dict) else None
-    return parse_record(about.get("provenance")) if isinstance(about, dict) else None
+    return parse_json_attribute(about.get("provenance")) if isinstance(about, dict) else None

@@ -16,11 +16,13 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import begin, compressors, discard, publish, read_json, stamp, write_json
-from fluidsurrogate.data.content_hash import CONTENT, content_of
-from fluidsurrogate.data.conversion import empty_like_blocks
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.resumable import delete_folder, publish, start_or_resume
+from fluidsurrogate.data.content_hash import CONTENT, hash_variables
+from fluidsurrogate.data.layout import zarr_template
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.resolution import (
     RESOLVED,
     Resolution,
@@ -85,7 +87,7 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
     resolution = measure_and_check_resolution(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
     attributes = solver_attributes(experiment, solver, inner_step, data_provenance(experiment))
-    attributes |= {**resolution.attributes, CONTENT: json.dumps(content_of(dataset))}
+    attributes |= {**resolution.attributes, CONTENT: json.dumps(hash_variables(dataset))}
     return dataset.assign_attrs(attributes)
 
 
@@ -202,7 +204,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
         interrupted generation was from other inputs.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
-    folder = begin(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
+    folder = start_or_resume(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
     blocks = plan_blocks(experiment)
     done = read_progress(folder, len(blocks))
@@ -213,14 +215,16 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
             try:
                 run = simulate(experiment, solver, block)
             except UsageError:
-                discard(folder)  # data that these parameters cannot finish must not block those of other parameters
+                delete_folder(
+                    folder
+                )  # data that these parameters cannot finish must not block those of other parameters
                 raise
             part, inner_step = stored_dataset(experiment, solver, run), run.smallest_inner_step
             if block.is_sampled:
                 run.sample(solver).write(folder / SAMPLE_FILE)
             if i == 0:
-                template = empty_like_blocks(part, block_coordinates(experiment, blocks))
-                encoding = {name: {"compressors": compressors()} for name in template.data_vars}
+                template = zarr_template(part, block_coordinates(experiment, blocks))
+                encoding = {name: {"compressors": zarr_compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
             region = {"trajectory": slice(block.offset, block.offset + block.count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
@@ -231,7 +235,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
     resolution = measure_and_check_resolution(experiment, solver, ResolutionSample.read(folder / SAMPLE_FILE))
     attributes = solver_attributes(experiment, solver, done["inner_step"], provenance) | resolution.attributes
     with open_data(store) as made:
-        attributes = made.attrs | attributes | {CONTENT: json.dumps(content_of(made))}
+        attributes = made.attrs | attributes | {CONTENT: json.dumps(hash_variables(made))}
     xr.Dataset(attrs=attributes).to_zarr(store, mode="a", consolidated=False)
     publish(path)
 
@@ -276,4 +280,4 @@ def solver_attributes(
         "device": str(solver.device),
         "kernel": solver.backend,
         "threads": experiment.data.threads,
-    } | stamp(experiment.tree(), provenance)
+    } | provenance_attributes(experiment.tree(), provenance)

@@ -10,8 +10,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.data.conversion import read_states, to_inputs, trajectory_coordinates
-from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.data.conversion import read_states, to_inputs
+from fluidsurrogate.data.coordinates import select_time
+from fluidsurrogate.data.layout import trajectory_coordinates
 from solvers import StateSpec
 from solvers.array_types import State
 
@@ -53,7 +54,7 @@ class InitialStates:
     """
 
     def __init__(self, dataset: xr.Dataset, spec: StateSpec, start_time: float | None) -> None:
-        self.spec, self.dataset = spec, at_time(dataset, start_time, spec.interval)
+        self.spec, self.dataset = spec, select_time(dataset, start_time, spec.interval)
         self.count = dataset.sizes.get("trajectory", 1)
         self.start_time = float(self.dataset["time"].values.item()) if "time" in self.dataset.coords else 0.0
         coordinates = trajectory_coordinates(dataset)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import GridConfig
+from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.seeding import fixed_threads
-from fluidsurrogate.core.storage import replacing
+from fluidsurrogate.core.files import atomic_write
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import NavierStokes2D, Resampled
 from solvers.spectra import enstrophy_spectrum, palinstrophy
@@ -100,7 +100,7 @@ class ResolutionSample:
         path : Path
             The file.
         """
-        with replacing(path) as beside, open(beside, "wb") as file:
+        with atomic_write(path) as beside, open(beside, "wb") as file:
             np.savez(file, start=self.start, kmax_eta=self.kmax_eta, tail=self.tail, inner_steps=self.inner_steps)
 
     @classmethod

@@ -13,11 +13,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json, write_json, zarr_compressors
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.seeding import fixed_threads
-from fluidsurrogate.core.storage import compressors, read_json, write_json
-from fluidsurrogate.data.conversion import open_data, read_states, to_dataset
+from fluidsurrogate.data.conversion import read_states, to_dataset
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.simulation.batch_sizes import BatchPlan, plan_batches
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import advance_through
@@ -169,7 +170,7 @@ class RolloutWriter:
             shape = tuple(sizes.get(str(dim), n) for dim, n in variable.sizes.items())
             lazy[name] = (variable.dims, dask.array.zeros(shape, dtype=variable.dtype, chunks=shape), variable.attrs)
             chunk_shape = tuple(chunks.get(str(dim), n) for dim, n in variable.sizes.items())
-            encoding[name] = {"chunks": chunk_shape, "compressors": compressors()}
+            encoding[name] = {"chunks": chunk_shape, "compressors": zarr_compressors()}
         times = initial.start_time + spec.interval * np.arange(self.times)
         rest = {name: c for name, c in one.coords.items() if name not in sizes}
         coordinates: dict[Any, Any] = {**rest, **initial.coordinates, "time": ("time", times, one["time"].attrs)}

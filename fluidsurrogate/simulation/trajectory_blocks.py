@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.seeding import derive_seed, fixed_threads
+from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.simulation.resolution import ResolutionSample
 from fluidsurrogate.simulation.rollout import advance_by, rollout
 from fluidsurrogate.simulation.splits import SPLITS

@@ -12,18 +12,13 @@ from typing import Any
 import torch
 import xarray as xr
 
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import (
-    begin,
-    locked_beside,
-    parse_record,
-    publish,
-    refuse_changes,
-    remove_leftovers,
-    versions,
-)
-from fluidsurrogate.data.conversion import check_matches, open_data
+from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
+from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
+from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout_writer import RolloutWriter
@@ -150,8 +145,8 @@ def write_rollout(
         If an argument is not valid, or `path` holds something else.
     """
     path = as_path(path)
-    steps, keep_every = whole("steps", steps, 1), whole("keep_every", keep_every, 1)
-    batch = None if batch is None else whole("batch", batch, 1)
+    steps, keep_every = check_integer("steps", steps, 1), check_integer("keep_every", keep_every, 1)
+    batch = None if batch is None else check_integer("batch", batch, 1)
     if steps % keep_every:
         raise UsageError(f"steps must be a multiple of keep_every = {keep_every} (got {steps})")
     if path.suffix != ".zarr":
@@ -170,11 +165,11 @@ def write_rollout(
         "batch": "as memory allows" if batch is None else batch,
         "seeds": _hash(seeds),
     }
-    with locked_beside(path):
+    with output_lock(path):
         if not _is_up_to_date(path, provenance, force):
-            folder = begin(path, provenance, force)
+            folder = start_or_resume(path, provenance, force)
             record = {"provenance": json.dumps(provenance), "fingerprint": _hash(provenance),
-                      "versions": json.dumps(versions())}  # fmt: skip
+                      "versions": json.dumps(package_versions())}  # fmt: skip
             try:
                 writer = RolloutWriter(stepper, initial_states, seeds, steps, keep_every, folder, path.name)
                 writer.run(batch, {**(attributes or {}), **record})
@@ -197,8 +192,8 @@ def _is_up_to_date(path: Path, provenance: Mapping[str, Any], force: bool) -> bo
     if force:
         return False
     with open_data(path) as dataset:
-        refuse_changes(path, parse_record(dataset.attrs.get("provenance")), provenance)
-    remove_leftovers(path)
+        check_same_provenance(path, parse_json_attribute(dataset.attrs.get("provenance")), provenance)
+    delete_leftovers(path)
     log.info(f"{path} is up to date")
     return True
 

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.core.processes import processes
+from fluidsurrogate.core.distributed import process_count
 
 
 @final
@@ -31,11 +31,11 @@ class DataParallel:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.part, self._accelerator = device, (0, 1), None
-        if processes() > 1:
+        if process_count() > 1:
             from accelerate import Accelerator  # imported late, since it takes its time
 
             self._accelerator = Accelerator(cpu=device.type == "cpu")
-            self.device, self.part = self._accelerator.device, (self._accelerator.process_index, processes())
+            self.device, self.part = self._accelerator.device, (self._accelerator.process_index, process_count())
 
     def broadcast(self, network: nn.Module) -> None:
         """Give every process the weights and buffers of the first one."""

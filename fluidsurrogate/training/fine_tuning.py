@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG
 from fluidsurrogate.nn import Network, cpu_state_dict

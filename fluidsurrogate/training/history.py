@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import replacing, write_text
+from fluidsurrogate.core.files import atomic_write, write_text
 
 Row = Mapping[str, float]  # step, loss, learning_rate, valid_nrmse_first_step, valid_nrmse
 CURVE, FIGURE, EVENTS = "curve.csv", "curves.png", "tensorboard"
@@ -26,7 +26,7 @@ def curve_csv(curve: Sequence[Row]) -> str:
 def write_curve(curve: Sequence[Row], folder: Path, title: str) -> None:
     """curve.csv and curves.png in a folder."""
     write_text(folder / CURVE, curve_csv(curve))
-    with replacing(folder / FIGURE) as beside:
+    with atomic_write(folder / FIGURE) as beside:
         draw_curves(curve, beside, title)
 
 

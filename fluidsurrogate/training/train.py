@@ -12,11 +12,12 @@ import torch
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import current_device, fixed_threads
+from fluidsurrogate.core.distributed import is_main_process, process_count
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process, processes
-from fluidsurrogate.core.seeding import current_device, derive_seed, fixed_threads, seeded
-from fluidsurrogate.core.storage import stamp
-from fluidsurrogate.data.flow_constants import constants_of
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.seeding import derive_seed, seeded_generators
+from fluidsurrogate.data.flow_constants import read_constants
 from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.normalisation import Normalisation, check_means
 from fluidsurrogate.models.surrogate import Surrogate
@@ -76,7 +77,7 @@ def train_model(
     source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
+    constants = {key: value for key, value in experiment.constants.items() if key in read_constants(dataset)}
     with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
         trainer = prepare_training(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:
@@ -123,15 +124,15 @@ def prepare_training(
     """
     options, seed, config = experiment.train, experiment.seed, experiment.models[name]
     parallel = DataParallel(torch.device(experiment.device))
-    if options.batch % (processes() * options.accumulate):
-        raise UsageError(f"train.batch = {options.batch} is no multiple of {processes()} processes "
+    if options.batch % (process_count() * options.accumulate):
+        raise UsageError(f"train.batch = {options.batch} is no multiple of {process_count()} processes "
                          f"times train.accumulate = {options.accumulate}")  # fmt: skip
     curriculum = Curriculum(options, seed, config.multiples)
     if train.size[1] <= curriculum.longest:
         raise UsageError(f"training reaches over {curriculum.longest} intervals (train.unroll, push_forward, "
                          f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
     if network is None:
-        with seeded(derive_seed(seed, "weights"), torch.device(experiment.device)):
+        with seeded_generators(derive_seed(seed, "weights"), torch.device(experiment.device)):
             network = config.build(experiment.spec, experiment.torch_dtype)
     if config.init is not None:
         start_from(network, experiment.spec.fields, config.init)
@@ -139,7 +140,7 @@ def prepare_training(
     parallel.broadcast(network)  # a network that was given is each process's own until here
     if options.compile:
         network.compile()
-    device = str(parallel.device) if processes() > 1 else experiment.device
+    device = str(parallel.device) if process_count() > 1 else experiment.device
     surrogate = fit_surrogate(experiment, name, network, train, provenance, constants, device)
     batches = WindowBatches(train, curriculum, seed, options.batch, parallel.part)
     return Trainer(surrogate, options, seed, batches, valid, parallel)
@@ -165,6 +166,6 @@ def fit_surrogate(
     if coefficients is None and is_main_process():
         log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
     normalisation = replace(normalisation, budget_coefficients=coefficients)
-    about = {"name": name, "energy_budget": found, **stamp(experiment.tree(), provenance)}
+    about = {"name": name, "energy_budget": found, **provenance_attributes(experiment.tree(), provenance)}
     known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
     return Surrogate(network, spec, normalisation, config, about, base, constants=known)

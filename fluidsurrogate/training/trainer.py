@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import TrainConfig
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.seeding import derive_seed, seeded
+from fluidsurrogate.core.seeding import derive_seed, seeded_generators
 from fluidsurrogate.models.model_files import LAST
 from fluidsurrogate.models.saving import write_weights
 from fluidsurrogate.models.surrogate import Surrogate
@@ -170,7 +170,8 @@ class Trainer:
         start = self.curriculum.noisy(self.surrogate, states[:, 0], self.step, rows, self.options.batch)
         labels = (self.step, rows.start) if rows.start else (self.step,)
         stepper = self.view(self.surrogate.every(unroll_schedule.stride))
-        with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
+        # A network of the user's may have dropout.
+        with seeded_generators(derive_seed(self.seed, "step", *labels), device):
             try:
                 predicted, truth = unroll(stepper, states, start, inputs, unroll_schedule)
             except ValueError as error:

@@ -18,8 +18,8 @@ import xarray as xr
 import fluidsurrogate as fs
 import fluidsurrogate.simulation.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
-from fluidsurrogate.core.processes import available_workers
-from fluidsurrogate.core.storage import locked
+from fluidsurrogate.core.jobs import choose_worker_count
+from fluidsurrogate.core.locks import folder_lock
 from fluidsurrogate.models.model_files import FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
 
@@ -29,8 +29,8 @@ FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png
 
 
 # The command, which starts its processes however little there is to do.
-IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.processes as parallel; "
-                "parallel.PROCESS_CELLS = 0; sys.exit(cli.main())"]  # fmt: skip
+IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.jobs as jobs; "
+                "jobs.MIN_CELLS_FOR_PROCESSES = 0; sys.exit(cli.main())"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def refused(capsys, *argv):
 def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
     """And ends with the same bits as in processes."""
     toml, out, _ = finished
-    monkeypatch.setattr("fluidsurrogate.core.processes._run_in_processes", lambda *arguments: pytest.fail("a process"))
+    monkeypatch.setattr("fluidsurrogate.core.jobs._run_in_processes", lambda *arguments: pytest.fail("a process"))
     shutil.copytree(out / "data.zarr", tmp_path / "data.zarr")
     assert main(["train", str(toml), "--out", str(tmp_path), "--set", "train.workers=2"]) == 0
     for name in MODELS:
@@ -72,9 +72,9 @@ def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
 
 def test_a_long_training_starts_processes(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert available_workers(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
-    assert available_workers(2, 8, 5 * 700, 16 * 1024) == 1
-    assert available_workers(2, 1, 2 * 8, 4 * 256) == 1
+    assert choose_worker_count(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
+    assert choose_worker_count(2, 8, 5 * 700, 16 * 1024) == 1
+    assert choose_worker_count(2, 1, 2 * 8, 4 * 256) == 1
 
 
 def test_every_file_is_there(finished):
@@ -298,7 +298,7 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
         "no variable 'vorticity'": good.rename(vorticity="temperature"),
         "NaN": good.where(good["y"] > 1),
         "no such dataset": None,
-        "neither a Zarr folder nor a NetCDF file": "text",
+        "unknown data format; known formats: ": "text",
     }
     for number, (said, start) in enumerate(bad.items()):
         path = tmp_path / f"{number}.nc"
@@ -436,7 +436,7 @@ def test_command_line_itself(toml, capsys):
 
 
 def test_folder_in_use(toml, tmp_path, capsys):
-    with locked(tmp_path):
+    with folder_lock(tmp_path):
         assert "in use by another run" in refused(capsys, "generate", toml, "--out", tmp_path)
 
 
@@ -448,8 +448,8 @@ def test_a_finished_run_that_may_not_be_written(finished, capsys, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("fluidsurrogate.core.storage.FileLock._acquire", refuse)
-    monkeypatch.setattr("fluidsurrogate.core.storage.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.locks.FileLock._acquire", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.files.tempfile.TemporaryFile", refuse)
     assert main(["compare", str(toml), *same]) == 0
     assert "small-d4" in capsys.readouterr().out
     assert main(["run", str(toml), *same]) == 0

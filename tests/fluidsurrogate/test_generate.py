@@ -286,7 +286,7 @@ def test_large_trajectories_are_stored_by_a_few_times(toml, tmp_path, monkeypatc
     import zarr
 
     whole = fs.generate(toml, tmp_path / "whole")
-    monkeypatch.setattr("fluidsurrogate.data.conversion.CHUNK_BYTES", 2 * 16 * 16 * 4)
+    monkeypatch.setattr("fluidsurrogate.data.layout.CHUNK_BYTES", 2 * 16 * 16 * 4)
     fs.generate(toml, tmp_path / "parts")
     store = zarr.open(tmp_path / "parts" / "data.zarr", mode="r")
     assert store["vorticity"].chunks == (1, 2, 16, 16)

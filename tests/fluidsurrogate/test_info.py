@@ -14,7 +14,7 @@ from torch import nn
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.data.content_hash import content_of
+from fluidsurrogate.data.content_hash import hash_variables
 from fluidsurrogate.inspection.model_info import best_validation
 from fluidsurrogate.inspection.report import report
 from fluidsurrogate.inspection.toml_writer import to_toml
@@ -136,7 +136,7 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     assert "the same fluidsurrogate train command continues it" in said
     assert f"{copied / 'scores.nc'}: not made yet" in said
     assert f"{copied / 'models' / 'small-cnn'}: not made yet" in said
-    assert f"broken: {copied / 'forecasts.nc'}: neither a Zarr folder nor a NetCDF file" in said
+    assert f"broken: {copied / 'forecasts.nc'}: unknown data format" in said
     assert len(printed(capsys, partial).splitlines()) == 1
     (copied / "data.zarr").rename(copied / "data.zarr.partial")
     (copied / "data.zarr.partial" / "provenance.json").write_text("{}")
@@ -169,8 +169,8 @@ def test_what_is_none_of_these(tmp_path, capsys):
     (tmp_path / "zarr" / "zarr.json").write_text("{}")
     for name, said in [
         ("empty", "is empty"),
-        ("other", "is no data set (Zarr), no model (config.json) and no run"),
-        ("file.txt", "neither a Zarr folder nor a NetCDF file"),
+        ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
+        ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
         ("model", "describes no model: format is missing"),
         ("zarr", "is a data set without variables"),
@@ -318,8 +318,8 @@ def test_data_of_the_users_own_seen_from_elsewhere(copied, experiment, tmp_path,
     # More than is read to find out: what is not checked is not claimed.
     monkeypatch.chdir(copied)
     assert fs.info(model)["made"]["again"].startswith("yes, bit-identical")
-    monkeypatch.setattr("fluidsurrogate.inspection.reproducibility.CHECKED_BYTES", 100)
-    monkeypatch.setattr("fluidsurrogate.data.content_hash.content_of", None)
+    monkeypatch.setattr("fluidsurrogate.inspection.reproducibility.MAX_HASHED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.hash_variables", None)
     again = fs.info(model)["made"]["again"]
     assert again.endswith("; not checked: whether its data, data.zarr, are unchanged")
 
@@ -329,7 +329,7 @@ def test_data_of_the_users_own_are_read_once(copied, toml, tmp_path, monkeypatch
     run = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copied / 'data.zarr'}", "--set", "train.steps=2"]
     assert main(["train", str(toml), *run]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("fluidsurrogate.data.content_hash.content_of", None)
+        patch.setattr("fluidsurrogate.data.content_hash.hash_variables", None)
         assert main(["train", str(toml), *run]) == 0
     (tmp_path / "mine" / ".data.json").write_text("{")  # a note only: damaged, it is made again
     assert main(["train", str(toml), *run]) == 0
@@ -353,7 +353,7 @@ def test_values_that_changed(copied, capsys, monkeypatch):
         assert found["made"]["again"] == f"no: its values have changed since it was made: {field}"
         assert f"CHANGED since they were made: {field}" in printed(capsys, path)
     assert "its values have changed since it was made: vorticity" in printed(capsys, copied)
-    monkeypatch.setattr("fluidsurrogate.data.content_hash.CHECKED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.MAX_HASHED_BYTES", 100)
     found = fs.info(copied / "data.zarr")
     assert found["changed"] is None
     assert found["made"]["again"].endswith("; not checked: whether its values are unchanged")
@@ -365,21 +365,21 @@ def test_content_is_of_values_not_of_files(tmp_path, toml, monkeypatch):
     made = fs.generate(toml)
     stored = fs.generate(toml, out=tmp_path)
     assert made.attrs["content"] == stored.attrs["content"]
-    content = content_of(made)
+    content = hash_variables(made)
     assert json.loads(made.attrs["content"]) == content
     assert content["vorticity"].startswith("float32 (6, 5, 16, 16) ")
     made.to_netcdf(tmp_path / "a.nc", encoding={"vorticity": {"zlib": True}})
-    assert content_of(fs.open_data(tmp_path / "a.nc")) == content
+    assert hash_variables(fs.open_data(tmp_path / "a.nc")) == content
     assert content["vorticity"].split()[-1] == hashlib.sha256(made["vorticity"].values.tobytes()).hexdigest()[:16]
     odd = made.isel(time=[0]).copy(deep=True)
     odd["vorticity"][0, 0, 0, 0] = -np.nan  # a NaN of other bits is the same NaN
     odd = odd.assign(flag=("trajectory", np.arange(6) > 2), when=np.datetime64("2000-01-01", "ns"), number=3)
     odd.to_netcdf(tmp_path / "b.nc")
-    assert content_of(fs.open_data(tmp_path / "b.nc")) == content_of(odd)
+    assert hash_variables(fs.open_data(tmp_path / "b.nc")) == hash_variables(odd)
     for changed in (made + 1e-7, made.astype("float64"), made.isel(time=slice(1, None))):
-        assert content_of(changed)["vorticity"] != content["vorticity"]
+        assert hash_variables(changed)["vorticity"] != content["vorticity"]
     monkeypatch.setattr("fluidsurrogate.data.content_hash.PART_BYTES", 1000)  # a trajectory at a time
-    assert content_of(stored) == content
+    assert hash_variables(stored) == content
 
 
 def test_trained_from_python(trained, toml, tmp_path, capsys):

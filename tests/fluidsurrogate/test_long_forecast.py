@@ -15,7 +15,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.core.storage import locked_beside
+from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.data.conversion import to_states
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation import batch_sizes, initial_states, rollout_writer
@@ -309,7 +309,7 @@ def test_bad_calls(trained, tmp_path):
         with pytest.raises(UsageError, match=said) as caught:
             call()
         assert len(str(caught.value).splitlines()) == 1
-    with locked_beside(path), pytest.raises(UsageError, match="being made by another run"):
+    with output_lock(path), pytest.raises(UsageError, match="being made by another run"):
         fs.forecast_to_zarr(model, data, 3, path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.zarr"]
 

@@ -7,7 +7,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
-from fluidsurrogate.data.schema import grid_of
+from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.regridding import moved_normalisation

@@ -54,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from fluidsurrogate.auditing.audit import audit
     from fluidsurrogate.auditing.report import audit_table
-    from fluidsurrogate.core.storage import check_writable, replacing
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.core.files import atomic_write, check_writable
     from fluidsurrogate.data.netcdf_files import write_netcdf
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
-    from fluidsurrogate.rendering.plots import draw_audit
+    from fluidsurrogate.rendering.audit_figure import draw_audit
 
     to = arguments.to or arguments.folder
     check_writable(to)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
     name = str(model.about.get("name", arguments.folder.name))
     write_netcdf(result, to / "audit.nc")
-    with replacing(to / "audit.png") as beside:
+    with atomic_write(to / "audit.png") as beside:
         draw_audit(result, beside, name)
     sys.stdout.write(f"{audit_table(result, name)}\n\n{to / 'audit.nc'}\n{to / 'audit.png'}\n")
     return 1 if result.attrs["verdict"] == "fail" else 0

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     int
         The exit code: 0.
     """
-    from fluidsurrogate.data.conversion import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.calibration import CALIBRATION
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code: 0.
     """
     from fluidsurrogate.config.experiment_file import make_paths_absolute
-    from fluidsurrogate.core.storage import write_text
+    from fluidsurrogate.core.files import write_text
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.inspection.report import report
     from fluidsurrogate.inspection.toml_writer import to_toml

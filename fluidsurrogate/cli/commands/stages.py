@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = Experiment.read(arguments.experiment, overrides)
 
     # These imports take seconds: errors in the experiment are reported before.
-    from fluidsurrogate.core.processes import is_main_process, processes, wait_for_all
-    from fluidsurrogate.core.storage import locked
+    from fluidsurrogate.core.distributed import is_main_process, process_count, wait_for_all_processes
+    from fluidsurrogate.core.locks import folder_lock
     from fluidsurrogate.pipeline.pipeline import run_stages, score_table
     from fluidsurrogate.pipeline.run import Run
 
@@ -87,13 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "rollout" and is_forecast_requested(arguments):
         forecast_from_file(this, arguments)
         return 0
-    if processes() > 1 and arguments.command != "train":
+    if process_count() > 1 and arguments.command != "train":
         raise UsageError(
             "several processes can only train together: "
             "torchrun --nproc_per_node N -m fluidsurrogate train EXPERIMENT.toml"
         )
-    with locked(this.out) if is_main_process() else nullcontext():
-        wait_for_all(experiment.device)  # until the main process holds the lock
+    with folder_lock(this.out) if is_main_process() else nullcontext():
+        wait_for_all_processes(experiment.device)  # until the main process holds the lock
         run_stages(this, arguments.command, arguments.force)
     if arguments.command in (RUN, stages_in_order()[-1].name):
         sys.stdout.write(score_table(this) + "\n")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from fluidsurrogate.core.storage import replacing, write_text
+from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensemble_models
@@ -28,10 +28,11 @@ def provenance(run: Run, output: str) -> Provenance:
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
     """Score the forecasts, write the scores and draw the figures."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
-    from fluidsurrogate.data.opening import open_data
-    from fluidsurrogate.evaluation.comparison import to_csv
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import to_csv
     from fluidsurrogate.pipeline.forecasts import score_all
-    from fluidsurrogate.rendering.plots import draw_comparison, draw_scores
+    from fluidsurrogate.rendering.comparison_figure import draw_comparison
+    from fluidsurrogate.rendering.scores_figure import draw_scores
 
     log.info(f"compare: {run.out / SCORES}")
     options = run.experiment.compare
@@ -40,9 +41,9 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
         forecasts = files.enter_context(open_data(run.out / FORECASTS))
         scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
         write_text(run.out / "scores.csv", to_csv(scores))
-        with replacing(run.out / "comparison.png") as beside:
+        with atomic_write(run.out / "comparison.png") as beside:
             draw_comparison(forecasts, beside, ensembles=ensembles)
-    with replacing(run.out / "scores.png") as beside:
+    with atomic_write(run.out / "scores.png") as beside:
         draw_scores(scores, beside)
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
 

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.storage import refuse_changes, write_json
+from fluidsurrogate.core.files import write_json
+from fluidsurrogate.core.provenance import check_same_provenance
 from fluidsurrogate.pipeline.run import DATA, USER_DATA_RECORD, Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
@@ -44,7 +45,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 def check_existing(run: Run) -> None:
     """Check an existing dataset: that the user's own can be read, or that generated data are resolved well enough."""
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.simulation.generation import check_resolution
 
     if run.experiment.data.path:
@@ -66,7 +67,7 @@ def check_before_use(run: Run) -> None:
         return
     if not path.exists():
         raise UsageError(f"{path} does not exist yet; first run: fluidsurrogate generate {run.command}")
-    refuse_changes(path, recorded_provenance(path) or {}, provenance(run))
+    check_same_provenance(path, recorded_provenance(path) or {}, provenance(run))
 
 
 register(

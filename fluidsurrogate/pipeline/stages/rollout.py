@@ -51,7 +51,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 def _forecasts(run: Run):
     """Forecast the test trajectories by every source."""
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.forecasts import forecast_all
     from fluidsurrogate.simulation.splits import split_of

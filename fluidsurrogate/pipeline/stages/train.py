@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fluidsurrogate.core.processes import (
-    available_workers,
+from fluidsurrogate.core.distributed import (
     is_main_process,
-    processes,
-    run_jobs,
-    wait_for_all,
-    warn_of_one_process,
+    process_count,
+    wait_for_all_processes,
+    warn_if_single_process,
 )
-from fluidsurrogate.core.storage import begin, partial, publish
+from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
+from fluidsurrogate.core.resumable import partial_folder, publish, start_or_resume
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
@@ -47,24 +46,26 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
     experiment, options = run.experiment, run.experiment.train
     names = [Path(output).name for output in missing]
-    warn_of_one_process()
+    warn_if_single_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
     log.info(f"  a first picture appears during training: {run.out / 'preview.png'}")
     if experiment.data.path:
         log.info(USER_DATA_NOTICE)
-    wait_for_all(experiment.device)  # every process must have seen which models are missing before one starts them
+    wait_for_all_processes(
+        experiment.device
+    )  # every process must have seen which models are missing before one starts them
     provenances = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
     if is_main_process():
         for name in names:
-            begin(run.model_path(name), provenances[name], force)
-    wait_for_all(experiment.device)
+            start_or_resume(run.model_path(name), provenances[name], force)
+    wait_for_all_processes(experiment.device)
     tree, allowed, data = run.tree, code_is_allowed(), str(run.data_path)
     jobs = {name: (tree, name, data, str(run.model_path(name)), provenances[name], allowed) for name in names}
     cells = options.batch * math.prod(experiment.spec.grid.n)
     steps = len(names) * options.steps * options.longest_span
-    workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
+    workers = 1 if process_count() > 1 else choose_worker_count(options.workers, options.threads, steps, cells)
     run_jobs(_train_one, jobs, workers, options.steps, "train")
-    wait_for_all(experiment.device)
+    wait_for_all_processes(experiment.device)
 
 
 def _train_one(
@@ -78,7 +79,7 @@ def _train_one(
 ) -> None:
     """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.model_files import LAST
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
@@ -86,7 +87,7 @@ def _train_one(
     from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
     from fluidsurrogate.training.train import train_model
 
-    folder = partial(Path(path))
+    folder = partial_folder(Path(path))
     # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code), open_data(data) as dataset:
         experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
