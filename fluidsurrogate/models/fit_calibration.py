@@ -45,7 +45,7 @@ class ForecastErrors:
     """Of forecasts, each (start, lead), all relative: of the unperturbed member and its members' spread over its own
     rms, which is what is known at the time of a forecast; of the members' mean and their spread over the truth's."""
 
-    control_or_mean: np.ndarray
+    single: np.ndarray
     spread: np.ndarray
     mean: np.ndarray
     spread_of_truth: np.ndarray
@@ -59,18 +59,18 @@ class ForecastErrors:
         """Error over spread^exponent: 0 where that is infinite, and with it the bound."""
         spread = self.spread**exponent
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isinf(spread) | (self.control_or_mean == 0), 0.0, self.control_or_mean / spread)
+            return np.where(np.isinf(spread) | (self.single == 0), 0.0, self.single / spread)
 
     def exponent(self) -> np.ndarray:
         """How the error goes with the spread from start to start, by lead: the slope of its logarithm on the
         spread's, by least squares, between 0 and 1."""
         known = (
-            np.isfinite(self.control_or_mean)
+            np.isfinite(self.single)
             & np.isfinite(self.spread)
-            & (self.control_or_mean > 0)
+            & (self.single > 0)
             & (self.spread > 0)
         )
-        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.control_or_mean, self.spread))
+        y, x = (np.log(np.where(known, values, 1.0)) for values in (self.single, self.spread))
         count = np.maximum(known.sum(0), 1)
         y, x = (np.where(known, v - np.where(known, v, 0.0).sum(0) / count, 0.0) for v in (y, x))
         return np.clip((x * y).sum(0) / np.maximum((x**2).sum(0), 1e-300), 0.0, 1.0)
@@ -139,7 +139,7 @@ def calibrate(
         coverage=coverage,
         starts=starts,
         factor_starts=fitted_on,
-        nrmse=quantiles(errors.control_or_mean, coverage),
+        nrmse=quantiles(errors.single, coverage),
         ratio=quantiles(errors.ratio(exponent), coverage),
         exponent=tuple(map(float, exponent)),
         spread_skill=tuple(map(float, errors.spread_skill())),
