@@ -64,12 +64,7 @@ class ForecastErrors:
     def exponent(self) -> np.ndarray:
         """How the error goes with the spread from start to start, by lead: the slope of its logarithm on the
         spread's, by least squares, between 0 and 1."""
-        known = (
-            np.isfinite(self.single)
-            & np.isfinite(self.spread)
-            & (self.single > 0)
-            & (self.spread > 0)
-        )
+        known = np.isfinite(self.single) & np.isfinite(self.spread) & (self.single > 0) & (self.spread > 0)
         y, x = (np.log(np.where(known, values, 1.0)) for values in (self.single, self.spread))
         count = np.maximum(known.sum(0), 1)
         y, x = (np.where(known, v - np.where(known, v, 0.0).sum(0) / count, 0.0) for v in (y, x))
