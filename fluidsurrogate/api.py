@@ -21,7 +21,7 @@ from fluidsurrogate.pipeline.pipeline import run_stage
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.generation import generate_in_memory
-from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
 
 
@@ -67,7 +67,7 @@ def train(
     """
     with allowing_code(allow_code):
         experiment = Experiment.of(experiment)
-        experiment = experiment if init is None else starting_from(experiment, init)
+        experiment = experiment if init is None else with_initial_model(experiment, init)
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
             experiment, networks = experiment.with_modules(models)

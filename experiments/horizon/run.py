@@ -23,7 +23,8 @@ import fluidsurrogate as fs
 from fluidsurrogate.core.storage import read_json, write_json, write_text
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
 from fluidsurrogate.evaluation.metrics import nrmse
-from fluidsurrogate.models.fit_calibration import SPLIT, from_solver, quantiles
+from fluidsurrogate.models.calibration_trajectories import CALIBRATION_SPLIT, trajectories_from_solver
+from fluidsurrogate.models.forecast_errors import conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.provenance import experiment_of
 
@@ -55,7 +56,7 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
     for first in range(FITTED, FITTED + STARTS, BLOCK):
         path = WORK / "calibration" / f"{first}.json"
         if (found := read_json(path)) is None:
-            truth = truth_of(model, SPLIT, first, BLOCK)
+            truth = truth_of(model, CALIBRATION_SPLIT, first, BLOCK)
             forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
             error, spread = (nrmse(single(forecast), truth), relative_spread(perturbed(forecast), single(forecast)))
             found = [v.transpose("trajectory", "time").values[:, 1:].round(6).tolist() for v in (error, spread)]
@@ -65,15 +66,15 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         spreads.append(found[1])
     error, spread = np.concatenate(errors), np.concatenate(spreads)
     model.calibration = model.calibration.model_copy(update={
-        "starts": STARTS, "nrmse": quantiles(error, 0.9),
-        "ratio": quantiles(error / spread ** np.array(model.calibration.exponent), 0.9),
+        "starts": STARTS, "nrmse": conformal_quantiles(error, 0.9),
+        "ratio": conformal_quantiles(error / spread ** np.array(model.calibration.exponent), 0.9),
     })  # fmt: skip
     return model, error, spread
 
 
 def truth_of(model: fs.Surrogate, split: str, first: int, count: int) -> xr.Dataset:
     """Fresh trajectories of the demo's flow."""
-    parts = from_solver(experiment_of(model), STEPS, split)(first, first + count)
+    parts = trajectories_from_solver(experiment_of(model), STEPS, split)(first, first + count)
     return xr.concat(list(parts), "trajectory", data_vars="minimal", coords="minimal", compat="override")
 
 
@@ -149,7 +150,9 @@ def redrawn(ratios: np.ndarray, starts: int) -> list[float]:
     rng, ratio, found = np.random.default_rng(0), ratios[:, [19]], []
     for _ in range(500):
         order = rng.permutation(len(ratio))
-        found.append((ratio[order[starts : starts + 1000]] <= quantiles(ratio[order[:starts]], 0.9)[0]).mean())
+        found.append(
+            (ratio[order[starts : starts + 1000]] <= conformal_quantiles(ratio[order[:starts]], 0.9)[0]).mean()
+        )
     return [float(np.mean(found)), float(np.std(found)), float(np.min(found)), float(np.max(found))]
 
 
@@ -163,10 +166,13 @@ def summarise(
     calibration, interval = model.calibration, model.spec.interval
     error, own = found["error"][:, 1:], found["own_spread"][:, 1:]
     plain, exponent = np.array(calibration.nrmse), np.array(calibration.exponent)
-    bound, sharp = own**exponent * np.array(calibration.ratio), own * np.array(quantiles(known[0] / known[1], 0.9))
+    bound, sharp = (
+        own**exponent * np.array(calibration.ratio),
+        own * np.array(conformal_quantiles(known[0] / known[1], 0.9)),
+    )
     ratios = known[0] / known[1] ** exponent
     together = np.concatenate([ratios, error / own**exponent])
-    first = [quantiles(v[:1000], 0.9) for v in (known[0], ratios)]
+    first = [conformal_quantiles(v[:1000], 0.9) for v in (known[0], ratios)]
     third = np.argsort(np.argsort(found["own_spread"][:, 1:], axis=0), axis=0) * 3 // len(error)
 
     def by_third(limit: np.ndarray) -> list[list[float]]:

@@ -50,10 +50,10 @@ def forecast_own_start(run: Run, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.data.conversion import open_data
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.schema import grid_of
-    from fluidsurrogate.models.calibration import LEVEL, horizon_line
+    from fluidsurrogate.models.calibration import DEFAULT_LEVEL, describe_horizon
     from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load
-    from fluidsurrogate.models.regridding import APPLIED, move_to_grid
+    from fluidsurrogate.models.regridding import APPLIED_TO_GRID, move_to_grid
     from fluidsurrogate.pipeline.solver_rollout import solver_rollout_to_zarr
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", run.experiment.models
@@ -69,7 +69,7 @@ def forecast_own_start(run: Run, arguments: argparse.Namespace) -> None:
     if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet: fluidsurrogate train {run.command} makes it")
     members = 1 if arguments.members is None else arguments.members
-    level = LEVEL if arguments.level is None else arguments.level
+    level = DEFAULT_LEVEL if arguments.level is None else arguments.level
     if members != 1 and is_zarr:
         raise UsageError(f"--members need a NetCDF file (--to {to})")
     if arguments.level is not None and members == 1:
@@ -88,7 +88,7 @@ def forecast_own_start(run: Run, arguments: argparse.Namespace) -> None:
             if arguments.level is not None and model.config.networks > 1:
                 raise UsageError("--level is of an error bound: the members of a model of several networks have none")
             if members > 1 and model.calibration is None and model.config.networks == 1:
-                if APPLIED in model.about:
+                if APPLIED_TO_GRID in model.about:
                     raise UsageError("--members are of a calibrated model, which on another grid this one is not")
                 raise UsageError(f"members need a calibrated model: fluidsurrogate calibrate {folder}")
             if is_zarr:
@@ -99,5 +99,5 @@ def forecast_own_start(run: Run, arguments: argparse.Namespace) -> None:
                 made = forecast(model, start, arguments.steps, arguments.at, members, level=level)
                 write_netcdf(made, to)
                 if "error_bound" in made:
-                    sys.stdout.write(horizon_line(made) + "\n")
+                    sys.stdout.write(describe_horizon(made) + "\n")
     log.info(f"rollout: {to}")

@@ -20,24 +20,26 @@ from fluidsurrogate.data.content_hash import what_changed
 from fluidsurrogate.data.conversion import open_data
 from fluidsurrogate.data.schema import grid_of
 from fluidsurrogate.inspection.reproducibility import reproducibility
-from fluidsurrogate.models.hub_download import fetch, is_address
-from fluidsurrogate.models.model_files import (
-    CONFIG,
-    FORMAT,
-    WEIGHTS,
+from fluidsurrogate.models.hub_download import download_model, is_hub_address
+from fluidsurrogate.models.model_file_checks import (
+    build_on_meta_device,
     check_hash,
     check_weights,
-    describing,
-    file_of,
-    on_meta,
-    read_metadata,
-    tensors_in,
-    weights_in,
+    count_parameters,
+    read_tensor_shapes,
 )
-from fluidsurrogate.models.regridding import APPLIED, TRAINED
+from fluidsurrogate.models.model_files import (
+    CONFIG_FILE,
+    MODEL_FORMAT,
+    WEIGHTS_FILE,
+    explaining_config_errors,
+    find_file,
+    read_metadata,
+)
+from fluidsurrogate.models.regridding import APPLIED_TO_GRID, TRAINED_ON_GRID
 from fluidsurrogate.pipeline.stage import STAGES, stage_of, stages_in_order
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
-from fluidsurrogate.training.history import CURVE
+from fluidsurrogate.training.history import HISTORY_FILE
 
 MADE_HERE = ("data set", "forecasts", "scores")  # by a stage; `made` of any other says it of the model behind it
 TYPES = {(0, 1): "scalar", (0, -1): "pseudoscalar", (1, 1): "vector", (1, -1): "pseudovector"}
@@ -53,8 +55,8 @@ def info(path: str | Path) -> Info:
     variables no longer hold what they held when they were made: values are read for that, of up to 256 MB; None where
     that is not known. Nothing is executed. UsageError in one line where it is none of these.
     """
-    if is_address(path):
-        return _model(fetch(str(path))) | {"path": str(path)}
+    if is_hub_address(path):
+        return _model(download_model(str(path))) | {"path": str(path)}
     path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
@@ -62,7 +64,7 @@ def info(path: str | Path) -> Info:
         return _dataset(path)
     if path.name.endswith(".partial") and (path / "provenance.json").exists():
         return _half_made(path)
-    if (path / CONFIG).exists():
+    if (path / CONFIG_FILE).exists():
         return _model(path)
     if any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         return _dataset(path)
@@ -70,7 +72,7 @@ def info(path: str | Path) -> Info:
         return _run(path)
     if all(entry.name == ".lock" for entry in path.iterdir()):
         raise UsageError(f"{path} is empty")
-    raise UsageError(f"{path} is no data set (Zarr), no model ({CONFIG}) and no run ({', '.join(_files())})")
+    raise UsageError(f"{path} is no data set (Zarr), no model ({CONFIG_FILE}) and no run ({', '.join(_files())})")
 
 
 def kept_by(group: str, stride: int | None) -> str:
@@ -138,8 +140,8 @@ def _dataset(path: Path) -> Info:
         stage = next((stage.name for stage in STAGES.values() if stage.kind == kind), "train")
         made = reproducibility(about, stage, found["changed"] if kind in MADE_HERE else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
-        said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
-                "predictability")  # fmt: skip
+        said = ("title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED_ON_GRID,
+                APPLIED_TO_GRID, "predictability")  # fmt: skip
         found["says"] = {key: _plain(attrs[key]) for key in said if key in attrs}
         if (resolution := describe_resolution(attrs)) is not None:
             found["says"]["resolution"] = resolution
@@ -181,15 +183,15 @@ def _times(dataset: xr.Dataset) -> Info | None:
 
 def _model(folder: Path) -> Info:
     metadata = read_metadata(folder)
-    weights = file_of(folder, WEIGHTS)
-    tensors, config, spec = tensors_in(weights), metadata.model, metadata.spec
+    weights = find_file(folder, WEIGHTS_FILE)
+    tensors, config, spec = read_tensor_shapes(weights), metadata.model, metadata.spec
     check_hash(weights, metadata)
     found: Info = {
         "kind": "model",
         "path": str(folder),
         "bytes": size_of(folder),
         "name": str(metadata.about.get("name", folder.name)),
-        "format": FORMAT,
+        "format": MODEL_FORMAT,
         "model": config.model_dump(mode="json", exclude_none=True),
         "dtype": metadata.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
@@ -207,11 +209,11 @@ def _model(folder: Path) -> Info:
     if config.is_user_module:
         found |= {"code": config.code, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:
-        with describing(folder):
-            network = on_meta(metadata, tensors)
+        with explaining_config_errors(folder):
+            network = build_on_meta_device(metadata, tensors)
         check_weights(weights, tensors, network)
-        found |= {"group": network.group.name, "stride": network.stride, "parameters": weights_in(network)}
-    curve = folder / CURVE
+        found |= {"group": network.group.name, "stride": network.stride, "parameters": count_parameters(network)}
+    curve = folder / HISTORY_FILE
     if curve.is_file() and (trained := validation(curve.read_text(encoding="utf-8", errors="replace"))):
         found["validation"] = trained
     made = reproducibility(metadata.about, "train")

@@ -16,7 +16,8 @@ from fluidsurrogate.core.seeding import has_device
 from fluidsurrogate.core.storage import flatten, parse_record, versions
 from fluidsurrogate.data.content_hash import CHECKED_BYTES, CONTENT, size_of_values
 from fluidsurrogate.data.opening import open_data
-from fluidsurrogate.models.model_files import CONFIG, check_proportions
+from fluidsurrogate.models.model_file_checks import check_experiment_size
+from fluidsurrogate.models.model_files import CONFIG_FILE
 from fluidsurrogate.pipeline.pipeline import ALL
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import STAGES, stages_in_order
@@ -88,7 +89,7 @@ def _obstacles(
     device = tree.get("device", "cpu")
     here = tree if isinstance(device, str) and has_device(device) else {**tree, "device": "cpu"}
     try:
-        check_proportions(here)
+        check_experiment_size(here)
         experiment = Experiment.from_tree(here, "its experiment", networks=False)
     except UsageError as error:
         return [f"this version does not take it: {str(error).splitlines()[0]}"], []
@@ -103,7 +104,7 @@ def _obstacles(
             reasons.append(
                 f"{model} is a module of your own, {f'{code}: its code is not looked at' if code else given}"
             )
-        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG).exists():
+        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG_FILE).exists():
             reasons.append(f"{model} starts from {start}, which is not there (as seen from this folder)")
     if (path := experiment.data.path) and not as_path(path).exists():
         reasons.append(f"its data, {path}, are not there (as seen from this folder)")

@@ -41,7 +41,7 @@ def test_curriculum_by_progress():
 def test_first_and_last(options, first, last):
     asked = curriculum(steps=10, **options)
     assert (asked.at(0), asked.at(9)) == (first, last)
-    assert asked.longest == max(first.span, last.span)
+    assert asked.longest_span == max(first.span, last.span)
 
 
 def test_push_forward_takes_no_gradient_through_the_lead(toml):
@@ -65,15 +65,15 @@ def test_push_forward_takes_no_gradient_through_the_lead(toml):
 def test_noise_has_its_size_and_band_and_leaves_the_truth(toml):
     trainer = trainer_of(toml, "train.noise=0.5", "train.batch=64")
     model, start = trainer.surrogate, torch.zeros(64, 1, 16, 16)
-    noise = trainer.curriculum.noisy(model, start, 3, slice(0, 64), 64)
+    noise = trainer.curriculum.add_noise(model, start, 3, slice(0, 64), 64)
     held = 11**2 - 1  # modes of the band (5, 5) without the mean, of 16²
     expected = 0.5 * float(model.step.change) * (held / 256) ** 0.5
     assert float(noise.std()) == pytest.approx(expected, rel=0.02)
     spectrum = torch.fft.rfft2(noise).abs().mean((0, 1))
     assert float(spectrum[:, 6:].max()) < 1e-4 * float(spectrum[1, 1])
-    halves = [trainer.curriculum.noisy(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
+    halves = [trainer.curriculum.add_noise(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
     assert torch.equal(torch.cat(halves), noise)
-    assert not torch.equal(trainer.curriculum.noisy(model, start, 4, slice(0, 64), 64), noise)
+    assert not torch.equal(trainer.curriculum.add_noise(model, start, 4, slice(0, 64), 64), noise)
 
 
 INTERVALS = ["models.small-d4.intervals=[1, 2]", "data.steps=6", "data.train=6", "train.learning_rate=1e-2"]

@@ -37,12 +37,12 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate a trained model where it lies; the exit code."""
     from fluidsurrogate.data.conversion import open_data
-    from fluidsurrogate.models.calibration import CALIBRATION
+    from fluidsurrogate.models.calibration import CALIBRATION_FILE
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load
 
     to = arguments.to or arguments.folder
-    path = to / CALIBRATION
+    path = to / CALIBRATION_FILE
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
     # One that is broken must not stand in the way of another; one that is whole stays until there is another.
