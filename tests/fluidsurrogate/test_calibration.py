@@ -268,7 +268,7 @@ def test_a_calibration_at_longer_steps_stays_out_of_the_folder(trained, toml, tm
     lots = trained[0].isel(time=[0, 2, 4], trajectory=np.arange(28) % 6).drop_vars(["split", "trajectory"])
     known = fs.calibrate(model, starts=20, members=3, data=lots)
     assert "error_bound" in fs.forecast(known, lots, 1, members=3)
-    with pytest.raises(UsageError, match=r"is of steps over 2 intervals, .*: save model.every\(1\)"):
+    with pytest.raises(UsageError, match=r"is for steps over 2 intervals, .*: save model.every\(1\)"):
         fs.save(known, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     fs.save(known.every(1), tmp_path / "model")

@@ -229,7 +229,7 @@ def test_the_size_follows_what_the_step_changes():
 
 def test_what_is_refused(model, trained):
     data = trained[0]
-    with pytest.raises(UsageError, match=r"members need a calibrated model, .*: fluidsurrogate calibrate FOLDER"):
+    with pytest.raises(UsageError, match=r"members need a calibrated model, .*: run fluidsurrogate calibrate FOLDER"):
         fs.forecast(model, data, 2, members=4)
     for members in (2, 0, -1):
         with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):

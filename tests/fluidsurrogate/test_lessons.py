@@ -24,7 +24,7 @@ def trainer_of(toml, *overrides, name="small-d4"):
 
 
 def test_curriculum_by_progress():
-    asked = [curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).at(step).unroll for step in range(100)]
+    asked = [curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).schedule_at(step).unroll for step in range(100)]
     assert asked == [1] * 40 + [2] * 20 + [4] * 20 + [8] * 20
 
 
@@ -40,7 +40,7 @@ def test_curriculum_by_progress():
 )
 def test_first_and_last(options, first, last):
     asked = curriculum(steps=10, **options)
-    assert (asked.at(0), asked.at(9)) == (first, last)
+    assert (asked.schedule_at(0), asked.schedule_at(9)) == (first, last)
     assert asked.longest_span == max(first.span, last.span)
 
 
@@ -116,5 +116,5 @@ def test_intervals_survive_save_and_load_and_keep_the_symmetry(toml, tmp_path):
 
 
 def test_both_intervals_are_drawn():
-    drawn = [Curriculum(TrainConfig(), 0, (1, 2)).at(step).stride for step in range(200)]
+    drawn = [Curriculum(TrainConfig(), 0, (1, 2)).schedule_at(step).stride for step in range(200)]
     assert 60 < sum(stride == 2 for stride in drawn) < 140
