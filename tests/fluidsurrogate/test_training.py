@@ -359,8 +359,8 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
     fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
     assert distance(fresh.network.state_dict(), kept) > 1e-2
     for overrides, said in [
-        (["models.small-d4.width=8"], "has other weights than this model"),
-        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4'; the experiment has no such model"),
+        (["models.small-d4.width=8"], "has weights of other shapes than this model"),
+        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4', and the experiment has no such model"),
     ]:
         with pytest.raises(UsageError, match=said):
             fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
