@@ -1,6 +1,6 @@
-"""fluidsurrogate: fast surrogates of incompressible flow that obey the flow's own symmetries exactly.
+"""Fast surrogates of incompressible flow that obey the symmetries of the flow exactly.
 
-::
+Generate data with a classical solver, train surrogates, forecast, and compare::
 
     import fluidsurrogate as fs
     data = fs.generate("experiments/demo.toml")
@@ -8,7 +8,7 @@
     forecast = fs.forecast(model, data, steps=20)
     scores = fs.compare({"gunet-d4": forecast}, data)
     report = fs.audit(model)
-    about = fs.info("runs/demo")
+    description = fs.info("runs/demo")
 """
 
 from importlib import import_module
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fluidsurrogate.auditing.audit import audit
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.core.errors import UsageError
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.evaluation.comparison import compare
     from fluidsurrogate.evaluation.equivariance import equivariance_error
     from fluidsurrogate.inspection.hub_upload import push_to_hub
@@ -55,7 +55,7 @@ _HOME = {
     "calibrate": "models.fit_calibration",
     "compare": "evaluation.comparison",
     "Experiment": "config.experiment",
-    "open_data": "data.opening",
+    "open_data": "data.readers",
     "equivariance_error": "evaluation.equivariance",
     "UsageError": "core.errors",
     "Persistence": "simulation.rollout",

@@ -5,7 +5,7 @@ Nothing here reads files, knows xarray, or learns.
 """
 
 from solvers.diagnostics import velocity
-from solvers.equation import Scalar
+from solvers.equation import TransportedScalar
 from solvers.fields import (
     DIFFUSIVITY,
     DRAG,
@@ -27,7 +27,7 @@ from solvers.grid import Grid, resample
 from solvers.navier_stokes import NavierStokes2D
 from solvers.resampled import Resampled
 from solvers.stepper import Stepper
-from solvers.stirring import Stirring
+from solvers.stochastic_forcing import StochasticForcing
 from solvers.symmetry import (
     C1,
     C2,
@@ -50,10 +50,47 @@ from solvers.symmetry import (
 from solvers.velocity_form import VelocityForm
 
 __all__ = [
-    "C1", "C2", "C4", "D1", "D1A", "D1D", "D1Y", "D2", "D2D", "D4", "DIFFUSIVITY", "DRAG", "FLOWS",
-    "FORCING", "GRAVITY", "GROUPS",
-    "KNOWN_FIELDS", "MEAN_GRADIENT", "MEAN_VELOCITY", "TEMPERATURE", "TRACER", "VELOCITY", "VISCOSITY", "VORTICITY",
-    "Element", "FieldSpec", "Flow", "Grid", "Group", "NavierStokes2D", "Resampled", "Scalar", "StateSpec",
-    "Stepper", "Stirring", "Tracer", "VelocityForm", "act", "act_on_fields", "group_named", "point_group",
-    "resample", "velocity",
+    "C1",
+    "C2",
+    "C4",
+    "D1",
+    "D1A",
+    "D1D",
+    "D1Y",
+    "D2",
+    "D2D",
+    "D4",
+    "DIFFUSIVITY",
+    "DRAG",
+    "FLOWS",
+    "FORCING",
+    "GRAVITY",
+    "GROUPS",
+    "KNOWN_FIELDS",
+    "MEAN_GRADIENT",
+    "MEAN_VELOCITY",
+    "TEMPERATURE",
+    "TRACER",
+    "VELOCITY",
+    "VISCOSITY",
+    "VORTICITY",
+    "Element",
+    "FieldSpec",
+    "Flow",
+    "Grid",
+    "Group",
+    "NavierStokes2D",
+    "Resampled",
+    "StateSpec",
+    "Stepper",
+    "StochasticForcing",
+    "Tracer",
+    "TransportedScalar",
+    "VelocityForm",
+    "act",
+    "act_on_fields",
+    "group_named",
+    "point_group",
+    "resample",
+    "velocity",
 ]  # fmt: skip

@@ -1,8 +1,12 @@
-"""Exponential time differencing Runge–Kutta for du/dt = L u + N(u), L diagonal and real.
+r"""Exponential time differencing Runge–Kutta (ETDRK) schemes for du/dt = L u + N(u), with L diagonal and real.
 
-The coefficients are combinations of φ_j(z) = Σ_m z^m / (m + j)!, z = L Δt, whose closed forms cancel near z = 0: there
-the series is summed instead. Sources: Cox & Matthews 2002, doi:10.1006/jcph.2002.6995 (eq. 22 and 26–29); Kassam &
-Trefethen 2005, doi:10.1137/S1064827502410633 (eq. 2.4–2.5 and section 3).
+The coefficients are combinations of
+
+.. math:: \varphi_j(z) = \sum_{m \ge 0} \frac{z^m}{(m + j)!}, \qquad z = L \, \Delta t,
+
+whose closed forms cancel near z = 0: there the series is summed instead. Sources: Cox & Matthews 2002,
+doi:10.1006/jcph.2002.6995 (eq. 22 and 26–29); Kassam & Trefethen 2005, doi:10.1137/S1064827502410633 (eq. 2.4–2.5 and
+section 3).
 """
 
 from __future__ import annotations
@@ -10,21 +14,38 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from solvers.docstrings import InheritDocstrings
+
 Tendency = Callable[[Tensor], Tensor]
-FASTEST = -1e100  # a decay that leaves nothing of a step's beginning: the closed forms overflow beyond
+FASTEST_DECAY = -1e100  # of L Δt, which leaves nothing of a step's beginning: the closed forms overflow beyond
 
 
-class Integrator(ABC):
-    """A scheme for one inner step; `coefficients` broadcast against the spectral state (batch, component, ky, kx)."""
+class Integrator(InheritDocstrings, ABC):
+    """A time integration scheme with its coefficients for one inner time step.
 
-    order: int
-    name: str
-    cfl: float  # largest Δt · max(|u|/Δx + |v|/Δy) that a solver takes by itself
+    Parameters
+    ----------
+    coefficients : sequence of Tensor
+        They broadcast against the spectral state (batch, component, ky, kx).
+
+    Attributes
+    ----------
+    order : int
+        Order of accuracy.
+    name : str
+        What the scheme is called in the literature.
+    cfl : float
+        The largest ``Δt · max(|u|/Δx + |v|/Δy)`` that a solver chooses by itself.
+    """
+
+    order: ClassVar[int]
+    name: ClassVar[str]
+    cfl: ClassVar[float]
 
     def __init__(self, coefficients: Sequence[Tensor]) -> None:
         self.coefficients = tuple(coefficients)
@@ -32,39 +53,102 @@ class Integrator(ABC):
     @classmethod
     @abstractmethod
     def from_linear(cls, linear: Tensor, dt: float) -> Integrator:
-        """Coefficients for L = `linear` (float64) and the inner step `dt`, in float64; differentiable."""
+        """Compute the coefficients; differentiable.
+
+        Parameters
+        ----------
+        linear : Tensor
+            The diagonal of L, float64, in 1/s.
+        dt : float
+            The inner time step, in s.
+
+        Returns
+        -------
+        Integrator
+            The scheme, with coefficients in float64.
+        """
 
     @abstractmethod
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
-        """u(t) → u(t + Δt); N(u) is passed in since the caller has mostly looked at it already."""
+        """Take one inner step.
+
+        Parameters
+        ----------
+        u : Tensor
+            The state u(t).
+        tendency_at_u : Tensor
+            N(u), which the caller has mostly computed already.
+        tendency : callable
+            The function N.
+
+        Returns
+        -------
+        Tensor
+            The state u(t + Δt).
+        """
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Integrator:
-        """The same scheme with its coefficients where and as precise as the state is."""
+        """Return the scheme with its coefficients on another device and in another precision.
+
+        Parameters
+        ----------
+        device : torch.device
+            The device of the state.
+        dtype : torch.dtype
+            The dtype of the state.
+
+        Returns
+        -------
+        Integrator
+            A new object.
+        """
         return type(self)([c.to(dtype).to(device) for c in self.coefficients])
 
     @property
     def nbytes(self) -> int:
-        """Memory that the coefficients take."""
+        """Memory that the coefficients take, in bytes."""
         return sum(c.nbytes for c in self.coefficients)
 
     @classmethod
     def stack(cls, integrators: Sequence[Integrator]) -> Integrator:
-        """One scheme whose trajectories take different inner steps, along the batch axis."""
+        """Return one scheme for trajectories with different inner steps.
+
+        Parameters
+        ----------
+        integrators : sequence of Integrator
+            The scheme of each trajectory.
+
+        Returns
+        -------
+        Integrator
+            Their coefficients along the batch axis.
+        """
         columns = zip(*(i.coefficients for i in integrators), strict=True)
         return cls([torch.cat(column) for column in columns])
 
 
 @final
 class ETDRK2(Integrator):
-    """Second order: a = e^{LΔt} u + Δt φ₁ N(u);  u⁺ = a + Δt φ₂ (N(a) − N(u))."""
+    r"""The second-order scheme of Cox & Matthews (2002, eq. 22).
+
+    .. math::
+
+        a &= e^{L \Delta t} u + \Delta t \, \varphi_1 N(u) \\
+        u^+ &= a + \Delta t \, \varphi_2 \, (N(a) - N(u))
+
+    Parameters
+    ----------
+    coefficients : sequence of Tensor
+        ``exp(L Δt)``, ``Δt φ₁`` and ``Δt φ₂``.
+    """
 
     order, name, cfl = 2, "ETDRK2", 0.5
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK2:
         z = _exponent(linear, dt)
-        phi1 = _stable(z, [1], lambda z, e: (e - 1) / z)
-        phi2 = _stable(z, [0, 1], lambda z, e: (e - 1 - z) / z**2)
+        phi1 = _combine_phi(z, [1], lambda z, e: (e - 1) / z)
+        phi2 = _combine_phi(z, [0, 1], lambda z, e: (e - 1 - z) / z**2)
         return cls([torch.exp(z), dt * phi1, dt * phi2])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
@@ -75,17 +159,23 @@ class ETDRK2(Integrator):
 
 @final
 class ETDRK4(Integrator):
-    """Fourth order, Kassam & Trefethen eq. 2.4–2.5."""
+    """The fourth-order scheme of Kassam & Trefethen (2005, eq. 2.4–2.5).
+
+    Parameters
+    ----------
+    coefficients : sequence of Tensor
+        ``exp(L Δt)``, ``exp(L Δt/2)``, Q and f₁, f₂, f₃ of the paper.
+    """
 
     order, name, cfl = 4, "ETDRK4", 1.0
 
     @classmethod
     def from_linear(cls, linear: Tensor, dt: float) -> ETDRK4:
         z = _exponent(linear, dt)
-        q = 0.5 * _stable(z / 2, [1], lambda z, e: (e - 1) / z)
-        f1 = _stable(z, [1, -3, 4], lambda z, e: (-4 - z + e * (4 - 3 * z + z**2)) / z**3)
-        f2 = _stable(z, [0, 2, -4], lambda z, e: 2 * (2 + z + e * (z - 2)) / z**3)
-        f3 = _stable(z, [0, -1, 4], lambda z, e: (-4 - 3 * z - z**2 + e * (4 - z)) / z**3)
+        q = 0.5 * _combine_phi(z / 2, [1], lambda z, e: (e - 1) / z)
+        f1 = _combine_phi(z, [1, -3, 4], lambda z, e: (-4 - z + e * (4 - 3 * z + z**2)) / z**3)
+        f2 = _combine_phi(z, [0, 2, -4], lambda z, e: 2 * (2 + z + e * (z - 2)) / z**3)
+        f3 = _combine_phi(z, [0, -1, 4], lambda z, e: (-4 - 3 * z - z**2 + e * (4 - z)) / z**3)
         return cls([torch.exp(z), torch.exp(z / 2), *(dt * f for f in (q, f1, f2, f3))])
 
     def step(self, u: Tensor, tendency_at_u: Tensor, tendency: Tendency) -> Tensor:
@@ -103,12 +193,11 @@ INTEGRATORS: dict[int, type[Integrator]] = {scheme.order: scheme for scheme in (
 
 
 def _exponent(linear: Tensor, dt: float) -> Tensor:
-    return (linear * dt).clamp(min=FASTEST)
+    return (linear * dt).clamp(min=FASTEST_DECAY)
 
 
-def _stable(z: Tensor, weights: Sequence[float], closed: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Σ_j weights_j φ_j(z), j = 1, 2, …: by its closed form, a function of (z, e^z), where |z| ≥ 1, else by its
-    series."""
+def _combine_phi(z: Tensor, weights: Sequence[float], closed: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return Σ_j weights_j φ_j(z), j = 1, 2, …: by `closed`, a function of z and e^z, for |z| ≥ 1, else a series."""
     series = [sum(w / math.factorial(m + j) for j, w in enumerate(weights, 1)) for m in range(19)]
     small = z.abs() < 1
     near, far = torch.where(small, z, 0.0), torch.where(small, 1.0, z)  # neither branch spoils the other's gradient

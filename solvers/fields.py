@@ -1,26 +1,58 @@
-"""What a state is: typed fields on a grid, and the time between two stored states."""
+"""Specifications of fields and states: how a field transforms, and which fields on which grid make up a state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from solvers.grid import Grid
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One physical field and how it transforms.
+    r"""One physical field, and how it transforms under rotations and mirrors.
 
-    `order` is the tensor order: 0 (one component) or 1 (a vector: components x, y). `parity` is its sign under a
-    mirror beyond what the tensor order says: +1 for true tensors (tracer, velocity), −1 for pseudotensors (vorticity,
-    stream function). An orthogonal matrix g maps the field to (g f)(x) = det(g)^[parity = −1] g^{⊗order} f(g⁻¹ x).
+    An orthogonal matrix g maps the field f to
 
-    `uniform`: the same at every point, as a gravity or a viscosity is: (batch, component, 1, 1), stored without y and
-    x. `wall`: +1 or −1 where the box is a layer between two plates and its mirror image: the field is even or odd
-    about the plates, y = 0 and half the height of the box; 0 in a periodic box. A boundary condition, no matter of
-    parity. Of a vector it is the sign of the component along the plates; the one across them has the other.
+    .. math:: (g f)(x) = \det(g)^{[\text{parity} = -1]} \, g^{\otimes \text{order}} f(g^{-1} x).
 
-    `solenoidal`: a vector field without divergence, as an incompressible flow's velocity."""
+    Parameters
+    ----------
+    name : str
+        The name, as in a dataset.
+    order : int
+        Tensor order: 0 (one component) or 1 (a vector with components x, y).
+    parity : int
+        +1 for true tensors (tracer, velocity), −1 for pseudotensors (vorticity, stream function), which change sign
+        under a mirror beyond what the tensor order says.
+    units : str
+        Units in UDUNITS notation.
+    long_name : str
+        Description for plots and files.
+    uniform : bool
+        Whether the field is the same at every point, as gravity or a viscosity is: its values then have the shape
+        (batch, component, 1, 1) and are stored without y and x.
+    wall : int
+        0 in a periodic box. +1 or −1 where the box is a layer between two plates together with its mirror image: the
+        field is even or odd about the plates, y = 0 and half the height of the box. This is a boundary condition, no
+        matter of parity. For a vector it is the sign of the component along the plates; the component across them has
+        the other sign.
+    solenoidal : bool
+        Whether the field is a vector field without divergence, as the velocity of an incompressible flow is.
+
+    Raises
+    ------
+    ValueError
+        If order, parity or wall is none of these, or a scalar is called solenoidal.
+
+    Examples
+    --------
+    >>> from solvers import FieldSpec
+    >>> FieldSpec("vorticity", order=0, parity=-1, units="s-1").components
+    1
+    """
 
     name: str
     order: int = 0
@@ -41,11 +73,22 @@ class FieldSpec:
 
     @property
     def components(self) -> int:
-        """1 for a scalar, 2 for a vector in the plane."""
+        """Number of components: 1 for a scalar, 2 for a vector in the plane."""
         return 2**self.order
 
     def extent(self, grid: Grid) -> tuple[int, int]:
-        """(ny, nx) of its values on a grid; (1, 1) where it is uniform."""
+        """Return the shape (y, x) of the field's values on a grid.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        tuple of int
+            The numbers of cells, or (1, 1) if the field is uniform.
+        """
         return (1, 1) if self.uniform else grid.n
 
 
@@ -69,10 +112,28 @@ KNOWN_FIELDS = {
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A state of shape (batch, component, y, x): `fields` in order, on `grid`, stored every `interval`.
+    """What a state consists of, and what determines its evolution beside it.
 
-    `inputs` are fields, uniform or of the same grid, that the step depends on and does not change: a forcing, gravity,
-    a viscosity that differs from trajectory to trajectory. A group element acts on state and inputs together.
+    A state is a tensor of shape (batch, component, y, x): the fields in order along the component axis. Inputs are
+    fields that a step depends on and does not change, such as a forcing, gravity, or a viscosity that differs from
+    trajectory to trajectory. A group element acts on state and inputs together.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where the fields live.
+    fields : tuple of FieldSpec
+        The fields of the state.
+    interval : float
+        Time between two stored states, in s.
+    inputs : tuple of FieldSpec
+        The inputs, uniform or on the same grid.
+
+    Examples
+    --------
+    >>> from solvers import VELOCITY, TRACER, Grid, StateSpec
+    >>> StateSpec(Grid.square(32), (VELOCITY, TRACER), interval=0.5).components
+    3
     """
 
     grid: Grid
@@ -82,11 +143,24 @@ class StateSpec:
 
     @property
     def components(self) -> int:
-        """Number of state components over all fields."""
+        """Number of components of the state, over all fields."""
         return sum(field.components for field in self.fields)
 
-    def check(self, state, inputs=None) -> None:
-        """Raise ValueError where `state` or `inputs` have not the shapes that this spec says, or hold no trajectory."""
+    def check(self, state: Tensor, inputs: Mapping[str, Tensor] | None = None) -> None:
+        """Raise an error unless a state and its inputs have the shapes that the specification says.
+
+        Parameters
+        ----------
+        state : Tensor
+            Expected to be (batch, component, y, x), with at least one trajectory.
+        inputs : mapping of str to Tensor, optional
+            Expected to hold every input and nothing else.
+
+        Raises
+        ------
+        ValueError
+            If a shape is wrong, or an input is missing or unknown.
+        """
         ny, nx = self.grid.n
         if state.ndim != 4 or tuple(state.shape[1:]) != (self.components, ny, nx):
             raise ValueError(f"state must be (batch, {self.components}, {ny}, {nx}); got {tuple(state.shape)}")

@@ -1,42 +1,86 @@
-"""The one protocol: whatever carries a state from one stored interval to the next."""
+"""The protocol of everything that carries a state from one stored interval to the next."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from jaxtyping import Float
-from torch import Tensor
-
+from solvers.array_types import Inputs, State
+from solvers.docstrings import InheritDocstrings
 from solvers.fields import StateSpec
 
 Carry = TypeVar("Carry")
-State = Float[Tensor, "batch component y x"]
-Inputs = Mapping[str, Tensor] | None
 
 
-class Stepper(ABC, Generic[Carry]):
-    """A solver, a surrogate, persistence, a hybrid. What lives between intervals (a spectral state, expanded kernels,
-    a clock) lives in the carry, so that work is done once a rollout and transforms only where somebody looks.
+class Stepper(InheritDocstrings, ABC, Generic[Carry]):
+    """Something that carries a state from one stored interval to the next.
+
+    Solvers, surrogates, persistence and hybrids are steppers. A rollout calls `start` once, `advance` once an interval,
+    and `state` where somebody looks. What lives between two intervals (a spectral state, expanded convolution kernels,
+    a clock) lives in the carry, whose type each stepper chooses: work is done once a rollout, and a solver transforms
+    to physical space only where it must. Called on a state, a stepper returns the state one interval later.
+
+    Attributes
+    ----------
+    spec : StateSpec
+        What a state consists of.
+    is_markov : bool
+        Whether a carry is no more than its state: `start` at that state then goes on with the same bits.
     """
 
     spec: StateSpec
-    # True where a carry is no more than its state: `start` at a state goes on from there with the same bits.
     is_markov: bool = False
 
     @abstractmethod
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> Carry:
-        """Begin at `state` (batch, component, y, x); `inputs` by name, `seeds` one a trajectory where it is random."""
+        """Begin at a state.
+
+        Parameters
+        ----------
+        state : Tensor
+            Shape (batch, component, y, x).
+        inputs : mapping of str to Tensor, optional
+            Inputs by name; those that a stepper has defaults for may be left out.
+        seeds : sequence of int, optional
+            Seed of each trajectory, for a stepper that is random.
+
+        Returns
+        -------
+        Carry
+            What `advance` and `state` take.
+        """
 
     @abstractmethod
     def advance(self, carry: Carry) -> Carry:
-        """One stored interval further."""
+        """Advance by one stored interval.
+
+        Parameters
+        ----------
+        carry : Carry
+            What `start` or `advance` returned.
+
+        Returns
+        -------
+        Carry
+            The same trajectories one interval later.
+        """
 
     @abstractmethod
     def state(self, carry: Carry) -> State:
-        """The state that a carry holds."""
+        """Return the state of a carry.
+
+        Parameters
+        ----------
+        carry : Carry
+            What `start` or `advance` returned.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, component, y, x).
+        """
 
     def __call__(self, state: State, inputs: Inputs = None) -> State:
-        """One interval from state to state."""
+        """Return the state one interval later."""
         return self.state(self.advance(self.start(state, inputs)))

@@ -20,9 +20,11 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
-from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration_trajectories import CALIBRATION_SPLIT, trajectories_from_solver
 from fluidsurrogate.models.forecast_errors import conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
@@ -58,7 +60,8 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         if (found := read_json(path)) is None:
             truth = truth_of(model, CALIBRATION_SPLIT, first, BLOCK)
             forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
-            error, spread = (nrmse(single(forecast), truth), relative_spread(perturbed(forecast), single(forecast)))
+            alone, others = control_or_mean(forecast), perturbed_members(forecast)
+            error, spread = nrmse(alone, truth), normalised_spread(others, alone)
             found = [v.transpose("trajectory", "time").values[:, 1:].round(6).tolist() for v in (error, spread)]
             write_json(path, found)
             logging.info(f"{first + BLOCK - FITTED} of {STARTS} calibration starts")
@@ -85,14 +88,14 @@ def test_block(model: fs.Surrogate, first: int) -> dict:
         return found
     truth = truth_of(model, "horizon-test", first, BLOCK)
     forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
-    alone, others = single(forecast), perturbed(forecast)
+    alone, others = control_or_mean(forecast), perturbed_members(forecast)
     error = nrmse(alone, truth)
     absolute = abs(alone["vorticity"] - truth["vorticity"]).mean(("y", "x")) / (
         (truth["vorticity"] ** 2).mean(("y", "x")) ** 0.5
     )
     result = {
         "error": error, "error_of_mean": nrmse(others.mean("member"), truth),
-        "spread": relative_spread(others, truth), "own_spread": relative_spread(others, alone),
+        "spread": normalised_spread(others, truth), "own_spread": normalised_spread(others, alone),
         "crps": ENSEMBLE_METRICS["crps"](forecast, truth), "absolute": absolute,
     }  # fmt: skip
     found = {key: value.transpose("trajectory", "time").values.round(6).tolist() for key, value in result.items()}
@@ -150,9 +153,8 @@ def redrawn(ratios: np.ndarray, starts: int) -> list[float]:
     rng, ratio, found = np.random.default_rng(0), ratios[:, [19]], []
     for _ in range(500):
         order = rng.permutation(len(ratio))
-        found.append(
-            (ratio[order[starts : starts + 1000]] <= conformal_quantiles(ratio[order[:starts]], 0.9)[0]).mean()
-        )
+        bound = conformal_quantiles(ratio[order[:starts]], 0.9)[0]
+        found.append((ratio[order[starts : starts + 1000]] <= bound).mean())
     return [float(np.mean(found)), float(np.std(found)), float(np.min(found)), float(np.max(found))]
 
 
@@ -166,10 +168,8 @@ def summarise(
     calibration, interval = model.calibration, model.spec.interval
     error, own = found["error"][:, 1:], found["own_spread"][:, 1:]
     plain, exponent = np.array(calibration.nrmse), np.array(calibration.exponent)
-    bound, sharp = (
-        own**exponent * np.array(calibration.ratio),
-        own * np.array(conformal_quantiles(known[0] / known[1], 0.9)),
-    )
+    bound = own**exponent * np.array(calibration.ratio)
+    sharp = own * np.array(conformal_quantiles(known[0] / known[1], 0.9))
     ratios = known[0] / known[1] ** exponent
     together = np.concatenate([ratios, error / own**exponent])
     first = [conformal_quantiles(v[:1000], 0.9) for v in (known[0], ratios)]

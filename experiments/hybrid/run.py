@@ -21,8 +21,9 @@ import xarray as xr
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
-from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states, trajectory_coordinates
+from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states
+from fluidsurrogate.data.layout import trajectory_coordinates
 from fluidsurrogate.simulation.rollout import rollout, seconds_per_step
 from fluidsurrogate.simulation.splits import split_of
 from solvers import Stepper

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.nn.steerable_basis import import_escnn
+from fluidsurrogate.nn.layers.escnn_import import import_escnn
 from solvers import GROUPS, VORTICITY
 
 WIDTH, DILATIONS = 32, (1, 2, 4, 2, 1)
@@ -196,7 +196,7 @@ def measure(n: int, batch: int, name: str, device: str, peer: bool, rounds: int)
     steps = {key: trainer(network, x, y) for key, network in networks.items()}
     training = interleaved(steps, rounds)
     held = {key: memory(network, steps[key], x) for key, network in networks.items()}
-    folded = {key: network.plain() if key == "ours" else network for key, network in networks.items()}
+    folded = {key: network.to_plain() if key == "ours" else network for key, network in networks.items()}
     inference = interleaved({key: applier(network, x) for key, network in folded.items()}, rounds)
 
     def cell(times: dict[str, list[float]], key: str) -> str:

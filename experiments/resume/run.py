@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import locked, write_text
+from fluidsurrogate.core.files import write_text
+from fluidsurrogate.core.locks import folder_lock
 from fluidsurrogate.pipeline.pipeline import run_stages
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.training.windows import InMemoryTrajectories  # noqa: F401 (imported before the forks, which then start at once)
@@ -34,7 +35,7 @@ FORK = multiprocessing.get_context("fork")
 
 def train(out: Path) -> None:
     """The stage `train` of the command line."""
-    with locked(out):
+    with folder_lock(out):
         run_stages(Run(fs.Experiment.read(EXPERIMENT, OVERRIDES), out), "train")
 
 

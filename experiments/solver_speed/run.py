@@ -44,7 +44,7 @@ def ours(n: int, order: int, steps: int, state: torch.Tensor, device: str, kerne
     if device == "cuda" and n * n * len(state) <= 2**20:
         kernel = "graph"
     solver = NavierStokes2D(
-        Grid.square(n), viscosity=VISCOSITY, interval=1.0, dt=1 / steps, order=order, kernel=kernel,
+        Grid.square(n), viscosity=VISCOSITY, interval=1.0, dt=1 / steps, order=order, backend=kernel,
         dtype=state.dtype, device=device,
     )  # fmt: skip
     carry = solver.start(state)

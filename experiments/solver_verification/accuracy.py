@@ -18,7 +18,7 @@ FLOOR = 1e-13  # below it rounding shows
 def advanced(case: Case, state: torch.Tensor, n: int, steps: int, order: int = 4) -> torch.Tensor:
     """The state one `time` later in `steps` inner steps between two kicks (or in all, where there are none)."""
     grid = case.grid(n)
-    kicks = case.flow.solver(grid, interval=case.time).slots
+    kicks = case.flow.solver(grid, interval=case.time).step_control.parts
     dt = case.time / kicks / steps
     with torch.no_grad():
         return case.flow.solver(grid, interval=case.time, dt=dt, order=order, dtype=torch.float64)(state)
@@ -28,7 +28,7 @@ def own_steps(case: Case, state: torch.Tensor, n: int) -> int:
     """The inner steps between two kicks that the solver takes by itself: Courant number 1."""
     solver = case.flow.solver(case.grid(n), interval=case.time, dtype=torch.float64)
     with torch.no_grad():
-        return solver.advance(solver.start(state)).taken[0]
+        return solver.advance(solver.start(state)).steps_taken[0]
 
 
 def order_in_time() -> list[Row]:
@@ -44,7 +44,7 @@ def order_in_time() -> list[Row]:
             slopes = [math.log2(a / b) for a, b in pairwise(errors)]
             good = abs(slopes[-1] - order) <= 0.1 and (order == 4 or max(slopes) < 3)
             measured = f"{slopes[0]:.2f}, {slopes[1]:.2f} (error {errors[0]:.0e} to {errors[-1]:.0e})"
-            path = "; one noise path" if case.flow.stirring(case.grid(64)) else ""
+            path = "; one noise path" if case.flow.stochastic_forcing(case.grid(64)) else ""
             rows.append(
                 Row(f"{name}: ETDRK{order}{path}", "Cox & Matthews 2002", f"last slope {order} ± 0.1", measured, good)
             )

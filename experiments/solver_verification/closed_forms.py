@@ -10,8 +10,8 @@ import torch
 from cases import TURN
 from record import Row, below, distance, within
 
-from solvers import FLOWS, Grid, NavierStokes2D, Scalar, Tracer
-from solvers.flows.starts import lamb_chaplygin, shaped_field
+from solvers import FLOWS, Grid, NavierStokes2D, Tracer, TransportedScalar
+from solvers.flows.initial_conditions import closed_form_field, lamb_chaplygin
 
 GRID = Grid((48, 64), (TURN, 1.5 * TURN))
 Y, X = GRID.coordinates()[0][:, None], GRID.coordinates()[1][None, :]
@@ -42,7 +42,9 @@ def decays() -> list[Row]:
     rate = 0.02 * (kx**2 + ky**2)
     single, ky, kx = wave(5, -3, 0.4)
     dragged = solver(0.7, viscosity=0.02, drag=0.3)(single)
-    carried = solver(0.7, viscosity=0.02, dt=1e-3, scalar=Scalar(diffusivity=0.05), mean_velocity=(1.3, -0.6))
+    carried = solver(
+        0.7, viscosity=0.02, dt=1e-3, scalar=TransportedScalar(diffusivity=0.05), mean_velocity=(1.3, -0.6)
+    )
     moved = wave(5, -3, 0.4 - 0.7 * (1.3 * kx - 0.6 * ky))[0] * math.exp(-0.05 * (kx**2 + ky**2) * 0.7)
     tracer = carried(torch.cat([torch.zeros_like(single), single], dim=1))[:, 1:]
     return [
@@ -82,7 +84,7 @@ def gravity_wave() -> list[Row]:
     exp(−νk²t) where κ = ν (Vallis 2017, §7.3, doi:10.1017/9781107588417). Frequency from the zeros of θ's amplitude."""
     start, ky, kx = wave(3, 4, 0.3)
     buoyancy, nu = 1.7, 2e-3
-    scalar = Scalar(diffusivity=nu, mean_gradient=(0.0, buoyancy**2), gravity=(0.0, -1.0))
+    scalar = TransportedScalar(diffusivity=nu, mean_gradient=(0.0, buoyancy**2), gravity=(0.0, -1.0))
     flow, interval = solver(0.05, viscosity=nu, dt=0.00625, scalar=scalar), 0.05
     carry, amplitudes = flow.start(torch.cat([torch.zeros_like(start), start], dim=1)), [1.0]
     for i in range(1, 601):
@@ -110,7 +112,7 @@ def dipole_speed(radius: float, n: int) -> float:
     """Of a Lamb–Chaplygin dipole of this radius in a unit box, in units of its own U: over the time in which it moves
     by its diameter, after it has moved by its radius. By the centroid of ω²."""
     grid = Grid.square(n, 1.0)
-    start = shaped_field(partial(lamb_chaplygin, radius=radius), grid, [0])
+    start = closed_form_field(partial(lamb_chaplygin, radius=radius), grid, [0])
     speed = radius / (2 * ROOT)  # the amplitude of the start is −2 U b = 1
     flow = NavierStokes2D(grid, viscosity=1e-5 * speed * radius, interval=radius / speed, dtype=torch.float64)
     angle = torch.exp(2j * math.pi * grid.coordinates()[1])

@@ -11,7 +11,7 @@ GRID = Grid.square(64)
 FORCED = FLOWS["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
 STIRRED = FLOWS["stirred"](viscosity=5e-3, drag=0.1, rate=0.5)
 SLOTS, PARTS = 40, 10  # intervals of one kick each, parts of each for Simpson's rule
-BOTH = (turbulence.energy_budget, turbulence.enstrophy_budget)
+BOTH = (turbulence.mean_energy_budget, turbulence.mean_enstrophy_budget)
 
 
 def contents(state: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ def closes(flow: Flow, name: str, interval: float) -> list[Row]:
     with torch.no_grad():
         state = flow.solver(GRID, interval=10.0, dtype=torch.float64)(flow.starts(GRID, [0]))
         solver = flow.solver(GRID, interval=interval, dt=interval / 20, dtype=torch.float64)
-        carry, first = solver.start(state, seeds=[7] if flow.stirring(GRID) else None), contents(state)
+        carry, first = solver.start(state, seeds=[7] if flow.stochastic_forcing(GRID) else None), contents(state)
         fed, moved, dragged = torch.zeros(3, 2, dtype=torch.float64)
         turned = torch.zeros(2, dtype=torch.float64)
         for _ in range(SLOTS):
@@ -58,7 +58,9 @@ def closes(flow: Flow, name: str, interval: float) -> list[Row]:
     errors, controls = (change - fed + moved).abs() / turned, (change - fed + moved - dragged).abs() / turned
     made = []
     for i, quantity in enumerate(("energy", "enstrophy")):
-        source = "sources − sinks, Simpson" if flow.stirring(GRID) is None else "recorded kicks − sinks, Simpson"
+        source = (
+            "sources − sinks, Simpson" if flow.stochastic_forcing(GRID) is None else "recorded kicks − sinks, Simpson"
+        )
         made.append(
             below(f"{name}: {quantity} budget over {SLOTS * interval:g} time units", source, 1e-6, float(errors[i]))
         )

@@ -85,7 +85,7 @@ class Velocity:
 def ours(flow: Flow, grid: Grid, state: torch.Tensor, time: float) -> torch.Tensor:
     """The solver at a Courant number of an eighth."""
     own = flow.solver(grid, interval=time, dtype=torch.float64)
-    taken = own.advance(own.start(state)).taken[0]
+    taken = own.advance(own.start(state)).steps_taken[0]
     return flow.solver(grid, interval=time, dt=time / (8 * taken), dtype=torch.float64)(state)
 
 

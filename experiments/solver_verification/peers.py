@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from record import Row, below
 
-from solvers import FLOWS, Grid, NavierStokes2D, Scalar
+from solvers import FLOWS, Grid, NavierStokes2D, TransportedScalar
 
 N, STEPS = 128, 400
 GRID = Grid.square(N)
@@ -64,7 +64,7 @@ def rows() -> list[Row]:
     peer = ex.stepper.AdvectionDiffusion(
         2, side, N, 1 / STEPS, velocity=jax.numpy.asarray([velocity[1], velocity[0]]), diffusivity=1e-2
     )
-    carried = NavierStokes2D(GRID, **options, scalar=Scalar(diffusivity=1e-2), mean_velocity=velocity)
+    carried = NavierStokes2D(GRID, **options, scalar=TransportedScalar(diffusivity=1e-2), mean_velocity=velocity)
     ours = carried(torch.cat([torch.zeros_like(start), start], dim=1))[0, 1]
     made.append(below("tracer in a uniform velocity", REFERENCE, 1e-8, difference(ours, integrate(peer, start[0]))))
     return made

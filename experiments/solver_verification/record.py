@@ -88,6 +88,7 @@ def table(names: list[str]) -> str:
         text += "| check | reference | target | measured | verdict |\n| --- | --- | --- | --- | --- |\n"
         for row in one["rows"]:
             verdict = {True: "met", False: "**short**", None: "reported"}[row["passed"]]
-            text += f"| {row['check']} | {row['reference']} | {row['target']} | {row['measured']} | {verdict} |\n"
+            cells = [str(row[key]).replace("|", r"\|") for key in ("check", "reference", "target", "measured")]
+            text += f"| {' | '.join([*cells, verdict])} |\n"
     missing = [name for name in names if name not in held]
     return text + (f"\nNot made yet: {', '.join(missing)}.\n" if missing else "")

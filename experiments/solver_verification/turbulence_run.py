@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from solvers import FLOWS, Grid, NavierStokes2D, resample, spectra
-from solvers.stirring import ring
+from solvers.stochastic_forcing import ring_amplitude
 
 HERE = Path(__file__).parent
 KEPT = HERE / "runs" / "turbulence.pt"
@@ -41,7 +41,7 @@ def solver(n: int) -> NavierStokes2D:
 def enstrophy_rate() -> float:
     """η, the expected rate at which the ring feeds enstrophy: ½ Σ E|σ_k|²."""
     sides = Grid.square(N).length
-    amplitude = ring(*RING, RATE, sides)
+    amplitude = ring_amplitude(*RING, RATE, sides)
     weight = np.where(np.arange(amplitude.shape[1]) > 0, 2.0, 1.0)
     return float(0.5 * (weight * amplitude**2).sum())
 
@@ -75,15 +75,18 @@ def simulate() -> dict:
         stepper, average = solver(n), number == len(STAGES) - 1
         state = resample(held["state"].double(), Grid.square(held["state"].shape[-1]), stepper.grid).float()
         carry = replace(stepper.start(state, seeds=[SEED]), clock=held["clock"])
-        while carry.clock * INTERVAL < until:
+        while carry.intervals_done * INTERVAL < until:
             carry = stepper.advance(carry)
-            held |= {"clock": carry.clock, "state": stepper.state(carry)}
+            held |= {"clock": carry.intervals_done, "state": stepper.state(carry)}
             if average:
                 held["samples"].append(measure(held["state"], carry.injected))
-            if carry.clock % 2 == 0:
+            if carry.intervals_done % 2 == 0:
                 save(held)
                 z = float(spectra.enstrophy(held["state"]))
-                print(f"{n}^2, t = {carry.clock * INTERVAL:g}, {carry.taken[0]} steps a kick, Z = {z:.3f}", flush=True)
+                print(
+                    f"{n}^2, t = {carry.intervals_done * INTERVAL:g}, {carry.steps_taken[0]} steps a kick, Z = {z:.3f}",
+                    flush=True,
+                )
     save(held)
     return held
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.conservation import energy
 from fluidsurrogate.models.surrogate import Surrogate

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.storage import write_text
+from fluidsurrogate.core.files import write_text
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.trainer import Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories

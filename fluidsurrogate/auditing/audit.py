@@ -1,4 +1,4 @@
-"""What a step keeps and what it breaks: the audit of a surrogate, a solver, or a network that somebody else wrote."""
+"""Audit which symmetries a model's step keeps and what its rollouts conserve."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from fluidsurrogate.auditing.measurements import drift, elements, galilean, translations_of, turns
+from fluidsurrogate.auditing.measurements import (
+    measure_conservation,
+    measure_galilean_invariance,
+    measure_point_group,
+    measure_rotations,
+    measure_translations,
+)
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
-from fluidsurrogate.auditing.samples import AuditSample, sample, solver_of, states_of
-from fluidsurrogate.core.errors import UsageError, whole
-from fluidsurrogate.data.conversion import as_dataset
-from fluidsurrogate.evaluation.equivariance import step
+from fluidsurrogate.auditing.samples import AuditSample, reference_solver, select_sample, states_from_experiment
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.data.readers import as_dataset
+from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
 
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
-ANGLES = (15.0, 30.0, 45.0)
-SHIFTS = ((0, 1), (1, 0), (2, 2), (3, 5), (0, 0.5), (0.5, 0), (0.5, 0.5))  # cells along (y, x)
+DEFAULT_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
+ROUNDING_MARGIN = 30  # the tolerance is at least so many times the rounding of the states
+DEFAULT_ANGLES = (15.0, 30.0, 45.0)  # degrees
+DEFAULT_SHIFTS = ((0, 1), (1, 0), (2, 2), (3, 5), (0, 0.5), (0.5, 0), (0.5, 0.5))  # cells along (y, x)
 
 
 def audit(
@@ -35,53 +42,103 @@ def audit(
     stride: int | None = None,
     steps: int = 20,
     tolerance: float | None = None,
-    angles: Sequence[float] = ANGLES,
-    shifts: Sequence[tuple[float, float]] = SHIFTS,
+    angles: Sequence[float] = DEFAULT_ANGLES,
+    shifts: Sequence[tuple[float, float]] = DEFAULT_SHIFTS,
 ) -> xr.Dataset:
-    """Measure which symmetries one step of a model keeps, and what a rollout does to what the flow conserves.
+    """Measure which symmetries one step of a model keeps, and what a rollout conserves.
 
-    Errors are ‖f(gx) − g f(x)‖ / ‖f(x) − x‖ over all states, state and inputs moved together; NaN where the step
-    changes nothing (persistence). See `fluidsurrogate.evaluation.equivariance` for each. The variables:
+    A step f keeps a symmetry g of the flow if f(gx) = g f(x). The error is relative to the change that the step makes,
+    since a model that predicts "the state plus a little" would pass any test that is relative to the state:
 
-    - `equivariance_error`, `claimed` (element): every element of the grid's point group, D4 on squares, D2 on
-      rectangles and between plates; `wrong_parity_error` (element): of the mirrors, with pseudoscalars treated as plain
-      scalars. A control: it must be large.
-    - `translation_error`, `translation_claimed` (shift): shifts by `shift_y`, `shift_x` cells. Parts of a cell are
-      never claimed.
-    - `rotation_error` (angle): turns by any angle, of a lump of flow. `rotation_error_of_solver`: that of the classical
-      solver that made a surrogate's data, where it is known, on the same states: what the box and the grid cost.
-    - `galilean_error` (direction): a uniform velocity added along x, along y.
-    - `mean_drift` (component, time): ⟨f⟩(t) − ⟨f⟩(0) over rms f(0), the largest in size over the trajectories;
-      `mean_drift_step` (component): the most that one step adds. `energy_change` (time): the mean over trajectories of
-      E(t) / E(0) − 1; `energy_change_step`, `energy_growth_step`: the largest change in size and the largest growth of
-      E in one step, relative to E before it, over trajectories and steps.
+    .. math:: \\frac{\\lVert f(g x) - g f(x) \\rVert}{\\lVert f(x) - x \\rVert}
 
-    The attributes hold the `verdict`, "pass", "fail", "undefined" (the step changes nothing) or "nothing claimed",
-    what `failed`, the `tolerance`, and, as NAME_reason, why a NaN is one.
+    The norms run over all states. State and inputs are transformed together. The error is NaN if the step changes
+    nothing (persistence).
 
-    Args:
-        model: any stepper; or a module that maps the state (batch, component, y, x) in physical units, its inputs
-            following as channels (see `ModuleStepper`), to the next one.
-        spec: for a module, what its states are.
-        states: a Dataset, or the file or folder of one, of which the test trajectories are taken (see
-            `audit_states.sample`), or a tensor. By default, for a surrogate, of the experiment that it comes from.
-        inputs: those of a tensor of states, by name, each (batch, component, y, x).
-        group: the point group that the model claims; by default a surrogate's own, all of the grid's for a solver whose
-            inputs are given, none for anything else.
-        stride: shifts by multiples of so many cells are claimed; by default a surrogate's own stride, one cell for
-            solvers, no shifts for anything else.
-        steps: intervals of the rollout.
-        tolerance: of what is claimed; by default 1e-4 in single and 1e-10 in double precision, or thirty times what
-            rounding of the states is of the change, if that is more.
-        angles: in degrees, counter-clockwise.
-        shifts: in cells, as (y, x); beside them, one and two strides, where a stride is more than a cell.
+    Parameters
+    ----------
+    model : Stepper or torch.nn.Module
+        A surrogate, a solver or any other stepper; or a module that maps the state (batch, component, y, x), in
+        physical units and followed by its inputs as channels, to the next state.
+    spec : StateSpec, optional
+        Grid, fields, interval and inputs of a module's states. Required for a module, not used for a stepper.
+    states : Dataset, str, Path or Tensor, optional
+        The states to measure on: a Dataset or the path of one, of which the first and last state of up to eight test
+        trajectories are taken, or a tensor (batch, component, y, x). By default, for a surrogate, test trajectories of
+        the experiment that it was trained by.
+    inputs : mapping of str to Tensor, optional
+        The inputs of a tensor of states by name, each (batch, component, y, x).
+    group : Group or str, optional
+        The point group that the model claims. By default a surrogate's own; all of the grid's point group for a solver
+        whose inputs are given; none for any other model.
+    stride : int, optional
+        The model claims translations by multiples of so many cells. By default a surrogate's own stride; one cell for
+        solvers; no translations for any other model.
+    steps : int
+        Intervals of the rollout.
+    tolerance : float, optional
+        The largest error that a claimed symmetry may have. By default 1e-4 in single and 1e-10 in double precision,
+        or thirty times the rounding of the states relative to their change, whichever is larger.
+    angles : sequence of float
+        Rotations in degrees, counter-clockwise.
+    shifts : sequence of (float, float)
+        Translations in cells along (y, x). If the stride is more than one cell, one stride along each axis is added.
 
-    Raises:
-        UsageError: where states, spec and model do not fit, or an argument is out of range.
+    Returns
+    -------
+    Dataset
+        The measurements:
+
+        - `equivariance_error`, `claimed` (element): the error of every element of the grid's point group, and whether
+          the model claims the element. The group is D4 on squares, D2 on rectangles and between plates.
+        - `wrong_parity_error` (element): the error of the mirrors with pseudoscalars treated as plain scalars. It is a
+          control and must be large.
+        - `translation_error`, `translation_claimed` (shift): the error of translations by `shift_y`, `shift_x` cells.
+          Translations by parts of a cell are never claimed.
+        - `rotation_error` (angle): the error of rotations by any angle, of a localised patch of flow.
+        - `rotation_error_of_solver` (angle): the same for the classical solver that made a surrogate's data, if it is
+          known. It shows what the box and the grid contribute.
+        - `galilean_error` (direction): the error of a uniform velocity added along x or y.
+        - `mean_drift` (component, time): the mean of a field, ⟨f⟩(t) − ⟨f⟩(0), over the RMS of the field at the start;
+          the largest absolute value over the trajectories.
+        - `mean_drift_step` (component): the largest absolute change of that in one step.
+        - `energy_change` (time): E(t) / E(0) − 1, the mean over the trajectories.
+        - `energy_change_step`, `energy_growth_step`: the largest absolute change and the largest growth of E in one
+          step, relative to E before the step, over trajectories and steps.
+
+        The attribute `verdict` is "pass", "fail", "undefined" (the step changes nothing) or "nothing claimed". Further
+        attributes are the names of what `failed`, the `tolerance` and, as `NAME_reason`, why a value is NaN.
+
+    Raises
+    ------
+    UsageError
+        If states, spec and model do not match, or an argument is out of range.
+
+    Examples
+    --------
+    A classical solver of decaying flow keeps all of D4 and all translations:
+
+    >>> import torch
+    >>> import fluidsurrogate as fs
+    >>> from solvers import FLOWS, Grid
+    >>> flow, grid = FLOWS["decaying"](viscosity=1e-2), Grid.square(32)
+    >>> solver = flow.solver(grid, interval=0.1, dtype=torch.float64)
+    >>> report = fs.audit(solver, states=flow.starts(grid, seeds=[0, 1]), steps=2)
+    >>> report.attrs["verdict"], report.attrs["group"]
+    ('pass', 'D4')
+    >>> bool(report["equivariance_error"].max() < 1e-10)
+    True
+
+    A convolution with a random kernel does not keep the mirrors:
+
+    >>> layer = torch.nn.Conv2d(1, 1, 3, padding="same", padding_mode="circular", bias=False)
+    >>> report = fs.audit(layer, solver.spec, states=flow.starts(grid, seeds=[0]), group="D4", stride=1, steps=2)
+    >>> report.attrs["verdict"]
+    'fail'
     """
     stepper = _as_stepper(model, spec)
-    steps = whole("steps", steps, 1)
-    stride = None if stride is None else whole("stride", stride, 1)
+    steps = check_integer("steps", steps, 1)
+    stride = None if stride is None else check_integer("stride", stride, 1)
     if any(len(tuple(s)) != 2 for s in shifts):
         raise UsageError(f"shifts must be pairs of cells along (y, x) (got {list(shifts)})")
     angles = list(dict.fromkeys(angles))
@@ -89,117 +146,142 @@ def audit(
         raise UsageError(f"tolerance must be positive (got {tolerance})")
     if states is None:
         if not isinstance(stepper, Surrogate):
-            raise UsageError("give states, a Dataset or a tensor: only a surrogate knows what it was trained on")
-        states = states_of(stepper)
+            raise UsageError("states are required, as a Dataset or a tensor, unless the model is a trained surrogate")
+        states = states_from_experiment(stepper)
     states = states if isinstance(states, Tensor) else as_dataset(states)
-    chosen = sample(stepper.spec, states, inputs)
+    sample = select_sample(stepper.spec, states, inputs)
     if isinstance(stepper, Surrogate) and isinstance(states, xr.Dataset):
         check_flow_constants(stepper, states)
-    claimed, stride = _claims(stepper, chosen, group, stride)
+    claimed, stride = _claimed_symmetries(stepper, sample, group, stride)
     shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
-    solver = solver_of(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
-    with _evaluating(stepper), torch.no_grad():
-        after = _first_step(stepper, chosen)
-        chosen = chosen.to(after)
-        if tolerance is None:
-            if after.dtype not in TOLERANCES:
-                raise UsageError(f"say the tolerance: there is no usual one for {after.dtype}")
-            tolerance = TOLERANCES[after.dtype]
-            change = float((after - chosen.states).norm())
-            if change:  # rounding of the state itself, where a step changes little of it
-                tolerance = max(tolerance, 30 * torch.finfo(after.dtype).eps * float(chosen.states.norm()) / change)
-        moves = not torch.equal(after, chosen.states)  # what is not finite is no standstill
-        parts = [
-            elements(stepper, chosen, claimed),
-            translations_of(stepper, chosen, shifts, stride),
-            turns(stepper, chosen, angles, solver),
-            galilean(stepper, chosen),
-            drift(stepper, chosen, steps),
+    solver = reference_solver(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
+    with _evaluation_mode(stepper), torch.no_grad():
+        after = _first_step(stepper, sample)
+        sample = sample.to(after)
+        tolerance = _default_tolerance(sample.states, after) if tolerance is None else tolerance
+        changes_state = not torch.equal(after, sample.states)  # true as well if `after` is not finite
+        measurements = [
+            measure_point_group(stepper, sample, claimed),
+            measure_translations(stepper, sample, shifts, stride),
+            measure_rotations(stepper, sample, angles, solver),
+            measure_galilean_invariance(stepper, sample),
+            measure_conservation(stepper, sample, steps),
         ]
-    result = xr.merge(parts, combine_attrs="no_conflicts")
+    result = xr.merge(measurements, combine_attrs="no_conflicts")
     failed = _failed(result, tolerance)
-    anything = bool(result["claimed"].any()) or bool(result["translation_claimed"].any())
-    verdict = "nothing claimed" if not anything else "undefined" if not moves else "fail" if failed else "pass"
+    claims_anything = bool(result["claimed"].any()) or bool(result["translation_claimed"].any())
+    if not claims_anything:
+        verdict = "nothing claimed"
+    elif not changes_state:
+        verdict = "undefined"
+    else:
+        verdict = "fail" if failed else "pass"
     return result.assign_attrs(
-        title="audit of symmetries and conservation", verdict=verdict, failed=", ".join(failed) if moves else "",
-        tolerance=tolerance, group=claimed.name, stride=stride or 0, dtype=str(after.dtype).removeprefix("torch."),
-        steps=steps, states=len(chosen.states), grid=" x ".join(map(str, stepper.spec.grid.n)),
-    )  # fmt: skip
+        title="audit of symmetries and conservation",
+        verdict=verdict,
+        failed=", ".join(failed) if changes_state else "",
+        tolerance=tolerance,
+        group=claimed.name,
+        stride=stride or 0,
+        dtype=str(after.dtype).removeprefix("torch."),
+        steps=steps,
+        states=len(sample.states),
+        grid=" x ".join(map(str, stepper.spec.grid.n)),
+    )
 
 
 def _as_stepper(model: Stepper | nn.Module, spec: StateSpec | None) -> Stepper:
+    """Return the model as a stepper; UsageError if model and spec do not match."""
     if isinstance(model, Stepper):
         if spec is not None and spec != model.spec:
-            raise UsageError("spec is for modules; this stepper has one of its own, which is another")
+            raise UsageError("spec differs from the stepper's own spec; give spec for a torch.nn.Module only")
         return model
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a stepper or a torch.nn.Module (got {type(model).__name__})")
     if spec is None:
-        raise UsageError("give the spec of the module's states: a StateSpec of grid, fields, interval and inputs")
+        raise UsageError("spec is required for a torch.nn.Module: a StateSpec of grid, fields, interval and inputs")
     return ModuleStepper(model, spec)
 
 
-def _claims(
-    stepper: Stepper, chosen: AuditSample, group: Group | str | None, stride: int | None
+def _claimed_symmetries(
+    stepper: Stepper, sample: AuditSample, group: Group | str | None, stride: int | None
 ) -> tuple[Group, int | None]:
-    """The group and the stride that are claimed, as said or else by what the model is."""
-    inner = _innermost(stepper)
+    """Return the group and the stride that are claimed: the arguments, or else what the model itself claims."""
+    inner = _unwrap(stepper)
     largest = point_group(stepper.spec.grid, stepper.spec.fields)
-    own, cells = C1, None
+    own_group, own_stride = C1, None
     if isinstance(inner, Surrogate):
-        own = inner.network.group
-        cells = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
-    elif isinstance(inner, NavierStokes2D) and inner.stirring is None and (chosen.inputs or not inner.spec.inputs):
-        own, cells = largest, 1
+        own_group = inner.network.group
+        own_stride = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
+    elif (
+        isinstance(inner, NavierStokes2D)
+        and inner.stochastic_forcing is None
+        and (sample.inputs or not inner.spec.inputs)
+    ):
+        own_group, own_stride = largest, 1
     if isinstance(group, str):
         try:
             group = group_named(group)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    claimed = own if group is None else group
+    claimed = own_group if group is None else group
     if not largest.contains(claimed):
-        raise UsageError(f"group {claimed.name!r} is no symmetry of this grid; {largest.name} and its subgroups are")
-    return claimed, cells if stride is None else stride
+        raise UsageError(
+            f"group {claimed.name!r} is no symmetry of this grid; choose {largest.name} or one of its subgroups"
+        )
+    return claimed, own_stride if stride is None else stride
 
 
-def _innermost(stepper: Stepper) -> Stepper:
-    """What does the work behind views of it."""
+def _unwrap(stepper: Stepper) -> Stepper:
+    """Return the stepper inside views of it, such as `Resampled`."""
     while isinstance(stepper, Resampled | VelocityForm):
         stepper = stepper.stepper
     return stepper
 
 
-def _first_step(stepper: Stepper, chosen: AuditSample) -> Tensor:
-    """f(x); UsageError where the step does not take these states."""
+def _first_step(stepper: Stepper, sample: AuditSample) -> Tensor:
+    """Return f(x); UsageError if the model cannot step these states."""
     try:
-        return step(stepper, chosen.states, chosen.inputs)
+        return apply_stepper(stepper, sample.states, sample.inputs)
     except UsageError:
         raise
     except ValueError as error:
-        raise UsageError(f"the model does not take these states: {error}") from None
+        raise UsageError(f"the model cannot step these states: {error}") from None
+
+
+def _default_tolerance(before: Tensor, after: Tensor) -> float:
+    """Return the tolerance of a precision, or that of the rounding of the states if that is larger."""
+    if after.dtype not in DEFAULT_TOLERANCES:
+        raise UsageError(f"tolerance is required for {after.dtype}: only float32 and float64 have a default")
+    tolerance = DEFAULT_TOLERANCES[after.dtype]
+    change = float((after - before).norm())
+    if not change:
+        return tolerance
+    # A step that changes little of a state cannot be exact beyond the rounding of the state itself.
+    return max(tolerance, ROUNDING_MARGIN * torch.finfo(after.dtype).eps * float(before.norm()) / change)
 
 
 @contextmanager
-def _evaluating(stepper: Stepper) -> Iterator[None]:
-    """With dropout and batch statistics as in use, and as they were afterwards."""
+def _evaluation_mode(stepper: Stepper) -> Iterator[None]:
+    """Switch dropout and batch statistics to evaluation, and back afterwards."""
     modules: list[nn.Module] = []
-    inner = _innermost(stepper)
+    inner = _unwrap(stepper)
     if isinstance(inner, Surrogate):
         modules = list(inner.network.modules())
     elif isinstance(inner, ModuleStepper):
         modules = list(inner.module.modules())
-    training = [part for part in modules if part.training]
-    for part in training:
+    in_training = [part for part in modules if part.training]
+    for part in in_training:
         part.training = False
     try:
         yield
     finally:
-        for part in training:
+        for part in in_training:
             part.training = True
 
 
 def _failed(result: xr.Dataset, tolerance: float) -> list[str]:
-    """Names of what is claimed and not within the tolerance; NaN is not."""
+    """Return the names of claimed symmetries whose error exceeds the tolerance; NaN counts as exceeding it."""
     failed = []
     for error, claim in (("equivariance_error", "claimed"), ("translation_error", "translation_claimed")):
         bad = result[claim] & ~(result[error] <= tolerance)

@@ -1,4 +1,4 @@
-"""The measurements of an audit, each as a Dataset: see `fluidsurrogate.auditing.audit.audit` for what they mean."""
+"""The measurements of an audit, one function each: `fluidsurrogate.auditing.audit` merges their Datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fluidsurrogate.evaluation.conservation import component_names, energy, mean
 from fluidsurrogate.evaluation.equivariance import (
     equivariance_error,
     galilean_error,
-    not_galilean,
+    reason_not_galilean,
     rotation_error,
     translation_error,
     wrong_parity,
@@ -25,129 +25,214 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import MEAN_VELOCITY, Group, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
-TURNED = 4  # states that are turned by any angle, which costs n⁴
-ERROR = "|f(gx) - g f(x)| / |f(x) - x|"
+ROTATED_STATES = 4  # a rotation by any angle costs n⁴, so few states are rotated
+ERROR_FORMULA = "|f(gx) - g f(x)| / |f(x) - x|"
 
 
-def elements(stepper: Stepper, chosen: AuditSample, claimed: Group) -> xr.Dataset:
-    """`equivariance_error`, `claimed` and `wrong_parity_error` by element."""
+def measure_point_group(stepper: Stepper, sample: AuditSample, claimed: Group) -> xr.Dataset:
+    """Measure the equivariance error of each element of the grid's point group.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model f.
+    sample : AuditSample
+        The states x and their inputs.
+    claimed : Group
+        The point group that the model claims.
+
+    Returns
+    -------
+    Dataset
+        `equivariance_error`, `claimed` and `wrong_parity_error` by `element`. The last is a control: the error of each
+        mirror with pseudoscalars treated as plain scalars; NaN for rotations, and if the state has no pseudoscalar.
+    """
     spec = stepper.spec
     group = point_group(spec.grid, spec.fields)
-    errors = equivariance_error(stepper, chosen.states, group, chosen.inputs)
+    errors = equivariance_error(stepper, sample.states, group, sample.inputs)
     attrs, wrong = {}, dict.fromkeys(errors, math.nan)
     if any(field.parity < 0 and field.order == 0 for field in spec.fields):
-        treated = equivariance_error(stepper, chosen.states, group, chosen.inputs, wrong_parity(spec))
-        wrong = {g.name: treated[g.name] if g.determinant < 0 else math.nan for g in group.elements[1:]}
+        as_scalars = equivariance_error(stepper, sample.states, group, sample.inputs, wrong_parity(spec))
+        wrong = {g.name: as_scalars[g.name] if g.determinant < 0 else math.nan for g in group.elements[1:]}
     else:
         attrs["wrong_parity_reason"] = "the state has no pseudoscalar"
+    is_claimed = [g in claimed.elements for g in group.elements[1:]]
+    control = f"{ERROR_FORMULA}, pseudoscalars as plain scalars"
     return xr.Dataset(
         {
-            "equivariance_error": ("element", list(errors.values()), _about(ERROR)),
-            "claimed": ("element", [g in claimed.elements for g in group.elements[1:]], _about("claimed by the model")),
-            "wrong_parity_error": ("element", list(wrong.values()), _about(f"{ERROR}, pseudoscalars as plain scalars")),
+            "equivariance_error": ("element", list(errors.values()), _dimensionless(ERROR_FORMULA)),
+            "claimed": ("element", is_claimed, _dimensionless("claimed by the model")),
+            "wrong_parity_error": ("element", list(wrong.values()), _dimensionless(control)),
         },
-        {"element": ("element", list(errors), _about("element of the grid's point group"))},
+        {"element": ("element", list(errors), _dimensionless("element of the grid's point group"))},
         attrs,
     )
 
 
-def translations_of(
-    stepper: Stepper, chosen: AuditSample, shifts: Sequence[tuple[float, float]], stride: int | None
+def measure_translations(
+    stepper: Stepper, sample: AuditSample, shifts: Sequence[tuple[float, float]], stride: int | None
 ) -> xr.Dataset:
-    """`translation_error` and `translation_claimed` by shift; claimed are those by multiples of `stride` cells."""
-    walls = any(field.wall for field in stepper.spec.fields)
-    kept = [(y, x) for y, x in dict.fromkeys(map(tuple, shifts)) if not (walls and y)]  # plates do not move along y
+    """Measure the equivariance error of translations.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model f.
+    sample : AuditSample
+        The states x and their inputs.
+    shifts : sequence of (float, float)
+        Cells along (y, x). Repeated shifts count once; between plates, shifts along y are left out.
+    stride : int or None
+        Shifts by multiples of so many cells are claimed; None if no shift is.
+
+    Returns
+    -------
+    Dataset
+        `translation_error` and `translation_claimed` by `shift`, with the coordinates `shift_y` and `shift_x`.
+    """
+    has_walls = any(field.wall for field in stepper.spec.fields)
+    kept = [(y, x) for y, x in dict.fromkeys(map(tuple, shifts)) if not (has_walls and y)]
     names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
-    errors = [translation_error(stepper, chosen.states, s, chosen.inputs) for s in kept]
-    whole = np.array([stride is not None and all(cells % stride == 0 for cells in s) for s in kept], dtype=bool)
+    errors = [translation_error(stepper, sample.states, s, sample.inputs) for s in kept]
+    claimed = np.array([stride is not None and all(cells % stride == 0 for cells in s) for s in kept], dtype=bool)
     return xr.Dataset(
         {
-            "translation_error": ("shift", errors, _about(ERROR)),
-            "translation_claimed": ("shift", whole, _about("claimed by the model")),
+            "translation_error": ("shift", errors, _dimensionless(ERROR_FORMULA)),
+            "translation_claimed": ("shift", claimed, _dimensionless("claimed by the model")),
         },
         {
-            "shift": ("shift", names, _about("translation, in cells")),
-            "shift_y": ("shift", [float(s[0]) for s in kept], _about("cells along y")),
-            "shift_x": ("shift", [float(s[1]) for s in kept], _about("cells along x")),
+            "shift": ("shift", names, _dimensionless("translation, in cells")),
+            "shift_y": ("shift", [float(s[0]) for s in kept], _dimensionless("cells along y")),
+            "shift_x": ("shift", [float(s[1]) for s in kept], _dimensionless("cells along x")),
         },
     )
 
 
-def turns(stepper: Stepper, chosen: AuditSample, angles: Sequence[float], solver: Stepper | None) -> xr.Dataset:
-    """`rotation_error` by angle, of the stepper and of the classical solver."""
-    few = chosen.last(TURNED)
-    attrs, errors, floor = {}, [math.nan] * len(angles), [math.nan] * len(angles)
+def measure_rotations(
+    stepper: Stepper, sample: AuditSample, angles: Sequence[float], solver: Stepper | None
+) -> xr.Dataset:
+    """Measure the equivariance error of rotations by any angle, of a localised patch of flow.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model f.
+    sample : AuditSample
+        The states x and their inputs; the last four are rotated.
+    angles : sequence of float
+        In degrees, counter-clockwise.
+    solver : Stepper or None
+        The classical solver that made the model's data, measured on the same states.
+
+    Returns
+    -------
+    Dataset
+        `rotation_error` and `rotation_error_of_solver` by `angle`. The latter is NaN without a solver, both are NaN
+        between plates.
+    """
+    few = sample.last(ROTATED_STATES)
+    attrs, errors, reference = {}, [math.nan] * len(angles), [math.nan] * len(angles)
     if any(field.wall for field in stepper.spec.fields):
-        attrs["rotation_reason"] = "plates do not turn"
+        attrs["rotation_reason"] = "not defined between plates"
     else:
         errors = [rotation_error(stepper, few.states, angle, few.inputs) for angle in angles]
         if solver is not None:
             few = few.to(few.states.cpu())
             try:
-                floor = [rotation_error(solver, few.states, angle, few.inputs) for angle in angles]
-            except ValueError as error:  # the lump is no state that this solver can run
-                log.warning(f"audit: no angles of the classical solver: {error}")
+                reference = [rotation_error(solver, few.states, angle, few.inputs) for angle in angles]
+            except ValueError as error:  # the solver may not be able to step the localised patch
+                log.warning(f"audit: no rotation error of the classical solver: {error}")
+    about_solver = f"{ERROR_FORMULA} of the classical solver"
     return xr.Dataset(
         {
-            "rotation_error": ("angle", errors, _about(f"{ERROR}, of a lump, in a disc")),
-            "rotation_error_of_solver": ("angle", floor, _about(f"{ERROR} of the classical solver")),
+            "rotation_error": ("angle", errors, _dimensionless(f"{ERROR_FORMULA}, of a lump, in a disc")),
+            "rotation_error_of_solver": ("angle", reference, _dimensionless(about_solver)),
         },
         {"angle": ("angle", list(map(float, angles)), {"long_name": "angle of the turn", "units": "degrees"})},
         attrs,
     )
 
 
-def galilean(stepper: Stepper, chosen: AuditSample) -> xr.Dataset:
-    """`galilean_error` by direction."""
+def measure_galilean_invariance(stepper: Stepper, sample: AuditSample) -> xr.Dataset:
+    """Measure the error that a uniform velocity, added along x or y, makes.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model f.
+    sample : AuditSample
+        The states x and their inputs.
+
+    Returns
+    -------
+    Dataset
+        `galilean_error` by `direction`; NaN, with a reason in the attributes, if a uniform velocity cannot be added.
+    """
     errors: list[float] = []
     attrs: dict[str, str] = {}
     for axis, name in enumerate("xy"):
-        reason = not_galilean(stepper.spec, axis, chosen.inputs)
-        if not reason and MEAN_VELOCITY.name not in (chosen.inputs or {}) and not isinstance(stepper, ModuleStepper):
+        reason = reason_not_galilean(stepper.spec, axis, sample.inputs)
+        if not reason and MEAN_VELOCITY.name not in (sample.inputs or {}) and not isinstance(stepper, ModuleStepper):
             reason = "the mean of the velocity is zero by definition"  # see `solvers.VelocityForm`
-        errors.append(math.nan if reason else galilean_error(stepper, chosen.states, axis, chosen.inputs))
+        errors.append(math.nan if reason else galilean_error(stepper, sample.states, axis, sample.inputs))
         attrs |= {f"galilean_{name}_reason": reason} if reason else {}
+    formula = "|f(x; U+V) - S f(x; U)| / |f(x) - x|, S the shift by V T"
     return xr.Dataset(
-        {"galilean_error": ("direction", errors, _about("|f(x; U+V) - S f(x; U)| / |f(x) - x|, S the shift by V T"))},
-        {"direction": ("direction", ["x", "y"], _about("direction of the uniform velocity"))},
+        {"galilean_error": ("direction", errors, _dimensionless(formula))},
+        {"direction": ("direction", ["x", "y"], _dimensionless("direction of the uniform velocity"))},
         attrs,
     )
 
 
-def drift(stepper: Stepper, chosen: AuditSample, steps: int) -> xr.Dataset:
-    """What a rollout does to means and energy."""
+def measure_conservation(stepper: Stepper, sample: AuditSample, steps: int) -> xr.Dataset:
+    """Measure how means and energy change over a rollout.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model.
+    sample : AuditSample
+        The rollout begins at its `rollout_starts`.
+    steps : int
+        Intervals of the rollout.
+
+    Returns
+    -------
+    Dataset
+        `mean_drift` by (component, time), `mean_drift_step` by component, `energy_change` by time, `energy_change_step`
+        and `energy_growth_step`. The energies are NaN, with a reason in the attributes, if the state holds no flow or
+        starts at rest.
+    """
     spec = stepper.spec
-    first = chosen.first()
-    rolled = rollout(stepper, first.states, steps, first.inputs)
-    means, amount = mean_drift(spec, rolled), energy(spec, rolled)
-    variables: dict[str, Any] = {
-        "mean_drift": (("component", "time"), means.abs().amax(0).T.tolist(), _about("|<f>(t) - <f>(0)| / rms f(0)")),
-        "mean_drift_step": ("component", means.diff(dim=1).abs().amax((0, 1)).tolist(), _about("the most in one step")),
-    }
-    change, most, growth, attrs = [math.nan] * (steps + 1), math.nan, math.nan, {}
-    if amount is None:
+    starts = sample.rollout_starts()
+    states = rollout(stepper, starts.states, steps, starts.inputs)
+    means, energies = mean_drift(spec, states), energy(spec, states)
+    drift = means.abs().amax(0).T.tolist()
+    drift_step = means.diff(dim=1).abs().amax((0, 1)).tolist()
+    change, change_step, growth_step, attrs = [math.nan] * (steps + 1), math.nan, math.nan, {}
+    if energies is None:
         attrs["energy_reason"] = "the state holds neither vorticity nor velocity"
-    elif not bool((amount[:, 0] > 0).all()):
+    elif not bool((energies[:, 0] > 0).all()):
         attrs["energy_reason"] = "a start is at rest"
     else:
-        ratio = amount[:, 1:] / amount[:, :-1] - 1
-        change = (amount / amount[:, :1] - 1).mean(0).tolist()
-        most, growth = float(ratio.abs().max()), float(ratio.max())
-    variables |= {
-        "energy_change": ("time", change, _about("E(t) / E(0) - 1, mean over trajectories")),
-        "energy_change_step": ((), most, _about("largest |E(t) / E(t - 1) - 1| of one step")),
-        "energy_growth_step": ((), growth, _about("largest E(t) / E(t - 1) - 1 of one step")),
-    }
+        ratio = energies[:, 1:] / energies[:, :-1] - 1
+        change = (energies / energies[:, :1] - 1).mean(0).tolist()
+        change_step, growth_step = float(ratio.abs().max()), float(ratio.max())
     times = [spec.interval * i for i in range(steps + 1)]
-    return xr.Dataset(
-        variables,
-        {
-            "time": ("time", times, {"long_name": "time of the rollout", "units": "s"}),
-            "component": ("component", component_names(spec), _about("component of the state")),
-        },
-        attrs,
-    )
+    variables: dict[str, Any] = {
+        "mean_drift": (("component", "time"), drift, _dimensionless("|<f>(t) - <f>(0)| / rms f(0)")),
+        "mean_drift_step": ("component", drift_step, _dimensionless("the most in one step")),
+        "energy_change": ("time", change, _dimensionless("E(t) / E(0) - 1, mean over trajectories")),
+        "energy_change_step": ((), change_step, _dimensionless("largest |E(t) / E(t - 1) - 1| of one step")),
+        "energy_growth_step": ((), growth_step, _dimensionless("largest E(t) / E(t - 1) - 1 of one step")),
+    }
+    coordinates = {
+        "time": ("time", times, {"long_name": "time of the rollout", "units": "s"}),
+        "component": ("component", component_names(spec), _dimensionless("component of the state")),
+    }
+    return xr.Dataset(variables, coordinates, attrs)
 
 
-def _about(long_name: str) -> dict[str, str]:
+def _dimensionless(long_name: str) -> dict[str, str]:
+    """Return the attributes of a variable without a unit."""
     return {"long_name": long_name, "units": "1"}

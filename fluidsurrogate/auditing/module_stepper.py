@@ -1,4 +1,4 @@
-"""A network that somebody else wrote, as a stepper."""
+"""A stepper around any `torch.nn.Module`, so that a network from elsewhere can be audited and rolled out."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.nn.user_module import one_line
+from fluidsurrogate.core.errors import UsageError, describe_exception
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 log = logging.getLogger("fluidsurrogate")
 
 
 @dataclass(frozen=True)
 class ModuleCarry:
-    """The state, and the inputs as channels."""
+    """The carry of a `ModuleStepper`: the state, and its inputs as channels.
+
+    Parameters
+    ----------
+    state : Tensor
+        Shape (batch, component, y, x), in physical units.
+    inputs : Tensor or None
+        Shape (batch, component, y, x): all inputs of the spec, one after the other. None if the spec has no inputs.
+    """
 
     state: State
     inputs: Tensor | None
@@ -28,43 +35,57 @@ class ModuleCarry:
 
 @final
 class ModuleStepper(Stepper[ModuleCarry]):
-    """x⁺ = m(x): a module that maps the state (batch, component, y, x), in physical units, to the next one.
+    """A stepper whose interval is one call of a `torch.nn.Module`.
 
-    `spec` says what the components are. Where it has inputs, they follow the state's components as channels, in the
-    spec's order, a uniform input the same at every cell: (batch, components of state and inputs, y, x) in. State and
-    inputs are given in the precision and on the device of the module's first parameter or buffer, if it has one.
-    UsageError where the module does not take that, or gives something else than a state.
+    .. math:: x_{n+1} = m(x_n)
+
+    The module maps the state (batch, component, y, x), in physical units, to the next state. If the spec has inputs,
+    they follow the state's components as further channels, in the order of the spec. An input that is uniform in space
+    has the same value in every cell.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps (batch, components of state and inputs, y, x) to (batch, components of the state, y, x). It is called in
+        the precision and on the device of its first floating-point parameter or buffer, if it has one.
+    spec : StateSpec
+        The grid, fields, interval and inputs of the module's states.
+
+    Raises
+    ------
+    UsageError
+        If a state or input does not match the spec, if the module raises an exception, or if it returns something
+        other than a state.
     """
 
     def __init__(self, module: nn.Module, spec: StateSpec) -> None:
-        self.module, self.spec, self.warned = module, spec, False
+        self.module, self.spec, self._warned_in_place = module, spec, False
         tensors = (*module.parameters(), *module.buffers())
-        self._like = next((t for t in tensors if t.is_floating_point()), None)
+        self._reference = next((t for t in tensors if t.is_floating_point()), None)
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> ModuleCarry:
-        """Begin at a state."""
         self.spec.check(state, inputs)
-        state = state if self._like is None else state.to(self._like)
-        whole = (len(state), -1, *self.spec.grid.n)
-        parts = [(inputs or {})[field.name].to(state).expand(whole) for field in self.spec.inputs]
+        state = state if self._reference is None else state.to(self._reference)
+        shape = (len(state), -1, *self.spec.grid.n)
+        parts = [(inputs or {})[field.name].to(state).expand(shape) for field in self.spec.inputs]
         return ModuleCarry(state, torch.cat(parts, dim=1) if parts else None)
 
     def advance(self, carry: ModuleCarry) -> ModuleCarry:
-        """One interval."""
-        given = carry.state if carry.inputs is None else torch.cat([carry.state, carry.inputs], dim=1)
-        own = given.clone()  # the module may work in place, and the state is the caller's
+        channels = carry.state if carry.inputs is None else torch.cat([carry.state, carry.inputs], dim=1)
+        copy = channels.clone()  # the module may work in place, and the state is the caller's
         try:
-            after = self.module(own)
-        except Exception as error:  # somebody else's code raises whatever it does
-            raise UsageError(f"the module does not take {tuple(given.shape)}: {one_line(error)}") from error
+            after = self.module(copy)
+        except Exception as error:  # a user's module may raise any exception
+            raise UsageError(
+                f"the module failed on input of shape {tuple(channels.shape)}: {describe_exception(error)}"
+            ) from error
         if not isinstance(after, Tensor) or after.shape != carry.state.shape:
             got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
-            raise UsageError(f"the module must give the next state, {tuple(carry.state.shape)}; got {got}")
-        if not self.warned and not torch.equal(own.nan_to_num(), given.nan_to_num()):
-            self.warned = True
-            log.warning(f"{type(self.module).__name__} changes its input in place: it is given a copy at every step")
+            raise UsageError(f"the module must return the next state, of shape {tuple(carry.state.shape)} (got {got})")
+        if not self._warned_in_place and not torch.equal(copy.nan_to_num(), channels.nan_to_num()):
+            self._warned_in_place = True
+            log.warning(f"{type(self.module).__name__} changes its input in place; every step gives it a copy")
         return ModuleCarry(after, carry.inputs)
 
     def state(self, carry: ModuleCarry) -> State:
-        """The state."""
         return carry.state

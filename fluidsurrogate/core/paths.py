@@ -8,22 +8,24 @@ from pathlib import Path
 
 from fluidsurrogate.core.errors import UsageError
 
+LONGEST_SHOWN = 200  # characters of a path in a message
+
 
 def as_path(path: str | Path) -> Path:
-    """A path that a user gave, with `~` as the home folder.
+    """Return a path that a user gave, with `~` replaced by the home folder.
 
-    Every path of a user's passes through here, so that all parts of a run, and the libraries that it writes with, mean
-    the same place.
+    Every path that a user gives passes through here, so that all parts of a run, and the libraries that it writes with,
+    mean the same place.
 
     Parameters
     ----------
-    path
-        As given, on a command line, in an experiment, or from Python.
+    path : str or Path
+        The path as given on a command line, in an experiment, or from Python.
 
     Returns
     -------
     Path
-        Relative where it was relative.
+        A relative path stays relative.
 
     Raises
     ------
@@ -33,17 +35,18 @@ def as_path(path: str | Path) -> Path:
     try:
         found = Path(path).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(found)  # is it a name at all? Not too long, nor with a character that no file name holds
+            os.lstat(found)  # fails for a name that is too long, or that holds a character that no file name holds
     except RuntimeError:
         raise UsageError(f"{path}: there is no such home folder; write the path in full") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
-        raise UsageError(f"{_shown(path)}: {reason}") from None
+        raise UsageError(f"{_printable(path)}: {reason}") from None
     if "::" in str(found.absolute()):
         raise UsageError(f"{found.absolute()}: a path may not hold '::', which Zarr takes for an address; rename it")
     return found
 
 
-def _shown(path: str | Path) -> str:
+def _printable(path: str | Path) -> str:
+    """Return a path for a message: on one line and not too long."""
     text = "".join(c if c.isprintable() else "?" for c in str(path))
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

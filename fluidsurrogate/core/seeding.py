@@ -1,7 +1,8 @@
-"""What fixes the last bit of a result: seeds that depend on what they are for, and a number of threads."""
+"""Random seeds that depend on what they are for, and generators that are left as they were."""
+
+from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,37 +12,38 @@ import torch
 
 
 def derive_seed(*labels: int | str) -> int:
-    """A seed in [0, 2⁶³) from labels such as (seed, "train", 3), the same on every machine."""
+    """Return a random seed that depends on labels, the same on every machine.
+
+    Distinct labels give independent streams.
+
+    Parameters
+    ----------
+    *labels : int or str
+        What the seed is for, such as (seed, "train", 3).
+
+    Returns
+    -------
+    int
+        At least 0, less than 2⁶³.
+    """
     digest = hashlib.blake2b("/".join(map(str, labels)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 @contextmanager
-def fixed_threads(count: int) -> Iterator[None]:
-    """Let torch use this many threads for the duration: sums, and so last bits, depend on how work is divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def current_device(device: torch.device) -> Iterator[None]:
-    """Make a numbered GPU torch's current one for the duration, as compiled kernels need; of several processes each has
-    its own already."""
-    if device.type == "cuda" and device.index is not None and "WORLD_SIZE" not in os.environ:
-        with torch.cuda.device(device):
-            yield
-    else:
-        yield
-
-
-@contextmanager
 def preserving_random_state(device: torch.device | None = None) -> Iterator[None]:
-    """Leave the global generators of torch (of the CPU and of `device`), NumPy and Python as they were: they are the
-    user's."""
+    """Restore the global random generators of torch, NumPy and Python after the block: they are the user's.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        A GPU whose generator is restored too, besides that of the CPU.
+
+    Yields
+    ------
+    None
+        While the generators may be used.
+    """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is there, whoever uses it)
     try:
         with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
@@ -52,30 +54,23 @@ def preserving_random_state(device: torch.device | None = None) -> Iterator[None
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed these generators for the duration, and leave them as they were."""
+def seeded_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global random generators of torch, NumPy and Python for the block, and restore them after it.
+
+    Parameters
+    ----------
+    seed : int
+        The seed.
+    device : torch.device
+        A GPU whose generator is seeded too, or the CPU.
+
+    Yields
+    ------
+    None
+        While the generators are seeded.
+    """
     with preserving_random_state(device):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 (a module of the user's may draw from it)
         random.seed(seed)
         yield
-
-
-@contextmanager
-def in_single_precision() -> Iterator[None]:
-    """Make tensors whose dtype nobody says in single precision, whatever default the user has set: what is drawn for
-    a weight depends on its dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def has_device(name: str) -> bool:
-    """True where torch can put a tensor on that device here."""
-    try:
-        return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
-    except (RuntimeError, AssertionError):
-        return False

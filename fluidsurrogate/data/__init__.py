@@ -1,5 +1,5 @@
-"""Datasets: opening files, checking grid, units and coordinates, and turning xarray into tensors and back.
+"""Datasets: reading files, checking grid, fields, units and times, and converting between xarray and tensors.
 
-It imports `core` and `solvers` only; everything from `evaluation` upwards may import it.
-It hands out `open_data`, `to_dataset`, `to_states` and `check_matches`. `conversion` alone knows both torch and xarray.
+The package imports `core` and `solvers` only; everything from `evaluation` upwards may import it. Its entry points are
+`open_data`, `to_dataset`, `to_states` and `check_matches`. `conversion` is the one module that knows torch and xarray.
 """

@@ -1,4 +1,4 @@
-"""What a dataset holds, as a digest of each variable: the same for the same values, in whatever file they are."""
+"""Hashes of what a dataset holds, variable by variable: the same for the same values, in whatever file they are."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import parse_record, read_json
-from fluidsurrogate.data.opening import open_data
+from fluidsurrogate.core.files import read_json
+from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.data.readers import open_data
 
-CONTENT = "content"  # the attribute of a result that records it
+CONTENT = "content"  # the attribute of a result that records its hashes
 PART_BYTES = 2**25  # of what is read at a time
-CHECKED_BYTES = 2**28  # a dataset of up to this size is read to see whether it has changed: about a second
+MAX_HASHED_BYTES = 2**28  # a dataset of up to this size is read to see whether it has changed: about a second
 
 
-def content_of(dataset: xr.Dataset, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Type, shape and SHA-256 of the values of each variable, coordinates too, attributes not.
+def hash_variables(dataset: xr.Dataset, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Return dtype, shape and SHA-256 hash of the values of each variable, coordinates included, attributes not.
 
     Parameters
     ----------
-    dataset
-        Opened lazily or not; of any size, read in parts.
-    names
-        The variables that count, with their coordinates; absent ones are left out. By default all.
+    dataset : xr.Dataset
+        Opened lazily or not; of any size, because it is read in parts.
+    names : iterable of str, optional
+        The variables that count, with their coordinates; missing ones are left out. By default all.
 
     Returns
     -------
@@ -37,55 +38,61 @@ def content_of(dataset: xr.Dataset, names: Iterable[str] | None = None) -> dict[
     """
     if names is not None:
         dataset = dataset[[name for name in names if name in dataset]]
-    return {name: _digest(dataset[name].variable) for name in sorted(map(str, dataset.variables))}
+    return {name: _hash_variable(dataset[name].variable) for name in sorted(map(str, dataset.variables))}
 
 
-def what_changed(dataset: xr.Dataset) -> list[str] | None:
-    """The variables of a result that do not hold what they held when it was made.
-
-    Returns
-    -------
-    list or None
-        Names, none where all is as it was. None where that is not known: the result does not record it, or it is
-        larger than what is read to find out.
-    """
-    was = parse_record(dataset.attrs.get(CONTENT))
-    if was is None or size_of_values(dataset) > CHECKED_BYTES:
-        return None
-    now = content_of(dataset)
-    return [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
-
-
-def size_of_values(dataset: xr.Dataset) -> int:
-    """Bytes of all its values in memory."""
-    return sum(variable.nbytes for variable in dataset.variables.values())
-
-
-def own_content(path: Path, names: Iterable[str], note: Path) -> dict[str, Any]:
-    """What a dataset of the user's holds, with the names, sizes and times of change of its files.
+def changed_variables(dataset: xr.Dataset) -> list[str] | None:
+    """Return the variables of a result that do not hold what they held when it was made.
 
     Parameters
     ----------
-    path
-        The dataset.
-    names
-        The variables that count.
-    note
-        Where what an earlier call returned may lie. While the files are as they were then, they are not read again.
+    dataset : xr.Dataset
+        The result, whose attribute `content` records the hashes of then.
+
+    Returns
+    -------
+    list of str or None
+        Names; empty if nothing has changed. None if that is not known: the result records no hashes, or it is larger
+        than what is read to find out (256 MiB).
     """
-    known = {"files": _files(path), "variables": list(names)}
+    recorded = parse_json_attribute(dataset.attrs.get(CONTENT))
+    if recorded is None or dataset.nbytes > MAX_HASHED_BYTES:
+        return None
+    current = hash_variables(dataset)
+    return [name for name in sorted(recorded.keys() | current.keys()) if recorded.get(name) != current.get(name)]
+
+
+def hash_user_data(path: Path, names: Iterable[str], cache: Path) -> dict[str, Any]:
+    """Return the hashes of a user's dataset, with a digest of the names, sizes and times of change of its files.
+
+    Parameters
+    ----------
+    path : Path
+        The dataset.
+    names : iterable of str
+        The variables that count.
+    cache : Path
+        JSON file where the result of an earlier call may lie. It is returned if the files are as they were then,
+        without reading them again.
+
+    Returns
+    -------
+    dict
+        `files`, the digest; `variables`, the names; `content`, the hashes.
+    """
+    known = {"files": _hash_file_times(path), "variables": list(names)}
     try:
-        noted = read_json(note)
+        cached = read_json(cache)
     except UsageError:
-        noted = None
-    if isinstance(noted, dict) and {key: noted.get(key) for key in known} == known:
-        return noted
+        cached = None
+    if isinstance(cached, dict) and {key: cached.get(key) for key in known} == known:
+        return cached
     with open_data(path) as dataset:
-        return {**known, CONTENT: content_of(dataset, known["variables"])}
+        return {**known, CONTENT: hash_variables(dataset, known["variables"])}
 
 
-def _files(path: Path) -> str:
-    """A digest of the names, sizes and times of change of a file, or of all the files in a folder."""
+def _hash_file_times(path: Path) -> str:
+    """Return a digest of the names, sizes and times of change of a file, or of all the files in a folder."""
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         stat = file.stat()
@@ -95,19 +102,19 @@ def _files(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _digest(variable: xr.Variable) -> str:
+def _hash_variable(variable: xr.Variable) -> str:
     digest, kind = hashlib.sha256(), "text" if variable.dtype.kind in "OUST" else str(variable.dtype.newbyteorder("="))
     if not variable.ndim or not variable.size:
-        digest.update(_bytes(np.asarray(variable.values)))
+        digest.update(_portable_bytes(np.asarray(variable.values)))
     else:
         rows = max(1, PART_BYTES * len(variable) // max(1, variable.nbytes))
         for first in range(0, len(variable), rows):
-            digest.update(_bytes(np.asarray(variable[first : first + rows].values)))
+            digest.update(_portable_bytes(np.asarray(variable[first : first + rows].values)))
     return f"{kind} {variable.shape} {digest.hexdigest()[:16]}"
 
 
-def _bytes(values: np.ndarray) -> bytes:
-    """Values as bytes that do not depend on the file that they come from."""
+def _portable_bytes(values: np.ndarray) -> bytes:
+    """Return values as bytes that do not depend on the file that they come from."""
     match values.dtype.kind:
         case "O" | "U" | "S" | "T":
             return json.dumps(np.asarray(values, dtype=object).ravel().tolist(), default=str).encode()

@@ -1,4 +1,4 @@
-"""The constants of a flow, such as its viscosity: what a dataset says of them, and whether a step was made for them."""
+"""The constants of a flow, such as its viscosity: reading them from a dataset and checking them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,28 @@ from fluidsurrogate.core.errors import UsageError
 from solvers import DIFFUSIVITY, DRAG, VISCOSITY
 
 CONSTANTS = (VISCOSITY.name, DRAG.name, DIFFUSIVITY.name)
-AGREE = 1e-6  # relative: what single precision keeps of a number
+RELATIVE_TOLERANCE = 1e-6  # what single precision keeps of a number
 
 
-def constants_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """Viscosity, drag and diffusivity as a dataset states them: its variable or coordinate of that name, else its
-    attribute. UsageError where one of them is no number."""
+def read_constants(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return viscosity, drag and diffusivity as a dataset states them.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        States of a flow.
+
+    Returns
+    -------
+    dict
+        By name, the variable or coordinate of that name, or else the attribute, in SI units; without those that the
+        dataset does not state.
+
+    Raises
+    ------
+    UsageError
+        If one of them is no number.
+    """
     found = {}
     for name in CONSTANTS:
         value = dataset[name].values if name in dataset.variables else dataset.attrs.get(name)
@@ -29,31 +45,33 @@ def constants_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     return found
 
 
-def check_constants(dataset: xr.Dataset, expected: Mapping[str, float], whose: str, advice: str) -> None:
-    """Compare the constants that a dataset states with those of a flow. What it does not state is taken on trust.
+def check_constants(dataset: xr.Dataset, expected: Mapping[str, float], owner: str, advice: str) -> None:
+    """Check that the constants that a dataset states are those of a flow.
+
+    A constant that the dataset does not state is taken on trust.
 
     Parameters
     ----------
-    dataset
+    dataset : xr.Dataset
         States of a flow.
-    expected
+    expected : mapping of str to float
         The constants of the flow, by name.
-    whose
-        For the message, what the flow is of.
-    advice
-        For the message, what can be done; {} stands for the name of the constant.
+    owner : str
+        What the expected constants belong to, for the message: "the model".
+    advice : str
+        What can be done, for the message; {} stands for the name of the constant.
 
     Raises
     ------
     UsageError
         If one differs by more than single precision can tell.
     """
-    for name, found in constants_of(dataset).items():
+    for name, found in read_constants(dataset).items():
         if name not in expected:
             continue
         own = expected[name]
-        other = found[~np.isclose(found, own, rtol=AGREE, atol=0.0)]
+        other = found[~np.isclose(found, own, rtol=RELATIVE_TOLERANCE, atol=0.0)]
         if other.size:
             raise UsageError(
-                f"the dataset has {name} = {other.flat[0]:.9g}, {whose} has {name} = {own:.9g}: {advice.format(name)}"
+                f"the dataset has {name} = {other.flat[0]:.9g}, {owner} has {name} = {own:.9g}: {advice.format(name)}"
             )

@@ -1,4 +1,4 @@
-"""Whether a dataset is what a spec says, to the last attribute: nothing is interpolated, converted or guessed."""
+"""Whether a dataset is exactly what a spec says: nothing is interpolated, converted or guessed."""
 
 from __future__ import annotations
 
@@ -8,50 +8,33 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import FRACTION, SPACE, axis_of, check_resolved, tolerance
-from fluidsurrogate.data.units import agree
-from solvers import FORCING, KNOWN_FIELDS, FieldSpec, Grid, StateSpec
+from fluidsurrogate.data.coordinates import SPATIAL_DIMS, check_coordinate_precision, coordinate_tolerance
+from fluidsurrogate.data.grids import describe_grid, grid_of, is_same_grid
+from fluidsurrogate.data.layout import field_dims
+from fluidsurrogate.data.units import units_compatible
+from solvers import FORCING, KNOWN_FIELDS, FieldSpec, StateSpec
 
 INPUT_FIELDS = [field for field in KNOWN_FIELDS.values() if field.uniform or field is FORCING]
-PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # xarray takes them away when it decodes
+PACKING_ATTRIBUTES = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # xarray removes them on decoding
 
 
-def grid_of(dataset: xr.Dataset) -> Grid:
-    """The grid behind the coordinates y and x; UsageError unless they are the cell centres (i + ½) Δ."""
-    n, length = [], []
-    for axis in SPACE:
-        values, step = axis_of(dataset, axis)
-        if abs(values[0] - 0.5 * step) > tolerance(dataset[axis].values, step):
-            raise UsageError(
-                f"{axis} must be cell centres, (i + 1/2) times the spacing from 0; it starts at {values[0]:g}"
-            )
-        n.append(len(values))
-        length.append(step * len(values))
-    try:
-        return Grid((n[0], n[1]), (length[0], length[1]))
-    except ValueError as error:
-        raise UsageError(f"the dataset's grid: {error}") from None
+def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -> None:
+    """Check that a dataset has the grid, fields, inputs, units, times and interval of a spec.
 
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        States.
+    spec : StateSpec
+        What they must be.
+    grid_advice : str, default ""
+        What can be done about another grid, for the end of that message.
 
-def own_dims(field: FieldSpec) -> list[str]:
-    """The dims of one value of a field."""
-    return (["component"] if field.order else []) + ([] if field.uniform else ["y", "x"])
-
-
-def describe_grid(grid: Grid, digits: int = 6) -> str:
-    """A grid in words."""
-    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.{digits}g} x {grid.length[1]:.{digits}g}"
-
-
-def is_same_grid(grid: Grid, other: Grid) -> bool:
-    """True where two grids are the same: as many cells, and sides that differ by at most a thousandth of a cell."""
-    apart = np.abs(np.subtract(grid.length, other.length))
-    return grid.n == other.n and bool((apart <= FRACTION * np.array(other.spacing)).all())
-
-
-def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") -> None:
-    """UsageError that says which of grid, fields, inputs, units, times or interval differ from `spec`. `other_grid` is
-    said where it is the grid: what could be done."""
+    Raises
+    ------
+    UsageError
+        If something differs, with what it is and what was expected.
+    """
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
     if "component" in dataset.coords:
@@ -70,40 +53,35 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, other_grid: str = "") ->
         digits = 6 if describe_grid(grid) != describe_grid(spec.grid) else 12
         raise UsageError(
             f"the dataset's grid is {describe_grid(grid, digits)}; "
-            f"expected {describe_grid(spec.grid, digits)}{other_grid}"
+            f"expected {describe_grid(spec.grid, digits)}{grid_advice}"
         )
-    for axis in SPACE:
+    for axis in SPATIAL_DIMS:
         check_units(dataset[axis], axis, "m")
     if 0 in dataset.sizes.values():
         raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     for field in spec.fields + spec.inputs:
         _check_variable(dataset, field, is_state=field in spec.fields)
     _check_time(dataset, spec)
-    _check_nothing_is_ignored(dataset, spec)
+    _check_no_input_is_ignored(dataset, spec)
 
 
-def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> None:
-    """Dims, type, packing and units of one variable."""
-    variable, name = dataset[field.name], f"variable {field.name!r}"
-    dims = set(map(str, variable.dims))
-    known = {"trajectory", *own_dims(field)} | ({"time"} if is_state else set())
-    if extra := dims - known:
-        raise UsageError(f"{name} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}")
-    if is_state and "time" not in dims and dataset.sizes.get("time", 1) > 1:
-        raise UsageError(
-            f"{name} has no time, but the dataset has {dataset.sizes['time']}: select the one that it is of"
-        )
-    check_values(variable, field)
-    said = variable.attrs.get("wall_parity", field.wall)
-    if not np.array_equal(said, field.wall):
-        raise UsageError(f"{name} has wall_parity {said}; expected {field.wall}: other plates than the model's")
+def check_field(variable: xr.DataArray, field: FieldSpec) -> None:
+    """Check that a variable holds a field: its dims, components x and y, decoded real numbers, and units.
 
+    Parameters
+    ----------
+    variable : xr.DataArray
+        The variable, which may have further dims.
+    field : FieldSpec
+        What it must be.
 
-def check_values(variable: xr.DataArray, field: FieldSpec) -> None:
-    """UsageError where a variable is not what a field is: its own dims, components x and y, decoded real numbers, and
-    the units. Other dims may be there."""
+    Raises
+    ------
+    UsageError
+        If something differs.
+    """
     name = f"variable {field.name!r}"
-    if missing := [dim for dim in own_dims(field) if dim not in variable.dims]:
+    if missing := [dim for dim in field_dims(field) if dim not in variable.dims]:
         raise UsageError(f"{name} has no dimension {missing[0]!r}")
     if field.order and variable.sizes["component"] != 2:
         raise UsageError(f"{name} has {variable.sizes['component']} components; expected 2, x and y")
@@ -111,7 +89,7 @@ def check_values(variable: xr.DataArray, field: FieldSpec) -> None:
         check_components(variable)
     if variable.dtype.kind not in "fiu":
         raise UsageError(f"{name} must be real numbers (it is {variable.dtype})")
-    for attribute in PACKED:
+    for attribute in PACKING_ATTRIBUTES:
         value = variable.attrs.get(attribute)
         if value is not None and not (isinstance(value, float | np.floating) and np.isnan(value)):
             raise UsageError(
@@ -121,20 +99,63 @@ def check_values(variable: xr.DataArray, field: FieldSpec) -> None:
 
 
 def check_components(data: xr.Dataset | xr.DataArray) -> None:
-    """UsageError where the coordinate `component` is not x and y, in either order."""
+    """Check that the coordinate `component` is x and y, in either order.
+
+    Parameters
+    ----------
+    data : xr.Dataset or xr.DataArray
+        Data with this coordinate.
+
+    Raises
+    ------
+    UsageError
+        If it is anything else.
+    """
     if sorted(map(str, np.atleast_1d(data["component"].values))) != ["x", "y"]:
         raise UsageError(f"the coordinate component must be x, y (got {list(np.atleast_1d(data['component'].values))})")
 
 
 def check_units(variable: xr.DataArray, name: str, expected: str) -> None:
-    """UsageError where a variable says that it has other units than expected."""
-    said = variable.attrs.get("units")
-    if said is not None and not agree(str(said), expected):
-        raise UsageError(f"{name!r} has units {str(said)!r}; expected {expected!r}: convert it, or drop the attribute")
+    """Check that the units that a variable states are the expected ones.
+
+    Parameters
+    ----------
+    variable : xr.DataArray
+        The variable; without the attribute `units` anything is taken.
+    name : str
+        Its name, for the message.
+    expected : str
+        The units.
+
+    Raises
+    ------
+    UsageError
+        If it states other units.
+    """
+    units = variable.attrs.get("units")
+    if units is not None and not units_compatible(str(units), expected):
+        raise UsageError(f"{name!r} has units {str(units)!r}; expected {expected!r}: convert it, or drop the attribute")
+
+
+def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> None:
+    """Check dims, dtype, packing, units and plates of one variable."""
+    variable, name = dataset[field.name], f"variable {field.name!r}"
+    dims = set(map(str, variable.dims))
+    known = {"trajectory", *field_dims(field)} | ({"time"} if is_state else set())
+    if extra := dims - known:
+        raise UsageError(f"{name} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}")
+    if is_state and "time" not in dims and dataset.sizes.get("time", 1) > 1:
+        raise UsageError(
+            f"{name} has no time, but the dataset has {dataset.sizes['time']}: select the one that it is of"
+        )
+    check_field(variable, field)
+    wall = variable.attrs.get("wall_parity", field.wall)
+    if not np.array_equal(wall, field.wall):
+        raise UsageError(f"{name} has wall_parity {wall}; expected {field.wall}: other plates than the model's")
 
 
 def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
-    """The times: numbers in seconds, one for all trajectories, an interval apart."""
+    """Check the times: numbers in seconds, the same for all trajectories, an interval apart."""
     if "time" in dataset.coords:
         time = dataset["time"]
         if time.dtype.kind not in "fiu":
@@ -149,15 +170,16 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
     if dataset.sizes.get("time", 1) < 2:
         return
     stored = dataset["time"].values
-    check_resolved(stored, spec.interval, "time")
+    check_coordinate_precision(stored, spec.interval, "time")
     times = stored.astype(np.float64) - float(stored[0])
     found, clock = np.diff(times), spec.interval * np.arange(len(times))
-    if not (np.abs(times - clock) <= tolerance(stored, spec.interval)).all():
+    if not (np.abs(times - clock) <= coordinate_tolerance(stored, spec.interval)).all():
         worst = found[np.abs(found - spec.interval).argmax()]
         raise UsageError(f"the dataset's interval is {worst:.9g}; expected {spec.interval:.9g}")
 
 
 def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
+    """Return the type of a field as its attributes say, or as its name says if it is a known one."""
     attrs = variable.attrs
     if "tensor_order" in attrs and "parity" in attrs:
         units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))
@@ -172,8 +194,8 @@ def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
     )
 
 
-def _check_nothing_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
-    """UsageError where the dataset says of its flow what the step depends on and `spec` does not take.
+def _check_no_input_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
+    """Raise UsageError if the dataset has something that the step depends on and that is no input of `spec`.
 
     A forcing, gravity, gradient, mean velocity or drag of zero is none. A viscosity, drag or diffusivity that all
     trajectories share is what the model was trained with: it may be there for the diagnostics.
@@ -181,9 +203,9 @@ def _check_nothing_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
     taken = {field.name for field in spec.fields + spec.inputs}
     for field in INPUT_FIELDS:
         if field.name in dataset.variables and field.name not in taken:
-            pieces = _pieces(dataset[field.name])
+            parts = _by_trajectory(dataset[field.name])
             shared = np.asarray(dataset[field.name].values).flat[0] if field.uniform and field.order == 0 else 0
-            if any((piece.values != shared).any() for piece in pieces):
+            if any((part.values != shared).any() for part in parts):
                 differs = "is not zero" if field.order or not field.uniform else "differs between trajectories"
                 raise UsageError(
                     f"the dataset's {field.name!r} {differs}, and is no input here: a step that ignored it would be "
@@ -191,8 +213,8 @@ def _check_nothing_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
                 )
 
 
-def _pieces(variable: xr.DataArray) -> Iterator[xr.DataArray]:
-    """A field trajectory by trajectory, for it may be larger than memory; anything else as it is."""
+def _by_trajectory(variable: xr.DataArray) -> Iterator[xr.DataArray]:
+    """Yield a field trajectory by trajectory, because it may be larger than memory; anything else as it is."""
     if "trajectory" not in variable.dims or "x" not in variable.dims:
         yield variable
     else:

@@ -1,11 +1,11 @@
-"""Whether two spellings of a unit mean the same: "s-1", "1/s", "s^-1" and "Hz" do, "h-1" is another."""
+"""Whether two spellings of a unit mean the same: "s-1", "1/s", "s^-1" and "Hz" do, "h-1" does not."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-NONE = {"", "1", "-", "none", "dimensionless", "nondimensional", "non-dimensional"}
+DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "nondimensional", "non-dimensional"}
 SPELLINGS = {
     "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
     "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m",
@@ -16,13 +16,35 @@ SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 TOKEN = re.compile(r"\s*([*/·.]?)\s*([A-Za-z]+|1(?![\d.]))\s*\^?([-+]?\d+)?")
 
 
-def agree(said: str, expected: str) -> bool:
-    """True where `said` is `expected` in another spelling, or says that the numbers have no unit of their own."""
-    return said.strip().lower() in NONE or said == expected or _powers(said) == _powers(expected)
+def units_compatible(found: str, expected: str) -> bool:
+    """Return whether a unit is the expected one in another spelling, or says that the numbers have no unit.
+
+    Parameters
+    ----------
+    found, expected : str
+        Products and quotients of units as udunits reads them: "m s-1", "m/s".
+
+    Returns
+    -------
+    bool
+        True for a dimensionless `found`, too: such numbers are taken to be in the expected unit. Prefixes and
+        factors ("km", "h") make another unit.
+
+    Examples
+    --------
+    >>> from fluidsurrogate.data.units import units_compatible
+    >>> units_compatible("1/s", "s-1"), units_compatible("h-1", "s-1")
+    (True, False)
+    """
+    return (
+        found.strip().lower() in DIMENSIONLESS
+        or found == expected
+        or _powers_of_base_units(found) == _powers_of_base_units(expected)
+    )
 
 
-def _powers(text: str) -> dict[str, int] | str:
-    """The powers of the base units, as udunits reads products and quotients; the text where it is something else."""
+def _powers_of_base_units(text: str) -> dict[str, int] | str:
+    """Return the powers of the base units, as udunits reads products and quotients; the text if it is neither."""
     rest, powers = text.translate(SUPERSCRIPTS).replace("**", "^").strip(), Counter[str]()
     while rest:
         token = TOKEN.match(rest)

@@ -1,25 +1,30 @@
-"""Forecasts against the truth: one Dataset of scores, one table."""
+"""Scoring several forecasts against the truth: one Dataset of scores."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import SPACE, aligned, fields, sides_of
-from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, single
-from fluidsurrogate.evaluation.metrics import ALWAYS, METRICS, correlation_time, finite
+from fluidsurrogate.data.alignment import align_to_truth
+from fluidsurrogate.data.coordinates import SPATIAL_DIMS, box_sides
+from fluidsurrogate.data.layout import field_names
+from fluidsurrogate.evaluation.correlation_time import correlation_time
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+from fluidsurrogate.evaluation.metrics import METRICS
+from fluidsurrogate.evaluation.metrics.finiteness import finite
 
 log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
-DIMS = ("trajectory", "time", "component", *SPACE)
-ENSEMBLE = ("member", "perturbed")
-START = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
+# Metrics that are scored in every comparison, because tables and figures are made of them.
+ALWAYS_SCORED = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
+DIMS = ("trajectory", "time", "component", *SPATIAL_DIMS)
+ENSEMBLE_COORDINATES = ("member", "perturbed")
+START_TOLERANCE = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
 
 
 def compare(
@@ -30,41 +35,85 @@ def compare(
 ) -> xr.Dataset:
     """Score forecasts of the same trajectories and times against the truth.
 
-    Each metric of `fluidsurrogate.evaluation.metrics` gives a variable by (source, time[, wavenumber]), the mean over
-    trajectories, and `NAME_spread`, the standard deviation over trajectories; `metrics` names those wanted beside what
-    is always scored (default: all). By source: `nrmse_first_step`, `nrmse_mean` over the times after the start and
-    `nrmse_geometric_mean` over the same (Koehler et al. 2024, APEBench, arXiv:2411.00180); by source and trajectory:
-    `correlation_time` and `correlation_time_censored`, true where the correlation never fell below the threshold, so
-    that the time is a lower bound, and their median by source. A forecast that turns non-finite scores nRMSE = inf and
-    correlation 0 from there, with a warning. Where the truth is not finite, its scores are NaN, with a warning.
+    The first time counts as the start and enters no mean over times; a warning says so if no forecast is at the truth
+    there. A forecast that turns non-finite scores nRMSE = inf and correlation 0 from there on, with a warning. Where
+    the truth is not finite, scores are NaN, with a warning.
 
-    The first time counts as the start, which is in no mean; a warning says so where no forecast is at the truth there.
+    Parameters
+    ----------
+    forecasts : mapping of str to xr.Dataset
+        Forecasts by name. A forecast with the dim `member` is an ensemble: ensemble metrics score its perturbed
+        members, the other metrics its unperturbed member if a boolean coordinate `perturbed` says which that is, or
+        else the mean over the members.
+    truth : xr.Dataset
+        The truth, with the vorticity or the velocity and the dims time, y and x. Times and places of a forecast are the
+        same if they are no further apart than a thousandth of the interval and of the cell; labels of trajectories are
+        the same or not.
+    correlation_threshold : float, default 0.8
+        The correlation below which a forecast counts as lost, for the correlation time.
+    metrics : sequence of str, optional
+        Names from `METRICS` and `ENSEMBLE_METRICS` to score besides `ALWAYS_SCORED`; by default all.
 
-    Of forecasts with a dimension `member` these score the unperturbed member, where a coordinate `perturbed` says which
-    that is, else the mean over the members; `evaluation.ensemble_metrics` score the perturbed
-    members. Of a forecast without members these are NaN; where none has members they are not there.
+    Returns
+    -------
+    xr.Dataset
+        By source, time and perhaps wavenumber: each metric under its name, the mean over trajectories, and
+        `NAME_spread`, the standard deviation over trajectories. Ensemble metrics are NaN for a forecast without members
+        and missing if no forecast has members.
 
-    Raises UsageError where a forecast has not the truth's trajectories, times, grid or units. Times and places are the
-    same that are no further apart than a thousandth of the interval and of the cell; labels of trajectories are the
-    same or not.
+        By source: `nrmse_first_step`, the nRMSE at the first time after the start; `nrmse_mean`, its mean over the
+        times after the start; `nrmse_geometric_mean`, exp(mean of ln nRMSE) over the same times, in which a factor at
+        early times counts as much as at late ones (Koehler et al. 2024, APEBench, arXiv:2411.00180, "GMean"); training
+        chooses the best weights by it too.
+
+        By source and trajectory: `correlation_time`, the first time after the start at which the correlation is below
+        the threshold, and `correlation_time_censored`, True where it never was, so that the time is a lower bound. By
+        source: their medians `correlation_time_median` and `correlation_time_median_censored`, a lower bound for at
+        least half of the trajectories.
+
+    Raises
+    ------
+    UsageError
+        If a forecast does not have the truth's trajectories, times, grid, fields or units, or an argument is not valid.
+
+    Examples
+    --------
+    >>> import fluidsurrogate as fs
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> cells = (np.arange(16) + 0.5) / 16
+    >>> noise = np.random.default_rng(0).standard_normal((2, 3, 16, 16))
+    >>> truth = xr.Dataset(
+    ...     {"vorticity": (("trajectory", "time", "y", "x"), noise)},
+    ...     {"time": [0.0, 0.5, 1.0], "y": cells, "x": cells},
+    ... )
+    >>> forecast = truth.where(truth["time"] == 0, 1.1 * truth)  # right at the start, then 10 % too strong
+    >>> scores = fs.compare({"too strong": forecast}, truth)
+    >>> scores["nrmse"].sel(source="too strong").values.round(3).tolist()
+    [0.0, 0.1, 0.1]
+    >>> float(scores["nrmse_mean"].round(3).item()), float(scores["correlation_time_median"].item())
+    (0.1, 1.0)
     """
     _check_arguments(forecasts, correlation_threshold, metrics)
     truth = _with_dims(truth, "the truth")
-    if not {"vorticity", "velocity"} & set(fields(truth)):
+    if not {"vorticity", "velocity"} & set(field_names(truth)):
         raise UsageError("cannot compare: the truth has no variable 'vorticity' or 'velocity'")
-    sides_of(truth)
-    wanted = [key for key in METRICS if metrics is None or key in (*ALWAYS, *metrics)]
-    checked = {name: aligned(_with_dims(forecast, repr(name), ("member",)), truth, repr(name))
-               for name, forecast in forecasts.items()}  # fmt: skip
+    box_sides(truth)
+    optional = [key for key in METRICS if key not in ALWAYS_SCORED]
+    wanted = [*ALWAYS_SCORED, *(key for key in optional if metrics is None or key in metrics)]
+    checked = {
+        name: align_to_truth(_with_dims(forecast, repr(name), ("member",)), truth, repr(name))
+        for name, forecast in forecasts.items()
+    }
     if broken := int((finite(truth, truth) < 1).any("time").sum()):
         log.warning(f"the truth: {broken} of {truth.sizes['trajectory']} trajectories hold NaN or infinite values; "
                     "scores there, and means over them, are NaN: leave these trajectories or times out")  # fmt: skip
-    scored = [_score(name, single(forecast), truth, correlation_threshold, wanted)
+    scored = [_score(name, control_or_mean(forecast), truth, correlation_threshold, wanted)
               for name, forecast in checked.items()]  # fmt: skip
     names = np.array(list(forecasts), dtype=object)  # Zarr has no settled form for strings of fixed length
     source = xr.Variable("source", names, {"long_name": "source of the forecast"})
     scores = xr.concat(scored, source)
-    if (scores["nrmse"].isel(time=0) > START).all():
+    if (scores["nrmse"].isel(time=0) > START_TOLERANCE).all():
         log.warning(f"no forecast is at the truth's state at the first time, {scores['time'].values[0]}, which counts "
                     "as the start, in no mean: if the start is missing, give forecasts and truth with it")  # fmt: skip
     ensembles = {name: forecast for name, forecast in checked.items() if "member" in forecast.dims}
@@ -86,12 +135,14 @@ def _check_arguments(forecasts: object, correlation_threshold: object, metrics: 
     if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
         raise UsageError(f"metrics must be a list of names, ['nrmse'] (got {metrics!r})")
     if unknown := sorted(set(metrics or ()) - {*METRICS, *ENSEMBLE_METRICS}):
-        raise UsageError(f"unknown metric {unknown[0]!r}; one of {', '.join([*METRICS, *ENSEMBLE_METRICS])}")
+        known = ", ".join([*sorted(METRICS), *sorted(ENSEMBLE_METRICS)])
+        raise UsageError(f"unknown metric {unknown[0]!r}; one of {known}")
     if not isinstance(correlation_threshold, int | float | np.floating) or not -1 <= correlation_threshold <= 1:
         raise UsageError(f"correlation_threshold must be a number between -1 and 1 (got {correlation_threshold!r})")
 
 
 def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float, wanted: Sequence[str]) -> xr.Dataset:
+    """Return the scores of one forecast."""
     variables: dict[str, xr.DataArray] = {}
     by_trajectory = {key: METRICS[key](forecast, truth).load() for key in wanted}  # lazy ones: one after the other
     for key, values in by_trajectory.items():
@@ -115,6 +166,7 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float,
 
 
 def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[str]) -> xr.Dataset:
+    """Return the ensemble scores of one forecast with members."""
     variables: dict[str, xr.DataArray] = {}
     for key in wanted:
         values = ENSEMBLE_METRICS[key](forecast, truth).load()
@@ -126,69 +178,21 @@ def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[st
 
 
 def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Dataset:
-    """The dataset with a dim `trajectory`, without coordinates that scores do not need, and with labels that Zarr can
-    store. `more`: dims that its fields may have."""
+    """Return the dataset with a dim `trajectory`, without coordinates that scores do not need, and with labels that
+    Zarr can store. Its fields may have the dims in `more` besides `DIMS`."""
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"cannot compare: {name} must be an xarray Dataset (got {type(dataset).__name__})")
-    for dim in ("time", *SPACE):
+    for dim in ("time", *SPATIAL_DIMS):
         if dim not in dataset.dims or dim not in dataset.coords:
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:
         raise UsageError(f"cannot compare: {name} has one time only, the start")
     if "trajectory" not in dataset.dims:
         dataset = dataset.expand_dims("trajectory")
-    for field in fields(dataset):
+    for field in field_names(dataset):
         if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
         if "trajectory" not in dataset[field].dims:
             raise UsageError(f"cannot compare: {field!r} of {name} has no dimension 'trajectory', as {name} has")
-    dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE)])
+    dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE_COORDINATES)])
     return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})
-
-
-def summary(scores: xr.Dataset) -> pd.DataFrame:
-    """One row a source: errors, correlation time (median over trajectories) and, where there are members, the horizon
-    that their bound states (likewise), where measured, symmetry and cost."""
-    rows = {}
-    for source in scores["source"].values:
-        one = scores.sel(source=source)
-        median, censored = float(one["correlation_time_median"]), bool(one["correlation_time_median_censored"])
-        row = {
-            "nRMSE step 1": f"{float(one['nrmse_first_step']):.4f}",
-            "mean": f"{float(one['nrmse_mean']):.4f}",
-            "last": f"{float(one['nrmse'][-1]):.4f} ± {float(one['nrmse_spread'][-1]):.4f}",
-            "correlation time": f"{'> ' if censored else ''}{median:g}",
-        }
-        if "horizon_median" in one:
-            form = "> {:.12g}" if float(one["horizon_median_censored"]) == 1 else "{:.12g}"
-            row["horizon"] = _number(float(one["horizon_median"]), form)
-        if "equivariance_error" in one:
-            row |= {
-                "equivariance error": _number(float(one["equivariance_error"]), "{:.1e}"),
-                "parameters": _number(float(one["parameters"]), "{:.0f}"),
-                "ms a step": _number(1e3 * float(one["seconds_per_step"]), "{:.2f}"),
-            }
-        rows[str(source)] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else form.format(value)
-
-
-def to_csv(scores: xr.Dataset) -> str:
-    """A row a source and time: whatever depends on both, spectra as a column a wavenumber, or on the source alone."""
-    left_out = {"trajectory", "element", "rank"}
-    flat = scores.drop_vars([name for name, v in scores.data_vars.items() if left_out & set(v.dims)])
-    spectra = {str(name): v for name, v in flat.data_vars.items() if "wavenumber" in v.dims}
-    columns = {
-        f"{name}_{k:g}": values.sel(wavenumber=k, drop=True)
-        for name, values in spectra.items()
-        for k in values["wavenumber"].values
-        if not name.endswith("_spread")
-    }
-    flat = flat.drop_dims(["wavenumber", *left_out], errors="ignore").assign(columns)
-    table = flat.to_dataframe(dim_order=["source", "time"]).reset_index()
-    if table["time"].dtype.kind == "f":  # which may be a late clock: 8 digits would not tell its times apart
-        table["time"] = [f"{time:.15g}" for time in table["time"]]
-    return table.to_csv(index=False, float_format="%.8g")

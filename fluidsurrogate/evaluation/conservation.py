@@ -1,4 +1,4 @@
-"""What a rollout does to what the flow conserves: tensors only."""
+"""What a rollout does to quantities that the flow conserves; tensors only."""
 
 from __future__ import annotations
 
@@ -6,20 +6,47 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluidsurrogate.data.array_types import States
 from solvers import VELOCITY, VORTICITY, StateSpec
 from solvers.spectra import kinetic_energy
 
-Rolled = Float[Tensor, "batch time component y x"]
-
 
 def component_names(spec: StateSpec) -> list[str]:
-    """One name a component of the state: a scalar's own, a vector's with its axis."""
+    """Return a name for each component of the state.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Fields of the state.
+
+    Returns
+    -------
+    list of str
+        The name of a scalar field, and of a vector field its name with the axis: "velocity x".
+    """
     return [f"{f.name} {axis}" if f.order else f.name for f in spec.fields for axis in ("xy" if f.order else "x")]
 
 
-def mean_drift(spec: StateSpec, states: Rolled) -> Float[Tensor, "batch time component"]:
-    """(⟨f⟩(t) − ⟨f⟩(0)) / rms f(0) for each component: its mean over the box, by the root mean square of its field at
-    the start. Advection and diffusion in a periodic box conserve it. NaN where the field starts as zero."""
+def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time component"]:
+    r"""Compute the drift of each component's mean over the box since the start.
+
+    .. math:: (\langle f \rangle(t) - \langle f \rangle(0)) / \sqrt{\langle |f(0)|^2 \rangle}
+
+    Advection and diffusion in a periodic box conserve the mean.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Fields of the state.
+    states : Tensor
+        Shape (trajectory, time, component, y, x).
+
+    Returns
+    -------
+    Tensor
+        Shape (trajectory, time, component), in double precision; relative to the root mean square of the field, which
+        the components of a vector share, at the start. NaN for a field that starts as zero.
+    """
     means, parts = states.double().mean((-2, -1)), []
     for part in states[:, 0].double().split([field.components for field in spec.fields], dim=1):
         rms = part.square().sum(1).mean((-2, -1)).sqrt()
@@ -28,8 +55,24 @@ def mean_drift(spec: StateSpec, states: Rolled) -> Float[Tensor, "batch time com
     return (means - means[:, :1]) / torch.cat(parts, dim=1)[:, None]
 
 
-def energy(spec: StateSpec, states: Rolled) -> Float[Tensor, "batch time"] | None:
-    """½⟨|u|²⟩, of the velocity field or of what the vorticity induces; None where the state holds neither."""
+def energy(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time"] | None:
+    r"""Compute the kinetic energy of each state.
+
+    .. math:: E = \tfrac{1}{2} \langle |u|^2 \rangle
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Fields of the state.
+    states : Tensor
+        Shape (trajectory, time, component, y, x).
+
+    Returns
+    -------
+    Tensor or None
+        Shape (trajectory, time), in m²/s² and double precision; of the velocity field or of the velocity that the
+        vorticity induces. None for a state that holds neither.
+    """
     first = 0
     for field in spec.fields:
         part = states[:, :, first : first + field.components].double()

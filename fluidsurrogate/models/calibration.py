@@ -13,11 +13,12 @@ import xarray as xr
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
+from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import read_json, write_json
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import fields
+from fluidsurrogate.core.files import read_json, write_json
+from fluidsurrogate.data.layout import field_names
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.models.model_files import MAX_CONFIG_BYTES, find_file
 from fluidsurrogate.models.perturbations import Perturbation
 from solvers import StateSpec
@@ -107,7 +108,7 @@ class Calibration(Config):
     """
 
     perturbation: PerturbationConfig
-    members: Annotated[int, Field(ge=FEWEST_MEMBERS)]
+    members: Annotated[int, Field(ge=MIN_MEMBERS)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
     starts: Annotated[int, Field(ge=1, lt=2**31)]  # as the attributes of files take it
     factor_starts: Annotated[int, Field(ge=1)]
@@ -173,7 +174,8 @@ class Calibration(Config):
         quantile[: count + 1] = [0.0, *(self.ratio if from_spread else self.nrmse)][: len(quantile)]
         leads = xr.DataArray(quantile, {"time": forecast["time"]}, ("time",))
         if from_spread:
-            spread = relative_spread(perturbed(forecast.isel(member=slice(0, self.members))), single(forecast))
+            members = perturbed_members(forecast.isel(member=slice(0, self.members)))
+            spread = normalised_spread(members, control_or_mean(forecast))
             power = np.ones(forecast.sizes["time"])
             power[1 : count + 1] = self.exponent[: len(power) - 1]
             spread = spread ** xr.DataArray(power, {"time": forecast["time"]}, ("time",))
@@ -182,7 +184,7 @@ class Calibration(Config):
             spread = xr.ones_like(forecast["trajectory"], dtype=np.float64)
         error_bound = (spread * leads).transpose("trajectory", "time")
         bounded = leads.notnull() & (forecast["time"] > forecast["time"][0])
-        error_bound = error_bound.where(all_finite(single(forecast)) | ~bounded, math.inf)
+        error_bound = error_bound.where(all_finite(control_or_mean(forecast)) | ~bounded, math.inf)
         basis = f"the spread of {self.members - 1} perturbed members" if from_spread else "the lead alone"
         error_bound.attrs = {
             "long_name": f"nRMSE is at most this with probability {self.coverage:g}, at each time by itself",
@@ -230,7 +232,7 @@ def all_finite(forecast: xr.Dataset) -> xr.DataArray:
         True or false, with the dimensions trajectory and time.
     """
     finite = xr.ones_like(forecast["time"], dtype=bool)
-    for name in fields(forecast):
+    for name in field_names(forecast):
         values = forecast[name]
         found = xr.apply_ufunc(np.isfinite, values)
         finite = finite & found.all([dim for dim in values.dims if dim not in ("trajectory", "time")])

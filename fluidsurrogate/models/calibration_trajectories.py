@@ -50,7 +50,7 @@ def trajectories_from_solver(
             "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
         )
     tree: dict[str, Any] = experiment.tree()
-    tree["data"] |= {"steps": steps or experiment.data.steps_of(split), "block": BLOCK_SIZE}
+    tree["data"] |= {"steps": steps or experiment.data.intervals_in(split), "block": BLOCK_SIZE}
     tree["data"].pop("test_steps", None)
     longer = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
     solver = longer.build_solver()

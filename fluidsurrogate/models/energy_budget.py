@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from fluidsurrogate.data.conversion import States
+from fluidsurrogate.data.array_types import States
 from solvers import VELOCITY, VORTICITY, StateSpec
-from solvers.stepper import State
+from solvers.array_types import PerTrajectory, State
 
 FLOW_FIELDS = (VORTICITY.name, VELOCITY.name)  # the field that gives the flow's energy; a state holds one of them
 # The budget is used if it closes on the training data up to these shares of the dissipated energy.
 MEAN_TOLERANCE, STEP_TOLERANCE = 0.02, 0.1  # in the mean over all steps, and in a typical step
 MAX_DECAY_EXPONENT = 50.0  # a larger exponent leaves no energy, and its exponential would overflow
-BatchScalar = Float[Tensor, " batch"]
 # Makes a pass over the training data: states and inputs of some trajectories at a time.
 TrajectoryChunks = Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]]
 
@@ -130,7 +128,7 @@ class EnergyBudget(nn.Module):
             return balanced
         return torch.cat([after[:, : components.start], balanced, after[:, components.stop :]], dim=1)
 
-    def scaling_factor(self, after: State, before: State, inputs: Tensor | None) -> BatchScalar:
+    def scaling_factor(self, after: State, before: State, inputs: Tensor | None) -> PerTrajectory:
         """Return the factor s that the flow field after a step is multiplied by.
 
         Parameters
@@ -155,7 +153,7 @@ class EnergyBudget(nn.Module):
         factor = half + (half.square() + kept / weight).sqrt()
         return factor.clamp(max=1.0) if self.budget_coefficients.at_most else factor
 
-    def budget_terms(self, flow: State, inputs: Tensor | None) -> tuple[BatchScalar, BatchScalar, BatchScalar]:
+    def budget_terms(self, flow: State, inputs: Tensor | None) -> tuple[PerTrajectory, PerTrajectory, PerTrajectory]:
         """Compute the terms E, T(νZ/E + μ) and WT/2 of the budget.
 
         Parameters
@@ -251,8 +249,8 @@ def fit_budget_coefficients(
     imbalances, dissipated = [], []
     for states, values in chunks():
         flow, count = states.double()[:, :, budget.flow_components], states.shape[1]
-        whole = [values[f.name].double().expand(-1, -1, *spec.grid.n) for f in spec.inputs]
-        inputs = torch.cat(whole, 1).repeat_interleave(count, 0) if whole else None
+        on_grid = [values[f.name].double().expand(-1, -1, *spec.grid.n) for f in spec.inputs]
+        inputs = torch.cat(on_grid, 1).repeat_interleave(count, 0) if on_grid else None
         terms = budget.budget_terms(flow.flatten(0, 1), inputs)
         energy, loss, work = (v.unflatten(0, states.shape[:2]) for v in terms)
         earlier, later = slice(None, -multiple), slice(multiple, None)

@@ -33,7 +33,7 @@ def as_module(model: Surrogate) -> ExportedStep:
     """
     if model.base is not None:
         raise UsageError("a hybrid cannot be exported, because its solver is not a network")
-    return ExportedStep(copy.deepcopy(model.step), model.network.plain()).eval()
+    return ExportedStep(copy.deepcopy(model.step), model.network.to_plain()).eval()
 
 
 @final

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS, FEWEST_STARTS
-from fluidsurrogate.core.errors import UsageError, whole
+from fluidsurrogate.config.stage_configs import MIN_CALIBRATION_STARTS, MIN_MEMBERS
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.files import check_writable, read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.storage import check_writable, read_json
-from fluidsurrogate.data.conversion import as_dataset, to_inputs, to_states
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
 from fluidsurrogate.models.calibration_trajectories import (
     BLOCK_SIZE,
@@ -29,7 +30,7 @@ from fluidsurrogate.models.perturbations import Perturbation, one_step_error_sta
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.batch_sizes import check_free_memory
 
 FIT_ITERATIONS = 2  # of scaling the perturbation until spread and error agree
 
@@ -85,8 +86,9 @@ def calibrate(
     """
     if not isinstance(model, Surrogate):
         raise UsageError(f"give a model, as fs.load and fs.train do (got {type(model).__name__})")
-    starts, members = whole("starts", starts, FEWEST_STARTS), whole("members", members, FEWEST_MEMBERS)
-    steps = None if steps is None else whole("steps", steps, 1)
+    starts = check_integer("starts", starts, MIN_CALIBRATION_STARTS)
+    members = check_integer("members", members, MIN_MEMBERS)
+    steps = None if steps is None else check_integer("steps", steps, 1)
     if not 0 < coverage < 1 or math.ceil((starts + 1) * coverage) > starts:
         raise UsageError(f"coverage must be between 0 and {starts / (starts + 1):.3g}, as {starts} starts allow "
                          f"(got {coverage:g})")  # fmt: skip
@@ -96,7 +98,7 @@ def calibrate(
     fitted_on = min(max(starts // 8, 8), 128)
     if data is None:
         experiment = experiment_of(model)
-        _check_memory(model, fitted_on, members, steps or experiment.data.steps_of(CALIBRATION_SPLIT))
+        _check_memory(model, fitted_on, members, steps or experiment.data.intervals_in(CALIBRATION_SPLIT))
         trajectories = trajectories_from_solver(experiment, steps)
         source = f"the classical solver, split {CALIBRATION_SPLIT!r}"
     else:
@@ -202,4 +204,4 @@ def _check_memory(model: Surrogate, fitted_on: int, members: int, steps: int) ->
     """Raise UsageError if the trajectories of the fit and the members of a block do not fit in memory."""
     state = 8 * model.spec.components * math.prod(model.spec.grid.n)
     needed = state * (steps + 1) * (fitted_on + BLOCK_SIZE * members)
-    check_room(needed, f"{steps} steps and {members} members", "give fewer")
+    check_free_memory(needed, f"{steps} steps and {members} members", "give fewer")

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.evaluation.ensemble_metrics import perturbed, relative_spread, single
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.perturbations import Perturbation
 from fluidsurrogate.models.surrogate import Surrogate
@@ -136,13 +137,13 @@ def forecast_errors(
     parts = []
     for batch in truth:
         forecast = perturbed_forecast(model, batch, batch.sizes["time"] - 1, members, perturbation, seed=seed)
-        unperturbed, others = single(forecast), perturbed(forecast)
+        unperturbed, others = control_or_mean(forecast), perturbed_members(forecast)
         mean = others.mean("member", skipna=False)
         scores = (
             nrmse(unperturbed, batch),
-            relative_spread(others, unperturbed),
+            normalised_spread(others, unperturbed),
             nrmse(mean, batch),
-            relative_spread(others, batch),
+            normalised_spread(others, batch),
         )
         parts.append(ForecastErrors(*(s.transpose("trajectory", "time").values[:, 1:] for s in scores)))
         progress.update(batch.sizes["trajectory"])

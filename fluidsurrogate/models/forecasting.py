@@ -12,19 +12,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fluidsurrogate.config.stage_configs import FEWEST_MEMBERS
-from fluidsurrogate.core.errors import UsageError, whole
-from fluidsurrogate.data.conversion import (
-    check_matches,
-    read_states,
-    stack_members,
-    to_dataset,
-    to_inputs,
-    trajectory_coordinates,
-    trajectory_labels,
-)
-from fluidsurrogate.data.coordinates import at_time
+from fluidsurrogate.config.stage_configs import MIN_MEMBERS
+from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.data.conversion import read_states, stack_members, to_dataset, to_inputs
+from fluidsurrogate.data.coordinates import select_time
 from fluidsurrogate.data.flow_constants import check_constants
+from fluidsurrogate.data.layout import trajectory_coordinates, trajectory_labels
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.calibration import DEFAULT_LEVEL
 from fluidsurrogate.models.perturbations import (
     GaussianRandomField,
@@ -36,10 +30,11 @@ from fluidsurrogate.models.perturbations import (
 from fluidsurrogate.models.regridding import APPLIED_TO_GRID, OTHER_GRID_HINT, TRAINED_ON_GRID
 from fluidsurrogate.models.saving import hash_weights, metadata_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_room
+from fluidsurrogate.simulation.batch_sizes import check_free_memory
+from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.simulation.zarr_rollout import InitialStates, write_rollout
-from solvers.stepper import State
+from fluidsurrogate.simulation.zarr_rollout import write_rollout
+from solvers.array_types import State
 
 log = logging.getLogger("fluidsurrogate")
 
@@ -107,7 +102,7 @@ def forecast(
     >>> forecast["time"].values.tolist()
     [0.0, 0.25, 0.5, 0.75]
     """
-    if whole("members", members) == 1:
+    if check_integer("members", members) == 1:
         return _single_forecast(model, dataset, steps, start_time)
     if (networks := model.config.networks) > 1:
         if members != networks:
@@ -162,8 +157,8 @@ def perturbed_forecast(
     UsageError
         If there are fewer than 3 members, or the model has several networks, whose members are its networks.
     """
-    if whole("members", members) < FEWEST_MEMBERS:
-        raise UsageError(f"members must be 1, or at least {FEWEST_MEMBERS}: a spread needs two perturbed members "
+    if check_integer("members", members) < MIN_MEMBERS:
+        raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed members "
                          f"(got {members})")  # fmt: skip
     if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
         raise UsageError(
@@ -171,7 +166,7 @@ def perturbed_forecast(
         )
     _check_memory(model, dataset, steps, members)
     unperturbed = _single_forecast(model, dataset, steps, start_time)
-    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     seeds = member_seeds(seed, trajectory_labels(unperturbed), members)
     random_field = GaussianRandomField(model.spec, model.step.project, model.normalisation.band, perturbation.spectra)
     others = perturbed_rollout(PerturbedStepper(model, random_field, perturbation), states, steps, seeds, inputs)
@@ -308,10 +303,10 @@ def identity_of(model: Surrogate) -> dict[str, Any]:
 
 def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
     """Forecast without members; of a deep ensemble, the mean of its networks."""
-    steps = whole("steps", steps, 1)
+    steps = check_integer("steps", steps, 1)
     check_dataset(model, dataset)
     _check_memory(model, dataset, steps, model.config.networks)
-    first = at_time(dataset, start_time, model.spec.interval)
+    first = select_time(dataset, start_time, model.spec.interval)
     states, inputs = _read_start(model, first)
     with torch.no_grad():
         rolled = rollout(model, states, steps, inputs)
@@ -329,9 +324,9 @@ def _forecast_of_each_network(
 ) -> xr.Dataset:
     """Forecast with the mean of a deep ensemble as member 0, and each of its networks as a further member."""
     mean = _single_forecast(model, dataset, steps, start_time)
-    states, inputs = _read_start(model, at_time(dataset, start_time, model.spec.interval))
+    states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     with torch.no_grad():
-        rolled = rollout(model.each_network(), states, steps, inputs, first_as_seen=True)
+        rolled = rollout(model.each_network(), states, steps, inputs, first_from_stepper=True)
     return stack_members(model.spec, mean, rolled.unflatten(0, (model.config.networks, -1)).transpose(0, 1))
 
 
@@ -339,8 +334,9 @@ def _check_memory(model: Surrogate, dataset: xr.Dataset, steps: int, members: in
     """Raise UsageError if forecasts of so many steps and members do not fit in memory."""
     starts = dataset.sizes.get("trajectory", 1)
     state = model.dtype.itemsize * model.spec.components * math.prod(model.spec.grid.n)
-    check_room(2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
-               "give fewer, or write them while they run (fs.forecast_to_zarr)")  # fmt: skip
+    needed = 2 * state * starts * members * (steps + 1)
+    advice = "give fewer, or write them while they run (fs.forecast_to_zarr)"
+    check_free_memory(needed, f"{starts} starts, {members} members and {steps} steps", advice)
 
 
 def _read_start(model: Surrogate, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:

@@ -15,10 +15,11 @@ from torch import nn
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.seeding import has_device, preserving_random_state
-from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.core.seeding import preserving_random_state
+from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.calibration import read_calibration
 from fluidsurrogate.models.hub_download import download_model, is_hub_address
 from fluidsurrogate.models.model_file_checks import (
@@ -38,7 +39,7 @@ from fluidsurrogate.models.model_files import (
     read_metadata,
 )
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import Network, UserModule, allowing_code, cast
+from fluidsurrogate.nn import Network, UserModule, allowing_code, cast_weights
 from solvers import StateSpec, Stepper
 
 
@@ -105,7 +106,7 @@ def load(
     if not isinstance(path, str | Path):
         raise UsageError(f"give the folder of a model (got {type(path).__name__})")
     device = str(device)
-    if not has_device(device):
+    if not device_available(device):
         raise UsageError(f"device {device!r} is not available here; try cpu, cuda or mps")
     folder = as_path(path) if not is_hub_address(path) else download_model(str(path))
     with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
@@ -160,7 +161,7 @@ def _build_user_network(
             return config.build(spec, dtype)
     if not config.is_user_module:
         raise UsageError(f"a model of kind {config.kind!r} takes no module of yours: leave out module")
-    return cast(UserModule(copy.deepcopy(module), spec.fields), dtype)
+    return cast_weights(UserModule(copy.deepcopy(module), spec.fields), dtype)
 
 
 def _build_base_solver(config: ModelConfig, spec: StateSpec, about: Mapping[str, Any], device: str) -> Stepper | None:
@@ -170,7 +171,7 @@ def _build_base_solver(config: ModelConfig, spec: StateSpec, about: Mapping[str,
     tree = json.loads(about["experiment"])
     check_experiment_size(tree)
     check_solver_size(config.solver, spec.grid)
-    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_base(config)
+    base = Experiment.from_tree(tree | {"models": {}, "device": device}).build_hybrid_solver(config)
     if (
         base is None
         or _interval_and_names(base.spec) != _interval_and_names(spec)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.conversion import States
+from fluidsurrogate.data.array_types import States
 from fluidsurrogate.models.energy_budget import BudgetCoefficients, TrajectoryChunks
 from solvers import FieldSpec, StateSpec
 

@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.core.seeding import derive_seed
+from fluidsurrogate.data.array_types import EnsembleStates
 from fluidsurrogate.models.step import ChangeProjection
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import StateSpec, Stepper
+from solvers.array_types import Inputs, State
 from solvers.spectra import cospectrum, shell_wavenumbers
-from solvers.stepper import Inputs, State
 
-Members = Float[Tensor, "trajectory member time component y x"]
 RandomGenerators = Sequence[np.random.Generator]  # one for each forecast
 
 
@@ -257,7 +257,7 @@ def field_rms(spec: StateSpec, states: State) -> Float[Tensor, "batch component 
 
 def perturbed_rollout(
     stepper: PerturbedStepper, states: State, steps: int, seeds: Sequence[Sequence[int]], inputs: Inputs = None
-) -> Members:
+) -> EnsembleStates:
     """Roll the perturbed members of each trajectory out.
 
     Parameters
@@ -282,7 +282,9 @@ def perturbed_rollout(
     repeated = {name: value.repeat_interleave(members, dim=0) for name, value in (inputs or {}).items()}
     flat = [seed for row in seeds for seed in row]
     with torch.no_grad():
-        rolled = rollout(stepper, states.repeat_interleave(members, dim=0), steps, repeated, flat, first_as_seen=True)
+        rolled = rollout(
+            stepper, states.repeat_interleave(members, dim=0), steps, repeated, flat, first_from_stepper=True
+        )
     return rolled.unflatten(0, (len(states), members))
 
 

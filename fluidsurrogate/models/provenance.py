@@ -8,12 +8,12 @@ from typing import Any
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.model_file_checks import check_experiment_size
 from fluidsurrogate.models.model_files import CONFIG_FILE
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn.user_module import source_of
+from fluidsurrogate.nn.user_code import hash_source
 
 KEYS_WITHOUT_EFFECT = ("workers", "checkpoint_every", "loaders", "tensorboard")  # of `train`: they change no bit
 
@@ -74,8 +74,8 @@ def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any])
         data = {**data, "data": {k: v for k, v in data["data"].items() if k not in ("test", "test_steps")}}
     train = {key: value for key, value in tree["train"].items() if key not in KEYS_WITHOUT_EFFECT}
     model = tree["models"][name]
-    if path := experiment.models[name].code:
-        model = {**model, "source": source_of(path)}
+    if path := experiment.models[name].import_path:
+        model = {**model, "source": hash_source(path)}
     if start := experiment.models[name].init:
         config = read_json(as_path(start) / CONFIG_FILE)
         about = config.get("about") if isinstance(config, dict) else None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.schema import describe_grid, is_same_grid
+from fluidsurrogate.data.grids import describe_grid, is_same_grid
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.surrogate import Surrogate
 from solvers import Grid, Group, StateSpec, Stepper, point_group

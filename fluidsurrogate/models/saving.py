@@ -12,12 +12,12 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import atomic_write, write_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import replacing, write_json
 from fluidsurrogate.models.calibration import CALIBRATION_FILE
 from fluidsurrogate.models.model_files import CONFIG_FILE, LAST_WEIGHTS_FILE, MODEL_FORMAT, WEIGHTS_FILE, file_sha256
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import state_tensors
+from fluidsurrogate.nn import cpu_state_dict
 
 
 def save(model: Surrogate, folder: str | Path) -> None:
@@ -62,7 +62,7 @@ def save(model: Surrogate, folder: str | Path) -> None:
                          "keeps the calibration for steps over one: save model.every(1)")  # fmt: skip
     folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(state_tensors(model.network), folder / WEIGHTS_FILE)
+    write_weights(cpu_state_dict(model.network), folder / WEIGHTS_FILE)
     hashes = {
         name: file_sha256(folder / name) for name in (WEIGHTS_FILE, LAST_WEIGHTS_FILE) if (folder / name).exists()
     }
@@ -109,7 +109,7 @@ def hash_weights(model: Surrogate) -> str:
     str
         64 hexadecimal digits.
     """
-    return hashlib.sha256(to_safetensors(state_tensors(model.network))).hexdigest()
+    return hashlib.sha256(to_safetensors(cpu_state_dict(model.network))).hexdigest()
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
@@ -122,7 +122,7 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     path : Path
         The file to write.
     """
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(to_safetensors(weights))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fluidsurrogate.models.energy_budget import EnergyBudget
 from fluidsurrogate.models.normalisation import Normalisation
 from solvers import FieldSpec, Grid, StateSpec
-from solvers.stepper import State
+from solvers.array_types import State
 
 
 @final
@@ -94,8 +94,8 @@ class SurrogateStep(nn.Module):
         """
         channels = []
         if inputs:
-            whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.cells) for value in inputs], dim=1)
-            channels.append((whole - self.shift[self.state_components :]) / self.scale[self.state_components :])
+            on_grid = torch.cat([value.to(self.scale).expand(-1, -1, *self.cells) for value in inputs], dim=1)
+            channels.append((on_grid - self.shift[self.state_components :]) / self.scale[self.state_components :])
         if self.interval_channel is not None:
             channels.append(
                 torch.full_like(state[:, :1], self.interval_channel, dtype=self.scale.dtype, device=self.scale.device)

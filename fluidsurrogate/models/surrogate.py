@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
+from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.seeding import has_device
-from fluidsurrogate.data.schema import describe_grid
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
 from fluidsurrogate.models.model_file_checks import count_parameters
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.step import SurrogateStep, order_inputs
-from fluidsurrogate.nn import Network, cast
+from fluidsurrogate.nn import Network, cast_weights
 from solvers import StateSpec, Stepper
-from solvers.stepper import Inputs, State
+from solvers.array_types import Inputs, State
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             double precision is asked for, or the model is a hybrid, whose solver is built when it is loaded.
         """
         device, dtype = str(device or self.device), dtype or self.dtype
-        if not has_device(device):
+        if not device_available(device):
             raise UsageError(f"device {device!r} is not available here; try cpu, cuda or mps")
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype must be torch.float32 or torch.float64 (got {dtype})")
@@ -217,7 +217,7 @@ class Surrogate(Stepper[SurrogateCarry]):
                 "fs.load(folder, device)"
             )
         try:
-            network = cast(copy.deepcopy(self.network), dtype).to(device)
+            network = cast_weights(copy.deepcopy(self.network), dtype).to(device)
         except ValueError as error:
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
         moved = Surrogate(

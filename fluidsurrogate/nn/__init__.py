@@ -1,17 +1,15 @@
-"""Equivariant layers and networks; tensors only. A new architecture is one file in this folder."""
+"""Equivariant layers, networks and training losses; tensors only. A new architecture is a file in `architectures/`."""
 
-import importlib
-import pkgutil
-
-from fluidsurrogate.nn.deep_ensemble import DeepEnsemble, clip_each
+from fluidsurrogate.nn.architectures.user_module import UserModule
+from fluidsurrogate.nn.deep_ensemble import DeepEnsemble, clip_member_gradients
 from fluidsurrogate.nn.layers import GroupConv2d, GroupPool2d, LiftingConv2d
-from fluidsurrogate.nn.network import ARCHITECTURES, CLAIMS, Network, architecture, cast, state_tensors
-from fluidsurrogate.nn.user_module import UserModule, allowing_code, code_is_allowed, refuse_code
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+from fluidsurrogate.nn.network import Network
+from fluidsurrogate.nn.registry import ARCHITECTURES, EXACT_GROUPS, architecture
+from fluidsurrogate.nn.user_code import allowing_code, code_is_allowed, require_code_permission
+from fluidsurrogate.nn.weights import cast_weights, cpu_state_dict
 
 __all__ = [
-    "ARCHITECTURES", "CLAIMS", "DeepEnsemble", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network", "UserModule",
-    "allowing_code", "architecture", "cast", "clip_each", "code_is_allowed", "refuse_code", "state_tensors",
+    "ARCHITECTURES", "EXACT_GROUPS", "DeepEnsemble", "GroupConv2d", "GroupPool2d", "LiftingConv2d", "Network",
+    "UserModule", "allowing_code", "architecture", "cast_weights", "clip_member_gradients", "code_is_allowed",
+    "cpu_state_dict", "require_code_permission",
 ]  # fmt: skip

@@ -1,5 +1,5 @@
-"""Pictures of results: comparisons, scores and audits as PNG files.
+"""Figures of results, one module each: comparisons, scores, audits and previews as PNG files.
 
-It imports `evaluation`, `data` and `core`; `pipeline` and everything above may import it.
-It hands out `draw_comparison`, `draw_scores` and `draw_audit`.
+The package imports `evaluation`, `data` and `core`; `pipeline` and everything above may import it. Its entry points are
+`draw_comparison`, `draw_scores`, `draw_audit` and `draw_preview`.
 """

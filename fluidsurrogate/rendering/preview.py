@@ -1,4 +1,4 @@
-"""The first picture of a run: truth and forecast of one trajectory while networks are still training."""
+"""The figure of a run whose networks are still training: truth and forecast of one trajectory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from fluidsurrogate.evaluation.diagnostics import vorticity
+from fluidsurrogate.rendering.style import DPI, cell_edges
 
 
 def draw_preview(truth: xr.Dataset, forecast: xr.Dataset, title: str, path: Path) -> None:
@@ -16,22 +17,22 @@ def draw_preview(truth: xr.Dataset, forecast: xr.Dataset, title: str, path: Path
 
     Parameters
     ----------
-    truth, forecast : Dataset
+    truth, forecast : xr.Dataset
         One trajectory each, on the same grid and times.
     title : str
         What the forecast is of.
     path : Path
         The PNG file to write.
     """
-    at, seen = vorticity(truth).isel(trajectory=0, time=-1), vorticity(forecast).isel(trajectory=0, time=-1)
-    limit = float(np.abs(at).max()) or 1.0
-    y, x = (np.concatenate([[0], np.asarray(at[a]) + float(at[a][0])]) for a in ("y", "x"))
+    exact, found = vorticity(truth).isel(trajectory=0, time=-1), vorticity(forecast).isel(trajectory=0, time=-1)
+    limit = float(np.abs(exact).max()) or 1.0
+    y, x = cell_edges(exact)
     figure = Figure(figsize=(9, 3.3), layout="constrained")
     axes = figure.subplots(1, 3)
-    for axis, name, values in zip(axes, ("truth", "forecast", "error"), (at, seen, seen - at), strict=True):
+    for axis, name, values in zip(axes, ("truth", "forecast", "error"), (exact, found, found - exact), strict=True):
         shown = np.ma.masked_invalid(values.transpose("y", "x").values)
         drawn = axis.pcolormesh(x, y, shown, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
         axis.set(xticks=[], yticks=[], aspect="equal", title=name, facecolor="0.6")
     figure.colorbar(drawn, ax=axes, label="vorticity [1/s]")
     figure.suptitle(title)
-    figure.savefig(path, format="png", dpi=110)
+    figure.savefig(path, format="png", dpi=DPI)

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fluidsurrogate.core.storage import replacing
+from fluidsurrogate.core.files import atomic_write
 
 Weights = dict[str, Tensor]
 
@@ -42,7 +42,7 @@ def write_checkpoint(
     tensors |= {f"optimiser.{i}.{k}": v for i, held in state["state"].items() for k, v in held.items()}
     tensors = {key: value.contiguous().cpu() for key, value in tensors.items()}
     header = {**metadata, "groups": state["param_groups"]}
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         save_file(tensors, beside, {"state": json.dumps({**header, "sha256": content_sha256(tensors, header)})})
 
 

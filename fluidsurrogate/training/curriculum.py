@@ -12,7 +12,7 @@ from torch import Tensor
 from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn.losses import Rolled
+from fluidsurrogate.nn.shapes import Trajectories
 from fluidsurrogate.simulation.rollout import advance_by, advance_through
 from solvers import Stepper
 
@@ -83,7 +83,7 @@ class Curriculum:
             How many intervals, how many of them without gradients, and how long they are.
         """
         options = self.options
-        first, later = options.stages
+        first, later = options.unroll_stages
         first_stage_end = options.steps * (1 - options.unroll_fraction)
         stage = -1
         if step >= first_stage_end and options.unroll_fraction:
@@ -94,7 +94,7 @@ class Curriculum:
     @property
     def longest_span(self) -> int:
         """Number of stored intervals in the longest rollout of the training."""
-        return self.options.reach * max(self.intervals)
+        return self.options.longest_span * max(self.intervals)
 
     def add_noise(self, surrogate: Surrogate, start: Tensor, step: int, samples: slice, batch: int) -> Tensor:
         """Add noise to initial states.
@@ -132,7 +132,7 @@ def unroll(
     start: Tensor,
     inputs: dict[str, Tensor],
     schedule: UnrollSchedule,
-) -> tuple[Rolled, Rolled]:
+) -> tuple[Trajectories, Trajectories]:
     """Roll a surrogate out for the loss of one training step.
 
     Parameters

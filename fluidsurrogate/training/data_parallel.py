@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.core.processes import processes
+from fluidsurrogate.core.distributed import process_count
 
 
 @final
@@ -33,12 +33,12 @@ class DataParallel:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.rank, self.world_size, self._accelerator = device, 0, 1, None
-        if processes() > 1:
+        if process_count() > 1:
             from accelerate import Accelerator  # imported late, because the import is slow
 
             self._accelerator = Accelerator(cpu=device.type == "cpu")
             self.device = self._accelerator.device
-            self.rank, self.world_size = self._accelerator.process_index, processes()
+            self.rank, self.world_size = self._accelerator.process_index, process_count()
 
     def broadcast(self, network: nn.Module) -> None:
         """Give every process the weights and buffers of the first one.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.core.storage import read_json
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG_FILE
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn import Network, cpu_state_dict
 from fluidsurrogate.nn.layers import LiftingConv2d
 from solvers import FieldSpec
 
@@ -82,7 +82,7 @@ def load_initial_weights(network: Network, fields: Sequence[FieldSpec], folder: 
     if trained.network.group.name != network.group.name:  # groups of the same order have weights of the same shape
         groups = f"{trained.network.group.name} and this model has {network.group.name}"
         raise UsageError(f"{folder} has the group {groups}: give both the same kind, options, fields and inputs")
-    weights, old_fields = state_tensors(trained.network), _lifting_fields(trained.network)
+    weights, old_fields = cpu_state_dict(trained.network), _lifting_fields(trained.network)
     reason = "give both the same kind, options, fields and inputs"
     if [field.name for field in fields] == [field.name for field in trained.stored.fields]:
         reason = "give both the same kind and options"

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.storage import replacing, write_text
+from fluidsurrogate.core.files import atomic_write, write_text
 
 HistoryRow = Mapping[str, float]  # step, loss, learning_rate, valid_nrmse_first_step, valid_nrmse
 HISTORY_FILE, HISTORY_FIGURE, TENSORBOARD_FOLDER = "curve.csv", "curves.png", "tensorboard"
@@ -47,7 +47,7 @@ def write_history(history: Sequence[HistoryRow], folder: Path, title: str) -> No
         Title of the picture.
     """
     write_text(folder / HISTORY_FILE, history_csv(history))
-    with replacing(folder / HISTORY_FIGURE) as beside:
+    with atomic_write(folder / HISTORY_FIGURE) as beside:
         plot_history(history, beside, title)
 
 
@@ -77,12 +77,12 @@ def plot_history(history: Sequence[HistoryRow], path: Path, title: str) -> None:
 
     panels[0].plot(step, values("loss"), color="#0072b2")
     panels[0].set(yscale="log", title="training loss")
-    whole = values("valid_nrmse")
+    over_rollout = values("valid_nrmse")
     panels[1].plot(step, values("valid_nrmse_first_step"), color="#56b4e9", label="first step")
-    panels[1].plot(step, whole, color="#d55e00", label="whole rollout")
-    if np.isfinite(whole).any():
-        best = int(np.nanargmin(whole))
-        panels[1].plot(step[best], whole[best], "o", color="#d55e00", label="kept")
+    panels[1].plot(step, over_rollout, color="#d55e00", label="whole rollout")
+    if np.isfinite(over_rollout).any():
+        best = int(np.nanargmin(over_rollout))
+        panels[1].plot(step[best], over_rollout[best], "o", color="#d55e00", label="kept")
     panels[1].set(yscale="log", title="validation nRMSE")
     panels[1].legend(frameon=False)
     panels[2].plot(step, values("learning_rate"), color="#009e73")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import TrainConfig
-from fluidsurrogate.nn import Network, state_tensors
+from fluidsurrogate.nn import Network, cpu_state_dict
 
 
 def learning_rate_factor(options: TrainConfig, step: int) -> float:
@@ -59,7 +59,7 @@ class MovingAverage:
     def __init__(self, network: Network, decay: float) -> None:
         device = next(network.parameters()).device
         self.network, self.decay = network, decay
-        self.weights = {key: value.to(device) for key, value in state_tensors(network).items()}
+        self.weights = {key: value.to(device) for key, value in cpu_state_dict(network).items()}
 
     def update(self, step: int) -> None:
         """Add the current weights of the network to the average.

@@ -12,11 +12,12 @@ import torch
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import current_device, fixed_threads
+from fluidsurrogate.core.distributed import is_main_process, process_count
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process, processes
-from fluidsurrogate.core.seeding import current_device, derive_seed, fixed_threads, seeded
-from fluidsurrogate.core.storage import stamp
-from fluidsurrogate.data.flow_constants import constants_of
+from fluidsurrogate.core.provenance import provenance_attributes
+from fluidsurrogate.core.seeding import derive_seed, seeded_generators
+from fluidsurrogate.data.flow_constants import read_constants
 from fluidsurrogate.models.energy_budget import fit_budget_coefficients
 from fluidsurrogate.models.normalisation import Normalisation, describe_large_means
 from fluidsurrogate.models.surrogate import Surrogate
@@ -77,7 +78,7 @@ def train_model(
     source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
-    constants = {key: value for key, value in experiment.constants.items() if key in constants_of(dataset)}
+    constants = {key: value for key, value in experiment.constants.items() if key in read_constants(dataset)}
     with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
         trainer = prepare_training(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:
@@ -124,15 +125,15 @@ def prepare_training(
     """
     options, seed, config = experiment.train, experiment.seed, experiment.models[name]
     parallel = DataParallel(torch.device(experiment.device))
-    if options.batch % (processes() * options.accumulate):
-        raise UsageError(f"train.batch = {options.batch} must be a multiple of {processes()} processes "
+    if options.batch % (process_count() * options.accumulate):
+        raise UsageError(f"train.batch = {options.batch} must be a multiple of {process_count()} processes "
                          f"times train.accumulate = {options.accumulate}")  # fmt: skip
     curriculum = Curriculum(options, seed, config.multiples)
     if train.size[1] <= curriculum.longest_span:
         raise UsageError(f"training reaches over {curriculum.longest_span} intervals (train.unroll, push_forward, "
                          f"intervals), but the trajectories have {train.size[1] - 1}: raise data.steps")  # fmt: skip
     if network is None:
-        with seeded(derive_seed(seed, "weights"), torch.device(experiment.device)):
+        with seeded_generators(derive_seed(seed, "weights"), torch.device(experiment.device)):
             network = config.build(experiment.spec, experiment.torch_dtype)
     if config.init is not None:
         load_initial_weights(network, experiment.spec.fields, config.init)
@@ -140,7 +141,7 @@ def prepare_training(
     parallel.broadcast(network)  # until here, each process has its own copy of a network that was given
     if options.compile:
         network.compile()
-    device = str(parallel.device) if processes() > 1 else experiment.device
+    device = str(parallel.device) if process_count() > 1 else experiment.device
     surrogate = fit_surrogate(experiment, name, network, train, provenance, constants, device)
     batches = WindowBatches(train, curriculum, seed, options.batch, parallel.rank, parallel.world_size)
     return Trainer(surrogate, options, seed, batches, valid, parallel)
@@ -180,15 +181,15 @@ def fit_surrogate(
         The untrained model.
     """
     spec, config = experiment.spec, experiment.models[name]
-    base = experiment.build_base(config, device)
+    base = experiment.build_hybrid_solver(config, device)
     normalisation = Normalisation.fit(spec, train.chunks, base)
     for warning in describe_large_means(spec, train.chunks) if is_main_process() else []:
         log.warning(f"{name}: {warning}")
-    numbers, longest = experiment.build_flow().numbers, max(config.multiples)
+    numbers, longest = experiment.build_flow().coefficients, max(config.multiples)
     coefficients, finding = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
     if coefficients is None and is_main_process():
         log.info(f"{name}: the energy budget {finding}; forecasts are not scaled to it")
     normalisation = replace(normalisation, budget_coefficients=coefficients)
-    about = {"name": name, "energy_budget": finding, **stamp(experiment.tree(), provenance)}
+    about = {"name": name, "energy_budget": finding, **provenance_attributes(experiment.tree(), provenance)}
     known = constants if base is None else experiment.constants  # a hybrid's solver has the constants of the experiment
     return Surrogate(network, spec, normalisation, config, about, base, constants=known)

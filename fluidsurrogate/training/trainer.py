@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import TrainConfig
+from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import is_main_process
-from fluidsurrogate.core.seeding import derive_seed, seeded
+from fluidsurrogate.core.seeding import derive_seed, seeded_generators
 from fluidsurrogate.models.model_files import LAST_WEIGHTS_FILE
 from fluidsurrogate.models.saving import write_weights
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.nn import clip_each, state_tensors
+from fluidsurrogate.nn import clip_member_gradients, cpu_state_dict
 from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.training.augmentation import Augmentation
 from fluidsurrogate.training.checkpoints import Weights, read_checkpoint, write_checkpoint
@@ -194,7 +194,7 @@ class Trainer:
         for parameter in self.network.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.parallel.mean(parameter.grad)
-        norm = clip_each(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
+        norm = clip_member_gradients(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
         if not (loss + norm.to(loss.device)).isfinite():
             self._raise_diverged("the loss is not finite")
         self.optimiser.step()
@@ -222,7 +222,8 @@ class Trainer:
         start = self.curriculum.add_noise(self.surrogate, states[:, 0], self.step, samples, self.options.batch)
         labels = (self.step, samples.start) if samples.start else (self.step,)
         stepper = self.training_view(self.surrogate.every(unroll_schedule.stride))
-        with seeded(derive_seed(self.seed, "step", *labels), device):  # a network of the user's may have dropout
+        # A network of the user's may have dropout.
+        with seeded_generators(derive_seed(self.seed, "step", *labels), device):
             try:
                 predicted, truth = unroll(stepper, states, start, inputs, unroll_schedule)
             except ValueError as error:
@@ -254,7 +255,7 @@ class Trainer:
 
     def _weights(self) -> Weights:
         """Return the current weights of the network by name."""
-        return state_tensors(self.network)
+        return cpu_state_dict(self.network)
 
     def _save(self, folder: Path) -> None:
         """Write a checkpoint to a folder."""

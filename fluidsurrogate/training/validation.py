@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluidsurrogate.data.conversion import States
+from fluidsurrogate.data.array_types import States
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.windows import InMemoryTrajectories

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.processes import without_main
+from fluidsurrogate.core.jobs import without_main_module
 from fluidsurrogate.core.seeding import derive_seed
-from fluidsurrogate.data.conversion import States, check_matches, read_states, to_inputs, to_states
+from fluidsurrogate.data.array_types import States
+from fluidsurrogate.data.conversion import read_states, to_inputs, to_states
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.training.curriculum import Curriculum
 from solvers import StateSpec
@@ -300,7 +302,7 @@ class WindowBatches(Dataset[Batch]):
             multiprocessing_context="spawn", prefetch_factor=4, generator=torch.Generator(),
         )  # fmt: skip
         try:
-            with without_main():
+            with without_main_module():
                 batches = iter(loader)
             yield from batches
         except UsageError as error:  # torch puts the traceback of the process before the message

@@ -1,28 +1,44 @@
-"""What every flow says of itself."""
+"""The abstract flow: parameters, initial states, terms, symmetries and solver; and the registry of flows."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.equation import Pair, Scalar
+from solvers.array_types import State, Vector2D
+from solvers.backends import AUTO
+from solvers.docstrings import InheritDocstrings
+from solvers.equation import TransportedScalar
 from solvers.grid import Grid
-from solvers.navier_stokes import NavierStokes2D, inputs_for_one
-from solvers.stirring import Stirring
+from solvers.navier_stokes import NavierStokes2D
+from solvers.solver_inputs import default_inputs
+from solvers.stochastic_forcing import StochasticForcing
 from solvers.symmetry import Group, stabiliser
+from solvers.validation import require_finite, require_non_negative, require_positive
 
 FLOWS: dict[str, type[Flow]] = {}
 
 
 def flow(kind: str) -> Callable[[type[Flow]], type[Flow]]:
-    """Register a flow under the name that an experiment gives in `flow.kind`."""
+    """Register a flow under a name.
+
+    Parameters
+    ----------
+    kind : str
+        The name, as ``flow.kind`` in an experiment.
+
+    Returns
+    -------
+    callable
+        A class decorator.
+    """
 
     def register(cls: type[Flow]) -> type[Flow]:
         cls.kind = kind
@@ -32,24 +48,67 @@ def flow(kind: str) -> Callable[[type[Flow]], type[Flow]]:
     return register
 
 
-@dataclass(frozen=True, kw_only=True)
-class Flow(ABC):
-    """Parameters, starts, terms and symmetries of a flow.
+@dataclass(frozen=True)
+class FlowExample:
+    """Good values of a flow for a small grid, on which the tests hold the flow to its contract.
 
-    Attributes:
-        viscosity: ν > 0 [length²/time].
-        drag: μ ≥ 0 [1/time].
-        mean_velocity: U, a uniform velocity (x, y) that carries everything along.
-        spin_up: time that the solver runs before the first stored state, so that the start is a real flow.
+    Parameters
+    ----------
+    parameters : mapping of str to object
+        Parameters of the flow; those left out have their defaults.
+    label : str
+        What tells the example from others of the same flow.
+    side : float
+        Side of a square box, in m.
+    n : int
+        Even number of cells on a side that resolves the initial states.
+    is_band_limited : bool
+        Whether the initial states hold the same modes on all finer grids. Closed forms hold more of them.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    side: float = 2 * math.pi
+    n: int = 32
+    is_band_limited: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(InheritDocstrings, ABC):
+    """A flow: its parameters, initial states, terms and symmetries.
+
+    A new flow is one file in `solvers.flows`: a frozen dataclass derived from this class under ``@flow("name")``, with
+    `starts`, `group_without_vectors` and `examples`, and whatever terms it has. The tests find it by themselves.
+
+    Parameters
+    ----------
+    viscosity : float
+        Kinematic viscosity ν > 0, in m²/s.
+    drag : float
+        Linear drag μ ≥ 0, in 1/s.
+    mean_velocity : tuple of float
+        A uniform velocity (x, y) that advects everything, in m/s.
+    spin_up : float
+        Time that the solver runs before the first stored state, so that this is a developed flow, in s.
+
+    Attributes
+    ----------
+    kind : str
+        The name of the flow; set by the decorator `flow`.
+    plates : bool
+        Whether the box is a layer between two plates and its mirror image: see `solvers.FieldSpec.wall`.
+    examples : tuple of FlowExample
+        Good values for a small grid, at least one.
     """
 
     viscosity: float
     drag: float = 0.0
-    mean_velocity: Pair = (0.0, 0.0)
+    mean_velocity: Vector2D = (0.0, 0.0)
     spin_up: float = 0.0
 
     kind: ClassVar[str]
-    plates: ClassVar[bool] = False  # a layer between two plates and its mirror image: see `FieldSpec.wall`
+    plates: ClassVar[bool] = False
+    examples: ClassVar[tuple[FlowExample, ...]] = ()
 
     def __post_init__(self) -> None:
         require_positive(viscosity=self.viscosity)
@@ -57,62 +116,140 @@ class Flow(ABC):
         require_finite(mean_velocity=self.mean_velocity)
 
     @abstractmethod
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch component y x"]:
-        """One start a seed, float64, the same function of space on every grid that resolves it."""
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
+        """Return initial states: the same functions of space on every grid that resolves them.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+        seeds : sequence of int
+            One state is drawn for each seed, whatever the others are.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, component, y, x), float64: vorticity and then the scalar if there is one.
+
+        Raises
+        ------
+        ValueError
+            If the grid does not resolve them.
+        """
+
+    # -- symmetries
 
     @property
     def group(self) -> Group:
-        """The point group about the centre of a square box that the flow keeps, its forcing, gravity and whatever else
-        is an input staying as they are: `symmetry`, less what moves one of the flow's vectors."""
-        return stabiliser(self.symmetry, self.vectors)
+        """The point group of the flow about the centre of a square box, all terms and inputs staying as they are."""
+        return stabiliser(self.group_without_vectors, self.uniform_vectors)
 
     @property
-    def vectors(self) -> list[Pair]:
-        """The uniform vectors that turn with the state where the flow is to look the same."""
+    def uniform_vectors(self) -> list[Vector2D]:
+        """The uniform vectors of the equation: mean velocity, mean gradient and gravity, those that it has."""
         scalar = self.scalar
         vectors = [self._mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
         return [v for v in vectors if v is not None]
 
     @property
     @abstractmethod
-    def symmetry(self) -> Group:
-        """The point group of the equation's other terms: the forcing, the plates; of a stirred flow, in the mean."""
+    def group_without_vectors(self) -> Group:
+        """The point group that forcing and plates leave, or with a stochastic forcing its statistics."""
 
     def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
-        """Which shifts by (i, j) whole cells along (y, x) the flow keeps: all, unless overridden."""
+        """Return which shifts by whole cells the flow is invariant to; all, unless overridden.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        Tensor
+            Boolean, shape (y, x): element (i, j) stands for a shift by i cells along y and j cells along x.
+        """
         return torch.ones(grid.n, dtype=torch.bool)
 
-    def galilean(self, grid: Grid) -> tuple[bool, bool]:
-        """Whether a uniform velocity along x, along y, only carries the solution along: where all shifts are kept."""
+    def galilean_invariance(self, grid: Grid) -> tuple[bool, bool]:
+        """Return whether a uniform velocity only carries the solution along.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        along_x : bool
+            For a velocity along x: true if the flow is invariant to all shifts along x.
+        along_y : bool
+            For a velocity along y, likewise.
+        """
         kept = self.translations(grid)
         return bool(kept[0].all()), bool(kept[:, 0].all())
 
+    # -- terms
+
     def forcing(self, grid: Grid) -> Float[Tensor, "y x"] | None:
-        """The curl of the body force at the cell centres, float64; None: unforced."""
+        """Return the curl of the body force at the cell centres.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        Tensor or None
+            Shape (y, x), float64, in 1/s²; None: unforced.
+        """
         return None
 
-    def stirring(self, grid: Grid) -> Stirring | None:
-        """Random forcing; None: none."""
+    def stochastic_forcing(self, grid: Grid) -> StochasticForcing | None:
+        """Return the random forcing.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        StochasticForcing or None
+            Noise that is white in time; None: none.
+        """
         return None
 
     @property
-    def scalar(self) -> Scalar | None:
-        """What the flow carries beside its vorticity; None: nothing."""
+    def scalar(self) -> TransportedScalar | None:
+        """The scalar that the flow transports beside its vorticity; None: none."""
         return None
 
     @property
-    def numbers(self) -> dict[str, float]:
-        """The solver's numbers by name, any of which may differ from trajectory to trajectory."""
+    def coefficients(self) -> dict[str, float]:
+        """The coefficients of the equation by name, each of which may differ from trajectory to trajectory."""
         scalar = self.scalar
         own = {"viscosity": self.viscosity, "drag": self.drag}
         return own if scalar is None else own | {"diffusivity": scalar.diffusivity}
 
     def inputs(self, grid: Grid) -> dict[str, Tensor]:
-        """Every term as the solver's input for one trajectory, float64: see `solvers.navier_stokes.inputs_for_one`."""
-        return inputs_for_one(self.numbers, self.forcing(grid), self.scalar, self._mean_velocity)
+        """Return every term as the solver's input for one trajectory.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        dict of str to Tensor
+            As from `solvers.solver_inputs.default_inputs`, float64.
+        """
+        return default_inputs(self.coefficients, self.forcing(grid), self.scalar, self._mean_velocity)
 
     @property
-    def _mean_velocity(self) -> Pair | None:
+    def _mean_velocity(self) -> Vector2D | None:
         return self.mean_velocity if any(self.mean_velocity) else None
 
     def solver(
@@ -123,11 +260,36 @@ class Flow(ABC):
         dt: float | None = None,
         order: int = 4,
         varying: Sequence[str] = (),
-        kernel: str = "auto",
+        backend: str = AUTO,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> NavierStokes2D:
-        """The classical solver of this flow."""
+        """Return the classical solver of this flow.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+        interval : float
+            Time between two stored states, in s.
+        dt : float, optional
+            The inner time step; by default it follows from a CFL bound.
+        order : int
+            Order of the time integration, 4 or 2.
+        varying : sequence of str
+            Which of the `coefficients` are inputs, one value a trajectory.
+        backend : str
+            What computes the inner steps.
+        dtype : torch.dtype
+            Precision, `torch.float32` or `torch.float64`.
+        device : torch.device or str, optional
+            Where to compute; by default on the CPU.
+
+        Returns
+        -------
+        NavierStokes2D
+            See there for details of the parameters.
+        """
         return NavierStokes2D(
             grid,
             viscosity=self.viscosity,
@@ -137,49 +299,46 @@ class Flow(ABC):
             forcing=self.forcing(grid),
             scalar=self.scalar,
             mean_velocity=self._mean_velocity,
-            stirring=self.stirring(grid),
+            stochastic_forcing=self.stochastic_forcing(grid),
             plates=self.plates,
             varying=varying,
             order=order,
-            kernel=kernel,
+            backend=backend,
             dtype=dtype,
             device=device,
         )
 
 
 def shifts(grid: Grid) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "1 x"]]:
-    """Shifts by whole cells along y and x, as fractions of the box."""
+    """Return all shifts by whole cells as fractions of the box.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid.
+
+    Returns
+    -------
+    rows : Tensor
+        Shifts along y, shape (y, 1), float64.
+    columns : Tensor
+        Shifts along x, shape (1, x), float64.
+    """
     rows, columns = (torch.arange(n, dtype=torch.float64) / n for n in grid.n)
     return rows[:, None], columns[None, :]
 
 
 def is_whole(values: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """Whole numbers, up to rounding."""
+    """Return which numbers are whole, up to rounding.
+
+    Parameters
+    ----------
+    values : Tensor
+        Numbers.
+
+    Returns
+    -------
+    Tensor
+        Boolean, of the same shape.
+    """
     return (values - values.round()).abs() < 1e-9
-
-
-def require_positive(**values: float) -> None:
-    """Raise ValueError for the first value that is not finite and > 0."""
-    for name, value in values.items():
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be positive and finite (got {value})")
-
-
-def require_non_negative(**values: float) -> None:
-    """Raise ValueError for the first value that is not finite and ≥ 0."""
-    for name, value in values.items():
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be finite and at least 0 (got {value})")
-
-
-def require_finite(**values: float | Pair) -> None:
-    """Raise ValueError for the first number or vector that is not finite."""
-    for name, value in values.items():
-        if not all(math.isfinite(v) for v in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"{name} must be finite (got {value})")
-
-
-def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise ValueError for a name that is not known."""
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; one of {', '.join(allowed)}")

@@ -4,34 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
-from jaxtyping import Float
-from torch import Tensor
-
-from solvers.flows.base import flow, require_one_of, require_positive
-from solvers.flows.starts import SHAPES, banded_field, shaped_field
-from solvers.flows.tracer import Carrier
+from solvers.array_types import ScalarField
+from solvers.flows.base import FlowExample, flow
+from solvers.flows.initial_conditions import CLOSED_FORMS, closed_form_field, random_band_field
+from solvers.flows.tracer import FlowWithTracer, Tracer
 from solvers.grid import Grid
 from solvers.symmetry import D4, Group
+from solvers.validation import require_one_of, require_positive
 
 
 @flow("decaying")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Decaying(Carrier):
-    """∂ω/∂t + u·∇ω = ν∇²ω − μω from a random start in a band of wavenumbers (McWilliams 1984,
-    doi:10.1017/S0022112084001750): like-signed vortices merge, energy moves to large scales, enstrophy decays.
+class Decaying(FlowWithTracer):
+    r"""Decaying isotropic turbulence from a random initial vorticity.
 
-    Point group D4 (vorticity changes sign under a mirror) and every translation. Good values: box 2π, `wavenumber` 4,
-    `rms` 3, ν = 6e-3 on 32², 1e-3 on 128².
+    .. math:: \partial_t \omega + u \cdot \nabla \omega = \nu \nabla^2 \omega - \mu \omega
 
-    Attributes:
-        start: `random`, or a closed form of `solvers.flows.starts`, shifted at random by the seed: `taylor_green`,
-            `double_shear_layer`, `vortex_merger`, `lamb_chaplygin` (then `wavenumber` and `bandwidth` do not matter).
-        wavenumber: centre of the band, in waves across the shorter side of the box.
-        bandwidth: standard deviation of the band; modes beyond two of them are zero.
-        rms: root mean square of the start's vorticity [1/time].
+    Like-signed vortices merge, energy moves to large scales, enstrophy decays (McWilliams 1984,
+    doi:10.1017/S0022112084001750). Point group D4 (vorticity changes its sign under a mirror), and all translations.
+    Good values: box 2π, ``wavenumber`` 4, ``rms`` 3, ν = 6e-3 on 32², 1e-3 on 128².
+
+    Parameters
+    ----------
+    viscosity : float
+        Kinematic viscosity ν > 0, in m²/s.
+    drag : float
+        Linear drag μ ≥ 0, in 1/s.
+    mean_velocity : tuple of float
+        A uniform velocity (x, y) that advects everything, in m/s.
+    spin_up : float
+        Time that the solver runs before the first stored state, in s.
+    tracer : Tracer, optional
+        A passive tracer; None: none.
+    start : str
+        ``"random"``, a Gaussian random field in a band of wavenumbers, or a closed form of
+        `solvers.flows.initial_conditions` at a random place: ``"taylor_green"``, ``"double_shear_layer"``,
+        ``"vortex_merger"`` or ``"lamb_chaplygin"``.
+    wavenumber : float
+        Centre of the band, in waves across the shorter side of the box.
+    bandwidth : float
+        Standard deviation of the band; modes further than two of them from the centre are zero.
+    rms : float
+        Root mean square of the initial vorticity, in 1/s.
+
+    Examples
+    --------
+    >>> from solvers import FLOWS, Grid
+    >>> flow, grid = FLOWS["decaying"](viscosity=6e-3), Grid.square(32)
+    >>> flow.starts(grid, seeds=[0, 1]).shape
+    torch.Size([2, 1, 32, 32])
+    >>> flow.group.name
+    'D4'
     """
 
     start: str = "random"
@@ -40,16 +66,24 @@ class Decaying(Carrier):
     rms: float = 3.0
     spin_up: float = 1.0
 
+    examples: ClassVar[tuple[FlowExample, ...]] = (
+        FlowExample({"viscosity": 1e-2}),
+        FlowExample({"viscosity": 1e-2, "mean_velocity": (0.7, 0.0)}, label="carried along"),
+        FlowExample(
+            {"viscosity": 1e-2, "tracer": Tracer(diffusivity=5e-3, mean_gradient=(0.0, 1.5))}, label="with a tracer"
+        ),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(wavenumber=self.wavenumber, bandwidth=self.bandwidth, rms=self.rms)
-        require_one_of("start", self.start, ("random", *SHAPES))
+        require_one_of("start", self.start, ("random", *CLOSED_FORMS))
 
     @property
-    def symmetry(self) -> Group:
+    def group_without_vectors(self) -> Group:
         return D4
 
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
-        if self.start in SHAPES:
-            return shaped_field(SHAPES[self.start], grid, seeds, self.rms)
-        return banded_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms)
+    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+        if self.start in CLOSED_FORMS:
+            return closed_form_field(CLOSED_FORMS[self.start], grid, seeds, self.rms)
+        return random_band_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms)

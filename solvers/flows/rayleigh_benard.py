@@ -1,4 +1,4 @@
-"""Convection between two plates."""
+"""Rayleigh–Bénard convection between two plates."""
 
 from __future__ import annotations
 
@@ -8,37 +8,63 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from solvers.equation import Scalar
+from solvers.array_types import State
+from solvers.equation import TransportedScalar
 from solvers.fields import TEMPERATURE
-from solvers.flows.base import Flow, flow, is_whole, require_positive, shifts
-from solvers.flows.starts import banded_field
+from solvers.flows.base import Flow, FlowExample, flow, is_whole, shifts
+from solvers.flows.initial_conditions import random_band_field
 from solvers.grid import Grid
 from solvers.symmetry import D2, Group
+from solvers.validation import require_positive
 
 
 @flow("rayleigh_benard")
 @final
 @dataclass(frozen=True, kw_only=True)
 class RayleighBenard(Flow):
-    """∂ω/∂t + u·∇ω = ν∇²ω + ∂θ/∂x, ∂θ/∂t + u·∇θ = κ∇²θ + v between free-slip plates at y = 0, T = 1 and y = 1, T = 0
-    (Rayleigh 1916, doi:10.1080/14786441608635602), in units of the height, the difference of temperature and the free
-    fall: ν = √(Pr/Ra), κ = 1/√(Pr Ra).
+    r"""Rayleigh–Bénard convection between two free-slip plates, the lower one warmer.
 
-    θ = T − (1 − y), the departure from conduction, vanishes at the plates like ω, v and ∂u/∂y: both are odd about them.
-    The box, twice the height, holds the layer and its mirror image, so that the periodic transforms serve: read the
-    layer off y < 1. Disturbances of wavenumber k grow where Ra > (π² + k²)³/k², at the earliest 27π⁴/4 = 657.5.
+    .. math::
 
-    Point group about the centre of the box, which is the upper plate: the mirror in x. Translations: every one in x,
-    half boxes in y. Good values: a box 2 high and 2 to 8 wide, Ra = 1e5 to 1e7, Pr = 1, stored every 0.5.
+        \partial_t \omega + u \cdot \nabla \omega &= \nu \nabla^2 \omega + \partial_x \theta \\
+        \partial_t \theta + u \cdot \nabla \theta &= \kappa \nabla^2 \theta + v
 
-    Attributes:
-        rayleigh: Ra.
-        prandtl: Pr = ν/κ.
-        noise: root mean square of the temperature at the start.
-        wavenumber, bandwidth: of the noise, in waves across the shorter side of the box.
+    The plates are at y = 0, with T = 1, and y = 1, with T = 0 (Rayleigh 1916, doi:10.1080/14786441608635602), in units
+    of the height, the temperature difference and the free-fall time: ν = √(Pr/Ra), κ = 1/√(Pr Ra).
+
+    θ = T − (1 − y), the departure from conduction, vanishes at the plates like ω, v and ∂u/∂y: ω and θ are odd about
+    them. The box, twice the height, holds the layer and its mirror image, so that periodic transforms serve: read the
+    layer off y < 1. Disturbances of wavenumber k grow for Ra > (π² + k²)³/k², at the earliest 27π⁴/4 = 657.5.
+
+    Point group about the centre of the box, which is the upper plate: the mirror in x. Translations: all along x, half
+    boxes along y. Good values: a box 2 high and 2 to 8 wide, Ra = 1e5 to 1e7, Pr = 1, stored every 0.5.
+
+    Parameters
+    ----------
+    drag : float
+        Linear drag μ ≥ 0, in 1/s.
+    mean_velocity : tuple of float
+        A uniform velocity (x, y) that advects everything, in m/s.
+    spin_up : float
+        Time that the solver runs before the first stored state, in s.
+    rayleigh : float
+        Rayleigh number Ra.
+    prandtl : float
+        Prandtl number Pr = ν/κ.
+    noise : float
+        Root mean square of the initial θ.
+    wavenumber : float
+        Centre of the band of the initial θ, in waves across the shorter side of the box.
+    bandwidth : float
+        Standard deviation of the band.
+
+    Attributes
+    ----------
+    viscosity : float
+        Kinematic viscosity ν = √(Pr/Ra), in units of the height and the free-fall time.
     """
 
     viscosity: float = field(init=False)
@@ -49,6 +75,7 @@ class RayleighBenard(Flow):
     bandwidth: float = 1.0
 
     plates: ClassVar[bool] = True
+    examples: ClassVar[tuple[FlowExample, ...]] = (FlowExample({"rayleigh": 1e4, "prandtl": 0.5}, side=2.0),)
 
     def __post_init__(self) -> None:
         require_positive(rayleigh=self.rayleigh, prandtl=self.prandtl, noise=self.noise, wavenumber=self.wavenumber,
@@ -59,7 +86,7 @@ class RayleighBenard(Flow):
             raise ValueError(f"mean_velocity must be along the plates, [x, 0] (got {list(self.mean_velocity)})")
 
     @property
-    def symmetry(self) -> Group:
+    def group_without_vectors(self) -> Group:
         return D2
 
     def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
@@ -67,13 +94,15 @@ class RayleighBenard(Flow):
         return is_whole(2 * rows).expand(grid.n)
 
     @property
-    def scalar(self) -> Scalar:
-        return Scalar(TEMPERATURE, self.viscosity / self.prandtl, mean_gradient=(0.0, -1.0), gravity=(0.0, -1.0))
+    def scalar(self) -> TransportedScalar:
+        return TransportedScalar(
+            TEMPERATURE, self.viscosity / self.prandtl, mean_gradient=(0.0, -1.0), gravity=(0.0, -1.0)
+        )
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 2 y x"]:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         if not math.isclose(grid.length[0], 2.0, rel_tol=1e-9):
             raise ValueError(f"grid.length must be [2, ...]: the layer and its mirror image (got {grid.length[0]:g})")
-        random = banded_field(grid, seeds, self.wavenumber, self.bandwidth, 1.0)
+        random = random_band_field(grid, seeds, self.wavenumber, self.bandwidth, 1.0)
         theta = random - random.flip(-2)
         theta = self.noise * theta / theta.square().mean((-2, -1), keepdim=True).sqrt()
         return torch.cat([torch.zeros_like(theta), theta], dim=1)

@@ -1,4 +1,4 @@
-"""A passive scalar, and the flows that may carry one."""
+"""A passive tracer, and the base of flows that may transport one."""
 
 from __future__ import annotations
 
@@ -8,30 +8,46 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from solvers.equation import Pair, Scalar
+from solvers.array_types import ScalarField, State, Vector2D
+from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
-from solvers.flows.base import Flow, require_finite, require_non_negative, require_positive
-from solvers.flows.starts import banded_field
+from solvers.flows.base import Flow
+from solvers.flows.initial_conditions import random_band_field
 from solvers.grid import Grid
+from solvers.validation import require_finite, require_non_negative, require_positive
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tracer:
-    """∂θ/∂t + u·∇θ = κ∇²θ − (u − U)·G: carried along, mixed, and fed where there is a mean gradient (Holzer & Siggia
-    1994, doi:10.1063/1.868243). Starts from a random field in a band, as vorticity does in the flow `decaying`.
+    r"""A passive tracer, which the flow advects and mixes and which a mean gradient can feed.
 
-    Attributes:
-        diffusivity: κ ≥ 0 [length²/time]; the Schmidt number is ν/κ.
-        mean_gradient: G as (x, y) [1/length], which breaks the flow's point group and is a vector input of networks.
-        wavenumber, bandwidth, rms: of the start, as in `decaying`; rms 0: none.
+    .. math:: \partial_t \theta + u \cdot \nabla \theta = \kappa \nabla^2 \theta - (u - U) \cdot G
+
+    It starts from a Gaussian random field in a band of wavenumbers. Source: Holzer & Siggia 1994, doi:10.1063/1.868243.
+
+    Parameters
+    ----------
+    diffusivity : float
+        Diffusivity κ ≥ 0, in m²/s; the Schmidt number is ν/κ.
+    mean_gradient : tuple of float
+        Uniform mean gradient G as (x, y), in 1/m. It reduces the point group of the flow, and is an input of networks.
+    wavenumber : float
+        Centre of the band of the initial field, in waves across the shorter side of the box.
+    bandwidth : float
+        Standard deviation of the band.
+    rms : float
+        Root mean square of the initial field; 0: the tracer starts uniform.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or nothing feeds a tracer that starts uniform.
     """
 
     diffusivity: float
-    mean_gradient: Pair = (0.0, 0.0)
+    mean_gradient: Vector2D = (0.0, 0.0)
     wavenumber: float = 3.0
     bandwidth: float = 1.0
     rms: float = 1.0
@@ -44,35 +60,71 @@ class Tracer:
             raise ValueError("rms must be positive where there is no mean_gradient to feed the tracer")
 
     @property
-    def scalar(self) -> Scalar:
-        """What the solver carries."""
-        return Scalar(TRACER, self.diffusivity, self.mean_gradient if any(self.mean_gradient) else None)
+    def scalar(self) -> TransportedScalar:
+        """The tracer as a solver takes it."""
+        return TransportedScalar(TRACER, self.diffusivity, self.mean_gradient if any(self.mean_gradient) else None)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
-        """One start a seed, drawn apart from the vorticity's."""
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+        """Return initial fields, drawn independently of the vorticity's.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+        seeds : sequence of int
+            One field is drawn for each seed.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, 1, y, x), float64.
+        """
         if not self.rms:
             return torch.zeros(len(seeds), 1, *grid.n, dtype=torch.float64)
-        return banded_field(grid, [(seed, 1) for seed in seeds], self.wavenumber, self.bandwidth, self.rms)
+        return random_band_field(grid, [(seed, 1) for seed in seeds], self.wavenumber, self.bandwidth, self.rms)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier(Flow, ABC):
-    """A flow of vorticity alone, which may carry a tracer.
+class FlowWithTracer(Flow, ABC):
+    """A flow of vorticity alone, which may transport a passive tracer.
 
-    Attributes:
-        tracer: its numbers; None: no tracer.
+    Parameters
+    ----------
+    viscosity : float
+        Kinematic viscosity ν > 0, in m²/s.
+    drag : float
+        Linear drag μ ≥ 0, in 1/s.
+    mean_velocity : tuple of float
+        A uniform velocity (x, y) that advects everything, in m/s.
+    spin_up : float
+        Time that the solver runs before the first stored state, in s.
+    tracer : Tracer, optional
+        The tracer; None: none.
     """
 
     tracer: Tracer | None = None
 
     @abstractmethod
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch 1 y x"]:
-        """The starts of the vorticity."""
+    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+        """Return the initial vorticity.
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> Float[Tensor, "batch component y x"]:
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+        seeds : sequence of int
+            One field is drawn for each seed.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, 1, y, x), float64, in 1/s.
+        """
+
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         vorticity = self.vorticity(grid, seeds)
         return vorticity if self.tracer is None else torch.cat([vorticity, self.tracer.starts(grid, seeds)], dim=1)
 
     @property
-    def scalar(self) -> Scalar | None:
+    def scalar(self) -> TransportedScalar | None:
         return None if self.tracer is None else self.tracer.scalar

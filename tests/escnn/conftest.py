@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from fluidsurrogate.nn.steerable_basis import import_escnn
+from fluidsurrogate.nn.layers.escnn_import import import_escnn
 
 with suppress(ValueError):  # the tests then skip themselves
     import_escnn()

@@ -16,7 +16,7 @@ import fluidsurrogate as fs
 import fluidsurrogate.models.loading
 from fluidsurrogate import Persistence, UsageError
 from fluidsurrogate.auditing.module_stepper import ModuleStepper
-from fluidsurrogate.auditing.report import table
+from fluidsurrogate.auditing.report import audit_table
 from fluidsurrogate.cli import main
 from solvers import (
     D1,
@@ -201,7 +201,9 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         (tmp_path / name / "weights.safetensors").write_bytes((model / "weights.safetensors").read_bytes())
     assert "does not say which experiment it comes from; give --data" in refused(tmp_path / "silent")
-    assert "gone.zarr, which the model was trained on, is not there; give --data" in refused(tmp_path / "gone")
+    assert "gone.zarr: the dataset that the model was trained on does not exist; give --data" in refused(
+        tmp_path / "gone"
+    )
     assert "unknown key 'new_key'" in refused(tmp_path / "old")
 
 
@@ -251,8 +253,8 @@ def test_between_plates():
     assert audit.attrs["verdict"] == "pass"
     assert (audit["shift_y"] == 0).all()
     assert audit["rotation_error"].isnull().all()
-    assert audit.attrs["rotation_reason"] == "plates do not turn"
-    assert "plates do not turn" in table(audit)
+    assert audit.attrs["rotation_reason"] == "not defined between plates"
+    assert "not defined between plates" in audit_table(audit)
 
 
 def test_persistence_is_undefined_and_not_right():
@@ -261,7 +263,7 @@ def test_persistence_is_undefined_and_not_right():
     for name in ("equivariance_error", "translation_error", "rotation_error", "wrong_parity_error"):
         assert audit[name].isnull().all(), name
     assert float(audit["mean_drift"].max()) == 0
-    assert "undefined: this step changes nothing" in table(audit)
+    assert "undefined: the step changes nothing" in audit_table(audit)
     assert fs.audit(Persistence(SPEC), states=smooth()).attrs["verdict"] == "nothing claimed"
 
 
@@ -304,7 +306,7 @@ def test_drift_of_a_module_that_adds_a_constant():
     audit = fs.audit(Function(lambda x: 1.1 * x), SPEC, states=state, steps=6)
     np.testing.assert_allclose(audit["energy_change"].values, 1.21 ** np.arange(7) - 1, atol=1e-12)
     np.testing.assert_allclose([audit["energy_growth_step"], audit["energy_change_step"]], 0.21, rtol=1e-10)
-    assert "grows by up to 2.1e-01 in a step" in table(audit)
+    assert "grows by up to 2.1e-01 in a step" in audit_table(audit)
 
 
 def test_inputs_are_channels_behind_the_state():
@@ -364,7 +366,7 @@ def test_a_module_that_works_in_place_is_audited_like_another(symmetric, caplog)
     found = fs.audit(in_place, SPEC, states=state, group="D4", steps=3)
     assert found.attrs["verdict"] == ("pass" if symmetric else "fail")
     assert found.identical(expected)
-    assert caplog.text.count("changes its input in place: it is given a copy at every step") == 1
+    assert caplog.text.count("changes its input in place; every step gives it a copy") == 1
     errors = [fs.equivariance_error(ModuleStepper(module, SPEC), state, D4) for module in (fresh, in_place)]
     assert errors[0] == errors[1]
     rolled = [fs.rollout(ModuleStepper(module, SPEC), state, 3) for module in (fresh, in_place)]
@@ -392,8 +394,8 @@ def test_precision_is_the_modules():
 def test_a_model_that_turns_non_finite_does_not_pass():
     audit = fs.audit(Function(lambda x: x / 0 - x / 0), SPEC, states=smooth(), group="D4", steps=2)
     assert audit.attrs["verdict"] == "fail"
-    assert "FAIL: claimed" in table(audit)
-    assert "not finite" in table(audit)
+    assert "FAIL: claimed" in audit_table(audit)
+    assert "not finite" in audit_table(audit)
 
 
 # -- angles, parity, a moving frame
@@ -437,7 +439,7 @@ def test_the_solvers_angles_converge_with_the_grid():
 def test_odd_steps_cannot_tell_parities_apart():
     audit = fs.audit(diffusion(), SPEC, states=smooth(), group="D4")
     assert float(audit["wrong_parity_error"].max()) < 1e-10
-    assert "small: this step is odd" in table(audit)
+    assert "small: the step is odd" in audit_table(audit)
 
 
 def test_a_moving_frame():
@@ -480,22 +482,22 @@ def test_a_moving_frame_of_velocities():
 def test_bad_arguments():
     layer, state = conv(True), smooth()
     bad = {
-        "give the spec": lambda: fs.audit(layer, states=state),
-        "give states": lambda: fs.audit(layer, SPEC),
+        "spec is required for a torch.nn.Module": lambda: fs.audit(layer, states=state),
+        "states are required": lambda: fs.audit(layer, SPEC),
         r"state must be \(batch, 1, 16, 16\); got": lambda: fs.audit(layer, SPEC, states=state[:, :, :8]),
-        "hold NaN": lambda: fs.audit(layer, SPEC, states=state * math.nan),
+        "must be finite and not empty": lambda: fs.audit(layer, SPEC, states=state * math.nan),
         "steps must be at least 1": lambda: fs.audit(layer, SPEC, states=state, steps=0),
         "tolerance must be positive": lambda: fs.audit(layer, SPEC, states=state, tolerance=0.0),
         "unknown group 'D7'": lambda: fs.audit(layer, SPEC, states=state, group="D7"),
-        "one of its own": lambda: fs.audit(Persistence(SPEC), StateSpec(SPEC.grid, (TRACER,), 1.0), states=state),
-        "the module does not take": lambda: fs.audit(nn.Conv2d(3, 1, 1), SPEC, states=state),
-        "must give the next state": lambda: fs.audit(Function(lambda x: x[..., 1:]), SPEC, states=state),
+        "spec differs from": lambda: fs.audit(Persistence(SPEC), StateSpec(SPEC.grid, (TRACER,), 1.0), states=state),
+        "the module failed on input of shape": lambda: fs.audit(nn.Conv2d(3, 1, 1), SPEC, states=state),
+        "must return the next state": lambda: fs.audit(Function(lambda x: x[..., 1:]), SPEC, states=state),
         "got tuple": lambda: fs.audit(Function(lambda x: (x, x)), SPEC, states=state),
-        "inputs go with states as tensors": lambda: fs.audit(
+        "inputs are for states given as a tensor": lambda: fs.audit(
             layer, SPEC, states=xr.Dataset(), inputs={"viscosity": state}),
-        "'D4' is no symmetry of this grid; D2": lambda: fs.audit(
+        "'D4' is no symmetry of this grid; choose D2": lambda: fs.audit(
             layer, StateSpec(Grid((8, 16)), (VORTICITY,), 1.0), states=state[..., :8, :], group="D4"),
-        "say the tolerance": lambda: fs.audit(conv(True).bfloat16(), SPEC, states=state),
+        "tolerance is required for torch.bfloat16": lambda: fs.audit(conv(True).bfloat16(), SPEC, states=state),
     }  # fmt: skip
     for said, call in bad.items():
         with pytest.raises(UsageError, match=said):
@@ -534,7 +536,7 @@ def test_a_model_that_halves_its_grid_claims_shifts_by_two_cells(of_velocity):
     assert claimed["2 in x"]
     assert claimed["2 in y"]
     assert not claimed["1 in x"]
-    assert "shifts by multiples of 2 cells" in table(audit)
+    assert "shifts by multiples of 2 cells" in audit_table(audit)
     odd = audit["translation_error"].sel(shift="1 in x").item()
     assert odd > 1e-3 > audit["translation_error"].sel(shift="2 in x").item()
     assert fs.audit(of_velocity, stride=1, steps=2).attrs["verdict"] == "fail"
@@ -558,7 +560,7 @@ def test_a_start_at_rest_has_no_relative_energy():
     assert audit.attrs["energy_reason"] == "a start is at rest"
     assert np.isnan(audit["energy_change"]).all()
     assert np.isnan(audit["mean_drift"].sel(component="vorticity")).all()
-    assert "inf" not in table(audit)
+    assert "inf" not in audit_table(audit)
 
 
 @pytest.mark.parametrize(
@@ -578,7 +580,7 @@ def test_bad_arguments_of_an_audit(options, said):
 def test_lists_that_are_empty_or_repeat_themselves():
     audit = fs.audit(diffusion(), SPEC, states=smooth(), shifts=[], angles=[30.0, 30.0])
     assert audit.sizes["angle"] == 1
-    assert "turn by 30 degrees" in table(audit)
+    assert "rotation by 30 degrees" in audit_table(audit)
 
 
 def test_the_flow_of_ones_own_data_is_not_assumed(trained, toml, tmp_path, caplog):
@@ -590,7 +592,7 @@ def test_the_flow_of_ones_own_data_is_not_assumed(trained, toml, tmp_path, caplo
     tree = fs.Experiment.read(toml, [f"data.path={tmp_path / 'own.nc'}", "train.steps=2"])
     with caplog.at_level("INFO", "fluidsurrogate"):
         named = fs.train(tree, models=["small-cnn"], out=tmp_path / "run")["small-cnn"]
-    assert "[flow] says which symmetries a model may claim" in caplog.text
+    assert "are taken from [flow]" in caplog.text
     for model, known in ((models["small-cnn"], True), (given, False), (named, False)):
         report = fs.audit(model, states=own, steps=1)
         assert bool(np.isfinite(report["rotation_error_of_solver"]).any()) == known

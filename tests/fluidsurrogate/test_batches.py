@@ -107,7 +107,7 @@ def test_a_script_needs_no_main_guard(toml, tmp_path):
     """Models trained side by side, each with a process that reads ahead, by a script that is not run again in any."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import fluidsurrogate as fs\nfrom fluidsurrogate.core import processes\nprocesses.PROCESS_CELLS = 0\n"
+        "import fluidsurrogate as fs\nfrom fluidsurrogate.core import jobs\njobs.MIN_CELLS_FOR_PROCESSES = 0\n"
         f"experiment = fs.Experiment.read({str(toml)!r}, ['train.loaders=1', 'train.workers=2', 'train.steps=2'])\n"
         f"print(*fs.train(experiment, out={str(tmp_path / 'run')!r}))\n"
     )

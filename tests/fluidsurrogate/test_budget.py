@@ -170,7 +170,7 @@ def test_forecasts_balance_and_training_sees_what_does_not():
 def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatch, workers):
     """By how much: with twice the data's viscosity, half of what it would dissipate is still there after a step."""
     caplog.set_level("INFO", "fluidsurrogate")
-    monkeypatch.setattr("fluidsurrogate.core.processes.PROCESS_CELLS", 0)
+    monkeypatch.setattr("fluidsurrogate.core.jobs.MIN_CELLS_FOR_PROCESSES", 0)
     data = fs.generate(toml)
     data.drop_attrs().to_netcdf(tmp_path / "data.nc")
     options = [f"data.path='{tmp_path / 'data.nc'}'", "train.steps=1", f"train.workers={workers}"]

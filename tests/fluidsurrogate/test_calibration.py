@@ -14,9 +14,9 @@ import xarray as xr
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.data.conversion import grid_coordinates
-from fluidsurrogate.evaluation.ensemble_metrics import relative_spread
-from fluidsurrogate.evaluation.metrics import nrmse
+from fluidsurrogate.data.layout import grid_coordinates
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig, read_calibration
 from fluidsurrogate.models.forecast_errors import ForecastErrors, conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
@@ -79,7 +79,7 @@ def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
     rng = np.random.default_rng(2)
     first, second = (forecast_of(10 ** rng.uniform(-2, -1, 600), seed=s) for s in (0, 1))
     alone, others = first[0].isel(member=0, drop=True), first[0].isel(member=[1, 2])
-    error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), relative_spread(others, alone)))
+    error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), normalised_spread(others, alone)))
     errors = ForecastErrors(error, spread, error, spread)
     known = calibration(
         nrmse=conformal_quantiles(error, 0.9), ratio=conformal_quantiles(errors.error_over_spread(np.ones(3)), 0.9)
@@ -393,7 +393,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_
         raise AssertionError("it worked before it looked")
 
     monkeypatch.setattr("fluidsurrogate.models.fit_calibration.fit_perturbation", no_work)
-    monkeypatch.setattr("fluidsurrogate.auditing.audit.elements", no_work)
+    monkeypatch.setattr("fluidsurrogate.auditing.audit.measure_point_group", no_work)
     sizes = {"starts": 20, "steps": 3}
     for to, said in (
         (tmp_path / "file" / "new", "cannot be written"),

@@ -18,8 +18,8 @@ import xarray as xr
 import fluidsurrogate as fs
 import fluidsurrogate.simulation.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
-from fluidsurrogate.core.processes import available_workers
-from fluidsurrogate.core.storage import locked
+from fluidsurrogate.core.jobs import choose_worker_count
+from fluidsurrogate.core.locks import folder_lock
 from fluidsurrogate.models.model_files import MODEL_FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
 
@@ -29,8 +29,8 @@ FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png
 
 
 # The command, which starts its processes however little there is to do.
-IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.processes as parallel; "
-                "parallel.PROCESS_CELLS = 0; sys.exit(cli.main())"]  # fmt: skip
+IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.jobs as jobs; "
+                "jobs.MIN_CELLS_FOR_PROCESSES = 0; sys.exit(cli.main())"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def refused(capsys, *argv):
 def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
     """And ends with the same bits as in processes."""
     toml, out, _ = finished
-    monkeypatch.setattr("fluidsurrogate.core.processes._run_in_processes", lambda *arguments: pytest.fail("a process"))
+    monkeypatch.setattr("fluidsurrogate.core.jobs._run_in_processes", lambda *arguments: pytest.fail("a process"))
     shutil.copytree(out / "data.zarr", tmp_path / "data.zarr")
     assert main(["train", str(toml), "--out", str(tmp_path), "--set", "train.workers=2"]) == 0
     for name in MODELS:
@@ -72,9 +72,9 @@ def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
 
 def test_a_long_training_starts_processes(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert available_workers(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
-    assert available_workers(2, 8, 5 * 700, 16 * 1024) == 1
-    assert available_workers(2, 1, 2 * 8, 4 * 256) == 1
+    assert choose_worker_count(2, 1, 5 * 700, 16 * 1024) == 2  # the demo's
+    assert choose_worker_count(2, 8, 5 * 700, 16 * 1024) == 1
+    assert choose_worker_count(2, 1, 2 * 8, 4 * 256) == 1
 
 
 def test_every_file_is_there(finished):
@@ -188,7 +188,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     sizes = ["--starts", "20", "--steps", "3", "--members", "4"]
     assert main(["calibrate", str(folder), *sizes]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("20 starts, 3 leads: nRMSE within ")
+    assert said.startswith("20 initial states, 3 intervals: with probability 0.9 the nRMSE is at most ")
     assert said.splitlines()[-1] == str(folder / "calibration.json")
     assert main([*command, *own, "--level", "9"]) == 0
     said = capsys.readouterr().out
@@ -206,7 +206,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
     assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
     assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
-    assert "--members need a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
+    assert "--members needs a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
     assert not (tmp_path / "never.nc").exists()
     again = ["calibrate", folder, *sizes]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
@@ -273,7 +273,7 @@ def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):
     again = [*command, "--model", "small-cnn", "--to", tmp_path / "small-d4.zarr"]
     assert "stepper.model" in refused(capsys, *again)
     assert main([*map(str, again), "--force"]) == 0
-    assert "--model solver need a name that ends in .zarr" in refused(
+    assert "--model solver need a Zarr folder" in refused(
         capsys, *command, "--model", "solver", "--to", tmp_path / "x.nc"
     )
     assert "0.6 is no stored time" in refused(capsys, *again, "--at", "0.6", "--force")
@@ -300,7 +300,7 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
         "no variable 'vorticity'": good.rename(vorticity="temperature"),
         "NaN": good.where(good["y"] > 1),
         "no such dataset": None,
-        "neither a Zarr folder nor a NetCDF file": "text",
+        "unknown data format; known formats: ": "text",
     }
     for number, (said, start) in enumerate(bad.items()):
         path = tmp_path / f"{number}.nc"
@@ -316,10 +316,10 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
 
 def test_stage_without_its_input_says_which_command_makes_it(toml, tmp_path, capsys):
     for stage, maker in [("train", "generate"), ("rollout", "generate"), ("compare", "rollout")]:
-        command = f"fluidsurrogate {maker} {toml} --set seed=3 --out {tmp_path / 'empty'} makes it"
+        command = f"first run: fluidsurrogate {maker} {toml} --set seed=3 --out {tmp_path / 'empty'}"
         assert command in refused(capsys, stage, toml, "--set", "seed=3", "--out", tmp_path / "empty")
     fs.generate(toml, tmp_path / "data")
-    assert f"fluidsurrogate train {toml} --out {tmp_path / 'data'} makes it" in refused(
+    assert f"first run: fluidsurrogate train {toml} --out {tmp_path / 'data'}" in refused(
         capsys, "rollout", toml, "--out", tmp_path / "data"
     )
     own = ["--model", "small-d4", "--start", toml, "--steps", 2, "--to", tmp_path / "x.nc"]
@@ -438,7 +438,7 @@ def test_command_line_itself(toml, capsys):
 
 
 def test_folder_in_use(toml, tmp_path, capsys):
-    with locked(tmp_path):
+    with folder_lock(tmp_path):
         assert "in use by another run" in refused(capsys, "generate", toml, "--out", tmp_path)
 
 
@@ -450,8 +450,8 @@ def test_a_finished_run_that_may_not_be_written(finished, capsys, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("fluidsurrogate.core.storage.FileLock._acquire", refuse)
-    monkeypatch.setattr("fluidsurrogate.core.storage.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.locks.FileLock._acquire", refuse)
+    monkeypatch.setattr("fluidsurrogate.core.files.tempfile.TemporaryFile", refuse)
     assert main(["compare", str(toml), *same]) == 0
     assert "small-d4" in capsys.readouterr().out
     assert main(["run", str(toml), *same]) == 0
@@ -535,7 +535,7 @@ def test_ctrl_c(toml, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "interrupted; the same command goes on from here" in said
+    assert "interrupted; the same command continues from here" in said
     assert "Traceback" not in said
     assert main(command[3:]) == 0
     assert fs.open_data(tmp_path / "out" / "data.zarr").sizes["trajectory"] == 63

@@ -9,9 +9,11 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import check_matches, grid_coordinates, grid_of, to_dataset, to_states
-from fluidsurrogate.data.coordinates import at_time, sides_of
-from fluidsurrogate.data.schema import is_same_grid
+from fluidsurrogate.data.conversion import to_dataset, to_states
+from fluidsurrogate.data.coordinates import box_sides, select_time
+from fluidsurrogate.data.grids import grid_of, is_same_grid
+from fluidsurrogate.data.layout import grid_coordinates
+from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import VORTICITY, Grid, StateSpec
 
@@ -120,10 +122,10 @@ def test_start_is_a_stored_time(trained, first):
 
 def test_start_that_is_no_number():
     data = dataset(np.arange(3.0))
-    assert at_time(data, 2, 1.0)["time"] == 2
+    assert select_time(data, 2, 1.0)["time"] == 2
     with pytest.raises(UsageError, match="start_time = nan is no stored time"):
-        at_time(data, float("nan"), 1.0)
-    anything = inspect.unwrap(at_time)  # without the check of types that tests have and users have not
+        select_time(data, float("nan"), 1.0)
+    anything = inspect.unwrap(select_time)  # without the check of types that tests have and users have not
     assert anything(data, data["time"][2], 1.0)["time"] == 2
     with pytest.raises(UsageError, match="start_time must be a number, one of the stored times"):
         anything(data, np.datetime64("2020-01-01"), 1.0)
@@ -147,12 +149,12 @@ def test_a_clock_that_its_type_does_not_resolve_is_refused():
 
 def test_sides_are_those_of_even_increasing_cells():
     data = dataset(np.arange(2))
-    np.testing.assert_allclose(sides_of(data), (2.0, 3.0))
-    np.testing.assert_allclose(sides_of(data.assign_coords(y=data["y"] + 5e6)), (2.0, 3.0), rtol=1e-6)
+    np.testing.assert_allclose(box_sides(data), (2.0, 3.0))
+    np.testing.assert_allclose(box_sides(data.assign_coords(y=data["y"] + 5e6)), (2.0, 3.0), rtol=1e-6)
     single = data.assign_coords({a: data[a].astype(np.float32) for a in "yx"})
-    np.testing.assert_allclose(sides_of(single), (2.0, 3.0), rtol=1e-6)
+    np.testing.assert_allclose(box_sides(single), (2.0, 3.0), rtol=1e-6)
     whole = data.assign_coords(y=np.arange(8), x=np.arange(12, dtype=np.int16))
-    assert sides_of(whole) == (8.0, 12.0)
+    assert box_sides(whole) == (8.0, 12.0)
     stretched = data.assign_coords(x=np.linspace(0, 1, 12) ** 2)
     for spoilt, said in (
         (
@@ -168,7 +170,7 @@ def test_sides_are_those_of_even_increasing_cells():
         (data.assign_coords(x=list("abcdefghijkl")), "'x' must be numbers along x"),
         (data.assign_coords(y=(data["y"] + 5e6).astype(np.float32)), "stored as float32, in steps of 0.5 near 5e"),
     ):
-        for read in (sides_of, grid_of, lambda d: fs.compare({"f": d}, d)):
+        for read in (box_sides, grid_of, lambda d: fs.compare({"f": d}, d)):
             with pytest.raises(UsageError, match=said) as error:
                 read(spoilt)
             assert "\n" not in str(error.value)

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import check_matches, grid_of, to_dataset, to_inputs, to_states
+from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states
+from fluidsurrogate.data.grids import grid_of
+from fluidsurrogate.data.schema import check_matches
 from solvers import FORCING, KNOWN_FIELDS, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
 
 SPEC = StateSpec(Grid.rectangle([8, 12], [2.0, 3.0]), (VORTICITY, VELOCITY, TRACER), 0.5, (FORCING,))

@@ -1,7 +1,9 @@
 """Several processes train one model together, to the weights of one process with the same batches."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 
 import fluidsurrogate as fs
 
+MINIATURE = Path(__file__).parents[1] / "miniature.toml"
 MODELS = ("small-d4", "small-cnn")
 OPTIONS = ["train.noise=0.1", "train.average=0.9"]
 
@@ -26,13 +29,20 @@ ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2
               "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """A run's folder with its data, which every test takes a copy of."""
+    out = tmp_path_factory.mktemp("generated") / "run"
+    fs.generate(fs.Experiment.read(MINIATURE, OPTIONS), out=out)
+    return out
+
+
 @pytest.fixture
-def runs(toml, tmp_path):
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        assert command([], "generate", toml, out).returncode == 0
-        done = command(TORCHRUN if processes == 2 else [], "train", toml, out)
-        assert done.returncode == 0, done.stderr
+def runs(generated, toml, tmp_path):
+    one, two = (shutil.copytree(generated, tmp_path / str(processes)) for processes in (1, 2))
+    fs.train(fs.Experiment.read(toml, OPTIONS), out=one)
+    done = command(TORCHRUN, "train", toml, two)
+    assert done.returncode == 0, done.stderr
     return tmp_path
 
 
@@ -52,17 +62,17 @@ def test_two_processes_end_with_the_weights_of_one(runs):
     assert not list(runs.rglob("*.partial"))
 
 
-def test_they_are_two(toml, tmp_path):
+def test_they_are_two(generated, toml, tmp_path):
     """The control: what cannot be shared by two is refused."""
-    assert command([], "generate", toml, tmp_path).returncode == 0
+    shutil.copytree(generated, tmp_path, dirs_exist_ok=True)
     toml.write_text(toml.read_text().replace("batch = 4", "batch = 3"))
     done = command(TORCHRUN, "train", toml, tmp_path)
     assert done.returncode != 0
     assert "train.batch = 3 must be a multiple of 2 processes" in done.stderr
 
 
-def test_one_where_two_were_asked_for_is_said(toml, tmp_path):
-    assert command([], "generate", toml, tmp_path).returncode == 0
+def test_one_where_two_were_asked_for_is_said(generated, toml, tmp_path):
+    shutil.copytree(generated, tmp_path, dirs_exist_ok=True)
     done = command(ACCELERATE, "train", toml, tmp_path)
     assert done.returncode == 0
     assert "accelerate started one process, as it does on CPUs: torchrun --nproc_per_node N" in done.stderr
@@ -73,4 +83,4 @@ def test_other_stages_are_refused(toml, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 2
-    assert "several processes train one model together" in capsys.readouterr().err
+    assert "several processes can only train together" in capsys.readouterr().err

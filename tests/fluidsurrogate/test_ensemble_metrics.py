@@ -1,14 +1,18 @@
 """Scores of ensembles against closed forms, with an ensemble that is too sure as the control that fails."""
 
+import inspect
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import grid_coordinates
-from fluidsurrogate.evaluation.comparison import summary, to_csv
-from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS, perturbed, relative_spread, single
+from fluidsurrogate.data.layout import grid_coordinates
+from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbed_members
+from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
+from fluidsurrogate.evaluation.score_tables import summary, to_csv
 from solvers import Grid
 
 
@@ -105,10 +109,10 @@ def test_the_unperturbed_member_is_scored_as_the_forecast_and_is_no_member_of_th
     forecast, truth = synthetic(5)
     marked = forecast.assign_coords(perturbed=("member", np.arange(5) > 0))
     alone = forecast.isel(member=0, drop=True)
-    xr.testing.assert_identical(single(marked)["vorticity"], alone["vorticity"])
+    xr.testing.assert_identical(control_or_mean(marked)["vorticity"], alone["vorticity"])
     counted = forecast.isel(member=[1, 0, 2, 3, 4]).assign_coords(perturbed=("member", np.array([1, 0, 1, 1, 1], "i1")))
-    xr.testing.assert_identical(single(counted)["vorticity"], alone["vorticity"])
-    assert perturbed(counted).sizes["member"] == 4
+    xr.testing.assert_identical(control_or_mean(counted)["vorticity"], alone["vorticity"])
+    assert perturbed_members(counted).sizes["member"] == 4
     scores = fs.compare({"members": marked, "alone": alone}, truth)
     np.testing.assert_array_equal(scores["nrmse"][0], scores["nrmse"][1])
     assert scores["crps"].sel(source="alone").isnull().all()
@@ -126,30 +130,68 @@ def test_metrics_of_ensembles_are_chosen_by_name():
     scores = fs.compare({"f": forecast}, truth, metrics=["crps"])
     assert "crps" in scores
     assert "spread_skill" not in scores
-    with pytest.raises(UsageError, match=r"unknown metric 'crsp'; one of nrmse, .*, crps, ensemble_spread"):
+    with pytest.raises(UsageError, match=r"unknown metric 'crsp'; one of anomaly_.*, crps, ensemble_spread"):
         fs.compare({"f": forecast}, truth, metrics=["crsp"])
 
 
 def test_members_of_one():
     forecast, truth = synthetic(2, trajectories=2)
     marked = forecast.assign_coords(perturbed=("member", [False, True]))
-    with pytest.raises(UsageError, match=r"needs two perturbed members at least \(got 1"):
-        perturbed(marked)
-    with pytest.raises(UsageError, match=r"needs two perturbed members at least \(got 1"):
+    with pytest.raises(UsageError, match=r"needs at least two perturbed members \(got 1"):
+        perturbed_members(marked)
+    with pytest.raises(UsageError, match=r"needs at least two perturbed members \(got 1"):
         fs.compare({"f": forecast.isel(member=[0])}, truth)
 
 
+def bounded(members=5, trajectories=3):
+    """An ensemble with an unperturbed member and an error bound, and its truth."""
+    forecast, truth = synthetic(members, trajectories=trajectories)
+    bound = (("trajectory", "time"), np.array([[0.0, 0.3], [0.0, 0.4], [0.0, 2.0]])[:trajectories])
+    return forecast.assign_coords(perturbed=("member", np.arange(members) > 0)).assign(error_bound=bound), truth
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
-def test_every_metric_is_defined_for_what_is_not_finite(name):
-    forecast, truth = synthetic(3, trajectories=2)
-    forecast["vorticity"][0, 1, 1, 3, 3] = np.nan
+def test_every_metric_is_defined_for_what_is_not_finite(name, value):
+    forecast, truth = bounded()
+    forecast["vorticity"][0, 1, 1, 3, 3] = value
     values = ENSEMBLE_METRICS[name](forecast, truth)
-    assert {"long_name", "units"} <= set(values.attrs)
+    assert not values.isel(time=1).isnull().any()
+
+
+def test_a_member_that_is_not_finite_is_as_bad_as_can_be():
+    forecast, truth = bounded()
+    forecast["vorticity"][0, 1, 1, 3, 3] = np.nan
+    assert ENSEMBLE_METRICS["spread_skill"](forecast, truth)[1] == 0
+    for name in ("crps", "ensemble_spread"):
+        assert ENSEMBLE_METRICS[name](forecast, truth)[0, 1] == np.inf
+
+
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_every_metric_says_what_it_is(name):
+    """Units and a long name on the result, and a docstring with the equation, the units and where it is from."""
+    values = ENSEMBLE_METRICS[name](*bounded())
     assert "time" in values.dims
-    if name != "bound_coverage":
-        assert not values.isnull().any()
-    if name == "spread_skill":
-        assert values[1] == 0
+    assert values.attrs["long_name"]
+    text = inspect.getdoc(ENSEMBLE_METRICS[name].function)
+    returns = text.partition("Returns\n-------\n")[2].partition("\n\n")[0]
+    assert f"units {values.attrs['units']}." in returns
+    assert all(dim in returns for dim in values.dims)
+    assert ".. math::" in text
+
+
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_a_rotation_of_both_leaves_every_metric_that_says_so(name):
+    if not ENSEMBLE_METRICS[name].rotation_invariant:
+        pytest.skip("does not claim it")
+
+    def turned(data):
+        field = data["vorticity"].transpose(..., "y", "x")
+        return data.assign(vorticity=field.copy(data=np.rot90(field.values, k=-1, axes=(-2, -1))))
+
+    forecast, truth = bounded()
+    found = ENSEMBLE_METRICS[name](turned(forecast), turned(truth))
+    np.testing.assert_allclose(found, ENSEMBLE_METRICS[name](forecast, truth), rtol=1e-10)
 
 
 def test_a_vector_has_one_spread():
@@ -158,16 +200,14 @@ def test_a_vector_has_one_spread():
     both = [xr.concat([d["vorticity"], 0 * d["vorticity"]], xr.Variable("component", ["x", "y"]))
             for d in (forecast, truth)]  # fmt: skip
     vectors = [xr.Dataset({"velocity": v.transpose("trajectory", ..., "component", "y", "x")}) for v in both]
-    expected = relative_spread(forecast, truth)
-    np.testing.assert_allclose(relative_spread(*vectors).transpose("trajectory", "time"), expected, rtol=1e-12)
+    expected = normalised_spread(forecast, truth)
+    np.testing.assert_allclose(normalised_spread(*vectors).transpose("trajectory", "time"), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("which", ["forecast", "truth", "both"])
 @pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
 def test_every_metric_is_lazy_pure_and_the_same_in_chunks(name, which):
-    forecast, truth = synthetic(5, trajectories=3)
-    forecast = forecast.assign_coords(perturbed=("member", np.arange(5) > 0))
-    forecast["error_bound"] = (("trajectory", "time"), np.array([[0.0, 0.3], [0.0, 0.4], [0.0, 2.0]]))
+    forecast, truth = bounded()
     whole = ENSEMBLE_METRICS[name](forecast, truth)
     before = forecast.copy(deep=True), truth.copy(deep=True)
     chunked = ENSEMBLE_METRICS[name](
@@ -191,8 +231,7 @@ def test_a_truth_at_rest(name):
 
 @pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
 def test_a_truth_that_is_not_finite_makes_scores_unknown(name):
-    forecast, truth = synthetic(3, trajectories=2)
-    forecast["error_bound"] = (("trajectory", "time"), np.full((2, 2), 1e3))
+    forecast, truth = bounded(3, trajectories=2)
     truth["vorticity"][0, 1, 3, 3] = np.nan
     values = ENSEMBLE_METRICS[name](forecast, truth)
     known = ENSEMBLE_METRICS[name](forecast, truth.fillna(0.0))
@@ -205,13 +244,13 @@ def test_a_truth_that_is_not_finite_makes_scores_unknown(name):
     np.testing.assert_allclose(values.isel(time=0), known.isel(time=0))
 
 
-def test_times_of_a_forecast_are_those_of_the_truth():
-    """Rounded otherwise they are the same; xarray alone would leave them out."""
-    forecast, truth = synthetic(3, trajectories=2)
+@pytest.mark.parametrize("name", sorted(ENSEMBLE_METRICS))
+def test_every_metric_aligns_forecast_and_truth(name):
+    """Times that are rounded otherwise are the same; xarray alone would leave them out."""
+    forecast, truth = bounded(3, trajectories=2)
     rounded = truth.assign_coords(time=truth["time"] + 1e-9, y=truth["y"].astype(np.float32))
     late = truth.assign_coords(time=truth["time"] + 0.5)
-    forecast["error_bound"] = (("trajectory", "time"), np.ones((2, 2)))
-    for name, score in ENSEMBLE_METRICS.items():
-        np.testing.assert_array_equal(score(forecast, rounded), score(forecast, truth), err_msg=name)
-        with pytest.raises(UsageError, match="its time differs"):
-            score(forecast, late)
+    score = ENSEMBLE_METRICS[name]
+    np.testing.assert_array_equal(score(forecast, rounded), score(forecast, truth))
+    with pytest.raises(UsageError, match="its time differs"):
+        score(forecast, late)

@@ -249,8 +249,8 @@ def test_the_card_says_what_is_measured(trained, audit, tmp_path):
         assert line in card
     assert card == model_card(model, scores, audit, repository="user/model")
     assert "Not audited." in model_card(model)
-    assert "None are given." in model_card(model)
-    with pytest.raises(UsageError, match=r"scores must be a Dataset as fs\.compare gives it"):
+    assert "No scores are given." in model_card(model)
+    with pytest.raises(UsageError, match=r"scores must be a Dataset from fs\.compare"):
         model_card(model, data)
 
 
@@ -289,7 +289,9 @@ def test_the_card_is_audited_unless_an_audit_is_given(hub, trained, toml):
     model = fs.train(experiment, plain, ["small-cnn"])["small-cnn"]
     said = refused(fs.push_to_hub, model, "user/model")
     nowhere = Path.cwd() / "nowhere.nc"
-    assert said.startswith(f"cannot audit it for the card: {nowhere}, which the model was trained on, is not there")
+    assert said.startswith(
+        f"cannot audit the model for its card: {nowhere}: the dataset that the model was trained on does not exist"
+    )
 
 
 def test_the_card_of_a_module_says_that_its_code_is_not_there(trained, toml):
@@ -297,7 +299,7 @@ def test_the_card_of_a_module_says_that_its_code_is_not_there(trained, toml):
     card = model_card(model)
     assert "It claims no symmetry of the flow." in card
     assert 'fs.load("hf://user/model", module=network)' in card
-    assert "`network` is a module of its maker's own" in card
+    assert "`network` is a torch.nn.Module of its author's" in card
 
 
 def test_text_of_a_model_stays_in_its_cell(trained, tmp_path):

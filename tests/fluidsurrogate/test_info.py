@@ -14,10 +14,10 @@ from torch import nn
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
-from fluidsurrogate.data.content_hash import content_of
-from fluidsurrogate.inspection.info import validation
+from fluidsurrogate.data.content_hash import hash_variables
+from fluidsurrogate.inspection.model_info import best_validation
 from fluidsurrogate.inspection.report import report
-from fluidsurrogate.inspection.reproducibility import to_toml
+from fluidsurrogate.inspection.toml_writer import to_toml
 
 MODELS = ("small-d4", "small-cnn")
 
@@ -67,7 +67,7 @@ def test_a_data_set(finished, capsys):
     assert made["experiment"] == Experiment.from_tree(made["experiment"]).tree()
     assert made["fingerprint_holds"]
     assert made["changed"] == {}
-    assert made["again"] == "yes, to the bit on the same device and number of threads"
+    assert made["again"] == "yes, bit-identical on the same device and number of threads"
     assert made["command"] == "fluidsurrogate generate EXPERIMENT.toml"
     said = printed(capsys, finished / "data.zarr")
     assert "vorticity(trajectory, time, y, x): float32, s-1, pseudoscalar" in said
@@ -87,7 +87,7 @@ def test_a_model(finished, capsys):
     assert found["validation"]["steps"] == 8
     rows = np.genfromtxt(finished / "models" / "small-d4" / "curve.csv", delimiter=",", names=True)
     assert found["validation"]["nrmse"] == rows["valid_nrmse"].min()
-    assert found["made"]["again"].startswith("yes, to the bit")
+    assert found["made"]["again"].startswith("yes, bit-identical")
     said = " ".join(printed(capsys, finished / "models" / "small-d4").split())
     assert "claims the point group D4 and shifts by whole cells" in said
     assert f"parameters {model.parameters:,}, float32" in said
@@ -116,7 +116,7 @@ def test_forecasts_and_scores(finished, capsys, tmp_path):
     assert main(["audit", str(finished / "models" / "small-d4"), "--steps", "2", "--to", str(tmp_path)]) == 0
     found = fs.info(tmp_path / "audit.nc")
     assert (found["kind"], found["audit"]["verdict"], found["made"]["model"]) == ("audit", "pass", "small-d4")
-    assert "verdict      pass (claims D4" in printed(capsys, tmp_path / "audit.nc")
+    assert "verdict pass (claims D4" in " ".join(printed(capsys, tmp_path / "audit.nc").split())
 
 
 def test_a_run_and_what_is_missing_of_it(copied, capsys):
@@ -132,11 +132,11 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     provenance = json.loads(json.loads((partial / "config.json").read_text())["about"]["provenance"])
     (partial / "provenance.json").write_text(json.dumps(provenance))
     said = printed(capsys, copied)
-    assert "small-cnn, half made" in said
-    assert "the same fluidsurrogate train goes on from here" in said
+    assert "small-cnn, interrupted" in said
+    assert "the same fluidsurrogate train command continues it" in said
     assert f"{copied / 'scores.nc'}: not made yet" in said
     assert f"{copied / 'models' / 'small-cnn'}: not made yet" in said
-    assert f"broken: {copied / 'forecasts.nc'}: neither a Zarr folder nor a NetCDF file" in said
+    assert f"broken: {copied / 'forecasts.nc'}: unknown data format" in said
     assert len(printed(capsys, partial).splitlines()) == 1
     (copied / "data.zarr").rename(copied / "data.zarr.partial")
     (copied / "data.zarr.partial" / "provenance.json").write_text("{}")
@@ -154,8 +154,8 @@ def test_a_run_with_members(copied, toml, capsys):
     (copied / "forecasts.nc").unlink()
     assert f"{copied / 'ensembles.nc'}: forecasts" in printed(capsys, copied)
     (copied / "ensembles.nc").rename(copied / "ensembles.nc.partial")
-    assert "ensembles.nc, half made" in printed(capsys, copied)
-    assert "the same fluidsurrogate rollout goes on from here" in printed(capsys, copied)
+    assert "ensembles.nc, interrupted" in printed(capsys, copied)
+    assert "the same fluidsurrogate rollout command continues it" in printed(capsys, copied)
 
 
 def test_what_is_none_of_these(tmp_path, capsys):
@@ -169,8 +169,8 @@ def test_what_is_none_of_these(tmp_path, capsys):
     (tmp_path / "zarr" / "zarr.json").write_text("{}")
     for name, said in [
         ("empty", "is empty"),
-        ("other", "is no data set (Zarr), no model (config.json) and no run"),
-        ("file.txt", "neither a Zarr folder nor a NetCDF file"),
+        ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
+        ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
         ("model", "does not describe a model: the key format is missing"),
         ("zarr", "is a data set without variables"),
@@ -209,7 +209,7 @@ def test_data_of_somebody_elses(tmp_path, capsys):
     found = fs.info(tmp_path / "plain.nc")
     assert "grid" not in found
     assert found["variables"][0]["type"] is None
-    assert found["made"] == {"again": "no: it does not say which experiment made it"}
+    assert found["made"] == {"again": "no: the experiment that made it is not recorded"}
     assert "omega(time, lat): float64" in printed(capsys, tmp_path / "plain.nc")
     assert "does not say which experiment made it" in refused(
         capsys, tmp_path / "plain.nc", "--write-experiment", tmp_path / "x.toml"
@@ -250,7 +250,7 @@ def test_other_versions_are_named(copied):
     parse_record = json.loads(json.loads((model / "config.json").read_text())["about"]["versions"])
     made = edited(model, versions=json.dumps(parse_record | {"torch": "1.0", "gone": "2.0"}))
     assert made["changed"] == {"torch": ("1.0", parse_record["torch"]), "gone": ("2.0", "none")}
-    assert made["again"] == f"yes, to rounding: torch was 1.0, is {parse_record['torch']}, gone was 2.0, is none"
+    assert made["again"] == f"yes, up to rounding: torch was 1.0, is {parse_record['torch']}, gone was 2.0, is none"
 
 
 def test_what_does_not_hold_is_said(copied):
@@ -258,12 +258,12 @@ def test_what_does_not_hold_is_said(copied):
     about = json.loads((model / "config.json").read_text())["about"]
     tree, provenance = json.loads(about["experiment"]), json.loads(about["provenance"])
     made = edited(model, fingerprint="0" * 16)
-    assert made["again"] == "no: its fingerprint is not that of what it was made from"
+    assert made["again"] == "no: its fingerprint does not match its recorded inputs"
     edited(model, **about)
     made = edited(model, experiment=json.dumps(tree | {"grid": {"n": 16, "shape": "round"}}))
-    assert made["again"].startswith("no: this version does not take it: its experiment: unknown key 'grid.shape'")
+    assert made["again"].startswith("no: this version rejects it: its experiment: unknown key 'grid.shape'")
     made = edited(model, experiment=json.dumps(tree | {"seed": 2}))
-    assert made["again"].startswith("no: this version makes something else of it: data.seed was 1, is 2")
+    assert made["again"].startswith("no: this version would make another result: data.seed was 1, is 2")
     made = edited(model, experiment=json.dumps(tree | {"models": {}}))
     assert made["again"] == "no: its experiment has no model 'small-d4'"
     made = edited(model, experiment=json.dumps(tree | {"device": "cuda:7"}))
@@ -284,7 +284,7 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     assert fs.info(model)["made"]["again"].startswith("yes")
     assert fs.info(tmp_path / "mine")["data"] == str(own)
     assert "decaying: viscosity = 0.02" in (said := report(fs.info(model)))
-    assert f"so says its experiment, but its data are {own}" in said
+    assert f"named by the experiment, but the data are your own, {own}" in said
     assert "data of your own" in report(fs.info(tmp_path / "mine"))
     os.utime(own, (1, 1))  # the content counts, whatever the file's time
     assert fs.info(model)["made"]["again"].startswith("yes")
@@ -295,11 +295,11 @@ def test_data_of_the_users_own_that_changed_or_went(copied, toml, tmp_path, caps
     other["vorticity"][0, 0, 0, 0] += 1.0
     other.to_netcdf(tmp_path / "other.nc")
     (tmp_path / "other.nc").rename(own)
-    assert fs.info(model)["made"]["again"] == f"no: its data, {own}, have changed since, in vorticity"
+    assert fs.info(model)["made"]["again"] == f"no: its data, {own}, have changed: vorticity"
     assert main(["train", str(toml), *arguments]) == 2
     assert "made from other inputs: data.content.vorticity was " in capsys.readouterr().err
     own.unlink()
-    assert f"its data, {own}, are not there" in fs.info(model)["made"]["again"]
+    assert f"its data, {own}, do not exist" in fs.info(model)["made"]["again"]
 
 
 def test_data_of_the_users_own_seen_from_elsewhere(copied, experiment, tmp_path, capsys, monkeypatch):
@@ -314,14 +314,14 @@ def test_data_of_the_users_own_seen_from_elsewhere(copied, experiment, tmp_path,
     assert tomllib.loads(file.read_text())["data"]["path"] == str(copied / "data.zarr")
     monkeypatch.chdir(tmp_path)
     assert Experiment.read(file).data.path == str(copied / "data.zarr")
-    assert "data.zarr, are not there (as seen from this folder)" in fs.info(model)["made"]["again"]
+    assert "data.zarr, do not exist (seen from the current folder)" in fs.info(model)["made"]["again"]
     # More than is read to find out: what is not checked is not claimed.
     monkeypatch.chdir(copied)
-    assert fs.info(model)["made"]["again"].startswith("yes, to the bit")
-    monkeypatch.setattr("fluidsurrogate.inspection.reproducibility.CHECKED_BYTES", 100)
-    monkeypatch.setattr("fluidsurrogate.data.content_hash.content_of", None)
+    assert fs.info(model)["made"]["again"].startswith("yes, bit-identical")
+    monkeypatch.setattr("fluidsurrogate.inspection.reproducibility.MAX_HASHED_BYTES", 100)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.hash_variables", None)
     again = fs.info(model)["made"]["again"]
-    assert again.endswith("; not checked: whether its data, data.zarr, are what they were")
+    assert again.endswith("; not checked: whether its data, data.zarr, are unchanged")
 
 
 def test_data_of_the_users_own_are_read_once(copied, toml, tmp_path, monkeypatch):
@@ -329,7 +329,7 @@ def test_data_of_the_users_own_are_read_once(copied, toml, tmp_path, monkeypatch
     run = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copied / 'data.zarr'}", "--set", "train.steps=2"]
     assert main(["train", str(toml), *run]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("fluidsurrogate.data.content_hash.content_of", None)
+        patch.setattr("fluidsurrogate.data.content_hash.hash_variables", None)
         assert main(["train", str(toml), *run]) == 0
     (tmp_path / "mine" / ".data.json").write_text("{")  # a note only: damaged, it is made again
     assert main(["train", str(toml), *run]) == 0
@@ -350,14 +350,14 @@ def test_values_that_changed(copied, capsys, monkeypatch):
         other.to_zarr(path, consolidated=False) if path.suffix == ".zarr" else other.to_netcdf(path)
         found = fs.info(path)
         assert found["changed"] == [field]
-        assert found["made"]["again"] == f"no: it has changed since it was made, in {field}"
+        assert found["made"]["again"] == f"no: its values have changed since it was made: {field}"
         assert f"CHANGED since they were made: {field}" in printed(capsys, path)
-    assert "it has changed since it was made, in vorticity" in printed(capsys, copied)
-    monkeypatch.setattr("fluidsurrogate.data.content_hash.CHECKED_BYTES", 100)
+    assert "its values have changed since it was made: vorticity" in printed(capsys, copied)
+    monkeypatch.setattr("fluidsurrogate.data.content_hash.MAX_HASHED_BYTES", 100)
     found = fs.info(copied / "data.zarr")
     assert found["changed"] is None
-    assert found["made"]["again"].endswith("; not checked: whether its values are what they were")
-    assert "not checked: too many" in printed(capsys, copied / "data.zarr")
+    assert found["made"]["again"].endswith("; not checked: whether its values are unchanged")
+    assert "not checked for changes: too large" in printed(capsys, copied / "data.zarr")
 
 
 def test_content_is_of_values_not_of_files(tmp_path, toml, monkeypatch):
@@ -365,21 +365,21 @@ def test_content_is_of_values_not_of_files(tmp_path, toml, monkeypatch):
     made = fs.generate(toml)
     stored = fs.generate(toml, out=tmp_path)
     assert made.attrs["content"] == stored.attrs["content"]
-    content = content_of(made)
+    content = hash_variables(made)
     assert json.loads(made.attrs["content"]) == content
     assert content["vorticity"].startswith("float32 (6, 5, 16, 16) ")
     made.to_netcdf(tmp_path / "a.nc", encoding={"vorticity": {"zlib": True}})
-    assert content_of(fs.open_data(tmp_path / "a.nc")) == content
+    assert hash_variables(fs.open_data(tmp_path / "a.nc")) == content
     assert content["vorticity"].split()[-1] == hashlib.sha256(made["vorticity"].values.tobytes()).hexdigest()[:16]
     odd = made.isel(time=[0]).copy(deep=True)
     odd["vorticity"][0, 0, 0, 0] = -np.nan  # a NaN of other bits is the same NaN
     odd = odd.assign(flag=("trajectory", np.arange(6) > 2), when=np.datetime64("2000-01-01", "ns"), number=3)
     odd.to_netcdf(tmp_path / "b.nc")
-    assert content_of(fs.open_data(tmp_path / "b.nc")) == content_of(odd)
+    assert hash_variables(fs.open_data(tmp_path / "b.nc")) == hash_variables(odd)
     for changed in (made + 1e-7, made.astype("float64"), made.isel(time=slice(1, None))):
-        assert content_of(changed)["vorticity"] != content["vorticity"]
+        assert hash_variables(changed)["vorticity"] != content["vorticity"]
     monkeypatch.setattr("fluidsurrogate.data.content_hash.PART_BYTES", 1000)  # a trajectory at a time
-    assert content_of(stored) == content
+    assert hash_variables(stored) == content
 
 
 def test_trained_from_python(trained, toml, tmp_path, capsys):
@@ -388,7 +388,7 @@ def test_trained_from_python(trained, toml, tmp_path, capsys):
     assert fs.info(tmp_path / "same")["made"]["again"].startswith("yes")
     other = fs.train(toml, data.assign_attrs(fingerprint="unknown"), ["small-cnn"])["small-cnn"]
     fs.save(other, tmp_path / "other")
-    assert "not what its experiment generates" in fs.info(tmp_path / "other")["made"]["again"]
+    assert "trained on other data than its experiment generates" in fs.info(tmp_path / "other")["made"]["again"]
     mine = fs.train(toml, data, {"mine": nn.Conv2d(1, 1, 3, padding=1)})["mine"]
     fs.save(mine, tmp_path / "mine")
     found = fs.info(tmp_path / "mine")
@@ -407,7 +407,7 @@ def test_a_module_is_not_imported(trained, tmp_path, capsys):
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     found = fs.info(tmp_path / "model")
     assert found["code"] == "antigravity:Net"
-    assert "antigravity:Net: its code is not looked at" in found["made"]["again"]
+    assert "antigravity:Net: its code is not checked" in found["made"]["again"]
     assert "antigravity" not in __import__("sys").modules
 
 
@@ -438,12 +438,12 @@ def test_toml_of_every_experiment_that_we_ship():
 
 @pytest.mark.parametrize("text", ["", "step\n", "step,valid_nrmse\n1,2\n", "a,b\n1", "step,valid_nrmse\n1,x\n", "\0"])
 def test_a_curve_that_says_nothing(text):
-    assert validation(text) is None
+    assert best_validation(text) is None
 
 
 def test_a_curve_that_diverged():
     head = "step,loss,learning_rate,valid_nrmse_first_step,valid_nrmse\n"
-    assert validation(head + "4,1,1,inf,inf\n8,1,1,0.5,0.7\n") == {
+    assert best_validation(head + "4,1,1,inf,inf\n8,1,1,0.5,0.7\n") == {
         "steps": 8, "step": 8, "nrmse_first_step": 0.5, "nrmse": 0.7
     }  # fmt: skip
 

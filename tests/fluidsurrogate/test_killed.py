@@ -9,22 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from safetensors.torch import load_file
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.core.storage import locked
+from fluidsurrogate.core.locks import folder_lock
 from fluidsurrogate.pipeline.pipeline import run_stages
 from fluidsurrogate.pipeline.run import Run
-from solvers.compiled import unavailable
+from solvers.backends.cpp_library import why_not_compiled
 
 FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
 
 
 def run_stage(toml, overrides, out, stage):
-    with locked(out):
+    with folder_lock(out):
         run_stages(Run(Experiment.read(toml, overrides), out), stage)
 
 
@@ -136,7 +135,7 @@ def test_partial_from_other_inputs_is_refused(toml, tmp_path):
     process.start()
     while not (tmp_path / "data.zarr.partial" / "progress.json").exists():
         time.sleep(0.01)
-    with pytest.raises(UsageError, match="is in use by another run"), locked(tmp_path):
+    with pytest.raises(UsageError, match="is in use by another run"), folder_lock(tmp_path):
         pass
     process.kill()
     process.join()
@@ -147,7 +146,7 @@ def test_partial_from_other_inputs_is_refused(toml, tmp_path):
 
 def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_path):
     """The label goes first: chunks that are gone beside progress that is still there would be published as NaN."""
-    from fluidsurrogate.core.storage import discard
+    from fluidsurrogate.core.resumable import delete_folder
 
     run_stage(toml, [], tmp_path, "generate")
     folder = tmp_path / "data.zarr.partial"
@@ -160,42 +159,42 @@ def test_what_a_kill_leaves_of_a_deleted_folder_is_not_gone_on_with(toml, tmp_pa
             Path, "unlink", lambda self, missing_ok=False: (unlinked.append(self.name), original(self, missing_ok))
         )
         patch.setattr("shutil.rmtree", lambda *a, **k: unlinked.append("rest"))
-        discard(folder)
+        delete_folder(folder)
     assert unlinked == ["provenance.json", "rest"]
 
 
 def test_force_goes_on_where_it_was_killed(toml, tmp_path):
     """The same work by the same versions is not done twice, forced or not; other work is dropped only by force."""
-    from fluidsurrogate.core.storage import begin, partial
+    from fluidsurrogate.core.resumable import partial_folder, start_or_resume
 
     path = tmp_path / "thing"
-    (begin(path, {"a": 1}, force=False) / "work").touch()
-    assert (begin(path, {"a": 1}, force=True) / "work").exists()
+    (start_or_resume(path, {"a": 1}, force=False) / "work").touch()
+    assert (start_or_resume(path, {"a": 1}, force=True) / "work").exists()
     with pytest.raises(UsageError, match="a was 1, is 2"):
-        begin(path, {"a": 2}, force=False)
-    assert not (begin(path, {"a": 2}, force=True) / "work").exists()
-    begin(path, {"a": 3}, force=False)  # nothing was done yet: nothing to refuse
-    assert [entry.name for entry in partial(path).iterdir()] == ["provenance.json"]
+        start_or_resume(path, {"a": 2}, force=False)
+    assert not (start_or_resume(path, {"a": 2}, force=True) / "work").exists()
+    start_or_resume(path, {"a": 3}, force=False)  # nothing was done yet: nothing to refuse
+    assert [entry.name for entry in partial_folder(path).iterdir()] == ["provenance.json"]
 
 
-@pytest.mark.skipif(unavailable(torch.device("cpu")) is not None, reason="no compiler")
+@pytest.mark.skipif(why_not_compiled() is not None, reason="no compiler")
 def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(experiment, tmp_path, monkeypatch):
     """The experiment is the same: what differs is what its solver can run on, here and there."""
     from fluidsurrogate.simulation.generation import generate_to_zarr
     from solvers import NavierStokes2D
 
     path = tmp_path / "data.zarr"
-    monkeypatch.setattr(NavierStokes2D, "kernel", "native")
+    monkeypatch.setattr(NavierStokes2D, "backend", "native")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fluidsurrogate.simulation.generation.publish", lambda path: None)  # as if killed just before
         generate_to_zarr(experiment, path, force=False)
-    monkeypatch.setattr(NavierStokes2D, "kernel", "torch")
+    monkeypatch.setattr(NavierStokes2D, "backend", "torch")
     with pytest.raises(UsageError) as refused:
         generate_to_zarr(experiment, path, force=False)
     assert str(refused.value) == (
-        f"{path} is half made, and the rest would not be computed as its beginning was: "
+        f"{path} is half made, and the rest would be computed differently here: "
         'the solver\'s kernel was "native", is "torch"\n'
-        "  go on where it was begun; the native kernel needs a C++ compiler, g++ or the one that CXX names; "
+        "  resume it where it was begun; the native kernel needs a C++ compiler, g++ or the one that CXX names; "
         "or give --force to begin again here"
     )
     generate_to_zarr(experiment, path, force=True)
@@ -203,14 +202,14 @@ def test_data_begun_with_a_compiler_are_refused_without_one_in_plain_words(exper
 
 
 def test_what_was_begun_with_other_versions_or_inputs_says_which(tmp_path, monkeypatch):
-    from fluidsurrogate.core.storage import begin
+    from fluidsurrogate.core.resumable import start_or_resume
 
     path = tmp_path / "thing"
-    (begin(path, {"a": 1, "device": "cpu"}, force=False) / "work").touch()
+    (start_or_resume(path, {"a": 1, "device": "cpu"}, force=False) / "work").touch()
     with pytest.raises(UsageError, match=r'thing\.partial was made from other inputs: a was 1, is 2; device was "cpu"'):
-        begin(path, {"a": 2, "device": "cuda"}, force=False)
-    with pytest.raises(UsageError, match=r'as its beginning was: the device was "cpu", is "cuda"\n'):
-        begin(path, {"a": 1, "device": "cuda"}, force=False)
-    monkeypatch.setattr("fluidsurrogate.core.storage.version", lambda package: "0")
-    with pytest.raises(UsageError, match=r'as its beginning was: .*; versions\.torch was ".*", is "0"'):
-        begin(path, {"a": 1, "device": "cpu"}, force=False)
+        start_or_resume(path, {"a": 2, "device": "cuda"}, force=False)
+    with pytest.raises(UsageError, match=r'differently here: the device was "cpu", is "cuda"\n'):
+        start_or_resume(path, {"a": 1, "device": "cuda"}, force=False)
+    monkeypatch.setattr("fluidsurrogate.core.provenance.version", lambda package: "0")
+    with pytest.raises(UsageError, match=r'differently here: .*; versions\.torch was ".*", is "0"'):
+        start_or_resume(path, {"a": 1, "device": "cpu"}, force=False)

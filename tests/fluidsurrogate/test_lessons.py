@@ -24,7 +24,9 @@ def trainer_of(toml, *overrides, name="small-d4"):
 
 
 def test_curriculum_by_progress():
-    asked = [curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).schedule_at(step).unroll for step in range(100)]
+    asked = [
+        curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).schedule_at(step).unroll for step in range(100)
+    ]
     assert asked == [1] * 40 + [2] * 20 + [4] * 20 + [8] * 20
 
 

@@ -2,9 +2,7 @@
 
 import inspect
 import logging
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +11,11 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.conversion import grid_coordinates
-from fluidsurrogate.evaluation.comparison import summary, to_csv
+from fluidsurrogate.data.layout import grid_coordinates
+from fluidsurrogate.evaluation.correlation_time import correlation_time
 from fluidsurrogate.evaluation.diagnostics import compute
-from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
-from fluidsurrogate.evaluation.metrics import METRICS, correlation_time
+from fluidsurrogate.evaluation.metrics import METRICS, metric
+from fluidsurrogate.evaluation.score_tables import summary, to_csv
 from solvers import Grid, velocity
 
 
@@ -205,6 +203,8 @@ def test_drift_of_the_mean():
     forecast = truth.copy(deep=True)
     forecast["vorticity"][:, 2] += 0.01
     np.testing.assert_allclose(METRICS["mean_drift"](forecast, truth), [[0, 0, 0.01 * np.sqrt(2)]], atol=1e-12)
+    forecast["vorticity"][:, 1, 3, 3] = np.nan
+    assert METRICS["mean_drift"](forecast, truth)[0, 1] == np.inf
 
 
 def test_anomaly_correlation_takes_out_the_climatology():
@@ -227,8 +227,15 @@ def test_metrics_are_chosen_by_name_and_what_tables_need_is_always_there():
     assert "energy_spectrum_error" not in scores
     assert "nrmse" in scores
     np.testing.assert_allclose(scores["nrmse_geometric_mean"], 0.1)
-    with pytest.raises(UsageError, match="unknown metric 'vrms'; one of nrmse"):
+    with pytest.raises(UsageError, match="unknown metric 'vrms'; one of anomaly_correlation, correlation"):
         fs.compare({"f": truth}, truth, metrics=["vrms"])
+
+
+# -- every metric, also one that somebody adds
+
+COMPARING = sorted(name for name, metric in METRICS.items() if metric.perfect_score is not None)
+DESCRIBING = sorted(set(METRICS) - set(COMPARING))
+STATES = ("vorticity", "velocity")
 
 
 def pair(state):
@@ -245,7 +252,18 @@ def pair(state):
     return made
 
 
-@pytest.mark.parametrize("state", ["vorticity", "velocity"])
+def turned(data, state, mirror):
+    """A quarter turn counter-clockwise in (x, y), or the mirror x → −x, of a square periodic state."""
+    values = data[state].transpose(..., "y", "x").values
+    values = values[..., ::-1] if mirror else np.rot90(values, k=-1, axes=(-2, -1))
+    sign = -1 if mirror and state == "vorticity" else 1
+    if state == "velocity":
+        u, v = values[:, :, 0], values[:, :, 1]
+        values = np.stack([-u, v] if mirror else [-v, u], axis=2)
+    return data.assign({state: data[state].transpose(..., "y", "x").copy(data=sign * values)})
+
+
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_is_lazy_pure_and_the_same_in_chunks(name, state):
     forecast, truth = pair(state)
@@ -265,6 +283,124 @@ def test_every_metric_is_lazy_pure_and_the_same_in_chunks(name, state):
         assert chunked[coordinate].equals(whole[coordinate])
 
 
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_says_what_it_is(name):
+    """Units and a long name on the result, and a docstring with the equation, the units and where it is from."""
+    values = METRICS[name](*pair("vorticity"))
+    assert set(values.dims[:2]) == {"trajectory", "time"}
+    assert values.attrs["long_name"]
+    text = inspect.getdoc(METRICS[name].function)
+    returns = text.partition("Returns\n-------\n")[2].partition("\n\n")[0]
+    assert f"units {values.attrs['units']}." in returns
+    assert all(dim in returns for dim in values.dims)
+    assert ".. math::" in text
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_aligns_forecast_and_truth(name, state):
+    """Coordinates that differ by rounding are the same; another time is refused, in one line."""
+    forecast, truth = pair(state)
+    rounded = truth.assign_coords(time=truth["time"] + 1e-9, y=truth["y"].astype(np.float32))
+    np.testing.assert_allclose(METRICS[name](forecast, rounded), METRICS[name](forecast, truth), rtol=1e-6)
+    late = truth.assign_coords(time=truth["time"] + 0.5)
+    with pytest.raises(UsageError, match="its time differs from the truth's") as error:
+        METRICS[name](forecast, late)
+    assert "\n" not in str(error.value)
+
+
+def assert_unchanged(name, state, mirror):
+    forecast, truth = (data.isel(trajectory=[0, 1]) for data in pair(state))
+    both = [turned(data, state, mirror) for data in (forecast, truth)]
+    np.testing.assert_allclose(METRICS[name](*both), METRICS[name](forecast, truth), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_rotation_of_both_leaves_every_metric_that_says_so(name, state):
+    if not METRICS[name].rotation_invariant:
+        pytest.skip("does not claim it")
+    assert_unchanged(name, state, mirror=False)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", ["nrmse", "vrmse", "correlation", "energy_spectrum", "spectral_error_low"])
+def test_a_mirror_of_both_leaves_scores(name, state):
+    assert_unchanged(name, state, mirror=True)
+
+
+def test_a_rotation_of_the_forecast_alone_is_an_error():
+    """The control of the test above, and of how it turns: a mirrored vorticity without its sign is another flow."""
+    forecast, truth = pair("vorticity")
+    assert float(METRICS["nrmse"](turned(forecast, "vorticity", False), truth)[0, 0]) > 0.5
+    y, x = ((np.arange(16) + 0.5) * 2 * np.pi / 16 for _ in "yx")
+    waves = dataset((np.cos(2 * x)[None] * np.sin(y)[:, None] + np.cos(x + 3 * y[:, None]))[None, None])
+    for mirror in (False, True):
+        velocity = waves.assign(velocity=compute(waves, "velocity"))
+        expected = turned(velocity, "velocity", mirror)["velocity"]
+        np.testing.assert_allclose(compute(turned(waves, "vorticity", mirror), "velocity"), expected, atol=1e-12)
+        assert np.abs(compute(waves, "velocity") - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_the_truth_has_the_perfect_score(name):
+    truth = dataset(noise(2, 3, 16, 16))
+    np.testing.assert_allclose(METRICS[name](truth, truth), METRICS[name].perfect_score, atol=1e-12)
+    assert not np.allclose(METRICS[name](dataset(noise(2, 3, 16, 16, seed=1)), truth), METRICS[name].perfect_score)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", COMPARING)
+def test_every_comparing_metric_is_defined_for_a_forecast_that_is_not_finite(name, value):
+    """A bad score where the forecast is not finite, and a number everywhere else."""
+    forecast, truth = pair("vorticity")
+    forecast["vorticity"][2, 3, 0, 0] = value
+    values = METRICS[name](forecast, truth).transpose("trajectory", "time").values
+    assert not np.isnan(values[2, 3])
+    assert values[2, 3] != METRICS[name].perfect_score
+    assert np.isfinite(np.delete(values.ravel(), 11)).all()
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_every_comparing_metric_is_unknown_where_the_truth_is_not_finite(name):
+    forecast, truth = (data.isel(trajectory=slice(0, 2)).copy(deep=True) for data in pair("vorticity"))
+    truth["vorticity"][1, 2, 3, 3] = np.nan
+    truth["vorticity"][0, 1, 0, 0] = -np.inf
+    values = METRICS[name](forecast, truth).transpose("trajectory", "time").values
+    assert np.argwhere(np.isnan(values)).tolist() == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_every_describing_metric_takes_the_forecast_alone(name):
+    forecast, truth = pair("vorticity")
+    spoilt = truth.where(truth["time"] < 1)
+    assert METRICS[name](forecast, spoilt).identical(METRICS[name](forecast, truth))
+
+
+def test_a_metric_is_one_function(monkeypatch):
+    """The name, the check before it, and its place in a comparison come by themselves."""
+    registered = dict(METRICS)
+    monkeypatch.setattr("fluidsurrogate.evaluation.metrics.registry.METRICS", registered)
+    monkeypatch.setattr("fluidsurrogate.evaluation.comparison.METRICS", registered)
+
+    @metric(perfect_score=0.0)
+    def largest_error(forecast, truth):
+        """Return the largest error of the vorticity."""
+        error = abs(forecast["vorticity"] - truth["vorticity"]).max(("y", "x"), skipna=False)
+        return error.assign_attrs(long_name="largest error", units="s-1")
+
+    truth = dataset(noise(2, 3, 8, 8))
+    assert largest_error.__doc__ == "Return the largest error of the vorticity."
+    scores = fs.compare({"f": truth + 0.5 * (truth["time"] > 0)}, truth, metrics=["largest_error"])
+    np.testing.assert_allclose(scores["largest_error"][0], [0, 0.5, 0.5])
+    assert scores["largest_error"].attrs["units"] == "s-1"
+    with pytest.raises(UsageError, match="its time differs"):
+        largest_error(truth.assign_coords(time=truth["time"] + 1), truth)
+
+
+# -- comparisons
+
+
 def test_compare_takes_chunks():
     forecast, truth = pair("vorticity")
     a = fs.compare({"f": forecast}, truth)
@@ -272,34 +408,6 @@ def test_compare_takes_chunks():
     assert set(a.variables) == set(b.variables)
     for name, values in a.data_vars.items():
         np.testing.assert_allclose(b[name].transpose(*values.dims), values, rtol=1e-10, atol=1e-13)
-
-
-def test_every_metric_has_a_row_in_its_documentation():
-    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    rows = [line.replace("\\|", "/") for line in text.splitlines() if line.startswith("| `")]
-    named = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    derived = {"nrmse_first_step", "nrmse_mean", "nrmse_geometric_mean", "correlation_time_censored",
-               "correlation_time", "correlation_time_median", "correlation_time_median_censored"}  # fmt: skip
-    assert {*METRICS, *ENSEMBLE_METRICS} <= named
-    assert derived <= named
-    assert derived <= set(fs.compare({"f": dataset(noise(1, 2, 8, 8))}, dataset(noise(1, 2, 8, 8))).data_vars)
-    assert all(len(line.split("|")) == 8 for line in rows)
-    for name in METRICS:
-        units = METRICS[name](*[dataset(noise(1, 2, 8, 8))] * 2).attrs["units"]
-        (row,) = [line for line in rows if f"`{name}`" in line.split("|")[1]]
-        assert row.split("|")[4].strip() == units, name
-
-
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_every_metric_is_defined_for_what_is_not_finite(name):
-    truth = dataset(noise(2, 3, 16, 16))
-    forecast = truth.copy(deep=True)
-    forecast["vorticity"][0, 2, 3, 3] = np.nan
-    values = METRICS[name](forecast, truth)
-    assert set(values.dims[:2]) == {"trajectory", "time"}
-    assert {"long_name", "units"} <= set(values.attrs)
-    if name not in ("energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum"):
-        assert not values.isnull().any()
 
 
 ERRORS = ["nrmse", "vrmse", *(f"spectral_error_{band}" for band in ("low", "middle", "high")),
@@ -318,7 +426,7 @@ def test_a_truth_at_rest(constant):
     for name in SKILLS:
         np.testing.assert_array_equal(METRICS[name](rest, rest), 1, err_msg=name)
         np.testing.assert_array_equal(METRICS[name](moving, rest)[:, 1:], 0, err_msg=name)
-    for name in [e for e in ERRORS if e != "vrmse" and not (constant and e == "nrmse")]:  # see docs/metrics.md
+    for name in [e for e in ERRORS if e != "vrmse" and not (constant and e == "nrmse")]:  # vrmse adds 1e-7
         error = METRICS[name](moving, rest)[:, 1:]
         assert (error > 1e12).all(), name  # a transform leaves rounding of a constant
         assert constant or np.isinf(error).all(), name

@@ -12,6 +12,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
 from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.data.readers import READERS, Reader, find_reader, register_reader
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,107 @@ def damage(variable):
         data = bytearray(chunk.read_bytes())
         data[len(data) // 2 : len(data) // 2 + 16] = b"\xff" * 16
         chunk.write_bytes(data)
+
+
+# -- every reader
+
+
+@pytest.fixture(params=sorted(READERS))
+def reader(request):
+    found = READERS[request.param]
+    if found.write_sample is None:
+        pytest.skip(f"the reader of the {found.name} writes no sample")
+    return found
+
+
+def small_dataset():
+    """Numbers of two types, with coordinates and attributes; large enough that damage hits the values."""
+    values = np.random.default_rng(0).standard_normal((3, 4, 16, 16)).astype(np.float32)
+    coords = {"time": ("time", [0.0, 0.25, 0.5, 0.75], {"units": "s"}), "trajectory": [4, 5, 6]}
+    fields = {
+        "vorticity": (("trajectory", "time", "y", "x"), values, {"units": "s-1"}),
+        "count": ("time", [1, 2, 3, 4]),
+    }
+    return xr.Dataset(fields, coords, {"title": "sample"})
+
+
+@pytest.mark.parametrize("name", ["sample", "sample.nc", "sample.zarr", "sample.txt"])
+def test_a_reader_recognises_its_format_by_content_and_reads_lazily(reader, tmp_path, name):
+    dataset = small_dataset()
+    reader.write_sample(dataset, tmp_path / name)
+    assert [r.name for r in READERS.values() if r.recognises(tmp_path / name)] == [reader.name]
+    assert find_reader(tmp_path / name) is reader
+    with fs.open_data(tmp_path / name) as opened:
+        assert not opened["vorticity"].variable._in_memory
+        part = opened["vorticity"].isel(trajectory=[2, 0], time=slice(1, None, 2))
+        np.testing.assert_array_equal(part, dataset["vorticity"][[2, 0], 1::2])
+        assert not opened["vorticity"].variable._in_memory
+        assert opened["time"].attrs["units"] == "s"  # times stay numbers
+        xr.testing.assert_equal(opened.load(), dataset)
+    assert fs.info(tmp_path / name)["kind"] == "data set"
+
+
+def test_a_reader_takes_paths_in_the_home_folder(reader, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    reader.write_sample(small_dataset(), tmp_path / "sample")
+    with fs.open_data("~/sample") as opened:
+        assert opened.sizes["time"] == 4
+
+
+def test_a_reader_recognises_nothing_else(reader, tmp_path):
+    (tmp_path / "empty file").touch()
+    (tmp_path / "text").write_text("CDF, HDF or zarr, in words\n" * 100)
+    (tmp_path / "empty folder").mkdir()
+    for path in tmp_path.iterdir():
+        assert not reader.recognises(path)
+        with pytest.raises(UsageError, match=f"{path}: unknown data format; known formats: .*{reader.name}"):
+            fs.open_data(path)
+
+
+def test_a_damaged_file_is_one_line(reader, tmp_path):
+    """Each file of a dataset cut off, or overwritten in part: the values as they were, or a UsageError of one line."""
+    reader.write_sample(small_dataset(), tmp_path / "whole")
+    parts = [p for p in (tmp_path / "whole").rglob("*") if p.is_file()] or [tmp_path / "whole"]
+    errors = []
+    for number, part in enumerate(parts):
+        data = part.read_bytes()
+        for damaged in (data[:20], data[: len(data) // 2], data[: len(data) // 2] + b"\xff" * (len(data) // 2)):
+            path = tmp_path / f"damaged-{number}-{len(errors)}-{len(damaged)}"
+            (shutil.copytree if (tmp_path / "whole").is_dir() else shutil.copy)(tmp_path / "whole", path)
+            (path / part.relative_to(tmp_path / "whole")).write_bytes(damaged)
+            try:
+                with fs.open_data(path) as opened:
+                    opened.load()
+            except UsageError as error:
+                errors.append((path, str(error)))
+    assert errors
+    assert all(said.startswith(str(path)) and len(said.splitlines()) == 1 for path, said in errors)
+
+
+def test_a_new_reader_is_one_call(tmp_path, monkeypatch):
+    """A format of the user's: recognised by its first bytes, and by its priority before the reader of plain files."""
+    monkeypatch.setattr("fluidsurrogate.data.readers.registry.READERS", dict(READERS))
+
+    def is_mine(path):
+        return path.read_bytes().startswith(b"MINE")
+
+    register_reader(Reader("plain", is_mine, lambda path: xr.Dataset(attrs={"reader": "plain"})))
+    special = register_reader(
+        Reader("special", is_mine, lambda path: xr.Dataset(attrs={"reader": "special"}), priority=1)
+    )
+    (tmp_path / "file").write_bytes(b"MINE: 3")
+    assert find_reader(tmp_path / "file") is special
+    assert fs.open_data(tmp_path / "file").attrs == {"reader": "special"}
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fluidsurrogate.data.readers.opening.find_reader", denied)
+    with pytest.raises(UsageError, match=f"{tmp_path / 'file'}: cannot be read: .*Permission denied"):
+        fs.open_data(tmp_path / "file")
 
 
 # -- broken files
@@ -141,7 +243,7 @@ def test_the_home_folder_is_one_place(toml, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(here)
     models = fs.train(toml, models=["small-cnn"], out="~/run")
-    assert sorted(os.listdir(home / "run")) == [".lock", "data.zarr", "models"]
+    assert {".lock", "data.zarr", "models"} <= set(os.listdir(home / "run"))
     assert fs.open_data("~/run/data.zarr").sizes["trajectory"] == 6
     assert fs.info("~/run/models/small-cnn")["kind"] == "model"
     fs.save(models["small-cnn"], "~/saved")

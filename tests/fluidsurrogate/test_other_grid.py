@@ -7,7 +7,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
-from fluidsurrogate.data.schema import grid_of
+from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.regridding import move_normalisation
@@ -105,7 +105,7 @@ def test_the_change_holds_no_finer_modes():
 
 def test_waves_keep_their_modes():
     """`gfno`'s global part by itself: the same function of the box, on whichever grid it is sampled."""
-    from fluidsurrogate.nn.spectral import SpectralGroupConv2d
+    from fluidsurrogate.nn.layers import SpectralGroupConv2d
 
     torch.manual_seed(0)
     layer = SpectralGroupConv2d(D4, 1, 1, 3).double()

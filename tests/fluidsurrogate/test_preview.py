@@ -5,7 +5,7 @@ from pathlib import Path
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment
-from fluidsurrogate.core.storage import read_json
+from fluidsurrogate.core.files import read_json
 from fluidsurrogate.pipeline.preview import Preview
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories

@@ -33,7 +33,7 @@ def test_solver_reproduces_the_stored_trajectory(experiment, trained):
 def test_observe_sees_every_carry(experiment, trained):
     taken: list[int] = []
     start = torch.from_numpy(trained[0]["vorticity"].values[:3, :1])
-    fs.rollout(experiment.build_solver(), start, 4, observe=lambda carry: taken.append(len(carry.taken)))
+    fs.rollout(experiment.build_solver(), start, 4, observe=lambda carry: taken.append(len(carry.steps_taken)))
     assert taken == [3, 3, 3, 3]
 
 

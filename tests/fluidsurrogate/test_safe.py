@@ -310,9 +310,9 @@ def test_a_flipped_bit_in_the_weights(folder, place):
 
 
 def test_weights_of_another_model_of_the_same_shape(folder, trained):
-    from fluidsurrogate.nn import state_tensors
+    from fluidsurrogate.nn import cpu_state_dict
 
-    other = {name: value + 1e-3 for name, value in state_tensors(trained[1]["small-d4"].network).items()}
+    other = {name: value + 1e-3 for name, value in cpu_state_dict(trained[1]["small-d4"].network).items()}
     save_file(other, folder / "weights.safetensors")
     assert "is damaged, or of another model" in refused(folder)
 
@@ -398,7 +398,14 @@ def test_folders_that_hold_nothing(tmp_path):
 
 def test_no_class_outside_the_registry(folder):
     """A kind is looked up, never imported; a path is, and only for the kind that is code, where that is allowed."""
-    for kind in ("torch.nn:Linear", "os:system", "GCNN", "fluidsurrogate.nn.gcnn:GCNN", "__import__", "gcnn "):
+    for kind in (
+        "torch.nn:Linear",
+        "os:system",
+        "GCNN",
+        "fluidsurrogate.nn.architectures.gcnn:GCNN",
+        "__import__",
+        "gcnn ",
+    ):
         for options in ({}, {"path": "os:system"}):
             (folder / "config.json").write_text(json.dumps(GOOD | {"model": {"kind": kind, **options}}))
             assert "does not match any of the expected tags" in refused(folder, allow_code=True)

@@ -6,7 +6,7 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.data.units import agree
+from fluidsurrogate.data.units import units_compatible
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_refused_in_one_line(trained, start, tmp_path, make, said):
      ("m/s", "m s-1"), ("m s^-2 K^-1", "m s-2 K-1"), ("m/s2/K", "m s-2 K-1"), ("m**2/s", "m2 s-1"), ("m·s⁻¹", "m s-1")],
 )  # fmt: skip
 def test_spellings_of_units(said, expected):
-    assert agree(said, expected)
+    assert units_compatible(said, expected)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_spellings_of_units(said, expected):
      ("%", "1"), ("1e-5 s-1", "s-1"), ("m", "1"), ("10 s-1", "s-1"), ("degrees_east", "m")],
 )  # fmt: skip
 def test_other_units(said, expected):
-    assert not agree(said, expected)
+    assert not units_compatible(said, expected)
 
 
 def test_chunks_that_are_cut_off(trained, start, tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.core.seeding import seeded
+from fluidsurrogate.core.seeding import seeded_generators
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.simulation.rollout import rollout
@@ -201,7 +201,7 @@ def test_seeded_draws_the_same_and_leaves_no_trace():
     random.seed(1)
     seen = []
     for _ in range(2):
-        with seeded(2**63 - 1, torch.device("cpu")):
+        with seeded_generators(2**63 - 1, torch.device("cpu")):
             seen.append(draw())
     assert seen[0] == seen[1] != expected
     assert draw() == expected

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from examples import DETERMINISTIC, EXAMPLES
 
 from solvers import resample
@@ -19,7 +20,7 @@ def distance(a, b):
 def test_order_of_accuracy_in_time(example):
     """From a state that the flow has made itself; second order is not fourth."""
     grid, interval = example.grid(24), 0.4
-    start = example.solver(grid, interval=0.5, dt=0.025)(example.anything(grid, rms=3.0))
+    start = example.flow.solver(grid, interval=0.5, dt=0.025, dtype=torch.float64)(example.anything(grid, rms=3.0))
 
     def after(steps, order):
         return example.flow.solver(grid, interval=interval, dt=interval / steps, order=order, dtype=start.dtype)(start)
@@ -36,12 +37,15 @@ def test_accuracy_in_space_is_spectral(example):
     cells, reference = np.array([16, 24, 32, 48]), example.grid(96)
     smooth = example.anything(reference, reach=2.0)
 
+    def solver(grid):
+        return example.flow.solver(grid, interval=0.4, dt=0.025, dtype=torch.float64)
+
     def powers(start):
         """d log(error) / d log(cells), and the last error."""
-        exact, errors = example.solver(reference, interval=0.4, dt=0.025)(start), []
+        exact, errors = solver(reference)(start), []
         for n in cells.tolist():
             grid = example.grid(n)
-            after = example.solver(grid, interval=0.4, dt=0.025)(resample(start, reference, grid))
+            after = solver(grid)(resample(start, reference, grid))
             errors.append(distance(resample(after, grid, reference), exact))
         return -np.diff(np.log(errors)) / np.diff(np.log(cells)), errors[-1]
 
@@ -49,6 +53,6 @@ def test_accuracy_in_space_is_spectral(example):
     assert high > 9
     assert high > low + 5
     assert error < 2e-6
-    (*_, rough), error = powers(smooth.sign())
+    (*_, rough), rough_error = powers(smooth.sign())
     assert rough < high / 2
-    assert error > 1e-5
+    assert rough_error > 1000 * error

@@ -35,7 +35,7 @@ def test_the_solver_keeps_the_declared_group_and_no_more(example):
     """Inputs held fixed; of a stirred flow, without its kicks."""
     grid = example.grid(24)
     assert point_group(grid) == D4
-    solver = example.solver(grid, stirred=False, interval=INTERVAL, dt=0.05)
+    solver = example.rescaled_solver(grid, stochastic=False, interval=INTERVAL, dt=0.05)
     errors = turned_errors(solver, example.anything(grid))
     for g, error in zip(D4, errors, strict=True):
         assert error < 1e-10 if g in example.flow.group.elements else error > 1e-2, g.name
@@ -56,12 +56,12 @@ def test_a_stirred_flow_keeps_the_square_in_the_mean_only():
     """σ_k depends on |k| alone, as any turn needs; one draw of the kicks keeps nothing."""
     example = EXAMPLES["stirred"]
     grid = example.grid(24)
-    half = torch.from_numpy(example.flow.stirring(grid).amplitude)  # my = −M … M, mx = 0 … M
+    half = torch.from_numpy(example.flow.stochastic_forcing(grid).amplitude)  # my = −M … M, mx = 0 … M
     assert half.shape == (9, 5)
     whole = torch.cat([half.flip(0, 1)[:, :-1], half], dim=1)  # the modes mx < 0 are conjugates
     for g in D4:
         assert torch.equal(acted([TRACER], whole[None, None], g)[0, 0], whole)
-    errors = turned_errors(example.solver(grid, interval=INTERVAL), example.anything(grid))
+    errors = turned_errors(example.rescaled_solver(grid, interval=INTERVAL), example.anything(grid))
     assert errors[0] < 1e-10
     assert min(errors[1:]) > 1e-2
 
@@ -70,7 +70,7 @@ def test_a_stirred_flow_keeps_the_square_in_the_mean_only():
 def test_the_solver_keeps_the_declared_translations_and_no_more(example):
     """Every shift by whole cells along y and x, as one batch."""
     grid = example.grid(16)
-    solver = example.solver(grid, stirred=False, interval=INTERVAL, dt=0.1)
+    solver = example.rescaled_solver(grid, stochastic=False, interval=INTERVAL, dt=0.1)
     state = example.anything(grid)
     shifts = [(i, j) for i in range(16) for j in range(16)]
 
@@ -89,14 +89,14 @@ def test_the_solver_keeps_the_declared_translations_and_no_more(example):
 @pytest.mark.parametrize("axis", [0, 1], ids=["x", "y"])
 def test_a_uniform_velocity_carries_the_flow_along_where_it_is_galilean(example, axis):
     grid, cells = example.grid(16), 2
-    options = {"stirred": False, "interval": INTERVAL, "dt": INTERVAL / 80}
+    options = {"stochastic": False, "interval": INTERVAL, "dt": INTERVAL / 80}
     speed = cells * grid.spacing[1 - axis] / INTERVAL
     velocity = (speed, 0.0) if axis == 0 else (0.0, speed)
     state = example.anything(grid)
-    after = example.solver(grid, **options)(state)
-    carried = example.solver(grid, mean_velocity=velocity, **options)(state)
+    after = example.rescaled_solver(grid, **options)(state)
+    carried = example.rescaled_solver(grid, mean_velocity=velocity, **options)(state)
     (error,) = relative(carried - after.roll(cells, -1 - axis), after, state)
-    if example.flow.galilean(grid)[axis]:
+    if example.flow.galilean_invariance(grid)[axis]:
         assert error < 1e-6
         assert relative(carried - after, after, state) > 0.5
     else:
@@ -110,11 +110,10 @@ def test_faster_rates_give_the_same_flow_in_less_time(example):
     state = example.anything(grid)
     faster = torch.tensor([S, 1.0][: state.shape[1]], dtype=torch.float64)[:, None, None]
     after = example.flow.solver(grid, interval=INTERVAL, dt=0.025, dtype=torch.float64)(state)
-    errors = [
-        relative(example.solver(grid, s=S, viscosity_too=both, interval=INTERVAL / S, dt=0.025 / S)(faster * state)
-                 / faster - after, after, state)
-        for both in (True, False)
-    ]  # fmt: skip
+    errors = []
+    for both in (True, False):
+        solver = example.rescaled_solver(grid, s=S, viscosity_too=both, interval=INTERVAL / S, dt=0.025 / S)
+        errors.append(relative(solver(faster * state) / faster - after, after, state))
     assert errors[0] < 1e-10
     assert errors[1] > 1e-2
 
@@ -123,5 +122,7 @@ def test_faster_stirring_has_its_rate_cubed():
     """As the flow's own numbers say it."""
     slow, fast = (FLOWS["stirred"](viscosity=1e-2, rate=s**3 * 0.1, renewal=0.05 / s) for s in (1.0, S))
     grid = EXAMPLES["stirred"].grid(24)
-    kicks = [flow.stirring(grid).kicks(grid, [3], 4, interval) for flow, interval in ((slow, 0.2), (fast, 0.2 / S))]
+    kicks = [
+        flow.stochastic_forcing(grid).kicks(grid, [3], 4, interval) for flow, interval in ((slow, 0.2), (fast, 0.2 / S))
+    ]
     assert float((kicks[1] - S * kicks[0]).norm() / kicks[1].norm()) < 1e-12

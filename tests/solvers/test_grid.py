@@ -110,7 +110,7 @@ def test_striding_and_the_naive_crop_do_not_commute_with_d4(g):
 
 
 def test_resample_keeps_the_box():
-    with pytest.raises(ValueError, match="keeps the box"):
+    with pytest.raises(ValueError, match="the two grids must be of the same box"):
         resample(torch.zeros(8, 8), Grid.square(8, 1.0), Grid.square(16, 2.0))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import FLOWS, Grid, NavierStokes2D, Scalar, Tracer
+from solvers import FLOWS, Grid, NavierStokes2D, Tracer, TransportedScalar
 
 GRID, INTERVAL = Grid.square(16), 0.3
 NUMBERS = {"viscosity": (1e-2, 3e-2, 0.0), "drag": (0.0, 0.2, 0.5), "diffusivity": (2e-2, 0.0, 1e-2)}
@@ -31,7 +31,7 @@ def solver(*which, varying=(), **options):
     """With the values of trajectory `which` of each term, those of the first where it is not said."""
     at = dict(which)
     value = {name: values[at.get(name, 0)] for name, values in EVERYTHING.items()}
-    scalar = Scalar(
+    scalar = TransportedScalar(
         diffusivity=value["diffusivity"], gravity=value["gravity"], mean_gradient=value["mean_gradient"]
     )  # fmt: skip
     return NavierStokes2D(
@@ -70,7 +70,7 @@ def test_a_batch_of_inputs_is_one_solver_each(starts, names, dt):
     for i in range(3):
         alone, single = advanced(solver(*((name, i) for name in names), dt=dt), starts[i : i + 1])
         assert distance(together[i : i + 1], alone) < 1e-12
-        assert carry.taken[i : i + 1] == single.taken
+        assert carry.steps_taken[i : i + 1] == single.steps_taken
     first, _ = advanced(solver(dt=dt), starts)
     assert distance(first[:1], together[:1]) < 1e-12
     assert min(distance(first[i], together[i]) for i in (1, 2)) > 1e-4  # the default is another flow
@@ -112,7 +112,7 @@ def test_vectors_that_are_not_finite_are_refused(starts, name):
     own = {"mean_velocity": (0.0, 0.0), name: (0.0, math.inf)}
     velocity = own.pop("mean_velocity")
     with pytest.raises(ValueError, match=f"^{name} must be finite"):
-        NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL, scalar=Scalar(**own), mean_velocity=velocity)
+        NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL, scalar=TransportedScalar(**own), mean_velocity=velocity)
 
 
 def test_inputs_that_a_solver_does_not_take_are_refused(starts):
@@ -120,9 +120,9 @@ def test_inputs_that_a_solver_does_not_take_are_refused(starts):
         solver(varying=["drag"]).start(starts, {"viscosity": column("viscosity")})
     with pytest.raises(ValueError, match="unknown input 'gravity'"):
         NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL).start(starts[:, :1], {"gravity": column("gravity")})
-    with pytest.raises(ValueError, match="varying: 'gravity' is none of viscosity, drag, diffusivity"):
+    with pytest.raises(ValueError, match="varying: unknown coefficient 'gravity'; one of viscosity, drag, diffusivity"):
         solver(varying=["gravity"])
-    with pytest.raises(ValueError, match=r"varying: 'diffusivity' is none of viscosity, drag$"):
+    with pytest.raises(ValueError, match=r"varying: unknown coefficient 'diffusivity'; one of viscosity, drag$"):
         NavierStokes2D(GRID, viscosity=1e-2, interval=INTERVAL, varying=["diffusivity"])
     with pytest.raises(ValueError, match="checkpoint_every must be at least 1"):
         solver(checkpoint_every=0)

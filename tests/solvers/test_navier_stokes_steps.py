@@ -40,12 +40,12 @@ def strong_forcing(strength):
 def test_a_batch_is_its_trajectories_one_by_one(dtype, tolerance, dt):
     together, states = solver(dtype=dtype, dt=dt), starts(3.0, 30.0, 9.0)
     carry = together.advance(together.start(states))
-    assert len(set(carry.taken)) == (3 if dt is None else 1)
+    assert len(set(carry.steps_taken)) == (3 if dt is None else 1)
     for i, after in enumerate(together.state(carry)):
         alone = solver(dtype=dtype, dt=dt)
         single = alone.advance(alone.start(states[i : i + 1]))
-        assert single.taken == carry.taken[i : i + 1]
-        assert single.substeps == carry.substeps[i : i + 1]
+        assert single.steps_taken == carry.steps_taken[i : i + 1]
+        assert single.planned_steps == carry.planned_steps[i : i + 1]
         assert distance(after, alone.state(single)[0]) < tolerance
 
 
@@ -54,9 +54,9 @@ def test_a_batch_in_which_one_alone_is_done_again():
     forced, states = solver(interval=0.5, forcing=strong_forcing(1.0)), starts(3.0, 3.0)
     forcing = torch.stack([strong_forcing(30.0), strong_forcing(1.0)])[:, None]
     carry = forced.start(states, {"forcing": forcing})
-    planned, carry = carry.substeps, forced.advance(carry)
-    assert carry.taken[0] > planned[0]
-    assert carry.taken[1] == planned[1]
+    planned, carry = carry.planned_steps, forced.advance(carry)
+    assert carry.steps_taken[0] > planned[0]
+    assert carry.steps_taken[1] == planned[1]
     for i, after in enumerate(forced.state(carry)):
         assert distance(after, forced(states[i : i + 1], {"forcing": forcing[i : i + 1]})[0]) < 1e-11
 
@@ -67,7 +67,7 @@ def test_a_batch_in_which_one_alone_is_done_again():
 def test_the_plan_is_the_longest_step_below_the_bound(grid, order, rms):
     state = rms * FLOWS["decaying"](viscosity=6e-3, wavenumber=2.0, rms=1.0).starts(grid, [0])
     flow = NavierStokes2D(grid, viscosity=6e-3, interval=INTERVAL, order=order, dtype=torch.float64)
-    (steps,) = flow.start(state).substeps
+    (steps,) = flow.start(state).planned_steps
     assert courant(state, steps, grid=grid) <= CFL[order]
     assert steps == 1 or courant(state, steps - 1, grid=grid) > CFL[order]
 
@@ -83,7 +83,7 @@ def test_own_steps_agree_with_a_fine_fixed_step(order, tolerance):
 def test_fixed_steps_are_as_many_as_divide_the_interval():
     flow, state = solver(dt=INTERVAL / 7), starts(3.0)
     carry = flow.advance(flow.start(state))
-    assert carry.taken == (7,)
+    assert carry.steps_taken == (7,)
     assert distance(flow.state(carry), solver(dt=INTERVAL / 6)(state)) > 1e-9
 
 
@@ -91,10 +91,10 @@ def test_fixed_steps_are_as_many_as_divide_the_interval():
 def test_every_number_of_steps_can_be_asked_for(interval):
     """`dt=interval / k`, whose multiples need not be the interval to the last bit."""
     for k in (*range(1, 17), 97, 1000, 100_000):
-        assert solver(interval=interval, dt=interval / k).fixed_substeps == k
+        assert solver(interval=interval, dt=interval / k).step_control.fixed_steps == k
     stirred = FLOWS["stirred"](viscosity=1e-2, renewal=interval / 3)
     for k in range(1, 17):
-        assert stirred.solver(GRID, interval=interval, dt=interval / (3 * k)).fixed_substeps == k
+        assert stirred.solver(GRID, interval=interval, dt=interval / (3 * k)).step_control.fixed_steps == k
 
 
 def test_a_step_that_does_not_divide_the_time_between_two_kicks_is_refused():
@@ -122,8 +122,8 @@ def test_a_trajectory_that_outgrows_its_bound_is_done_again(strength, rms, inter
     forcing, state = strong_forcing(strength), starts(rms)
     flow = solver(interval=interval, forcing=forcing)
     carry = flow.start(state)
-    (planned,), carry = carry.substeps, flow.advance(carry)
-    (taken,) = carry.taken
+    (planned,), carry = carry.planned_steps, flow.advance(carry)
+    (taken,) = carry.steps_taken
     once = solver(interval=interval, forcing=forcing, dt=interval / planned)(state)
     fine = solver(interval=interval, forcing=forcing, dt=interval / 600)(state)
     assert not distance(once, fine) < 0.1
@@ -157,12 +157,12 @@ def test_a_state_that_is_not_finite_stays_and_harms_nobody():
     states[0, 0, 0, 0] = torch.nan
     flow = solver()
     carry = flow.advance(flow.start(states))
-    assert carry.taken[0] == 0
+    assert carry.steps_taken[0] == 0
     assert not flow.state(carry)[0].isfinite().any()
     assert distance(flow.state(carry)[1], flow(states[1:])[0]) < 1e-12
 
 
-@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
 @pytest.mark.parametrize(
     ("start", "dtype", "message"),
     [
@@ -172,20 +172,20 @@ def test_a_state_that_is_not_finite_stays_and_harms_nobody():
         (1e300, torch.float32, "the flow is too fast for numbers in float32: choose units of length and time"),
     ],
 )
-def test_a_start_out_of_all_proportion_is_refused_in_a_line(kernel, start, dtype, message):
+def test_a_start_out_of_all_proportion_is_refused_in_a_line(backend, start, dtype, message):
     """Also where its speeds overflow: it is finite, and must not stay as it is like one that is not."""
     with pytest.raises(ValueError, match=f"^{message}") as refused:
-        solver(viscosity=1e-2, dtype=dtype, kernel=kernel).start(start * starts(1.0, 1.0))
+        solver(viscosity=1e-2, dtype=dtype, backend=backend).start(start * starts(1.0, 1.0))
     assert len(str(refused.value)) < 200
 
 
-@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
 @pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("number", [1e30, 1e160, 1e308])
-def test_a_decay_too_fast_for_the_closed_forms_leaves_nothing(kernel, order, number):
+def test_a_decay_too_fast_for_the_closed_forms_leaves_nothing(backend, order, number):
     """ν k² Δt = 1e160 squared is no number; what is left after such a step is 0."""
     state = starts(1.0)
-    after = solver(viscosity=number, order=order, kernel=kernel)(state)
+    after = solver(viscosity=number, order=order, backend=backend)(state)
     assert float(after.abs().max()) < 1e-17  # the mean of the start, which viscosity leaves
 
 
@@ -196,7 +196,7 @@ def test_under_a_fast_decay_the_flow_is_what_the_forcing_holds(order):
     torch.testing.assert_close(forced(starts(1.0))[0, 0], strong_forcing(2.0), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", ["auto", "torch"])
-def test_an_empty_batch_is_refused_in_a_line(kernel):
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_an_empty_batch_is_refused_in_a_line(backend):
     with pytest.raises(ValueError, match=r"^state holds no trajectory: give at least one$"):
-        solver(kernel=kernel)(torch.zeros(0, 1, 32, 32))
+        solver(backend=backend)(torch.zeros(0, 1, 32, 32))

@@ -52,7 +52,7 @@ def test_every_flow_seen_on_another_grid(name, inner):
     torch.testing.assert_close(seen.state(carry), expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
     own = seen.advance(seen.advance(seen.start(state, seeds=[7, 8])))  # the flow's own forcing, gravity, ...
     torch.testing.assert_close(seen.state(own), expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
-    if solver.stirring is not None:
+    if solver.stochastic_forcing is not None:
         other = seen.advance(seen.advance(seen.start(state, inputs, seeds=[8, 7])))
         assert float((seen.state(other) - expected).norm() / expected.norm()) > 1e-3
 

@@ -100,7 +100,7 @@ def test_restriction_to_every_subgroup(group):
         for row in rows:
             r = matrix(group.elements[row[0]])
             assert [group.elements[i].matrix for i in row] == [tuple(map(tuple, matrix(h) @ r)) for h in subgroup]
-    with pytest.raises(ValueError, match="D4 is no subgroup"):
+    with pytest.raises(ValueError, match="D4 is not a subgroup"):
         GROUPS["C4"].restriction(D4)
 
 

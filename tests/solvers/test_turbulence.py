@@ -10,7 +10,7 @@ from solvers import Grid, NavierStokes2D, turbulence
 GRID = Grid.rectangle([24, 32], [math.pi, 2 * math.pi])
 INTERVAL = 1e-3
 VISCOSITIES, DRAG = (1e-2, 4e-2), 0.3
-BUDGETS = {"energy": turbulence.energy_budget, "enstrophy": turbulence.enstrophy_budget}
+BUDGETS = {"energy": turbulence.mean_energy_budget, "enstrophy": turbulence.mean_enstrophy_budget}
 
 
 def test_scales_of_taylor_green():

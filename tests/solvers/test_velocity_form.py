@@ -48,7 +48,7 @@ def test_it_turns_as_a_vector():
 
 def test_a_flow_without_vorticity_is_refused():
     form = VelocityForm(NavierStokes2D(Grid.square(8), viscosity=1.0, interval=1.0))
-    with pytest.raises(ValueError, match="only a flow of vorticity has a velocity form"):
+    with pytest.raises(ValueError, match="only a stepper of vorticity has a velocity form"):
         VelocityForm(form)
 
 
@@ -70,7 +70,7 @@ def test_a_mean_velocity_is_not_lost_without_a_word():
     y, _ = form.spec.grid.coordinates()
     shear = torch.stack([torch.sin(y)[:, None].expand(8, 8), torch.zeros(8, 8)])[None].float()
     assert form(shear).isfinite().all()
-    with pytest.raises(ValueError, match=r"the velocity has a mean over the box, 0.5: take it away, or give it as"):
+    with pytest.raises(ValueError, match=r"the velocity has a mean over the box, 0.5: subtract it, or give it as"):
         form(torch.cat([shear, shear + 0.5]))
     with pytest.raises(ValueError, match=r"mean over the box, 0.5:"):  # whatever the speed of its neighbour
         form(torch.cat([1e4 * shear, shear + 0.5]))

@@ -1,4 +1,4 @@
-"""The stage `compare`: scores of every forecast against the truth, as NetCDF, CSV and pictures."""
+"""The stage `compare`: scores of every forecast against the truth, as NetCDF, CSV and figures."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from fluidsurrogate.core.storage import replacing, write_text
+from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
-from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, with_members
+from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensemble_models
 
 log = logging.getLogger("fluidsurrogate")
 SCORES = "scores.nc"
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the file of scores."""
+    """Return the name of the file of scores."""
     return (SCORES,)
 
 
@@ -26,23 +26,24 @@ def provenance(run: Run, output: str) -> Provenance:
 
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
-    """Score the forecasts and draw the comparison."""
+    """Score the forecasts, write the scores and draw the figures."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
-    from fluidsurrogate.data.opening import open_data
-    from fluidsurrogate.evaluation.comparison import to_csv
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import to_csv
     from fluidsurrogate.pipeline.forecasts import score_all
-    from fluidsurrogate.rendering.plots import draw_comparison, draw_scores
+    from fluidsurrogate.rendering.comparison_figure import draw_comparison
+    from fluidsurrogate.rendering.scores_figure import draw_scores
 
     log.info(f"compare: {run.out / SCORES}")
     options = run.experiment.compare
     with ExitStack() as files:
-        ensembles = files.enter_context(open_data(run.out / ENSEMBLES)) if with_members(run.tree) else None
+        ensembles = files.enter_context(open_data(run.out / ENSEMBLES)) if ensemble_models(run.tree) else None
         forecasts = files.enter_context(open_data(run.out / FORECASTS))
         scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
         write_text(run.out / "scores.csv", to_csv(scores))
-        with replacing(run.out / "comparison.png") as beside:
+        with atomic_write(run.out / "comparison.png") as beside:
             draw_comparison(forecasts, beside, ensembles=ensembles)
-    with replacing(run.out / "scores.png") as beside:
+    with atomic_write(run.out / "scores.png") as beside:
         draw_scores(scores, beside)
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
 
@@ -50,13 +51,13 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 register(
     Stage(
         name="compare",
-        summary="scores.nc, scores.csv, comparison.png, scores.png",
+        summary="score all forecasts against the truth: scores.nc, scores.csv, scores.png, comparison.png",
         inputs=("rollout",),
         kind="scores",
         files=(SCORES,),
         outputs=outputs,
         provenance=provenance,
         make=make,
-        beside=("scores.csv", "comparison.png", "scores.png"),
+        extra_files=("scores.csv", "comparison.png", "scores.png"),
     )
 )

@@ -1,4 +1,4 @@
-"""The stage `train`: every model of the experiment, several at a time."""
+"""The stage `train`: train every model of the experiment, several at a time."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fluidsurrogate.core.processes import (
-    available_workers,
+from fluidsurrogate.core.distributed import (
     is_main_process,
-    processes,
-    run_jobs,
-    wait_for_all,
-    warn_of_one_process,
+    process_count,
+    wait_for_all_processes,
+    warn_if_single_process,
 )
-from fluidsurrogate.core.storage import begin, partial, publish
+from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
+from fluidsurrogate.core.resumable import partial_folder, publish, start_or_resume
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
 log = logging.getLogger("fluidsurrogate")
-OWN_DATA = (  # said before anything is learnt from data that the experiment's flow did not make
-    "  data of your own (data.path): [flow] says which symmetries a model may claim, what a hybrid's solver does, and "
-    "viscosity and drag of the energy budget, where the data keep it; nothing checks that it is the flow of these data"
+USER_DATA_NOTICE = (  # logged before training on data that the experiment's flow did not make
+    "  data of your own (data.path): the symmetries that a model may have, the solver of a hybrid, and viscosity and "
+    "drag of the energy budget are taken from [flow]; whether [flow] describes these data is not checked"
 )
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the folder of every model."""
+    """Return the folders of all models."""
     models = tree.get("models")
     return tuple(f"models/{name}" for name in models) if isinstance(models, dict) else ()
 
@@ -47,24 +46,26 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
     experiment, options = run.experiment, run.experiment.train
     names = [Path(output).name for output in missing]
-    warn_of_one_process()
+    warn_if_single_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
-    log.info(f"  a first picture, while they train: {run.out / 'preview.png'}")
+    log.info(f"  a first picture appears during training: {run.out / 'preview.png'}")
     if experiment.data.path:
-        log.info(OWN_DATA)
-    wait_for_all(experiment.device)  # every process has seen what there is to do before one of them changes it
-    parts = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
+        log.info(USER_DATA_NOTICE)
+    wait_for_all_processes(
+        experiment.device
+    )  # every process must have seen which models are missing before one starts them
+    provenances = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
     if is_main_process():
         for name in names:
-            begin(run.model_path(name), parts[name], force)
-    wait_for_all(experiment.device)
+            start_or_resume(run.model_path(name), provenances[name], force)
+    wait_for_all_processes(experiment.device)
     tree, allowed, data = run.tree, code_is_allowed(), str(run.data_path)
-    jobs = {name: (tree, name, data, str(run.model_path(name)), parts[name], allowed) for name in names}
+    jobs = {name: (tree, name, data, str(run.model_path(name)), provenances[name], allowed) for name in names}
     cells = options.batch * math.prod(experiment.spec.grid.n)
-    steps = len(names) * options.steps * options.reach
-    workers = 1 if processes() > 1 else available_workers(options.workers, options.threads, steps, cells)
+    steps = len(names) * options.steps * options.longest_span
+    workers = 1 if process_count() > 1 else choose_worker_count(options.workers, options.threads, steps, cells)
     run_jobs(_train_one, jobs, workers, options.steps, "train")
-    wait_for_all(experiment.device)
+    wait_for_all_processes(experiment.device)
 
 
 def _train_one(
@@ -76,9 +77,9 @@ def _train_one(
     allow_code: bool,
     report: Callable[[int, str], None],
 ) -> None:
-    """Train one model in the folder that its stage has begun, then publish it."""
+    """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
-    from fluidsurrogate.data.opening import open_data
+    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.model_files import LAST_WEIGHTS_FILE
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
@@ -86,8 +87,8 @@ def _train_one(
     from fluidsurrogate.training.history import HISTORY_FIGURE, HISTORY_FILE, TENSORBOARD_FOLDER
     from fluidsurrogate.training.train import train_model
 
-    folder = partial(Path(path))
-    # A process of its own knows of no permission. The data are the user's, who may write to them right after.
+    folder = partial_folder(Path(path))
+    # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code), open_data(data) as dataset:
         experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
         surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
@@ -95,7 +96,7 @@ def _train_one(
         (folder / "result").mkdir(exist_ok=True)
         for made in (HISTORY_FILE, HISTORY_FIGURE, LAST_WEIGHTS_FILE):
             shutil.copy(folder / made, folder / "result" / made)
-        save(surrogate, folder / "result")  # it hashes the weights that are there
+        save(surrogate, folder / "result")  # it computes the hash of the weights
         if (folder / TENSORBOARD_FOLDER).exists():
             shutil.copytree(folder / TENSORBOARD_FOLDER, folder / "result" / TENSORBOARD_FOLDER, dirs_exist_ok=True)
         publish(Path(path))
@@ -104,7 +105,7 @@ def _train_one(
 register(
     Stage(
         name="train",
-        summary="every model of the experiment: models/NAME/",
+        summary="train every model of the experiment: models/NAME/",
         inputs=("generate",),
         kind="model",
         files=("models/*",),

@@ -1,8 +1,9 @@
 """What every architecture, group and typing promises, held to one contract: a pairwise covering of all choices in every
-run, the full product under the marker `slow`."""
+run, the full product under the marker `slow`. A new architecture is tested without an edit here."""
 
 import itertools
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from fluidsurrogate import Surrogate
 from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.nn.layers import EquivariantConv2d
+from fluidsurrogate.nn.registry import options_of
 from solvers import (
     D4,
     FORCING,
@@ -32,7 +35,10 @@ from solvers import (
 )  # fmt: skip
 from solvers.symmetry import act_on_inputs
 
-PLAIN = {"cnn", "unet"}
+# These need a package or are code of the user's: they have tests of their own.
+APART = {"fno", "module", "steerable"}
+OPTIONS = {kind: options_of(build) for kind, build in ARCHITECTURES.items() if kind not in APART}
+WITH_GROUP = [kind for kind, options in OPTIONS.items() if "group" in options]
 TYPES = {
     "scalar": ((TRACER,), ()),
     "pseudoscalar": ((VORTICITY,), (FORCING, VISCOSITY)),
@@ -42,10 +48,21 @@ TYPES = {
     "convection": ((VORTICITY, TEMPERATURE), (GRAVITY,)),
     "velocity and tracer": ((VELOCITY, TRACER), (FORCING,)),
 }
-# Options that change what a symmetry could break on: an activation, a norm, a way in and a way out.
+# Options that change what a symmetry could break on, for those architectures that have them.
 VARIANTS = {"default": {}, "dressed": {"activation": "gated", "norm": True, "modulate": True, "pool": "gated"}}
-SMALL = {"gcnn": {"dilations": [1, 2]}, "cnn": {"dilations": [1, 2]}, "gunet": {"levels": 1}, "unet": {"levels": 1},
-         "gfno": {"modes": 3, "layers": 2}}  # fmt: skip
+# Small networks, for those architectures that have these options.
+SMALL = {"width": 8, "dilations": (1, 2), "levels": 1, "modes": 3, "layers": 2}
+
+
+def options_for(architecture, **options):
+    """Those of the small options, and of these, that an architecture has."""
+    return {key: value for key, value in (SMALL | options).items() if key in OPTIONS[architecture]}
+
+
+@cache
+def own_group(architecture):
+    """The group of an architecture that has no choice."""
+    return ARCHITECTURES[architecture]((TRACER,), (TRACER,), **options_for(architecture)).group.name
 
 
 @dataclass(frozen=True)
@@ -65,11 +82,11 @@ class Case:
 
     @property
     def is_possible(self):
-        return (self.architecture in PLAIN) == (self.group == "C1" and self.architecture in PLAIN)
+        return self.architecture in WITH_GROUP or self.group == own_group(self.architecture)
 
 
 CHOICES = {
-    "architecture": list(SMALL),
+    "architecture": list(OPTIONS),
     "group": list(GROUPS),
     "types": list(TYPES),
     "variant": list(VARIANTS),
@@ -112,12 +129,13 @@ def model_of(case, types=None, group=None):
     """A surrogate with random weights throughout; `types` in place of its fields in, to get them wrong."""
     state, inputs = TYPES[case.types]
     spec = StateSpec(Grid.square(case.n), state, 0.1, inputs)
-    options = {} if case.architecture in PLAIN else {"group": group or case.group}
-    variant = {k: v for k, v in VARIANTS[case.variant].items() if not (case.architecture in PLAIN and k == "pool")}
-    keys = {"kind": case.architecture, "width": 8, **SMALL[case.architecture], **options, **variant}
+    options = options_for(case.architecture, group=group or case.group, **VARIANTS[case.variant])
+    keys = {"kind": case.architecture, **options}
     config = TypeAdapter(AnyModelConfig).validate_python(keys, strict=False)
     torch.manual_seed(1)
-    network = config.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **config.keywords())
+    network = (
+        config.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **config.builder_options())
+    )
     for weight in network.parameters():
         if weight.abs().max() == 0:  # biases, and what starts as the identity
             torch.nn.init.normal_(weight, std=0.3)
@@ -203,17 +221,17 @@ def check(case, tmp_path):
         assert (folded - after).norm() / (after - state).norm() < tolerance
 
 
-def test_every_architecture_is_here():
-    """Those apart have tests of their own: they need a package, or are no architecture of ours."""
-    assert set(SMALL) | {"fno", "module", "steerable"} == set(ARCHITECTURES)
+def test_the_known_architectures_are_here():
+    assert set(OPTIONS) >= {"cnn", "gcnn", "gfno", "gunet", "unet"}
+    assert set(ARCHITECTURES) >= APART
 
 
-@pytest.mark.parametrize("architecture", ["gcnn", "gunet", "gfno"])
+@pytest.mark.parametrize("architecture", WITH_GROUP)
 def test_contract_between_plates_on_a_rectangle(architecture):
     """D2 where dx is not dy, fields with a parity about the plates, gravity turning along."""
     fields = (replace(VORTICITY, wall=-1), replace(TEMPERATURE, wall=-1), replace(VELOCITY, wall=1))
     spec = StateSpec(Grid((16, 12), (2.0, 5.0)), fields, 0.1, (GRAVITY,))
-    keys = {"kind": architecture, "width": 8, "group": "D2", **SMALL[architecture]}
+    keys = {"kind": architecture, **options_for(architecture, group="D2")}
     config = TypeAdapter(AnyModelConfig).validate_python(keys, strict=False)
     torch.manual_seed(0)
     normalisation = Normalisation((0.0, 0.2, 0.0, 0.0), (1.0, 1.0, 2.0, 1.0), (0.5, 0.5, 0.5), (5, 3))
@@ -241,7 +259,7 @@ def test_contract_in_full(case, tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("architecture", ["gcnn", "gunet", "gfno"])
+@pytest.mark.parametrize("architecture", WITH_GROUP)
 def test_the_wrong_parity_breaks_every_mirror(architecture, variant):
     case = Case(architecture, "D4", "pseudoscalar", variant, "float64", 16, "fresh")
     plain = replace(VORTICITY, name="plain", parity=1)
@@ -269,10 +287,11 @@ def test_an_odd_level_is_refused():
 
 
 @pytest.mark.parametrize("group", ["C2", "D1", "D1y", "D2"])
-@pytest.mark.parametrize("architecture", ["gcnn", "gunet", "gfno"])
+@pytest.mark.parametrize("architecture", WITH_GROUP)
 def test_rectangles(architecture, group):
     """C2, and the mirrors along the axes, need no square."""
-    network = ARCHITECTURES[architecture]((VORTICITY, VELOCITY), (VELOCITY,), group=group, width=8).double()
+    options = options_for(architecture, group=group)
+    network = ARCHITECTURES[architecture]((VORTICITY, VELOCITY), (VELOCITY,), **options).double()
     x = torch.randn(2, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         y = network(x)
@@ -301,7 +320,7 @@ def gains(architecture, group, seed):
     """Mean square out over mean square in, of the modes that it keeps, for every convolution of a fresh network."""
     torch.manual_seed(seed)
     network = ARCHITECTURES[architecture]((VORTICITY,), (VORTICITY,) * 8, group=group)
-    names = {layer: name for name, layer in network.named_modules() if hasattr(layer, "kernel")}
+    names = {layer: name for name, layer in network.named_modules() if isinstance(layer, EquivariantConv2d)}
     gain = {}
 
     def look(layer, given, made):

@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
-from fluidsurrogate.nn.layers import CircularPad, restrict
-from fluidsurrogate.nn.pointwise import FeatureNorm, Modulation, double, halve
-from fluidsurrogate.nn.readout import Readout, ReadoutConv2d
-from fluidsurrogate.nn.spectral import SpectralGroupConv2d
+from fluidsurrogate.nn.layers import (
+    FeatureNorm,
+    FiLM,
+    Readout,
+    ReadoutConv2d,
+    SpectralGroupConv2d,
+    downsample,
+    upsample,
+)
+from fluidsurrogate.nn.layers.group_action import restrict
+from fluidsurrogate.nn.layers.periodic_conv import CircularPad
 from solvers import C2, C4, D1, D2, D4, GROUPS, TRACER, VELOCITY, VORTICITY
 from solvers.symmetry import IDENTITY, MIRROR_DIAGONAL, ROTATION_90
 
@@ -212,7 +219,7 @@ def test_pooling_is_the_projection_onto_the_field(fields):
 
 def test_a_kernel_turns_counter_clockwise():
     layer = LiftingConv2d(C4, (TRACER,), 1, 3).double()
-    free, turned = layer.weight.detach()[0, 0], layer.kernel()[0][C4.index(ROTATION_90), 0].detach()
+    free, turned = layer.weight.detach()[0, 0], layer.expand_kernel()[0][C4.index(ROTATION_90), 0].detach()
     assert torch.equal(turned, torch.rot90(free, -1))  # rows grow upwards, rot90 draws them downwards
     assert (turned - torch.rot90(free, 1)).norm() > 1e-2
 
@@ -321,10 +328,10 @@ def test_spectral_convolution_refuses_grids_without_its_modes():
 
 
 @every_group
-def test_halving_and_doubling_commute_with_the_group(group):
+def test_downsampling_and_upsampling_commute_with_the_group(group):
     """On cell-centred grids; the control, every second cell, does not."""
     f = noise(1, 2, len(group), 8, 8)
-    for change in (halve, double):
+    for change in (downsample, upsample):
         after = change(tensor(f)).numpy()
         for a in group:
             assert (
@@ -337,12 +344,12 @@ def test_halving_and_doubling_commute_with_the_group(group):
             assert strided > 1e-2 or a in (IDENTITY, MIRROR_DIAGONAL)  # which keep the first cell where it is
 
 
-def test_halving_takes_means_and_doubling_is_bilinear():
+def test_downsampling_takes_means_and_upsampling_is_bilinear():
     y, x = (np.arange(8) + 0.5) / 8, (np.arange(4) + 0.5) / 4
     wave = np.broadcast_to(np.cos(2 * np.pi * y)[None, None, None, :, None], (1, 1, 1, 8, 8))
-    half = halve(tensor(wave)).numpy()[0, 0, 0, :, 0]
+    half = downsample(tensor(wave)).numpy()[0, 0, 0, :, 0]
     np.testing.assert_allclose(half, np.cos(2 * np.pi * x) * np.cos(np.pi / 8), atol=1e-14)
-    fine = double(tensor(np.broadcast_to(half[:, None], (1, 1, 1, 4, 4)))).numpy()[0, 0, 0, :, 0]
+    fine = upsample(tensor(np.broadcast_to(half[:, None], (1, 1, 1, 4, 4)))).numpy()[0, 0, 0, :, 0]
     near, far = np.repeat(half, 2), np.roll(half, 1).repeat(2)
     far[1::2] = np.roll(half, -1)
     np.testing.assert_allclose(fine, 0.75 * near + 0.25 * far, atol=1e-14)
@@ -350,7 +357,7 @@ def test_halving_takes_means_and_doubling_is_bilinear():
 
 @pytest.mark.parametrize("condition", [0.3, -2.0])
 def test_modulation_scales_and_shifts_channels_alike_over_the_group(condition):
-    layer = Modulation(1, 3).double()
+    layer = FiLM(1, 3).double()
     f = tensor(noise(2, 3, 8, 4, 4))
     numbers = torch.full((2, 1), condition, dtype=torch.float64)
     assert torch.equal(layer(f, numbers), f)  # the identity at the start

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.nn.steerable_basis import import_escnn
+from fluidsurrogate.nn.layers.escnn_import import import_escnn
 
 HOW = "pip install joblib scipy, then pip install --no-deps escnn==1.0.11"
 

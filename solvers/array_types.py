@@ -1,0 +1,32 @@
+"""Array types shared by the solvers: jaxtyping annotations that name each axis, and plain pairs and mappings.
+
+Arrays are indexed (batch, component, y, x); y grows with its index. Under the tests beartype checks every annotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+# A state, or any stack of fields along the component axis.
+State = Float[Tensor, "batch component y x"]
+ScalarField = Float[Tensor, "batch 1 y x"]
+VectorField = Float[Tensor, "batch 2 y x"]
+
+# Fourier coefficients as `torch.fft.rfft2` gives them, perhaps cut to the columns kx ≥ 0 that hold retained modes.
+Spectrum = Complex[Tensor, "batch component ky kx"]
+
+# Kicks of a stochastic forcing: Fourier coefficients of the vorticity for each part of an interval.
+Kicks = Complex[Tensor, "batch part ky kx"]
+
+# Sums over shells of wavenumbers |k|, and one number for each field or trajectory of a batch.
+ShellSpectrum = Float[Tensor, "batch shell"]
+PerTrajectory = Float[Tensor, " batch"]
+
+# Inputs of a stepper by name: (batch, component, y, x), or (batch, component, 1, 1) for uniform ones.
+Inputs = Mapping[str, Tensor] | None
+
+Vector2D = tuple[float, float]  # components (x, y) of a uniform vector
+Sides = tuple[float, float]  # sides of the box, (y, x)

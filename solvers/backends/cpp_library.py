@@ -1,0 +1,134 @@
+"""The C++ library of the inner steps (`native.cpp`): compiled for this machine and kept in the user's cache."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")  # not -ffast-math, which would hide NaN
+
+log = logging.getLogger("solvers")
+
+
+def why_not_compiled() -> str | None:
+    """Explain why there is no C++ library.
+
+    Returns
+    -------
+    str or None
+        The reason in one line; None if the library is there, compiled now or before.
+    """
+    found = load_library()
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL | str:
+    """Load the library, after compiling it if need be.
+
+    The environment variable ``CXX`` names the compiler, in one word or several; the default is g++. The library is
+    kept in the user's cache folder. Its file name holds a hash of the source, the flags, the compiler and the
+    processor, and a hash of the file: a truncated file is compiled again. A folder or file that another user could
+    have written is not used. If the cache cannot be used, the code is compiled for this process alone, and a warning
+    says why.
+
+    Returns
+    -------
+    ctypes.CDLL or str
+        The library, or the reason in one line why there is none.
+    """
+    named = os.environ.get("CXX", "")
+    try:
+        compiler = shlex.split(named) or ["g++"]
+        # The predefined macros tell versions of the compiler and processors apart.
+        macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", "-"])
+        key = _hash(SOURCE.read_bytes() + macros + " ".join(FLAGS).encode())
+        folder = found = None
+        try:
+            folder = _cache_folder()
+            found = _load_cached(folder, key)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+            log.warning(f"the solver's C++ is compiled for this process alone, which takes some seconds: {error}")
+        return found or _compile(compiler, key, folder)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        return f"{named or 'g++'} cannot compile the solver's C++: {_error_line(error)}"
+
+
+def _cache_folder() -> Path:
+    """Make the cache folder if need be; OSError or RuntimeError if there is none that is safe from other users."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # relative paths are invalid by the XDG specification
+    folder = (given if given.is_absolute() else Path.home() / ".cache") / "fluidsurrogate"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_private(folder):
+        raise PermissionError(
+            f"other users can write to {folder}: run chmod go-w on it, or set XDG_CACHE_HOME to a folder of your own"
+        )
+    return folder
+
+
+def _is_private(path: Path) -> bool:
+    """Return whether only this user, or root, can have written a file or a folder."""
+    if os.name != "posix":
+        return True
+    about = path.stat()
+    return about.st_uid in (0, os.getuid()) and not about.st_mode & 0o022
+
+
+def _load_cached(folder: Path, key: str) -> ctypes.CDLL | None:
+    """Load the library of that key if its file is complete; delete files that are damaged."""
+    for path in sorted(folder.glob(f"native-{key}-*.so")):
+        try:
+            if _is_private(path) and path.name == _file_name(key, path.read_bytes()):
+                return ctypes.CDLL(str(path))
+            path.unlink(missing_ok=True)
+        except OSError:  # it cannot be read, loaded or deleted
+            continue
+    return None
+
+
+def _compile(compiler: Sequence[str], key: str, folder: Path | None) -> ctypes.CDLL:
+    """Compile the library, and keep a copy in `folder` if that is possible."""
+    with tempfile.TemporaryDirectory(prefix="fluidsurrogate-", ignore_cleanup_errors=True) as scratch:
+        made = Path(scratch) / "native.so"
+        _run([*compiler, *FLAGS, str(SOURCE), "-o", str(made)])
+        if folder is not None:
+            try:
+                path = folder / _file_name(key, made.read_bytes())
+                with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as beside:
+                    copy = Path(beside) / path.name
+                    copy.touch(mode=0o700)
+                    copy.write_bytes(made.read_bytes())
+                    copy.replace(path)  # atomic: several processes may come here at once
+                return ctypes.CDLL(str(path))
+            except OSError as error:
+                log.warning(f"the solver's C++ library cannot be kept for the next process: {error}")
+        return ctypes.CDLL(str(made))
+
+
+def _file_name(key: str, content: bytes) -> str:
+    return f"native-{key}-{_hash(content)}.so"
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _run(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+
+
+def _error_line(error: Exception) -> str:
+    """Return the first error that a compiler reports, or the first line of another exception."""
+    if isinstance(error, subprocess.CalledProcessError):
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        return next((line for line in said if "error" in line), said[0] if said else f"exit status {error.returncode}")
+    return str(error).partition("\n")[0]

@@ -1,0 +1,133 @@
+"""Stochastic forcing of the vorticity that is white in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.array_types import Sides
+from solvers.grid import Grid, place_modes
+from solvers.random_modes import gaussian_modes, mode_numbers
+
+MAX_KICKS = 100_000  # in an interval
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StochasticForcing:
+    r"""Additive noise, white in time, applied as kicks between parts of an interval.
+
+    .. math:: d\omega = \sum_k \sigma_k \, dW_k \, e^{i k \cdot x}
+
+    Every τ the Fourier coefficients of the vorticity are kicked by :math:`\sqrt{\tau} \sigma_k N(0, 1)`; between two
+    kicks the flow follows the equation without noise. As the noise is additive, the scheme is of strong order one in τ
+    (Kloeden & Platen 1992, §10.3, doi:10.1007/978-3-662-12616-5), and what each kick feeds is known exactly. Whatever
+    the flow does, energy is fed at the expected rate :math:`\tfrac{1}{2} \sum_k E|\sigma_k|^2 / k^2`.
+
+    Parameters
+    ----------
+    amplitude : numpy.ndarray
+        The standard deviations σ_k, shape (2 My + 1, Mx + 1), in the layout of `solvers.grid.place_modes`, zero at
+        k = 0.
+    renewal : float
+        The longest time τ between two kicks, in s; the actual one divides the stored interval.
+    """
+
+    amplitude: np.ndarray
+    renewal: float
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StochasticForcing):
+            return NotImplemented
+        return self.renewal == other.renewal and np.array_equal(self.amplitude, other.amplitude)
+
+    def kicks_per_interval(self, interval: float) -> int:
+        """Return how many kicks there are in an interval.
+
+        Parameters
+        ----------
+        interval : float
+            Time between two stored states, in s.
+
+        Returns
+        -------
+        int
+            At least 1.
+
+        Raises
+        ------
+        ValueError
+            If there would be more than 100,000.
+        """
+        if not interval / self.renewal <= MAX_KICKS:
+            raise ValueError(f"renewal must be at least the interval divided by {MAX_KICKS} (got {self.renewal})")
+        return max(1, int(np.ceil(interval / self.renewal - 1e-9)))
+
+    def kicks(self, grid: Grid, seeds: Sequence[int], intervals_done: int, interval: float) -> Tensor:
+        """Draw the kicks of one interval: the same function of space on every grid.
+
+        Parameters
+        ----------
+        grid : Grid
+            Where the vorticity lives.
+        seeds : sequence of int
+            Seed of each trajectory.
+        intervals_done : int
+            The number of the interval, from 0.
+        interval : float
+            Its length, in s.
+
+        Returns
+        -------
+        Tensor
+            Fourier coefficients of `torch.fft.rfft2`, shape (batch, kick, ky, kx), complex128 on the CPU. They depend
+            on nothing but the seed, the number of the interval and the kick's number in it.
+        """
+        count = self.kicks_per_interval(interval)
+        drawn = gaussian_modes(
+            self.amplitude, [(seed, intervals_done, kick) for seed in seeds for kick in range(count)]
+        )
+        scale = np.sqrt(interval / count / 2) * (grid.n[0] * grid.n[1])
+        return place_modes(torch.from_numpy(scale * drawn), grid).unflatten(0, (len(seeds), count))
+
+
+def ring_amplitude(wavenumber: float, bandwidth: float, rate: float, length: Sides) -> np.ndarray:
+    """Return the amplitudes of a forcing that is equally strong on a ring of wavenumbers.
+
+    Parameters
+    ----------
+    wavenumber, bandwidth : float
+        The ring: ``|k|`` within wavenumber ± bandwidth, in waves across the shorter side of the box.
+    rate : float
+        Rate ε at which energy is fed, in m²/s³.
+    length : tuple of float
+        Sides of the box (y, x), in m.
+
+    Returns
+    -------
+    numpy.ndarray
+        The `amplitude` of a `StochasticForcing`, shape (2 My + 1, Mx + 1).
+
+    Raises
+    ------
+    ValueError
+        If no mode lies in the ring.
+    """
+    shorter, outer = min(length), wavenumber + bandwidth
+    my, mx = (int(np.ceil(outer * side / shorter)) for side in length)
+    rows, columns = mode_numbers(my, mx)
+    magnitude = np.hypot(rows * shorter / length[0], columns * shorter / length[1])
+    inside = (np.abs(magnitude - wavenumber) <= bandwidth) & (magnitude > 0)
+    if not inside.any():
+        raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± bandwidth = {bandwidth}; widen the ring")
+    my, mx = int(np.abs(rows[inside.any(1)]).max()), int(columns[:, inside.any(0)].max())
+    middle = len(rows) // 2
+    inside, magnitude = (array[middle - my : middle + my + 1, : mx + 1] for array in (inside, magnitude))
+    k2 = np.where(inside, (2 * np.pi / shorter * magnitude) ** 2, np.inf)
+    weight = np.where(np.arange(mx + 1) > 0, 2.0, 1.0)  # the modes with kx < 0 are conjugates
+    return np.where(inside, np.sqrt(rate / (0.5 * (weight / k2).sum())), 0.0)
