@@ -172,7 +172,7 @@ def test_what_is_none_of_these(tmp_path, capsys):
         ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
         ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
-        ("model", "describes no model: format is missing"),
+        ("model", "does not describe a model: the key format is missing"),
         ("zarr", "is a data set without variables"),
         ("file.txt/inside", "no such file or folder"),
     ]:

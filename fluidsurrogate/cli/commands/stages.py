@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.pipeline.run import Run
 
     if start := getattr(arguments, "init", None):
-        from fluidsurrogate.training.fine_tuning import starting_from
+        from fluidsurrogate.training.fine_tuning import with_initial_model
 
-        experiment = starting_from(experiment, start)
+        experiment = with_initial_model(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
     words = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     words += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
