@@ -1,30 +1,41 @@
-# make demo: simulate, learn, forecast, compare.   make test: every test.   make check: format, lint, types.
-# make test-escnn: installs escnn too, and runs the tests that need it.
-# make docs: the site, into build/docs.   make test-docs: builds it and looks at it in a browser (Chromium).
+# make demo         simulate, learn, forecast, compare
+# make check        formatting, lint, types, spelling, docstrings
+# make test         every test that is quick
+# make test-slow    the full sweep of what `make test` covers pairwise
+# make test-escnn   installs escnn too, and runs the tests that need it
+# make docs         the site, into build/docs
+# make test-docs    builds the site and looks at it in a browser (Chromium)
+# make dist         a wheel and a source distribution, checked, in dist/
+# make test-wheel   installs that wheel into an empty environment and runs a miniature experiment with it
+# make install      only the environment, .venv; make install-peers: also the packages that results are compared with
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
 
-.PHONY: demo test test-escnn check docs test-docs install clean
+.PHONY: demo check test test-slow test-escnn docs test-docs dist test-wheel install install-peers clean
 
 demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
-
-test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-test-escnn: install
-	$(PIP) -e ".[test,escnn]"
-	$(PIP) --no-deps escnn
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/escnn
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy solvers fluidsurrogate
 	$(BIN)/codespell
+	$(BIN)/python tests/check_docstrings.py
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 -m slow
+
+test-escnn: install
+	$(PIP) -e ".[test,escnn]"
+	$(PIP) --no-deps escnn
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/escnn
 
 docs: $(VENV)/.installed-docs
 	rm -rf build/docs
@@ -34,7 +45,23 @@ docs: $(VENV)/.installed-docs
 test-docs: $(VENV)/.installed-docs
 	$(BIN)/python -m pytest -m docs tests/docs
 
+dist: install
+	rm -rf dist
+	$(PIP) -e ".[dist]"
+	$(BIN)/python -P -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+test-wheel: dist
+	PYTHON="$(PYTHON)" .ci/test_wheel dist/*.whl
+
 install: $(VENV)/.installed
+
+# Exponax and xskillscore: the solver and the ensemble metrics are checked against them; no user needs them. neuraloperator
+# has the FNO, a baseline; it also asks for wandb and more, none of which the network needs, so that it comes without its
+# dependencies, and opt-einsum, requests and scipy come by name.
+install-peers: install
+	$(PIP) -e ".[test,peers]" opt-einsum requests scipy
+	$(PIP) --no-deps neuraloperator tensorly tensorly-torch
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): torch and friends, some 300 MB of wheels; a few minutes the first time"
@@ -48,4 +75,4 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs build docs/api/generated docs/notebooks *.egg-info
+	rm -rf $(VENV) runs build dist docs/api/generated docs/notebooks *.egg-info

@@ -1,6 +1,6 @@
-"""fluidsurrogate: fast surrogates of incompressible flow that obey the flow's own symmetries exactly.
+"""Fast surrogates of incompressible flow that obey the symmetries of the flow exactly.
 
-::
+Generate data with a classical solver, train surrogates, forecast, and compare::
 
     import fluidsurrogate as fs
     data = fs.generate("experiments/demo.toml")
@@ -8,7 +8,7 @@
     forecast = fs.forecast(model, data, steps=20)
     scores = fs.compare({"gunet-d4": forecast}, data)
     report = fs.audit(model)
-    about = fs.info("runs/demo")
+    description = fs.info("runs/demo")
 """
 
 from importlib import import_module

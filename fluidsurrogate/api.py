@@ -1,4 +1,4 @@
-"""The stages from Python: in memory unless a folder is named."""
+"""Generation and training from Python: in memory, or into the folder of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import xarray as xr
 from torch import nn
 
-from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.experiment import Experiment, as_experiment
+from fluidsurrogate.config.user_modules import check_code_permission, with_modules
 from fluidsurrogate.core.distributed import process_count
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import run_jobs
@@ -22,18 +23,53 @@ from fluidsurrogate.pipeline.pipeline import run_stage
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.generation import generate_in_memory
-from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
-    """Trajectories of the experiment's flow from the classical solver, (trajectory, time, y, x).
+    """Generate the trajectories of an experiment with the classical solver.
 
-    Where the experiment names a dataset of the user's (`data.path`), that one. With `out`, they are written to
-    out/data.zarr (or found there, made from the same inputs) and opened lazily.
-    Raises UsageError for an experiment that is not valid, or a folder that holds something else.
+    If the experiment names the user's own dataset (`data.path`), this is opened instead.
+
+    Parameters
+    ----------
+    experiment : Experiment, str or Path
+        An experiment, or the path of its TOML file.
+    out : str or Path, optional
+        The folder of a run. The data are written to out/data.zarr and opened lazily; data that are there already, made
+        from the same experiment, are only opened. By default the data are held in memory.
+    force : bool, default False
+        Generate the data in `out` again, in place of existing ones.
+
+    Returns
+    -------
+    xr.Dataset
+        With the dims trajectory, time, y and x. The coordinate `split` says what each trajectory is for.
+
+    Raises
+    ------
+    UsageError
+        If the experiment is not valid, the solver cannot run its flow, or `out` holds data of another experiment.
+
+    Examples
+    --------
+    Four trajectories of a decaying flow, on 16 x 16 cells:
+
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "tiny",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.01, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ... })
+    >>> data = fs.generate(experiment)
+    >>> dict(data["vorticity"].sizes)
+    {'trajectory': 4, 'time': 5, 'y': 16, 'x': 16}
+    >>> data["split"].values.tolist()
+    ['train', 'train', 'valid', 'test']
     """
-    experiment = Experiment.of(experiment)
+    experiment = as_experiment(experiment)
     if out is None:
         return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
     run = Run(experiment, out)
@@ -51,38 +87,78 @@ def train(
     init: str | Path | None = None,
     allow_code: bool = False,
 ) -> dict[str, Surrogate]:
-    """Train models, one after the other, on a Dataset, or the file or folder of one (default: what `generate` gives).
+    """Train surrogates.
 
-    `models`: a name or names of the experiment's, all of them by default; or modules of your own by name, which map
-    (batch, components of state and inputs, y, x) to (batch, components of the state, y, x), both normalised. A module
-    is copied and stays as it is. `init`: the folder of a trained model, whose weights the experiment's models of its
-    kind and group start from (fine-tuning). `allow_code` lets models of kind "module" import and run what their `path`
-    names.
+    Parameters
+    ----------
+    experiment : Experiment, str or Path
+        An experiment, or the path of its TOML file.
+    data : xr.Dataset, str or Path, optional
+        The dataset, or its file or folder; by default what `generate` returns. Its coordinate `split` says which
+        trajectories are for training and validation; without it, these are the first `data.train` trajectories and the
+        next `data.valid`.
+    models : str, sequence of str or mapping of str to torch.nn.Module, optional
+        Names of models of the experiment; by default all. Or your own modules by name: each maps a tensor of shape
+        (batch, components of state and inputs, y, x) to one of shape (batch, components of the state, y, x), both
+        normalised. A module is copied before training.
+    out : str or Path, optional
+        The folder of a run. The experiment's models are then trained on out/data.zarr, several at a time, into
+        out/models/NAME, as by the command line: existing results are reused, and a call that was killed is continued by
+        the same call. By default models are trained one after the other and held in memory; `save` writes one.
+    init : str or Path, optional
+        The folder of a trained model. Models of the same kind and group start from its weights (fine-tuning).
+    allow_code : bool, default False
+        Allow models of kind "module" to import and run the code that their `path` names.
 
-    With `out`, models of the experiment are trained on out/data.zarr, several at a time, into out/models/NAME, as the
-    command line does: killed at any moment, the same call goes on, and what is there is not made again.
+    Returns
+    -------
+    dict of str to Surrogate
+        The trained models by name.
 
-    The dataset's `split` coordinate says what is for training and validation; without one, its first `data.train`
-    trajectories and the next `data.valid`. `save(model, folder)` writes a model, `load(folder)` reads it. Raises
-    UsageError where data and experiment, or a module and the states, do not fit.
+    Raises
+    ------
+    UsageError
+        If the experiment or an argument is not valid, or data or modules do not fit the experiment.
+
+    Examples
+    --------
+    A plain convolutional network, trained for five steps on 16 x 16 cells:
+
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "tiny",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.01, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ...     "models": {"cnn": {"kind": "cnn", "width": 8}},
+    ...     "train": {"steps": 5, "batch": 4, "warmup": 1},
+    ... })
+    >>> data = fs.generate(experiment)
+    >>> model = fs.train(experiment, data)["cnn"]
+    >>> forecast = fs.forecast(model, data, steps=2)
+    >>> dict(forecast["vorticity"].sizes)
+    {'trajectory': 4, 'time': 3, 'y': 16, 'x': 16}
     """
     with allowing_code(allow_code):
-        experiment = Experiment.of(experiment)
-        experiment = experiment if init is None else starting_from(experiment, init)
+        experiment = as_experiment(experiment)
+        experiment = experiment if init is None else with_initial_model(experiment, init)
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
-            experiment, networks = experiment.with_modules(models)
+            experiment, networks = with_modules(experiment, models)
         models = (models,) if isinstance(models, str) else models
         chosen = {name: (name,) for name in models or experiment.models}
         unknown = set(chosen) - set(experiment.models)
         if unknown:
             raise UsageError(f"unknown model {sorted(unknown)[0]!r}; the experiment has {', '.join(experiment.models)}")
-        experiment.refuse_code(name for name in chosen if name not in networks)
+        check_code_permission(experiment, (name for name in chosen if name not in networks))
         if out is not None:
             if process_count() > 1:
-                raise UsageError("several processes train by the command: torchrun … -m fluidsurrogate train …")
+                raise UsageError(
+                    "several processes can train only from the command line: "
+                    "torchrun --nproc_per_node N -m fluidsurrogate train EXPERIMENT.toml"
+                )
             if data is not None or networks:
-                raise UsageError("out is for an experiment's own data and models: give no data and no modules with it")
+                raise UsageError("out cannot be combined with data or with modules: leave out data and modules, or out")
             run = Run(experiment.model_copy(update={"models": {n: experiment.models[n] for n in chosen}}), out)
             with folder_lock(run.out):
                 for stage in ("generate", "train"):

@@ -36,7 +36,7 @@ import torch  # noqa: E402
 import fluidsurrogate as fs  # noqa: E402
 import fluidsurrogate.pipeline.stages  # noqa: E402
 from fluidsurrogate.cli import main  # noqa: E402
-from fluidsurrogate.cli.program import explain  # noqa: E402
+from fluidsurrogate.cli.program import error_message  # noqa: E402
 from fluidsurrogate.inspection.report import report  # noqa: E402
 from fluidsurrogate.inspection.toml_writer import to_toml  # noqa: E402
 from fluidsurrogate.pipeline.run import Run  # noqa: E402
@@ -248,7 +248,7 @@ def outcome(case: Callable[[], None]) -> str:
     try:
         case()
     except (fs.UsageError, OSError) as error:  # what the command line prints
-        text = explain(error)
+        text = error_message(error)
         kind = "refused" if len(text.splitlines()) <= LINES and len(text) <= CHARACTERS else "fault: a long refusal"
         return f"{kind}: {text}"
     except BaseException:

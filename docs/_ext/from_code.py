@@ -20,10 +20,10 @@ class CommandHelp(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from fluidsurrogate.cli.program import parser
+        from fluidsurrogate.cli.program import build_parser
 
         os.environ["COLUMNS"] = "88"  # argparse asks for it
-        top = parser()
+        top = build_parser()
         chosen = top
         if self.arguments:
             subparsers = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
@@ -86,26 +86,44 @@ class ListModels(SphinxDirective):
         return [block]
 
 
-class MetricReference(SphinxDirective):
-    """A table of all registered metrics of one kind, and the reference of each; within `eval-rst`."""
+class RegistryReference(SphinxDirective):
+    """A table of everything registered of one kind, and the reference of each; within `eval-rst`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
-        from fluidsurrogate.evaluation.metrics import METRICS
-
-        registry = {"metrics": METRICS, "ensemble_metrics": ENSEMBLE_METRICS}[self.arguments[0]]
-        functions = {name: found.function for name, found in registry.items()}
-        lines = [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it measures"]
-        for name, function in functions.items():
-            first = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split()).replace("|", r"\|")
-            lines += [f"   * - :func:`{name} <{function.__module__}.{name}>`", f"     - {first}"]
-        for name, function in functions.items():
-            lines += ["", f".. autofunction:: {function.__module__}.{name}"]
+        lines = [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it is"]
+        reference: list[str] = []
+        for name, found in registered(self.arguments[0]).items():
+            first = " ".join((inspect.getdoc(found) or "").partition("\n\n")[0].split()).replace("|", r"\|")
+            path = f"{found.__module__}.{found.__qualname__}"
+            is_class = inspect.isclass(found)
+            if "<locals>" in path:  # made by a function, as the plain form of a group network is
+                lines += [f"   * - ``{name}``", f"     - {first}"]
+                continue
+            lines += [f"   * - :{'class' if is_class else 'func'}:`{name} <{path}>`", f"     - {first}"]
+            reference += ["", f".. {'autoclass' if is_class else 'autofunction'}:: {path}"]
         container = nodes.container()
-        self.state.nested_parse(StringList(lines, self.get_location()), self.content_offset, container)
+        self.state.nested_parse(StringList(lines + reference, self.get_location()), self.content_offset, container)
         return [container]
+
+
+def registered(kind: str) -> dict[str, Any]:
+    """The functions or classes of a registry, by name."""
+    from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
+    from fluidsurrogate.evaluation.metrics import METRICS
+    from fluidsurrogate.nn import ARCHITECTURES
+    from fluidsurrogate.nn.losses import LOSSES
+    from solvers import FLOWS
+
+    registries: dict[str, Any] = {
+        "metrics": {name: found.function for name, found in METRICS.items()},
+        "ensemble_metrics": {name: found.function for name, found in ENSEMBLE_METRICS.items()},
+        "losses": LOSSES,
+        "architectures": ARCHITECTURES,
+        "flows": FLOWS,
+    }
+    return dict(registries[kind])
 
 
 class ListDiagnostics(SphinxDirective):
@@ -141,7 +159,7 @@ def defaults_of(table: str) -> Iterator[tuple[str, str]]:
         "range": parameter_sampling.Range,
     }
     if table.startswith("flow "):
-        config = flow_and_model_configs.tagged_config("flow", table.partition(" ")[2])
+        config = flow_and_model_configs.config_of_kind("flow", table.partition(" ")[2])
     else:
         config = configs[table]
     for key, field in config.model_fields.items():
@@ -179,7 +197,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", keep_spreads_whole)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("config-keys", ConfigKeys)
-    app.add_directive("metric-reference", MetricReference)
+    app.add_directive("registry-reference", RegistryReference)
     app.add_directive("list-diagnostics", ListDiagnostics)
     app.add_directive("list-models", ListModels)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,7 +8,7 @@ from fluidsurrogate import rollout
 from solvers import Grid
 from solvers.flows import FLOWS
 from solvers.spectra import kinetic_energy
-from solvers.turbulence import energy_budget
+from solvers.turbulence import mean_energy_budget
 
 grid, interval, steps = Grid.square(96), 0.125, 80
 flows = {
@@ -21,7 +21,7 @@ for panel, (name, flow) in zip(axes, flows.items(), strict=True):
     states = rollout(solver, flow.starts(grid, [2]), steps)[0]
     forcing = flow.forcing(grid)
     energy = kinetic_energy(states, grid.length)
-    budget = energy_budget(states, grid.length, flow.viscosity, flow.drag, forcing)
+    budget = mean_energy_budget(states, grid.length, flow.viscosity, flow.drag, forcing)
     time = interval * torch.arange(steps + 1)
     middle, measured = time[:-1] + interval / 2, energy.diff() / interval
     panel.plot(time, budget.injection, color=ORANGE, linewidth=1, label="W, from the forcing")

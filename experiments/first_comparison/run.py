@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
+from fluidsurrogate.config.user_modules import with_modules
 from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.nn import ARCHITECTURES
@@ -140,7 +141,7 @@ def calibrate() -> None:
         train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
         modules, networks = module_of(name, 0), {}
         if modules:
-            experiment, networks = experiment.with_modules(modules)
+            experiment, networks = with_modules(experiment, modules)
         trainers[name] = prepare_training(experiment, name, train, valid, {}, networks.get(name))
     seconds: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
     for _, name, unroll in product(range(12), MODELS, (1, 3)):
@@ -253,7 +254,7 @@ def main() -> None:
     # The size that the targets are about first, all networks of a seed together.
     runs = [run for run in product((8, 4, 16), SEEDS, MODELS) if run[0] == 8 or run[2] not in ONLY_EIGHT]
     jobs = [(name, size, seed, steps[name]) for size, seed, name in runs]
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    with ProcessPoolExecutor(arguments.process_count) as pool:
         for done in [pool.submit(train_and_score, *job) for job in jobs]:
             done.result()
     score_solvers()

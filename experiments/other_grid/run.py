@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     rows = {"persistence": [score(Persistence(replace(spec, grid=grid_of(t))), t) for t in truths.values()]}
     for name, model in models.items():
         rows[name] = [score(fs.move_to_grid(model, grid_of(truth)), truth) for truth in truths.values()]
-    coarse: dict[str, Stepper] = {**models, "solver": Experiment.read(DEMO).build_compared_solvers()["solver-32"]}
+    coarse: dict[str, Stepper] = {**models, "solver": Experiment.read(DEMO).build_baseline_solvers()["solver-32"]}
     for name, stepper in coarse.items():
         finer = [score(Resampled(stepper, grid_of(truth)), truth) for truth in list(truths.values())[2:]]
         rows[f"{name} on 32², seen on the finer grid"] = ["", "", *finer]

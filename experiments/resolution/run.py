@@ -40,7 +40,7 @@ CHAOTIC = 10.0  # a final error of more than so many times the limit: no single 
 
 def trajectories(experiment: Experiment) -> int:
     """As many as the longest list of values that a parameter of the flow has."""
-    return max((len(v) for v in experiment.flow.varying().values() if isinstance(v, list)), default=1)
+    return max((len(v) for v in experiment.flow.varying_parameters().values() if isinstance(v, list)), default=1)
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def follow(experiment: Experiment, number: int) -> dict:
     state = spin_up(experiment, flow[0].starts(grid, seed).to(solver.dtype), inputs, seed)
     carries = [stepper.start(state, inputs, seed) for stepper in (solver, finer)]
     states, errors, energies, enstrophies = [state[0]], [], [], []
-    for _ in range(experiment.data.steps_of(SPLITS[-1])):
+    for _ in range(experiment.data.intervals_in(SPLITS[-1])):
         carries = [stepper.advance(c) for stepper, c in zip((solver, finer), carries, strict=True)]
         here, there = (s.state(c).double() for s, c in zip((solver, finer), carries, strict=True))
         off, size = ((x.square().mean((0, 2, 3))).sqrt() for x in (here - there, there))
@@ -66,7 +66,7 @@ def follow(experiment: Experiment, number: int) -> dict:
         energies.append([kinetic_energy(x[:, :1], grid.length).item() for x in (here, there)])
         enstrophies.append([enstrophy(x[:, :1]).item() for x in (here, there)])
         states.append(here[0].to(state))
-    sample = ResolutionSample.of(torch.stack(states), solver, flow[0].viscosity, 1)
+    sample = ResolutionSample.from_states(torch.stack(states), solver, flow[0].viscosity, 1)
     means = {name: torch.tensor(v).mean(0).tolist() for name, v in
              (("energy", energies), ("enstrophy", enstrophies))}  # fmt: skip
     numbers = {"viscosity": flow[0].viscosity, "kmax_eta": sample.kmax_eta, "tail": sample.tail}
@@ -108,7 +108,7 @@ def main() -> None:
         experiment = Experiment.read(path)
         tree = experiment.tree()
         provenance = {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver")}
-        provenance |= {"interval": experiment.data.interval, "steps": experiment.data.steps_of(SPLITS[-1])}
+        provenance |= {"interval": experiment.data.interval, "steps": experiment.data.intervals_in(SPLITS[-1])}
         for number in range(trajectories(experiment)):
             to = HERE / "results" / f"{experiment.name}-{number}.json"
             if (read_json(to) or {}).get("provenance") == provenance:

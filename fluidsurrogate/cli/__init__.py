@@ -1,7 +1,7 @@
-"""The command line, `fluidsurrogate COMMAND ...`: one file a command in `commands/`.
+"""The command line, `fluidsurrogate COMMAND ...`: one file for each command in `commands/`.
 
-It imports everything else, late, so that it answers at once; nothing imports it.
-It hands out `main`.
+`main` is the entry point. The package imports all others, but only inside functions, so that help and errors come at
+once. No other package imports it.
 """
 
 from fluidsurrogate.cli.program import main

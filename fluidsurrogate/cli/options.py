@@ -1,3 +1,4 @@
-"""Words of options that several commands share."""
+"""Help texts of options that several commands share."""
 
-ALLOW_HELP = "let models of kind 'module' import and run the Python code that their path names"
+ALLOW_CODE_HELP = "allow models of kind 'module' to import and run the Python code that their path names"
+DEVICE_HELP = "cpu, cuda or mps (default: cpu)"

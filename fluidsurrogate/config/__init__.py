@@ -1,5 +1,6 @@
-"""Experiments: one TOML file, read into one frozen tree of checked configs.
+"""Experiments: one TOML file, read into one frozen tree of validated configs.
 
-It imports `core`, `data`, `evaluation`, `nn` and `solvers`; everything from `simulation` upwards may import it.
-It hands out `Experiment`, which builds the grid, the flow, the solver and the networks that the file describes.
+`Experiment` is the root of the tree. It builds the grid, the flow, the solvers and the networks that the file
+describes. The package imports `core`, `data`, `evaluation`, `nn` and `solvers`; packages from `simulation` upwards
+import it.
 """

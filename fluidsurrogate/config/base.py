@@ -1,9 +1,9 @@
-"""What every table of an experiment has in common."""
+"""The base class of all tables of an experiment."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A part of the tree: frozen, strict in its types, closed to unknown keys, finite in its numbers."""
+    """A frozen table of an experiment, in which unknown keys, wrong types and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,44 +13,76 @@ from typing import Annotated, Any, Literal, final
 
 import torch
 import xarray as xr
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from torch import nn
+from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.experiment_file import read_tree
-from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, tagged_config
-from fluidsurrogate.config.solver_configs import ComparedSolverConfig, SolverConfig
+from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, config_of_kind
+from fluidsurrogate.config.solver_configs import BaselineSolverConfig, SolverConfig
 from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
-from fluidsurrogate.config.validation_messages import explain
+from fluidsurrogate.config.validation_messages import describe_errors
 from fluidsurrogate.core.devices import device_available
-from fluidsurrogate.core.errors import UsageError, describe_exception
+from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
-from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
-from fluidsurrogate.nn import Network, UserModule, cast_weights, code_is_allowed, require_code_permission
-from fluidsurrogate.nn.user_code import USER_MODULE
-from solvers import (
-    FORCING,
-    Flow,
-    Grid,
-    Group,
-    NavierStokes2D,
-    Resampled,
-    StateSpec,
-    Stepper,
-    VelocityForm,
-    point_group,
-)
+from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
 
-WITHOUT_NETWORKS = "without networks"
-MOST_FAULTS = 5  # that are said of one experiment
-MOST_SPIN_UP = 1_000_000  # intervals
+SKIP_NETWORKS = "skip networks"  # the validation context in which no network is built
+MAX_REPORTED_ERRORS = 5
+MAX_SPIN_UP_INTERVALS = 1_000_000
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 @final
 class Experiment(Config):
-    """The whole experiment. `Experiment.read(path)` reads a TOML file; `build_*` make what the parts describe."""
+    """One experiment: a flow, the data to generate, the models to train and how they are compared.
+
+    An experiment is frozen, and all its values are checked. `Experiment.read` reads it from a TOML file,
+    `Experiment.from_tree` from nested dicts. The methods `build_...` make the objects that it describes.
+
+    Parameters
+    ----------
+    name : str
+        The name of the experiment, of letters, digits, "-" and "_".
+    seed : int
+        The seed from which all random numbers derive.
+    dtype : {"float32", "float64"}
+        The working precision.
+    device : str
+        The device, such as "cpu", "cuda", "cuda:1" or "mps".
+    grid : GridConfig
+        The table `[grid]`.
+    flow : FlowConfig
+        The table `[flow]`, whose keys depend on its `kind`.
+    solver : SolverConfig
+        The table `[solver]`.
+    data : DataConfig
+        The table `[data]`.
+    models : dict of str to ModelConfig
+        The tables `[models.NAME]`, whose keys depend on their `kind`.
+    train : TrainConfig
+        The table `[train]`.
+    compare : CompareConfig
+        The table `[compare]`.
+
+    Examples
+    --------
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "tiny",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.01, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ... })
+    >>> experiment.data.steps, experiment.train.batch
+    (4, 16)
+    >>> [field.name for field in experiment.spec.fields], experiment.spec.grid.n
+    (['vorticity'], (16, 16))
+    >>> solver = experiment.build_solver()
+    >>> solver.spec.interval
+    0.25
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -66,104 +97,12 @@ class Experiment(Config):
     compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="after")
-    def _check(self, info: Any):  # of pydantic: with the context that it was called in
+    def _check(self, info: Any):
+        """Check the device, and that the tables fit together; `info` holds pydantic's validation context."""
         if not device_available(self.device):
-            raise ValueError(f"device {self.device!r} is not to be had here; try cpu, cuda or mps")
-        with _blaming("flow on this grid"):
-            solver, flow = self.build_solver(device="cpu"), self.build_flow()
-            for one in (flow, *self.flow.extremes()):
-                one.starts(solver.grid, [0])
-                if one.stochastic_forcing(solver.grid) != flow.stochastic_forcing(solver.grid):
-                    raise ValueError("what stirs the flow must be the same for every trajectory")
-            if flow.spin_up:
-                self.build_spin_up(device="cpu")
-        if self.train.precision != "full" and self.torch_dtype is torch.float64:
-            raise ValueError("train.precision = 'bfloat16' has no effect in double precision: take dtype = 'float32'")
-        with _blaming("compare.solvers"):
-            rows = {TRUTH, PERSISTENCE, *self.build_compared_solvers(device="cpu")}
-        for name, model in self.models.items():
-            if name in rows:
-                raise ValueError(
-                    f"models.{name}: every comparison has a row of this name: call the model something else"
-                )
-            with _blaming(f"models.{name}"):
-                self._check_groups(model.groups(), self.spec)
-                # Reading a file runs no code of its own.
-                if info.context != WITHOUT_NETWORKS and (
-                    not model.is_user_module or (model.code and code_is_allowed())
-                ):
-                    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                        self.check_network(model.build(self.spec, self.torch_dtype), model)
-                if model.networks > 1 and self.train.precision != "full":
-                    raise ValueError("several networks train in full precision: leave out train.precision, or networks")
-                if model.solver:
-                    self.build_base(model, device="cpu")
-            reach = self.train.reach * max(model.multiples)
-            if reach > self.data.steps and not self.data.path:
-                raise ValueError(
-                    f"train.unroll, train.push_forward and models.{name}.intervals reach over {reach} intervals; "
-                    f"data.steps = {self.data.steps}"
-                )
+            raise ValueError(f"device {self.device!r} is not available here; choose cpu, cuda or mps")
+        check_experiment(self, with_networks=info.context != SKIP_NETWORKS)
         return self
-
-    def refuse_code(self, names: Iterable[str] | None = None) -> None:
-        """UsageError where a model (of these) is code of the user's that is not named, or not allowed to run."""
-        for name in self.models if names is None else names:
-            if self.models[name].is_user_module:
-                with _blaming(f"models.{name}", UsageError):
-                    require_code_permission(self.models[name].code)
-
-    def with_modules(self, modules: Mapping[str, nn.Module]) -> tuple[Experiment, dict[str, Network]]:
-        """The experiment with copies of these modules for its models, and those as networks; UsageError where one does
-        not fit its states. Their sections have no `path`: they are made again from no file, only from the module."""
-        networks: dict[str, Network] = {}
-        for name, module in modules.items():
-            with _blaming(f"models.{name}", UsageError):
-                networks[name] = cast_weights(UserModule(copy.deepcopy(module), self.spec.fields), self.torch_dtype)
-                self.check_network(networks[name])
-        configs = {name: TypeAdapter(AnyModelConfig).validate_python({"kind": USER_MODULE}) for name in modules}
-        return self.model_copy(update={"models": configs}), networks
-
-    def check_network(self, network: Network, config: ModelConfig | None = None) -> None:
-        """ValueError where a network cannot be applied to this experiment's states, or its group is no symmetry.
-
-        It is applied once, on the meta device without memory or arithmetic if it was built there.
-        """
-        if not any(parameter.requires_grad for parameter in network.parameters()):
-            raise ValueError("all its weights are frozen: give some of them requires_grad_(True)")
-        device = next(network.parameters()).device
-        fields = self.spec.fields + self.spec.inputs if config is None else config.fields_in(self.spec)
-        components = sum(field.components for field in fields)
-        like = torch.zeros(
-            2 if config is None else 2 * config.networks,
-            components,
-            *self.spec.grid.n,
-            dtype=self.torch_dtype,
-            device=device,
-        )
-        try:
-            with torch.no_grad():
-                network.eval()(like)
-        except (ValueError, RuntimeError):
-            raise
-        except Exception as error:
-            raise ValueError(f"applying it to {tuple(like.shape)} raised {describe_exception(error)}") from error
-        self._check_groups({"group": network.group}, self.spec)
-
-    def _check_groups(self, groups: Mapping[str, Group], spec: StateSpec) -> None:
-        """A model's group must be one of the flow's, or of the grid's alone where what breaks the flow's symmetry is
-        an input, which turns with the state."""
-        flow, grid = self.build_flow(), self.grid.build()
-        for key, group in groups.items():
-            largest = point_group(grid, spec.fields)
-            if not largest.contains(group):
-                shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
-                allowed = ", ".join(subgroup.name for subgroup in largest.subgroups)
-                raise ValueError(f"{key} {group.name!r} is no symmetry of this {shape}; take one of {allowed}")
-            # Vectors are always inputs; a forcing is, where there is one.
-            kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.group_without_vectors
-            if not kept.contains(group):
-                raise ValueError(f"{key} {group.name!r} is no symmetry of the flow {flow.kind!r} ({kept.name})")
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -189,30 +128,47 @@ class Experiment(Config):
         return cls.from_tree(read_tree(path, overrides), str(path))
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment", networks: bool = True) -> Experiment:
-        """Validate a nested mapping; UsageError says each fault (of many the first few) with its dotted key.
+    def from_tree(cls, tree: Mapping[str, Any], origin: str = "experiment", check_networks: bool = True) -> Experiment:
+        """Make an experiment from nested dicts, such as a parsed TOML file.
 
-        With `networks` false it is not tried whether the models' networks take the states, which needs most of torch.
+        Parameters
+        ----------
+        tree : mapping
+            The tables as nested plain data.
+        origin : str
+            What error messages call the experiment, such as the name of its file.
+        check_networks : bool
+            Whether each model's network is tried on a state, which needs most of torch.
+
+        Returns
+        -------
+        Experiment
+            The checked experiment.
+
+        Raises
+        ------
+        UsageError
+            If a key or a value is wrong. The message has one line for each error, with its dotted key; of many errors,
+            the first five.
         """
         try:
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
-            context = None if networks else WITHOUT_NETWORKS
+            context = None if check_networks else SKIP_NETWORKS
             return cls.model_validate_json(json.dumps(tree, default=str), context=context)
         except ValidationError as error:
-            lines = explain(cls, error.errors(), tagged_config)
-            more = [f"and {len(lines) - MOST_FAULTS} more faults"] if len(lines) > MOST_FAULTS else []
-            raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MOST_FAULTS] + more)) from None
-
-    @classmethod
-    def of(cls, experiment: Experiment | str | Path) -> Experiment:
-        """An experiment, or the file that holds one."""
-        if not isinstance(experiment, Experiment | str | Path):
-            raise UsageError(f"give an Experiment or the path of its TOML file (got {type(experiment).__name__}); "
-                             "Experiment.from_tree takes a dict")  # fmt: skip
-        return experiment if isinstance(experiment, Experiment) else cls.read(experiment)
+            lines = describe_errors(cls, error.errors(), config_of_kind)
+            hidden = len(lines) - MAX_REPORTED_ERRORS
+            more = [f"and {hidden} more errors"] if hidden > 0 else []
+            raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MAX_REPORTED_ERRORS] + more)) from None
 
     def tree(self) -> dict[str, Any]:
-        """The full experiment, defaults included, as plain data."""
+        """Return the full experiment as plain data, defaults included.
+
+        Returns
+        -------
+        dict
+            Nested dicts, which `from_tree` takes.
+        """
         return self.model_dump(mode="json", exclude_none=True)
 
     @property
@@ -221,113 +177,257 @@ class Experiment(Config):
         return getattr(torch, self.dtype)
 
     def build_flow(self) -> Flow:
-        """The flow; where its parameters vary, the one that stands for all."""
+        """Build the flow.
+
+        Returns
+        -------
+        Flow
+            The flow; if its parameters vary from trajectory to trajectory, the one that stands for all.
+        """
         return self.flow.build()
 
     @property
     def constants(self) -> dict[str, float]:
-        """Viscosity, drag and, where there is a scalar, diffusivity of the flow: those that are the same for every
-        trajectory, and so no inputs of a step."""
+        """The flow's viscosity, drag and diffusivity, as far as they are the same for every trajectory."""
         inputs = {field.name for field in self.spec.inputs}
         return {name: value for name, value in self.build_flow().coefficients.items() if name not in inputs}
 
     def check_constants(self, dataset: xr.Dataset) -> None:
-        """UsageError where a dataset states another viscosity, drag or diffusivity than the experiment's flow has."""
+        """Check that a dataset does not contradict the constants of the experiment's flow.
+
+        Parameters
+        ----------
+        dataset : xr.Dataset
+            A dataset, which may state viscosity, drag and diffusivity in its attributes.
+
+        Raises
+        ------
+        UsageError
+            If it states another value than the experiment's flow has.
+        """
         check_constants(dataset, self.constants, "the experiment's flow", "make {} the same in both")
 
     def trajectory_seed(self, split: str, number: int) -> int:
-        """What fixes everything random about a trajectory."""
+        """Derive the seed of a trajectory, which fixes everything random about it.
+
+        Parameters
+        ----------
+        split : {"train", "valid", "test"}
+            The split.
+        number : int
+            The number of the trajectory in its split.
+
+        Returns
+        -------
+        int
+            The seed.
+        """
         return derive_seed(self.seed, split, number)
 
     def flows(self, split: str, numbers: Sequence[int]) -> list[Flow]:
-        """The flow of each trajectory."""
+        """Build the flows of some trajectories.
+
+        Parameters
+        ----------
+        split : {"train", "valid", "test"}
+            The split.
+        numbers : sequence of int
+            The numbers of the trajectories in the split.
+
+        Returns
+        -------
+        list of Flow
+            One flow for each trajectory, with its own parameters.
+        """
         return [self.flow.for_trajectory(i, self.trajectory_seed(split, i)) for i in numbers]
 
     def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
-        """The classical solver; `interval` other than the stored one for the spin-up. What varies is an input."""
+        """Build the classical solver on its own grid, in vorticity form.
+
+        Parameters
+        ----------
+        interval : float, optional
+            The interval of one advance, in s. By default the stored interval.
+        device : str, optional
+            The device. By default the experiment's.
+
+        Returns
+        -------
+        NavierStokes2D
+            The solver. Coefficients of the flow that vary from trajectory to trajectory are inputs of it.
+        """
         flow = self.build_flow()
-        numbers = [other.coefficients for other in self.flow.extremes()]
+        extremes = [other.coefficients for other in self.flow.build_extremes()]
         return flow.solver(
             self.grid.build(),
             interval=interval or self.data.interval,
             dt=self.solver.dt,
             order=self.solver.order,
-            # What is looked at on a CPU before a run on another device need not be fast there.
+            # A solver that is built on a CPU only to look at it, before a run on another device, need not be fast.
             backend=self.solver.kernel if (device or self.device) == self.device else "torch",
-            varying=[name for name in flow.coefficients if any(n[name] != flow.coefficients[name] for n in numbers)],
+            varying=[name for name in flow.coefficients if any(n[name] != flow.coefficients[name] for n in extremes)],
             dtype=self.torch_dtype,
             device=device or self.device,
         )
 
     def build_stepper(self, device: str | None = None) -> Stepper:
-        """The classical solver as a stepper of what is stored, on its own grid."""
+        """Build the classical solver on its own grid, as a stepper of the field that is stored.
+
+        Parameters
+        ----------
+        device : str, optional
+            The device. By default the experiment's.
+
+        Returns
+        -------
+        Stepper
+            A stepper of the vorticity or the velocity.
+        """
         solver = self.build_solver(device=device)
         return VelocityForm(solver) if self.data.state == "velocity" else solver
 
-    def build_base(self, config: ModelConfig, device: str | None = None) -> Stepper | None:
-        """The coarse solver that a hybrid corrects, between stored states; None for a pure surrogate."""
+    def build_hybrid_solver(self, config: ModelConfig, device: str | None = None) -> Stepper | None:
+        """Build the coarse solver of a hybrid.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The table of the model.
+        device : str, optional
+            The device. By default the experiment's.
+
+        Returns
+        -------
+        Stepper or None
+            The solver, which takes and returns states on the stored grid; None if the model is not a hybrid.
+
+        Raises
+        ------
+        ValueError
+            If the flow has stochastic forcing, or the solver cannot compute it on these cells.
+        """
         if config.solver is None:
             return None
         if self.build_flow().stochastic_forcing(self.grid.build()) is not None:
             raise ValueError(
-                "solver: what stirs the flow at random is unknown to a hybrid; take a flow that is not stirred"
+                "solver: a hybrid cannot know the stochastic forcing of this flow; choose a flow without one"
             )
-        cells = config.solver.n or three_halves(self.grid.build_stored().n)
-        return self._solver_between_stored(config.solver, cells, device)
+        cells = config.solver.n or cells_for_all_modes(self.grid.build_stored().n)
+        return self._build_resampled(config.solver, cells, device)
 
-    def build_compared_solvers(self, device: str | None = None) -> dict[str, Stepper]:
-        """The classical solvers that a comparison judges beside the networks, by the name of their rows.
+    def build_baseline_solvers(self, device: str | None = None) -> dict[str, Stepper]:
+        """Build the classical solvers that a comparison scores beside the models.
 
-        They begin at the stored states, as the networks do: on the stored grid, where the flow can be computed there,
-        and as `compare.solvers` asks. Of data that are the user's nobody knows yet whether the flow is theirs: none.
+        They take the stored states, as the models do. One is on the stored grid, if the flow can be computed there; the
+        others are those of `compare.solvers`. There are none for the user's own data (`data.path`), because nobody
+        knows whether the experiment's flow made these.
+
+        Parameters
+        ----------
+        device : str, optional
+            The device. By default the experiment's.
+
+        Returns
+        -------
+        dict of str to Stepper
+            The solvers by name, such as "solver-32".
+
+        Raises
+        ------
+        ValueError
+            If two of them have the same name, or one cannot compute the flow.
         """
         if self.data.path:
             return {}
         stored, built = self.grid.build_stored(), {}
-        own = ComparedSolverConfig()
+        default = BaselineSolverConfig()
         with suppress(ValueError):  # a forcing of waves that this grid does not hold
-            built[own.name(stored)] = self._solver_between_stored(own, stored.n, device)
+            built[default.name(stored)] = self._build_resampled(default, stored.n, device)
         for config in self.compare.solvers:
             name = config.name(stored)
             if name in built:
-                raise ValueError(f"{name} is there already: leave it out, or give another n, order or dt")
-            built[name] = self._solver_between_stored(config, config.n or stored.n, device)
+                raise ValueError(f"{name} is compared already: leave it out, or choose another n, order or dt")
+            built[name] = self._build_resampled(config, config.n or stored.n, device)
         return built
 
-    def _solver_between_stored(self, config: SolverConfig, cells: int | tuple[int, int], device: str | None) -> Stepper:
-        """The solver on other cells, between states of the stored grid."""
+    def _build_resampled(self, config: SolverConfig, cells: int | tuple[int, int], device: str | None) -> Stepper:
+        """Build a solver on other cells that takes and returns states on the stored grid."""
         stored = self.grid.build_stored()
         grid = Grid.rectangle(cells, stored.length)
         if grid.is_square != stored.is_square:
-            raise ValueError(f"solver.n must be of the stored grid's shape (got {cells})")
+            raise ValueError(f"solver.n must be square if and only if the stored grid is square (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
     def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
-        """The solver of the spin-up and how many of its intervals that takes: none longer than a stored one."""
+        """Build the solver of the spin-up.
+
+        Parameters
+        ----------
+        device : str, optional
+            The device. By default the experiment's.
+
+        Returns
+        -------
+        solver : NavierStokes2D
+            A solver whose interval is at most the stored one.
+        count : int
+            The number of its intervals that the spin-up takes.
+
+        Raises
+        ------
+        ValueError
+            If the spin-up takes too many intervals.
+        """
         spin_up = self.build_flow().spin_up
-        if not spin_up / self.data.interval <= MOST_SPIN_UP:
-            raise ValueError(f"spin_up must be at most {MOST_SPIN_UP} times data.interval (got {spin_up:g})")
+        if not spin_up / self.data.interval <= MAX_SPIN_UP_INTERVALS:
+            raise ValueError(f"spin_up must be at most {MAX_SPIN_UP_INTERVALS} times data.interval (got {spin_up:g})")
         count = max(1, math.ceil(spin_up / self.data.interval - 1e-9))
         return self.build_solver(spin_up / count, device), count
 
     @cached_property
     def spec(self) -> StateSpec:
-        """What a stored state is."""
+        """What a stored state is: grid, fields, interval and inputs of a step."""
         return replace(self.build_stepper(device="cpu").spec, grid=self.grid.build_stored())
 
 
-def three_halves(n: tuple[int, int]) -> tuple[int, int]:
-    """The fewest cells, an even number, whose two-thirds rule retains every mode below the Nyquist one of n cells."""
+def as_experiment(experiment: Experiment | str | Path) -> Experiment:
+    """Return an experiment as it is, or read it from its file.
+
+    Parameters
+    ----------
+    experiment : Experiment, str or Path
+        An experiment, or the path of its TOML file.
+
+    Returns
+    -------
+    Experiment
+        The experiment.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or the file cannot be read or is not valid.
+    """
+    if not isinstance(experiment, Experiment | str | Path):
+        raise UsageError(f"give an Experiment or the path of its TOML file (got {type(experiment).__name__}); "
+                         "Experiment.from_tree takes a dict")  # fmt: skip
+    return experiment if isinstance(experiment, Experiment) else Experiment.read(experiment)
+
+
+def cells_for_all_modes(n: tuple[int, int]) -> tuple[int, int]:
+    """Return on how many cells the two-thirds rule retains every mode of a grid of n cells.
+
+    Parameters
+    ----------
+    n : tuple of int
+        Number of cells (y, x).
+
+    Returns
+    -------
+    tuple of int
+        The smallest even numbers of cells (y, x), about 3/2 n, on which every mode below the Nyquist mode of n cells is
+        retained.
+    """
     ny, nx = (m + m // 2 + (m + m // 2) % 2 for m in n)
     return ny, nx
-
-
-@contextmanager
-def _blaming(part: str, raised: type[ValueError] = ValueError) -> Iterator[None]:
-    """Turn whatever building a part raises on values that are out of all proportion into an error that names it."""
-    try:
-        yield
-    except (ValueError, RuntimeError, MemoryError, ArithmeticError, TypeError) as error:  # torch's, of 10¹² channels
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise raised(f"{part}: {reason[:300]}") from None

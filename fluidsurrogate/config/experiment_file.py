@@ -1,4 +1,4 @@
-"""Read the TOML file of an experiment into a plain tree, with overrides from the command line."""
+"""Read the TOML file of an experiment into plain data, with overrides from the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     try:
         text = as_path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it as one"
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8; save it in this encoding"
         raise UsageError(f"{path}: cannot read the experiment: {reason}") from None
     try:
         tree = tomllib.loads(text)
@@ -48,8 +48,17 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
 
 
 def make_paths_absolute(tree: dict[str, Any], folder: Path) -> None:
-    """Write the paths in an experiment, `data.path` and the models' `init`, in full, where they are relative to
-    `folder`: what records the experiment then names the same files, wherever it is read."""
+    """Make the relative paths in an experiment absolute, in place.
+
+    Paths are `data.path` and the models' `init`. A recorded experiment then names the same files, wherever it is read.
+
+    Parameters
+    ----------
+    tree : dict
+        The experiment as plain data.
+    folder : Path
+        The folder that its paths are relative to.
+    """
     models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
     for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
         if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
@@ -57,6 +66,7 @@ def make_paths_absolute(tree: dict[str, Any], folder: Path) -> None:
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
+    """Replace one value, given as "dotted.key=value", in place."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {override}: expected dotted.key=value, as in --set train.steps=100")
@@ -68,5 +78,5 @@ def _override(tree: dict[str, Any], override: str) -> None:
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise UsageError(f"--set {override}: {parent!r} is a value, not a table")
+            raise UsageError(f"--set {override}: {parent!r} is a value, not a table, and has no keys")
     tree[last] = value

@@ -1,4 +1,8 @@
-"""The parts of an experiment whose keys are another's: a flow's its dataclass's, a model's its builder's."""
+"""The tables `[flow]` and `[models.NAME]`, whose keys are taken from the signatures of flows and architectures.
+
+There is one config class for each registered flow and architecture, told apart by the key `kind`. A new flow or
+architecture thus needs no config of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,14 @@ import torch
 from pydantic import Field, create_model, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.parameter_sampling import Range, Varying, extremes, is_varying, middle, value_for
+from fluidsurrogate.config.parameter_sampling import (
+    Range,
+    VaryingFloat,
+    extreme_values,
+    is_varying,
+    representative_value,
+    trajectory_value,
+)
 from fluidsurrogate.config.solver_configs import CoarseSolverConfig
 from fluidsurrogate.core.devices import single_precision_default
 from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
@@ -22,71 +33,113 @@ from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
 
 
-class PartConfig(Config):
-    """A table within a flow's, such as `[flow.tracer]`; one subclass a dataclass, which it builds."""
+class FlowPartConfig(Config):
+    """A table within a flow's, such as `[flow.tracer]`; one subclass for each dataclass that it builds."""
 
     builds: ClassVar[Callable[..., Any]]
 
 
 class FlowConfig(Config):
-    """Keys of a flow beside its `kind`; one subclass a flow, made from its dataclass. Each number may be a list or a
-    range: then it differs from trajectory to trajectory."""
+    """The table `[flow]`; one subclass for each registered flow, with the fields of its dataclass as keys.
+
+    Each number may be a list or a range; then it differs from trajectory to trajectory.
+
+    Parameters
+    ----------
+    kind : str
+        The registered name of the flow.
+    """
 
     kind: str
 
     def build(self) -> Flow:
-        """The flow that stands for all trajectories, with the middle of what varies; where a term, a stratification
-        say, may be zero in some, one that has it."""
-        flows = [self._build(lambda parameter, name: middle(parameter)), *self.extremes()]
+        """Build the flow that stands for all trajectories.
+
+        Returns
+        -------
+        Flow
+            The flow with the representative value of each varying parameter. If a term, such as a stratification, is
+            zero for some trajectories only, the flow has this term.
+        """
+        flows = [self._build(lambda parameter, name: representative_value(parameter)), *self.build_extremes()]
         return max(flows, key=lambda flow: len(flow.uniform_vectors))
 
     def for_trajectory(self, number: int, seed: int) -> Flow:
-        """The flow of one trajectory: `number` in its split, with its seed."""
-        return self._build(lambda parameter, name: value_for(parameter, name, number, seed))
+        """Build the flow of one trajectory.
 
-    def extremes(self) -> list[Flow]:
-        """A flow for each value of a list and each end of a range, the other parameters in their middle."""
+        Parameters
+        ----------
+        number : int
+            The number of the trajectory in its split.
+        seed : int
+            The seed of the trajectory.
+
+        Returns
+        -------
+        Flow
+            The flow with the trajectory's own parameters.
+        """
+        return self._build(lambda parameter, name: trajectory_value(parameter, name, number, seed))
+
+    def build_extremes(self) -> list[Flow]:
+        """Build the flows at the extreme values of each varying parameter.
+
+        Returns
+        -------
+        list of Flow
+            One flow for each value of a list and each end of a range; the other parameters have their representative
+            values. Empty if no parameter varies.
+        """
         return [
-            self._build(partial(_replaced, key, value))
-            for key, varying in self.varying().items()
-            for value in extremes(varying)
+            self._build(partial(_value_or_representative, key, value))
+            for key, varying in self.varying_parameters().items()
+            for value in extreme_values(varying)
         ]
 
-    def varying(self) -> dict[str, list[float] | Range]:
-        """What differs from trajectory to trajectory, by dotted name."""
+    def varying_parameters(self) -> dict[str, list[float] | Range]:
+        """Return the parameters that differ from trajectory to trajectory.
+
+        Returns
+        -------
+        dict of str to list of float or Range
+            The lists and ranges by dotted name, such as "tracer.diffusivity".
+        """
         found: dict[str, list[float] | Range] = {}
 
         def note(parameter: Any, name: str) -> Any:
             if is_varying(parameter):
                 found[name] = parameter
-            return middle(parameter)
+            return representative_value(parameter)
 
         self._build(note)
         return found
 
     def _build(self, choose: Callable[[Any, str], Any]) -> Flow:
-        return FLOWS[self.kind](**_chosen(self, choose))
+        """Build the flow whose parameters are chosen by a function of the parameter and its dotted name."""
+        return FLOWS[self.kind](**_chosen_arguments(self, choose))
 
     @model_validator(mode="after")
     def _check(self):
+        """Refuse parameters that the flow refuses at any of their extreme values."""
         flow = self.build()
-        for other in self.extremes():
+        for other in self.build_extremes():
             if other.spin_up != flow.spin_up:
                 raise ValueError("spin_up must be one number, the same for every trajectory")
         return self
 
 
-def _replaced(key: str, value: float, parameter: Any, name: str) -> Any:
-    return value if name == key else middle(parameter)
+def _value_or_representative(key: str, value: float, parameter: Any, name: str) -> Any:
+    """Return `value` for the parameter called `key`, and the representative value for any other."""
+    return value if name == key else representative_value(parameter)
 
 
-def _chosen(config: Config, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
-    """Keyword arguments for what a section describes, each chosen from its parameter and its dotted name."""
+def _chosen_arguments(config: Config, choose: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
+    """Return the keyword arguments that a table describes, each chosen from the parameter and its dotted name."""
     chosen = {}
     for key in type(config).model_fields:
         value = getattr(config, key)
-        if isinstance(value, PartConfig):
-            value = type(value).builds(**_chosen(value, choose, f"{prefix}{key}."))
+        if isinstance(value, FlowPartConfig):
+            value = type(value).builds(**_chosen_arguments(value, choose, f"{prefix}{key}."))
         elif key != "kind":
             value = choose(value, prefix + key)
         chosen[key] = value
@@ -95,57 +148,114 @@ def _chosen(config: Config, choose: Callable[[Any, str], Any], prefix: str = "")
 
 
 class ModelConfig(Config):
-    """Keys of a model beside its `kind`; one subclass an architecture, made from its signature."""
+    """The table `[models.NAME]`; one subclass for each architecture, with its options as further keys.
+
+    Parameters
+    ----------
+    kind : str
+        The registered name of the architecture.
+    augment : str, optional
+        A group. Each training batch is moved by one of its elements, drawn at random.
+    solver : CoarseSolverConfig, optional
+        Makes the model a hybrid: this solver steps, and the network corrects it.
+    intervals : tuple of int, optional
+        Numbers of stored intervals that one step of the model may span, 1 among them. The network gets the number as
+        an input. By default every step spans one interval.
+    init : str, optional
+        The folder of a trained model whose weights training starts from.
+    networks : int
+        Number of networks of a deep ensemble: each has weights of its own; they are trained and applied as one model.
+    """
 
     kind: str
-    augment: str | None = None  # a group: each batch is moved by one of its elements, drawn at random
-    solver: CoarseSolverConfig | None = None  # a hybrid: this solver steps and the network corrects it
-    intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # stored ones in a step, which it is told
-    init: str | None = None  # a model's folder, whose weights it starts from
-    networks: Annotated[int, Field(ge=1, le=1000)] = 1  # networks of fresh weights, trained and applied as one model
+    augment: str | None = None
+    solver: CoarseSolverConfig | None = None
+    intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    init: str | None = None
+    networks: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @model_validator(mode="after")
     def _check_steps(self):
+        """Refuse keys that exclude each other."""
         if self.intervals is not None and (len(set(self.intervals)) < 2 or 1 not in self.intervals):
-            raise ValueError("intervals must be two different numbers or more, 1 among them, as in [1, 2]")
+            raise ValueError("intervals must be at least two different numbers, 1 among them, as in [1, 2]")
         if self.intervals is not None and self.solver is not None:
-            raise ValueError("a hybrid steps one stored interval: give solver or intervals, not both")
+            raise ValueError("solver and intervals exclude each other: a hybrid steps over one stored interval")
         if self.networks > 1 and self.is_user_module:
-            raise ValueError("networks > 1 is for an architecture of ours; train a module of yours once for each seed")
+            raise ValueError(
+                f"networks must be 1 for kind = {USER_MODULE!r} (got {self.networks}): "
+                "train your module once for each seed"
+            )
         return self
 
-    def keywords(self) -> dict[str, Any]:
-        """What the architecture's builder takes."""
+    def builder_options(self) -> dict[str, Any]:
+        """Return the options of the architecture.
+
+        Returns
+        -------
+        dict
+            The keyword-only arguments of the architecture's builder.
+        """
         return self.model_dump(exclude=set(ModelConfig.model_fields))
 
     @property
     def multiples(self) -> tuple[int, ...]:
-        """Over how many stored intervals it can step."""
+        """The numbers of stored intervals that one step may span, in ascending order."""
         return tuple(sorted(set(self.intervals or (1,))))
 
     def fields_in(self, spec: StateSpec) -> tuple[FieldSpec, ...]:
-        """What the network takes: state, inputs and, where it can choose, the interval."""
+        """Return the fields that the network takes.
+
+        Parameters
+        ----------
+        spec : StateSpec
+            What the states are.
+
+        Returns
+        -------
+        tuple of FieldSpec
+            The fields of the state, the inputs and, if a step may span several intervals, their number.
+        """
         return spec.fields + spec.inputs + ((INTERVAL,) if self.intervals else ())
 
     @property
     def is_user_module(self) -> bool:
-        """True where the network is code of the user's, to be run only where that is allowed."""
+        """Whether the network is the user's own code, which runs only with the user's permission."""
         return self.kind == USER_MODULE
 
     @property
-    def code(self) -> str | None:
-        """That code, "package.module:Class"; None for our own, and for a module given from Python."""
+    def import_path(self) -> str | None:
+        """The class of the user's module, "package.module:Class"; None for an architecture or a module from Python."""
         return getattr(self, "path", None)
 
     def build(self, spec: StateSpec, dtype: torch.dtype = torch.float32) -> Network:
-        """The network for states of this spec, with fresh weights from torch's generator."""
+        """Build the network, with fresh weights from torch's random number generator.
+
+        Parameters
+        ----------
+        spec : StateSpec
+            What the states are.
+        dtype : torch.dtype
+            The precision of the weights.
+
+        Returns
+        -------
+        Network
+            The network.
+        """
         fields, build = self.fields_in(spec), ARCHITECTURES[self.kind]
         with single_precision_default():
-            made = [build(fields, spec.fields, **self.keywords()) for _ in range(self.networks)]
+            made = [build(fields, spec.fields, **self.builder_options()) for _ in range(self.networks)]
         return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 
     def groups(self) -> dict[str, Group]:
-        """The point groups that the model claims, by key."""
+        """Return the point groups that the model needs as symmetries of the flow.
+
+        Returns
+        -------
+        dict of str to Group
+            The groups by key: "group" and "augment", if they are given.
+        """
         named = {
             "group": (getattr(self, "group", None), EXACT_GROUPS[self.kind]),
             "augment": (self.augment, group_named),
@@ -153,34 +263,34 @@ class ModelConfig(Config):
         return {key: find(name) for key, (name, find) in named.items() if name is not None}
 
 
-def _configs(registry: Mapping[str, Callable], base: type[Config]) -> Any:
-    """One section a registered kind, its keys the builder's keyword-only arguments, told apart by `kind`."""
+def _config_union(registry: Mapping[str, Callable], base: type[Config]) -> Any:
+    """Return the union of one config class for each registered kind, whose keys are the builder's arguments."""
     made = []
     for kind, build in registry.items():
         name = f"{base.__name__}[{kind}]"
-        keys = _keys(build, name, may_vary=base is FlowConfig)
+        keys = _config_keys(build, name, may_vary=base is FlowConfig)
         keys |= {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
-        made.append(_findable(create_model(name, __base__=base, **keys), name))
+        made.append(_make_picklable(create_model(name, __base__=base, **keys), name))
     return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def _findable(config: type[Config], name: str) -> type[Config]:
-    """The section under a name of its own in this module, which is where pickle looks for its class."""
+def _make_picklable(config: type[Config], name: str) -> type[Config]:
+    """Make a config class a global of this module, which is where pickle looks for it."""
     config.__qualname__, config.__module__ = name, __name__
     globals()[name] = config
     return config
 
 
-def _keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
-    """The keyword-only arguments of a function or dataclass as the keys of the section `owner`."""
+def _config_keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
+    """Return the keyword-only arguments of a function or dataclass as the keys of the config class `owner`."""
     keys: dict[str, Any] = {}
     for name, p in options_of(build).items():
-        annotation = Varying if may_vary and p.annotation is float else p.annotation
+        annotation = VaryingFloat if may_vary and p.annotation is float else p.annotation
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
             within = f"{owner}[{name}]"
-            part = create_model(parts[0].__name__, __base__=PartConfig, **_keys(parts[0], within, may_vary))
-            _findable(part, within)
+            part = create_model(parts[0].__name__, __base__=FlowPartConfig, **_config_keys(parts[0], within, may_vary))
+            _make_picklable(part, within)
             part.builds, annotation = parts[0], part | None if p.default is None else part
         keys[name] = (annotation, ... if p.default is p.empty else p.default)
     return keys
@@ -190,11 +300,24 @@ if TYPE_CHECKING:
     AnyFlowConfig = FlowConfig
     AnyModelConfig = ModelConfig
 else:
-    AnyFlowConfig = _configs(FLOWS, FlowConfig)
-    AnyModelConfig = _configs(ARCHITECTURES, ModelConfig)
+    AnyFlowConfig = _config_union(FLOWS, FlowConfig)
+    AnyModelConfig = _config_union(ARCHITECTURES, ModelConfig)
 
 
-def tagged_config(table: str, kind: str) -> type[Config] | None:
-    """The section that a `kind` chooses in the table `flow` or `models`."""
+def config_of_kind(table: str, kind: str) -> type[Config] | None:
+    """Return the config class that a `kind` chooses in a table.
+
+    Parameters
+    ----------
+    table : {"flow", "models"}
+        The name of the table.
+    kind : str
+        The registered name of a flow or an architecture.
+
+    Returns
+    -------
+    type of Config or None
+        The class; None if no such kind is registered.
+    """
     base = FlowConfig if table == "flow" else ModelConfig
     return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)

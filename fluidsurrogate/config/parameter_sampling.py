@@ -1,4 +1,4 @@
-"""A parameter of a flow that may differ from trajectory to trajectory: a value, a list, or a range."""
+"""Flow parameters that may differ from trajectory to trajectory: a number, a list of numbers, or a range."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from fluidsurrogate.core.seeding import derive_seed
 
 
 class Range(Config):
-    """Drawn for each trajectory between `low` and `high`, evenly in the value or in its logarithm."""
+    """A range that the value of each trajectory is drawn from at random.
+
+    Parameters
+    ----------
+    low : float
+        The lower end.
+    high : float
+        The upper end.
+    distribution : {"uniform", "log-uniform"}
+        Whether the value or its logarithm is distributed uniformly.
+    """
 
     low: float
     high: float
@@ -21,54 +31,117 @@ class Range(Config):
 
     @model_validator(mode="after")
     def _check(self):
+        """Refuse an empty range, and a log-uniform one that reaches zero."""
         if self.low >= self.high:
             raise ValueError(f"low must be less than high (got {self.low:g} and {self.high:g})")
         if self.distribution == "log-uniform" and self.low <= 0:
-            raise ValueError(f"low must be positive where distribution is log-uniform (got {self.low:g})")
+            raise ValueError(f"low must be positive if distribution is log-uniform (got {self.low:g})")
         return self
 
-    def at(self, share: float) -> float:
-        """The value below which this share of the draws lies."""
+    def quantile(self, probability: float) -> float:
+        """Return the quantile of the distribution.
+
+        Parameters
+        ----------
+        probability : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        float
+            The value that a draw does not exceed with this probability.
+        """
         if self.distribution == "uniform":
-            return self.low + share * (self.high - self.low)
-        return self.low * math.exp(share * math.log(self.high / self.low))
+            return self.low + probability * (self.high - self.low)
+        return self.low * math.exp(probability * math.log(self.high / self.low))
 
 
-def _form(value: Any) -> str:
+def _form_of(value: Any) -> str:
+    """Return which of `PARAMETER_FORMS` a parameter has in the file."""
     if isinstance(value, (dict, Range)):
         return "range"
     return "list" if isinstance(value, list) else "value"
 
 
-Varying = Annotated[
+VaryingFloat = Annotated[
     Annotated[float, Tag("value")]
     | Annotated[list[float], Field(min_length=1), Tag("list")]
     | Annotated[Range, Tag("range")],
-    Discriminator(_form),
+    Discriminator(_form_of),
 ]
-FORMS = ("value", "list", "range")
+PARAMETER_FORMS = ("value", "list", "range")
 
 
-def value_for(parameter: Any, name: str, number: int, seed: int) -> Any:
-    """What the parameter is for a trajectory: lists give their values in turn, by the trajectory's number in its split,
-    ranges one drawn by its seed; anything else is the same for all."""
+def trajectory_value(parameter: Any, name: str, number: int, seed: int) -> Any:
+    """Return the value of a parameter for one trajectory.
+
+    Parameters
+    ----------
+    parameter : Any
+        A list, whose values are taken in turn; a range, from which a value is drawn; or anything else, which is the
+        same for all trajectories.
+    name : str
+        The dotted name of the parameter. Parameters of different names are drawn independently.
+    number : int
+        The number of the trajectory in its split.
+    seed : int
+        The seed of the trajectory.
+
+    Returns
+    -------
+    Any
+        The value.
+    """
     if isinstance(parameter, Range):
-        return parameter.at(float(np.random.default_rng(derive_seed(seed, name)).random()))
+        return parameter.quantile(float(np.random.default_rng(derive_seed(seed, name)).random()))
     return parameter[number % len(parameter)] if isinstance(parameter, list) else parameter
 
 
-def extremes(parameter: list[float] | Range) -> list[float]:
-    """The values of a list, the ends of a range."""
+def extreme_values(parameter: list[float] | Range) -> list[float]:
+    """Return the values by which a varying parameter is checked.
+
+    Parameters
+    ----------
+    parameter : list of float or Range
+        A parameter that varies.
+
+    Returns
+    -------
+    list of float
+        All values of a list, or the two ends of a range.
+    """
     return [parameter.low, parameter.high] if isinstance(parameter, Range) else parameter
 
 
-def middle(parameter: Any) -> Any:
-    """The value that stands for all: the first of a list, the middle of a range, the value itself."""
+def representative_value(parameter: Any) -> Any:
+    """Return the one value that stands for all trajectories.
+
+    Parameters
+    ----------
+    parameter : Any
+        A list, a range, or anything else.
+
+    Returns
+    -------
+    Any
+        The first value of a list, the median of a range, or the parameter itself.
+    """
     if isinstance(parameter, Range):
-        return parameter.at(0.5)
+        return parameter.quantile(0.5)
     return parameter[0] if isinstance(parameter, list) else parameter
 
 
 def is_varying(parameter: Any) -> bool:
-    """True for a list or a range in the place of a number (a vector of the flow is a tuple)."""
+    """Return whether a parameter is a list or a range in the place of a number.
+
+    Parameters
+    ----------
+    parameter : Any
+        A parameter of a flow. A vector, such as gravity, is a tuple and does not count.
+
+    Returns
+    -------
+    bool
+        True for a list or a range.
+    """
     return isinstance(parameter, (Range, list))

@@ -1,4 +1,4 @@
-"""The tables that describe a classical solver: the one that makes the data, a hybrid's, and those of a comparison."""
+"""The tables for classical solvers: the one that generates data, the one in a hybrid, and baselines of a comparison."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class SolverConfig(Config):
-    """How the classical solver steps: `order` 2 or 4, `dt` the inner step (absent: by a CFL bound), `kernel` what does
-    the steps (see `solvers.NavierStokes2D`)."""
+    """The table `[solver]`: how the classical solver steps in time.
+
+    Parameters
+    ----------
+    order : {2, 4}
+        Order of the time integrator: ETDRK2 or ETDRK4.
+    dt : float, optional
+        The inner time step, in s. By default it is chosen by a CFL bound.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
+    """
 
     order: Literal[2, 4] = 4
     dt: Positive | None = None
@@ -23,20 +32,54 @@ class SolverConfig(Config):
 
 
 class CoarseSolverConfig(SolverConfig):
-    """The solver of a hybrid, on `n` cells, one number or [y, x]; absent: 3/2 of the stored ones, with which it holds
-    every mode of the stored states. On the stored ones themselves the two-thirds rule would drop a third of them."""
+    """The table `[models.NAME.solver]`: the coarse solver that a hybrid corrects.
+
+    Parameters
+    ----------
+    order : {2, 4}
+        Order of the time integrator: ETDRK2 or ETDRK4.
+    dt : float, optional
+        The inner time step, in s. By default it is chosen by a CFL bound.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
+    n : int or tuple of int, optional
+        Number of cells, one number or (y, x). By default 3/2 of the stored grid's, on which the two-thirds rule retains
+        every mode of the stored states. On the stored grid itself it would drop a third of them.
+    """
 
     n: int | tuple[int, int] | None = None
 
 
-class ComparedSolverConfig(SolverConfig):
-    """A classical solver that forecasts beside the networks: on `n` cells, one number or [y, x]; absent: those of the
-    stored grid."""
+class BaselineSolverConfig(SolverConfig):
+    """The table `[[compare.solvers]]`: a classical solver that a comparison scores beside the models.
+
+    Parameters
+    ----------
+    order : {2, 4}
+        Order of the time integrator: ETDRK2 or ETDRK4.
+    dt : float, optional
+        The inner time step, in s. By default it is chosen by a CFL bound.
+    kernel : str
+        The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
+    n : int or tuple of int, optional
+        Number of cells, one number or (y, x). By default those of the stored grid.
+    """
 
     n: int | tuple[int, int] | None = None
 
     def name(self, stored: Grid) -> str:
-        """What its rows are called: solver-48, solver-48-etdrk2, solver-48-dt0.05."""
+        """Return the name of this solver in a comparison, such as solver-48, solver-48-etdrk2 or solver-48-dt0.05.
+
+        Parameters
+        ----------
+        stored : Grid
+            The grid of the stored states.
+
+        Returns
+        -------
+        str
+            The name.
+        """
         ny, nx = Grid.rectangle(self.n or stored.n, stored.length).n
         order = "" if self.order == 4 else f"-etdrk{self.order}"
         step = "" if self.dt is None else f"-dt{self.dt:g}"

@@ -1,4 +1,4 @@
-"""The tables of an experiment that are the same whatever its flow and models: grid, data, training, comparison."""
+"""The tables that do not depend on the kind of flow or model: `[grid]`, `[data]`, `[train]` and `[compare]`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.solver_configs import ComparedSolverConfig
+from fluidsurrogate.config.solver_configs import BaselineSolverConfig
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.metrics import METRICS
 from fluidsurrogate.nn.losses import LOSSES
 from solvers import Grid
 
-FEWEST_MEMBERS = 3  # the unperturbed one and two others, which have a spread
-FEWEST_STARTS = 20  # of which a quantile is taken
+MIN_MEMBERS = 3  # the unperturbed one and two others, which have a spread
+MIN_CALIBRATION_STARTS = 20  # of which a quantile is taken
 Count = Annotated[int, Field(ge=1)]
-Trajectories = Annotated[int, Field(ge=1, le=10**7)]  # a plan of more would not fit in memory
+Trajectories = Annotated[int, Field(ge=1, le=10**7)]  # the list of more blocks would not fit in memory
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Stages = Annotated[tuple[Count, ...], BeforeValidator(lambda value: _stages(value))]
+UnrollStages = Annotated[tuple[Count, ...], BeforeValidator(lambda value: _parse_unroll(value))]
 
 
 class GridConfig(Config):
-    """`n` cells and side `length`, one number or [y, x]; `store` cells in what is stored and learnt, if not `n`."""
+    """The table `[grid]`: the cells of the solver and those of the stored states.
+
+    Parameters
+    ----------
+    n : int or tuple of int
+        Number of cells of the solver, one number or (y, x).
+    length : float or tuple of float
+        Sides of the box in m, one number or (y, x).
+    store : int or tuple of int, optional
+        Number of cells of what is stored and learnt, one number or (y, x). By default `n`.
+    """
 
     n: int | tuple[int, int]
     length: float | tuple[float, float] = 2 * math.pi
@@ -32,23 +42,65 @@ class GridConfig(Config):
 
     @model_validator(mode="after")
     def _check(self):
+        """Refuse a stored grid that is finer than the solver's, or of another shape."""
         fine, stored = self.build(), self.build_stored()
         if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or stored.is_square != fine.is_square:
-            raise ValueError(f"store must be no finer than n and of its shape (got {self.store})")
+            raise ValueError(
+                f"store must be at most n along each axis, and square if and only if n is (got {self.store})"
+            )
         return self
 
     def build(self) -> Grid:
-        """The solver's grid."""
+        """Build the solver's grid.
+
+        Returns
+        -------
+        Grid
+            The grid.
+        """
         return Grid.rectangle(self.n, self.length)
 
     def build_stored(self) -> Grid:
-        """The grid of the stored states."""
+        """Build the grid of the stored states.
+
+        Returns
+        -------
+        Grid
+            The grid.
+        """
         return Grid.rectangle(self.store or self.n, self.length)
 
 
 class DataConfig(Config):
-    """Numbers of trajectories by split, of stored intervals, and the time between them; `test_steps` intervals of the
-    test trajectories, if not `steps`; `state`, what is stored and learnt of the flow; or a dataset of the user's."""
+    """The table `[data]`: how many trajectories of which length are generated, or the user's own dataset.
+
+    Parameters
+    ----------
+    train : int
+        Number of training trajectories.
+    valid : int
+        Number of validation trajectories.
+    test : int
+        Number of test trajectories.
+    steps : int
+        Number of stored intervals of a trajectory.
+    test_steps : int, optional
+        Number of stored intervals of a test trajectory. By default `steps`.
+    interval : float
+        Time between two stored states, in s.
+    state : {"vorticity", "velocity"}
+        The field that is stored and learnt.
+    block : int
+        Number of trajectories that are computed together. Blocks are padded to this size, which is one of the things
+        that fix the last bits of the data.
+    threads : int
+        Number of threads of the generation, which fixes the last bits too. More than one pays on grids from about
+        256 x 256 up.
+    max_resolution_error : float, optional
+        Data with a larger resolution error are refused.
+    path : str, optional
+        The user's own dataset, which is used in place of generated data.
+    """
 
     train: Trajectories
     valid: Trajectories
@@ -57,24 +109,83 @@ class DataConfig(Config):
     test_steps: Count | None = None
     interval: Positive
     state: Literal["vorticity", "velocity"] = "vorticity"
-    block: Count = 8  # trajectories computed together, padded to this size: part of what fixes the last bits
-    threads: Count = 1  # likewise; more than one pays on grids from some 256 x 256 up
-    max_resolution_error: Positive | None = None  # `generate` refuses data that are less well resolved
+    block: Count = 8
+    threads: Count = 1
+    max_resolution_error: Positive | None = None
     path: str | None = None
 
-    def steps_of(self, split: str) -> int:
-        """Intervals of the trajectories of a split."""
+    def intervals_in(self, split: str) -> int:
+        """Return the number of stored intervals of the trajectories of a split.
+
+        Parameters
+        ----------
+        split : {"train", "valid", "test"}
+            The split.
+
+        Returns
+        -------
+        int
+            The number of intervals.
+        """
         return self.steps if split in ("train", "valid") else self.test_steps or self.steps
 
     @property
-    def stored_steps(self) -> int:
-        """Intervals of all trajectories as they are stored: a dataset has one time axis, `split_of` cuts it."""
-        return max(self.steps, self.test_steps or 0)
+    def stored_intervals(self) -> int:
+        """Number of intervals on the time axis of the dataset: the most that any split has."""
+        return max(self.steps, self.test_steps or 0)  # a dataset has one time axis, which `split_of` cuts
 
 
 class TrainConfig(Config):
-    """Optimisation: AdamW with warm-up and cosine decay, on a loss of `fluidsurrogate.nn.losses` over what
-    `fluidsurrogate.training.curriculum` asks: `unroll`, `unroll_fraction`, `push_forward`, `noise`."""
+    """The table `[train]`: optimisation by AdamW with warm-up and cosine decay, loss and curriculum.
+
+    Parameters
+    ----------
+    steps : int
+        Number of training steps.
+    batch : int
+        Number of windows of a trajectory in a batch.
+    learning_rate : float
+        The largest learning rate.
+    warmup : int
+        Number of steps over which the learning rate grows from zero.
+    weight_decay : float
+        Weight decay of AdamW.
+    clip : float
+        The norm that gradients are clipped to.
+    loss : str
+        The name of a loss in `fluidsurrogate.nn.losses`.
+    unroll : tuple of int
+        Number of intervals in the loss, stage by stage: see `fluidsurrogate.training.curriculum`. One number k stands
+        for (1, k).
+    unroll_fraction : float
+        Share of the steps for the stages after the first.
+    push_forward : int
+        Number of intervals that are forecast without gradients before those in the loss, after the first stage.
+    noise : float
+        White noise on the initial states, as a multiple of the RMS change over an interval.
+    average : float
+        Decay of the moving average of the weights; 0 for no average.
+    precision : {"full", "bfloat16"}
+        Precision of the network's convolutions.
+    accumulate : int
+        Number of parts of a batch that are in memory one after the other.
+    compile : bool
+        Whether the step is compiled by torch.
+    patience : int
+        Number of validations without improvement after which training stops; 0 for never.
+    valid_every : int
+        Number of steps between two validations.
+    checkpoint_every : int
+        Number of steps between two checkpoints.
+    loaders : int
+        Number of processes that read ahead from disk; 0 to hold the data in memory.
+    tensorboard : bool
+        Whether a log for TensorBoard is written.
+    workers : int
+        Number of models that are trained at the same time.
+    threads : int
+        Number of threads of each worker.
+    """
 
     steps: Count = 1000
     batch: Count = 16
@@ -83,67 +194,83 @@ class TrainConfig(Config):
     weight_decay: NonNegative = 1e-2
     clip: Positive = 1.0
     loss: str = "change"
-    unroll: Stages = (1, 3)  # intervals of the loss by stages; k alone: 1, then k
-    unroll_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2  # of the steps, for the stages after the first
+    unroll: UnrollStages = (1, 3)
+    unroll_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
     push_forward: Annotated[int, Field(ge=0)] = 0
     noise: NonNegative = 0.0
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the moving average of the weights; 0: none
-    precision: Literal["full", "bfloat16"] = "full"  # of the network's convolutions
-    accumulate: Count = 1  # parts of a batch in memory one after the other
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["full", "bfloat16"] = "full"
+    accumulate: Count = 1
     compile: bool = False
-    patience: Annotated[int, Field(ge=0)] = 0  # validations without a better one until training stops; 0: never
+    patience: Annotated[int, Field(ge=0)] = 0
     valid_every: Count = 100
     checkpoint_every: Count = 100
-    loaders: Annotated[int, Field(ge=0)] = 0  # processes that read ahead from disk; 0: the data are held in memory
+    loaders: Annotated[int, Field(ge=0)] = 0
     tensorboard: bool = False
-    workers: Count = 2  # models trained at a time
-    threads: Count = 1  # threads each
+    workers: Count = 2
+    threads: Count = 1
 
     @model_validator(mode="after")
     def _check(self):
+        """Refuse an unknown loss, and keys that do not fit together."""
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; one of {', '.join(LOSSES)}")
         if self.unroll == ():
             raise ValueError("unroll must name at least one number of intervals")
         if self.push_forward and not self.unroll_fraction:
-            raise ValueError("push_forward is for the last unroll_fraction of the steps, which is 0")
+            raise ValueError(
+                "push_forward needs unroll_fraction > 0: it applies to the last unroll_fraction of the steps"
+            )
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch = {self.batch} (got {self.accumulate})")
         return self
 
     @property
-    def stages(self) -> tuple[int, tuple[int, ...]]:
-        """Intervals unrolled at first, and in each later stage."""
+    def unroll_stages(self) -> tuple[int, tuple[int, ...]]:
+        """Number of intervals in the loss at first, and in each later stage."""
         return self.unroll[0], self.unroll[1:] or self.unroll
 
     @property
-    def reach(self) -> int:
-        """Intervals from the start to the end of the longest rollout in training."""
-        first, later = self.stages
+    def longest_span(self) -> int:
+        """Number of intervals from the first to the last state of the longest rollout in training."""
+        first, later = self.unroll_stages
         return max(self.push_forward + max(later), first) if self.unroll_fraction else first
 
 
 class CompareConfig(Config):
-    """How forecasts are scored: `metrics` beside those that always are (absent: all there are); `members` of each
-    model's forecasts (absent: none), of a model that is not calibrated yet by `calibration_starts` fresh starts;
-    `solvers` that forecast too, beside the one on the stored grid, which always does."""
+    """The table `[compare]`: how forecasts are scored, and what is compared beside the models.
+
+    Parameters
+    ----------
+    correlation_threshold : float
+        The correlation below which a forecast counts as lost, for the correlation time.
+    metrics : tuple of str, optional
+        Metrics beside those that are always scored. By default all.
+    members : int, optional
+        Number of members of each model's ensemble forecast. By default there are no ensembles.
+    calibration_starts : int
+        Number of fresh initial states on which a model without calibration is calibrated.
+    solvers : tuple of BaselineSolverConfig
+        Baseline solvers beside the one on the stored grid, which is always compared.
+    """
 
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     metrics: tuple[str, ...] | None = None
-    members: Annotated[int, Field(ge=FEWEST_MEMBERS)] | None = None
-    calibration_starts: Annotated[int, Field(ge=FEWEST_STARTS)] = 32
-    solvers: tuple[ComparedSolverConfig, ...] = ()
+    members: Annotated[int, Field(ge=MIN_MEMBERS)] | None = None
+    calibration_starts: Annotated[int, Field(ge=MIN_CALIBRATION_STARTS)] = 32
+    solvers: tuple[BaselineSolverConfig, ...] = ()
 
     @model_validator(mode="after")
     def _check(self):
+        """Refuse an unknown metric."""
         known = [*METRICS, *ENSEMBLE_METRICS]
         if unknown := sorted(set(self.metrics or ()) - set(known)):
             raise ValueError(f"unknown metric {unknown[0]!r}; one of {', '.join(known)}")
         return self
 
 
-def _stages(value: Any) -> Any:
-    """One number of intervals stands for 1, then that many; a list becomes what a frozen tree holds."""
+def _parse_unroll(value: Any) -> Any:
+    """Return (1, k) for one number k, and a tuple for a list, because a frozen tree holds no lists."""
     if isinstance(value, list):
         return tuple(value)
     return (1, value) if type(value) is int else value

@@ -172,7 +172,7 @@ def _use(model: Surrogate, repository: str) -> str:
         f"forecast = fs.forecast(model, dataset, steps=20)  # in and out: {model.spec.fields[0].name}(time, y, x)",
         "```",
     ]
-    code = model.config.code or "a torch.nn.Module of its author's"
+    code = model.config.import_path or "a torch.nn.Module of its author's"
     note = f"\n\nThe code of the network is not here: `network` is {code}, constructed as it was for training."
     return "\n".join(lines) + (note if module else "")
 

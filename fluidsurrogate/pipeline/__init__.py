@@ -1,5 +1,6 @@
 """The stages of an experiment: generate, train, rollout, compare.
 
-It imports every package but `inspection`; `inspection`, `api` and `cli` may import it.
-It hands out `Pipeline` and the list of stages, from which command line, resumption and help derive.
+`STAGES` lists them; the command line, resumption and the help texts derive from it. `run_stages` runs them for a `Run`,
+an experiment with its folder. The package imports every package but `inspection`; `inspection`, `api` and `cli` may
+import it.
 """

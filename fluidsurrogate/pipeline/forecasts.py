@@ -1,4 +1,4 @@
-"""What a comparison is made of: forecasts of the test trajectories by every source, and their scores."""
+"""Forecasts of the test trajectories by every source of a comparison, and their scores."""
 
 from __future__ import annotations
 
@@ -26,35 +26,40 @@ log = logging.getLogger("fluidsurrogate")
 
 
 def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth: xr.Dataset) -> xr.Dataset:
-    """Roll every stepper out from the truth's starts, beside the truth itself.
+    """Forecast the test trajectories from their initial states by persistence, baseline solvers and models.
 
     Parameters
     ----------
     experiment : Experiment
-        Says which classical solvers forecast beside the models: see `Experiment.build_compared_solvers`.
+        Says which baseline solvers there are: see `Experiment.build_baseline_solvers`.
     models : mapping of str to Surrogate
         The trained models by name.
-    truth : Dataset
+    truth : xr.Dataset
         The test trajectories.
 
     Returns
     -------
-    Dataset
-        Fields by (source, trajectory, time, y, x), the truth first; and by source the equivariance error of each
-        element of the grid's point group, the number of parameters and the seconds a step. The truth, which may be
-        anybody's, has none of these: NaN.
+    xr.Dataset
+        Fields with the dims source, trajectory, time, y and x; the first source is the truth. For each source the
+        equivariance error of each element of the grid's point group, the number of parameters, and the wall-clock time
+        of an interval in s; these are NaN for the truth, because nothing says what made it.
+
+    Raises
+    ------
+    UsageError
+        If the dataset contradicts the viscosity, drag or diffusivity of the experiment's flow.
     """
     spec, dtype, device = experiment.spec, experiment.torch_dtype, torch.device(experiment.device)
     states = to_states(truth, spec, dtype).to(device)
     experiment.check_constants(truth)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
-    steppers = {PERSISTENCE: Persistence(spec), **experiment.build_compared_solvers(), **models}
-    # What kicks the truth nobody knows in advance: a solver of a stirred flow draws kicks of its own.
+    steppers = {PERSISTENCE: Persistence(spec), **experiment.build_baseline_solvers(), **models}
+    # No forecast can know the stochastic forcing of the truth: a baseline solver draws a forcing of its own.
     seeds = [derive_seed(experiment.seed, "compared solver", i) for i in range(len(states))]
     rolled, errors = {TRUTH: states}, {}
     group = point_group(spec.grid, spec.fields)
     for name, stepper in steppers.items():
-        rolled[name] = _rolled(name, stepper, states, inputs, seeds)
+        rolled[name] = _rollout_or_nan(name, stepper, states, inputs, seeds)
         errors[name] = equivariance_error(stepper, states[:, 0], group, inputs)
     seconds = seconds_per_step(steppers, states[:, 0], inputs)
     start_time, coordinates = float(truth["time"].values[0]), trajectory_coordinates(truth)
@@ -76,8 +81,10 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
 
 
 @torch.no_grad()
-def _rolled(name: str, stepper: Stepper, states: States, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> States:
-    """The forecast of every state in `states` from the first; NaN where a solver cannot go on."""
+def _rollout_or_nan(
+    name: str, stepper: Stepper, states: States, inputs: Mapping[str, Tensor], seeds: Sequence[int]
+) -> States:
+    """Forecast all times in `states` from the first one; NaN, with a warning, if a solver cannot run the flow."""
     try:
         return rollout(stepper, states[:, 0], states.shape[1] - 1, inputs, seeds)
     except UsageError:
@@ -93,8 +100,25 @@ def score_all(
     metrics: Sequence[str] | None = None,
     ensembles: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """The scores of every source against the truth, with what was measured of each while rolling out; of those with
-    members also what these say: their mean error bound, and their horizon by trajectory."""
+    """Score every source against the truth.
+
+    Parameters
+    ----------
+    forecasts : xr.Dataset
+        The result of `forecast_all`.
+    threshold : float
+        The correlation below which a forecast counts as lost, for the correlation time.
+    metrics : sequence of str, optional
+        Metrics beside those that are always scored; by default all.
+    ensembles : xr.Dataset, optional
+        The result of `forecast_ensembles`; its sources are scored as ensembles.
+
+    Returns
+    -------
+    xr.Dataset
+        The scores of `fluidsurrogate.compare`, with equivariance errors, numbers of parameters and times. For
+        ensembles also the mean error bound, the horizon of each trajectory, and its median.
+    """
     truth = forecasts.sel(source=TRUTH, drop=True)
     by_source = {str(name): forecasts.sel(source=name, drop=True) for name in forecasts["source"].values}
     if ensembles is not None:
@@ -105,10 +129,12 @@ def score_all(
     for name in ("parameters", "seconds_per_step"):
         scores[name] = forecasts[name]
     if ensembles is not None:
-        said = ensembles[["error_bound", "horizon", "horizon_censored"]].load()
-        said["error_bound"] = said["error_bound"].mean("trajectory", skipna=False, keep_attrs=True)
-        said["horizon_median"] = said["horizon"].median("trajectory", keep_attrs=True)
-        said["horizon_median_censored"] = said["horizon_censored"].astype(float).mean("trajectory") >= 0.5
-        said = said.drop_vars(["split", "seed"], errors="ignore").reindex(source=scores["source"])
-        scores = scores.assign(said.drop_vars("source").data_vars)  # its names would be cut to the longest model's
+        bounds = ensembles[["error_bound", "horizon", "horizon_censored"]].load()
+        bounds["error_bound"] = bounds["error_bound"].mean("trajectory", skipna=False, keep_attrs=True)
+        bounds["horizon_median"] = bounds["horizon"].median("trajectory", keep_attrs=True)
+        bounds["horizon_median_censored"] = bounds["horizon_censored"].astype(float).mean("trajectory") >= 0.5
+        bounds = bounds.drop_vars(["split", "seed"], errors="ignore").reindex(source=scores["source"])
+        scores = scores.assign(
+            bounds.drop_vars("source").data_vars
+        )  # the names of all sources would be cut to the length of the longest model's
     return scores

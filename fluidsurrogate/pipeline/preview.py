@@ -1,4 +1,4 @@
-"""Draw a first picture while networks are still training: the truth, and the best network so far."""
+"""Draw a first picture while networks are still training: the truth and the forecast of the best network so far."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.windows import InMemoryTrajectories
 
 PREVIEW = "preview.png"
-SECONDS = 20.0  # between two pictures of one training
-INTERVALS = 8  # forecast in the picture, if the trajectories are as long
+SECONDS = 20.0  # at least, between two pictures of one training
+INTERVALS = 8  # forecast in the picture, if the trajectories are that long
 
 
 @final
 class Preview:
-    """Called after every validation with better weights: draws `preview.png` if no other network is better.
+    """Draws `preview.png` after a validation with better weights, if no other network of the run is better.
 
     Parameters
     ----------
@@ -37,7 +37,19 @@ class Preview:
         self.picture, self.note, self.drawn = out / PREVIEW, out / ".preview.json", -SECONDS
 
     def __call__(self, surrogate: Surrogate, valid: InMemoryTrajectories, step: int, error: float) -> None:
-        """Draw the first validation trajectory, forecast with the weights as they are."""
+        """Draw the forecast of the first validation trajectory with the current weights.
+
+        Parameters
+        ----------
+        surrogate : Surrogate
+            The surrogate in training.
+        valid : InMemoryTrajectories
+            The validation trajectories.
+        step : int
+            Number of training steps so far.
+        error : float
+            The validation nRMSE with the current weights.
+        """
         if time.monotonic() - self.drawn < SECONDS or not error < self._best_of_others(surrogate):
             return
         self.drawn = time.monotonic()
@@ -53,7 +65,7 @@ class Preview:
             write_json(self.note, {"name": name, "error": error})
 
     def _best_of_others(self, surrogate: Surrogate) -> float:
-        """The validation error of the network in the picture, unless that is this one."""
+        """Return the validation error of the network in the picture; infinite without one, or if it is this network."""
         try:
             note = read_json(self.note)
             return float("inf") if note is None or note["name"] == surrogate.about.get("name") else float(note["error"])

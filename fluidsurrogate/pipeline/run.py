@@ -1,4 +1,4 @@
-"""An experiment and the folder that its results go to."""
+"""A run: an experiment and the folder of its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
 
 DATA = "data.zarr"
-NOTE = ".data.json"  # what is known of a user's dataset
+USER_DATA_RECORD = ".data.json"  # the file that records what a user's dataset holds
 
 
 @final
@@ -27,13 +27,24 @@ class Run:
     Parameters
     ----------
     experiment : Experiment
-        What is to be made.
+        The experiment.
     out : str or Path
         The folder of the results.
     command : str
-        How messages name the experiment in a command line; by default its name.
+        The arguments of the command line that error messages suggest; by default the experiment's name.
     content : mapping of str to str, optional
-        What a dataset of the user's (`data.path`) holds, where it is not to be read.
+        Digests of what the user's own dataset (`data.path`) holds; by default they are computed from the dataset.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        The experiment.
+    out : Path
+        The folder of the results.
+    command : str
+        The arguments of the command line that error messages suggest.
+    content : mapping of str to str or None
+        Digests of what the user's own dataset holds, if they were given.
     """
 
     def __init__(
@@ -49,36 +60,84 @@ class Run:
 
     @property
     def data_path(self) -> Path:
-        """The trajectories: the user's own (`data.path`), or those that `generate` makes."""
+        """The dataset: the user's own (`data.path`), or the one that `generate` makes."""
         return as_path(self.experiment.data.path) if self.experiment.data.path else self.out / DATA
 
     @cached_property
     def user_data(self) -> dict[str, Any]:
-        """What is known of a user's dataset (`data.path`), read once a run: see `content_hash.hash_user_data`."""
+        """The record of the user's own dataset (`data.path`), made once a run: see `content_hash.own_content`."""
         from fluidsurrogate.data.content_hash import hash_user_data
 
         if not self.data_path.exists():
-            raise UsageError(f"{self.data_path}: no such dataset (data.path; in a file, relative to the file's folder)")
+            raise UsageError(
+                f"{self.data_path}: no such dataset (data.path in a file is relative to the folder of the file)"
+            )
         spec = self.experiment.spec
-        return hash_user_data(self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / NOTE)
+        return hash_user_data(
+            self.data_path, [field.name for field in spec.fields + spec.inputs], self.out / USER_DATA_RECORD
+        )
 
     def model_path(self, name: str) -> Path:
-        """Return the folder of a model."""
+        """Return the folder of a model.
+
+        Parameters
+        ----------
+        name : str
+            The name of the model.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
         return self.out / "models" / name
 
     def provenance(self, output: str) -> Provenance:
-        """Return what a result depends on; `output` is its path relative to the run's folder."""
+        """Return what a result depends on.
+
+        Parameters
+        ----------
+        output : str
+            The path of the result, relative to the folder of the run.
+
+        Returns
+        -------
+        mapping
+            The parts of the experiment that the result depends on.
+        """
         stage = stage_of(output)
         assert stage is not None, output
         return stage.provenance(self, output)
 
     def stamp(self, output: str) -> dict[str, Any]:
-        """Return the attributes that say what a result was made from."""
+        """Return the attributes of a result that say what it was made from.
+
+        Parameters
+        ----------
+        output : str
+            The path of the result, relative to the folder of the run.
+
+        Returns
+        -------
+        dict
+            Experiment, provenance, fingerprint, seed and versions.
+        """
         return provenance_attributes(self.tree, self.provenance(output))
 
 
 def recorded_provenance(path: Path) -> dict[str, Any] | None:
-    """Return what a result, dataset or model, says that it was made from; None if it does not say."""
+    """Read from a result what it was made from.
+
+    Parameters
+    ----------
+    path : Path
+        A dataset or the folder of a model.
+
+    Returns
+    -------
+    dict or None
+        The recorded provenance; None if there is no such record.
+    """
     if path.suffix in (".nc", ".zarr"):
         from fluidsurrogate.data.readers import open_data
 

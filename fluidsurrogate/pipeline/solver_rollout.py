@@ -1,4 +1,4 @@
-"""The classical solver's forecast of a user's own start: the truth for a long forecast."""
+"""Long forecasts by the classical solver, from a user's own initial states: the truth for those of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,37 @@ def solver_rollout_to_zarr(
     batch: int | None = None,
     force: bool = False,
 ) -> xr.Dataset:
-    """Roll the experiment's solver out from stored states into a Zarr folder: see `rollout_to_zarr`."""
+    """Roll the experiment's solver out from stored states into a Zarr folder, in bounded memory.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    dataset : xr.Dataset
+        Initial states on the stored grid, with the dims trajectory, time, y and x.
+    steps : int
+        Number of intervals.
+    path : Path
+        The Zarr folder to write; its name ends in .zarr.
+    start_time : float, optional
+        The stored time to start from; by default the first one.
+    keep_every : int
+        Number of intervals between two stored times.
+    batch : int, optional
+        Number of trajectories at a time; by default what fits in the free memory.
+    force : bool
+        Replace a rollout of something else at `path`.
+
+    Returns
+    -------
+    xr.Dataset
+        The rollout, opened lazily: see `rollout_to_zarr`.
+
+    Raises
+    ------
+    UsageError
+        If the dataset does not fit the experiment, an argument is not valid, or `path` holds something else.
+    """
     solver = experiment.build_solver()
     experiment.check_constants(dataset)
     provenance = {key: value for key, value in data_provenance(experiment).items() if key not in ("seed", "data")}

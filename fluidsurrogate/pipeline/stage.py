@@ -1,7 +1,7 @@
-"""The record of a stage, and the list of all stages.
+"""The record of a stage, and the registry of all stages.
 
-Command line, `run`, resumption, `--force`, `info`, the remaking of results and the help text derive from this list. A
-new stage is one file in `fluidsurrogate/pipeline/stages/`, which calls `register`.
+The command line, its help, `run`, resumption, `--force`, `info` and the remaking of results derive from this registry.
+A new stage is one file in `fluidsurrogate/pipeline/stages/` that calls `register`.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ STAGES: dict[str, Stage] = {}
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of an experiment: what it reads, what it makes, and how.
+    """One stage of an experiment: what it reads, what it makes, and how.
 
     Parameters
     ----------
     name : str
-        The word of the command line.
+        The name of its command.
     summary : str
         One line of help.
     inputs : tuple of str
         The stages whose results it reads.
     kind : str
-        What a result is called: "data set", "model", "forecasts", …
+        What a result is called, such as "data set", "model" or "forecasts".
     files : tuple of str
         Patterns of its results in the folder of a run, such as "models/*".
     outputs : callable
-        From an experiment as plain data to the results that it asks for, as paths relative to the run's folder.
+        Function (tree) → paths of the results that an experiment (as plain data) asks for, relative to the run's
+        folder.
     provenance : callable
-        From a run and one of its outputs to what that result depends on: a result that was made from something else is
-        refused.
+        Function (run, output) → what this result depends on. A result that was made from something else is refused.
     make : callable
-        Makes the outputs that are missing: `make(run, missing, force)`.
-    beside : tuple of str
+        Function (run, missing, force) that makes the outputs that are missing.
+    extra_files : tuple of str
         Further files that are made along with the outputs.
-    check : callable, optional
-        Called with the run where nothing is missing.
-    require : callable, optional
-        Called with the run before a later stage reads the results; by default it is checked that every output exists
-        and was made from the same.
+    check_existing : callable, optional
+        Function (run) that is called if no output is missing.
+    check_before_use : callable, optional
+        Function (run) that is called before a later stage reads the results. By default every output must exist and
+        must have been made from the same inputs.
+    report : callable, optional
+        Function (run) → a text that the command prints when the stage, or the whole run, is done.
     """
 
     name: str
@@ -60,23 +62,52 @@ class Stage:
     outputs: Callable[[Tree], tuple[str, ...]]
     provenance: Callable[[Run, str], Provenance]
     make: Callable[[Run, Sequence[str], bool], None]
-    beside: tuple[str, ...] = ()
-    check: Callable[[Run], None] | None = None
-    require: Callable[[Run], None] | None = None
+    extra_files: tuple[str, ...] = ()
+    check_existing: Callable[[Run], None] | None = None
+    check_before_use: Callable[[Run], None] | None = None
+    report: Callable[[Run], str] | None = None
 
     def matches(self, output: str) -> bool:
-        """Return whether a path relative to a run's folder is a result of this stage."""
+        """Return whether a path is a result of this stage.
+
+        Parameters
+        ----------
+        output : str
+            A path relative to the folder of a run.
+
+        Returns
+        -------
+        bool
+            True if it matches one of the patterns.
+        """
         return any(Path(output).match(pattern) for pattern in self.files)
 
 
 def register(stage: Stage) -> Stage:
-    """Add a stage to the list."""
+    """Register a stage.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+
+    Returns
+    -------
+    Stage
+        The same stage.
+    """
     STAGES[stage.name] = stage
     return stage
 
 
 def stages_in_order() -> list[Stage]:
-    """Return all stages, each behind those that it reads from."""
+    """Return all stages, each after those whose results it reads.
+
+    Returns
+    -------
+    list of Stage
+        The stages.
+    """
     ordered: list[Stage] = []
 
     def visit(stage: Stage) -> None:
@@ -91,5 +122,16 @@ def stages_in_order() -> list[Stage]:
 
 
 def stage_of(output: str) -> Stage | None:
-    """Return the stage that makes a result, a path relative to a run's folder; None if no stage does."""
+    """Find the stage that makes a result.
+
+    Parameters
+    ----------
+    output : str
+        The path of the result, relative to the folder of a run.
+
+    Returns
+    -------
+    Stage or None
+        The stage; None if no stage makes it.
+    """
     return next((stage for stage in STAGES.values() if stage.matches(output)), None)

@@ -1,5 +1,5 @@
-"""Running steppers: rollouts in memory and to Zarr, generation of datasets, and how well these are resolved.
+"""Running steppers: rollouts in memory and to Zarr, generation of datasets, and a measure of their resolution.
 
-It imports `config` and what is below; everything from `models` upwards may import it.
-It hands out `rollout`, `rollout_to_zarr`, `Persistence` and `generate_to_zarr`.
+`rollout` and `rollout_to_zarr` run any stepper, `generate_in_memory` and `generate_to_zarr` the classical solver. The
+package imports `config` and the packages below it; packages from `models` upwards import it.
 """

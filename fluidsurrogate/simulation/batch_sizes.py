@@ -1,4 +1,4 @@
-"""How many starts to roll out at a time: as many as memory has room for, and no more than gain anything."""
+"""Choose how many trajectories to roll out at a time: as many as pay and as memory has room for."""
 
 from __future__ import annotations
 
@@ -16,27 +16,47 @@ from fluidsurrogate.core.errors import UsageError
 from solvers import Stepper
 from solvers.array_types import Inputs, State
 
-SHARE = 4  # of the memory that is free, one part is used
-CPU_BYTES = 2**28  # what falls out of the caches gains nothing: 16 to 64 starts of 32 x 32 cells are best on a core
-KEPT_BYTES = 2**25  # of states that wait to be written
-LOST_BYTES = 2**34  # made, some seconds of a core's work: what a kill may lose
-CHUNK_BYTES = 2**21  # of a chunk on disk
-LEAST = 64  # states that a step needs, whatever was counted: what compiled code allocates is not seen
+MEMORY_PARTS = 4  # a batch gets one part in so many of the free memory
+# More than this gains nothing on a CPU, because it does not fit in the caches: on one core, 16 to 64 trajectories of
+# 32 x 32 cells are best.
+MAX_CPU_BATCH_BYTES = 2**28
+MAX_BUFFER_BYTES = 2**25  # of states in memory that wait to be written
+MAX_UNSAVED_BYTES = 2**34  # allocated between two writes: some seconds of one core's work, which a kill may lose
+MAX_CHUNK_BYTES = 2**21  # of a chunk on disk
+MIN_STATES_PER_INTERVAL = 64  # assumed in memory, whatever was counted: allocations of compiled code are not seen
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a rollout is cut up: `batch` starts at a time, stored in pieces of `piece` times and in chunks of `chunk`
-    trajectories (a divisor of `batch`), computed with `threads`. An interrupted rollout goes on with its own plan, for
-    last bits depend on it."""
+class BatchPlan:
+    """How a rollout is divided into batches of trajectories, pieces of time and chunks on disk.
+
+    An interrupted rollout continues with its own plan, because the last bits of the result depend on it.
+
+    Parameters
+    ----------
+    batch : int
+        Number of trajectories that are rolled out at a time.
+    piece : int
+        Number of stored times that are written at a time.
+    chunk : int
+        Number of trajectories in a chunk on disk, a divisor of `batch`.
+    threads : int
+        Number of threads that compute.
+    """
 
     batch: int
     piece: int
     chunk: int
     threads: int
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether all numbers are positive and whole, and a batch holds a whole number of chunks."""
+        numbers = (self.batch, self.piece, self.chunk, self.threads)
+        return all(type(number) is int and number > 0 for number in numbers) and self.batch % self.chunk == 0
 
-def plan(
+
+def plan_batches(
     stepper: Stepper,
     state: State,
     inputs: Inputs,
@@ -45,46 +65,113 @@ def plan(
     times: int,
     keep_every: int = 1,
     batch: int | None = None,
-) -> Plan:
-    """The plan for `count` starts like the one in `state` and `times` stored times, every `keep_every` intervals;
-    `batch` overrides the choice."""
-    cost = bytes_of_a_step(stepper, state, inputs, seeds)
+) -> BatchPlan:
+    """Choose the batches of a rollout by the memory that one interval of one trajectory takes.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        What is rolled out.
+    state : Tensor
+        The initial state of one trajectory, shape (1, component, y, x).
+    inputs : mapping of str to Tensor, optional
+        Its inputs.
+    seeds : sequence of int
+        Its seed.
+    count : int
+        Number of trajectories.
+    times : int
+        Number of stored times.
+    keep_every : int
+        Number of intervals between two stored times.
+    batch : int, optional
+        Number of trajectories at a time; overrides the choice.
+
+    Returns
+    -------
+    BatchPlan
+        The plan.
+    """
+    cost = bytes_per_interval(stepper, state, inputs, seeds)
     if batch is None:
-        most = max(1, memory_for_batches(state.device) // cost)
+        most = max(1, memory_for_batch(state.device) // cost)
         rounds = -(-count // min(most, count))
         batch = -(-count // rounds)  # equal batches
     batch = min(batch, count)
     one = state.numel() * state.element_size()
-    piece = min(times, max(1, KEPT_BYTES // (one * batch)), max(1, CHUNK_BYTES // one))
+    piece = min(times, max(1, MAX_BUFFER_BYTES // (one * batch)), max(1, MAX_CHUNK_BYTES // one))
     if stepper.is_markov:
-        piece = min(piece, max(1, LOST_BYTES // (cost * batch * keep_every)))
-    chunk = max(c for c in range(1, batch + 1) if batch % c == 0 and (c == 1 or c * piece * one <= CHUNK_BYTES))
-    return Plan(batch, piece, chunk, torch.get_num_threads())
+        piece = min(piece, max(1, MAX_UNSAVED_BYTES // (cost * batch * keep_every)))
+    chunk = max(c for c in range(1, batch + 1) if batch % c == 0 and (c == 1 or c * piece * one <= MAX_CHUNK_BYTES))
+    return BatchPlan(batch, piece, chunk, torch.get_num_threads())
 
 
-def memory_for_batches(device: torch.device) -> int:
-    """Bytes that a batch may take: a share of what is free on the device; on a CPU no more than it gains from."""
+def memory_for_batch(device: torch.device) -> int:
+    """Return the memory that a batch may take.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+
+    Returns
+    -------
+    int
+        Bytes: a fixed share of the free memory; on a CPU at most what a batch gains from.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // SHARE
-    return min(psutil.virtual_memory().available // SHARE, CPU_BYTES)
+        return torch.cuda.mem_get_info(device)[0] // MEMORY_PARTS
+    return min(psutil.virtual_memory().available // MEMORY_PARTS, MAX_CPU_BATCH_BYTES)
 
 
-def check_room(needed: int, what: str, advice: str) -> None:
-    """UsageError where `what` would take more bytes of memory than are free."""
+def check_free_memory(needed: int, what: str, advice: str) -> None:
+    """Check that the free memory is enough.
+
+    Parameters
+    ----------
+    needed : int
+        Number of bytes.
+    what : str
+        What takes them, for the error message.
+    advice : str
+        What to do if they are not free, for the error message.
+
+    Raises
+    ------
+    UsageError
+        If less memory is free.
+    """
     if needed > (free := psutil.virtual_memory().available):
         raise UsageError(f"{what} would take {needed / 2**30:.3g} GiB of memory, {free / 2**30:.3g} are free: {advice}")
 
 
-def bytes_of_a_step(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int]) -> int:
-    """An upper bound on what one interval of one start takes: all that torch makes on the way, none of it freed."""
-    with torch.no_grad(), _Counting() as counting:
+def bytes_per_interval(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int]) -> int:
+    """Measure an upper bound of the memory that one interval takes.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        What is advanced.
+    state : Tensor
+        The initial states, shape (batch, component, y, x).
+    inputs : mapping of str to Tensor, optional
+        Their inputs.
+    seeds : sequence of int
+        One a trajectory.
+
+    Returns
+    -------
+    int
+        The bytes of all tensors that torch's operations allocate, as if none were freed.
+    """
+    with torch.no_grad(), _AllocationCounter() as counter:
         stepper.advance(stepper.start(state, inputs, seeds))
-    return max(counting.bytes, LEAST * state.numel() * state.element_size())
+    return max(counter.bytes, MIN_STATES_PER_INTERVAL * state.numel() * state.element_size())
 
 
 @final
-class _Counting(TorchDispatchMode):
-    """Adds up the sizes of the tensors that torch's operations give."""
+class _AllocationCounter(TorchDispatchMode):
+    """Adds up the sizes of the tensors that torch's operations return."""
 
     bytes = 0
 

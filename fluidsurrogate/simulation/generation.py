@@ -1,4 +1,7 @@
-"""Trajectories from the classical solver: in memory, or chunk by chunk into a Zarr folder, through any kill."""
+"""Generate trajectories with the classical solver: in memory, or block by block into a Zarr folder.
+
+A generation into a folder that is killed continues where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -20,106 +23,216 @@ from fluidsurrogate.core.resumable import delete_folder, publish, start_or_resum
 from fluidsurrogate.data.content_hash import CONTENT, hash_variables
 from fluidsurrogate.data.layout import zarr_template
 from fluidsurrogate.data.readers import open_data
-from fluidsurrogate.simulation.resolution import RESOLVED, Resolution, ResolutionSample, describe_resolution, measure
+from fluidsurrogate.simulation.resolution import (
+    RESOLVED,
+    Resolution,
+    ResolutionSample,
+    describe_resolution,
+    measure_resolution,
+)
 from fluidsurrogate.simulation.stored_fields import block_coordinates, stored_dataset
 from fluidsurrogate.simulation.trajectory_blocks import plan_blocks, simulate, stack_inputs
 from solvers import NavierStokes2D
 
 log = logging.getLogger("fluidsurrogate")
-SAMPLE = "sample.npz"
+SAMPLE_FILE = "sample.npz"
+RESOLUTION_ADVICE = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
 
 
 def data_provenance(experiment: Experiment) -> dict[str, Any]:
-    """The parts of an experiment that generated data depend on."""
+    """Return the parts of an experiment that generated data depend on.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+
+    Returns
+    -------
+    dict
+        Some of its tables, as plain data.
+    """
     tree = experiment.tree()
-    tree["data"].pop("max_resolution_error", None)  # refuses data, and changes none
+    tree["data"].pop("max_resolution_error", None)  # it refuses data but does not change them
     return {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver", "data")}
 
 
 def generate_in_memory(experiment: Experiment) -> xr.Dataset:
-    """All trajectories as one Dataset."""
-    solver, parts, inner = experiment.build_solver(), [], math.inf
+    """Generate all trajectories of an experiment in memory.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+
+    Returns
+    -------
+    xr.Dataset
+        With the dims trajectory, time, y and x.
+
+    Raises
+    ------
+    UsageError
+        If the solver cannot run the flow, or the data are less well resolved than the experiment asks for.
+    """
+    solver, parts, inner_step = experiment.build_solver(), [], math.inf
     with Progress(sum(b.count for b in plan_blocks(experiment)), "generate", "trajectories") as progress:
         for block in plan_blocks(experiment):
             run = simulate(experiment, solver, block)
             parts.append(stored_dataset(experiment, solver, run))
-            inner = min(inner, run.inner_step)
+            inner_step = min(inner_step, run.smallest_inner_step)
             if block.is_sampled:
                 sample = run.sample(solver)
             progress.update(block.count)
-    resolution = resolution_of(experiment, solver, sample)
+    resolution = measure_and_check_resolution(experiment, solver, sample)
     dataset = xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
-    about = solver_attributes(experiment, solver, inner, data_provenance(experiment))
-    about |= {**resolution.attributes, CONTENT: json.dumps(hash_variables(dataset))}
-    return dataset.assign_attrs(about)
+    attributes = solver_attributes(experiment, solver, inner_step, data_provenance(experiment))
+    attributes |= {**resolution.attributes, CONTENT: json.dumps(hash_variables(dataset))}
+    return dataset.assign_attrs(attributes)
 
 
-def read_progress(folder: Path, most: int) -> dict[str, Any]:
-    """How many blocks an interrupted run has done, and their smallest inner step; UsageError for a damaged record."""
+def read_progress(folder: Path, block_count: int) -> dict[str, Any]:
+    """Read the progress of an interrupted generation.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the unfinished data.
+    block_count : int
+        Number of blocks of the dataset.
+
+    Returns
+    -------
+    dict
+        "blocks", the number of blocks that are done, and "inner_step", their smallest inner step (None without any).
+
+    Raises
+    ------
+    UsageError
+        If the progress file is corrupt.
+    """
     done = read_json(folder / "progress.json")
     if done is None:
         return {"blocks": 0, "inner_step": None}
     match done:
-        case {"blocks": int(count), "inner_step": float()} if 0 < count <= most:
+        case {"blocks": int(count), "inner_step": float()} if 0 < count <= block_count:
             return done
-    raise UsageError(f"{folder / 'progress.json'} is no record of a generation: delete {folder} to begin again")
+    raise UsageError(
+        f"{folder / 'progress.json'} is not the progress file of a generation: delete {folder} to start again"
+    )
 
 
-REMEDY = "raise grid.n (grid.store keeps the stored size) or flow.viscosity"
+def measure_and_check_resolution(
+    experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample
+) -> Resolution:
+    """Measure how well the data are resolved, and report it in the log.
 
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    solver : NavierStokes2D
+        Its classical solver.
+    sample : ResolutionSample
+        Test trajectory 0 at full resolution.
 
-def resolution_of(experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample) -> Resolution:
-    """How well the data are resolved, said in a line; UsageError where the experiment refuses such data."""
-    resolution = measure(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
+    Returns
+    -------
+    Resolution
+        The resolution.
+
+    Raises
+    ------
+    UsageError
+        If the data are less well resolved than the experiment asks for.
+    """
+    resolution = measure_resolution(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
     error = resolution.error
     log.info(f"  resolution: {describe_resolution(resolution.attributes)}")
-    refuse_unresolved(experiment, error)
+    check_resolution(experiment, error)
     if error is not None and not error <= RESOLVED:
-        log.warning(f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; {REMEDY}")
+        log.warning(
+            f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; "
+            f"{RESOLUTION_ADVICE}"
+        )
     return resolution
 
 
-def refuse_unresolved(experiment: Experiment, error: float | None) -> None:
-    """UsageError where `data.max_resolution_error` is less than the error of the data, or that is not known."""
+def check_resolution(experiment: Experiment, error: float | None) -> None:
+    """Check that data are as well resolved as `data.max_resolution_error` asks for.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    error : float or None
+        The resolution error of the data; None if it is not known.
+
+    Raises
+    ------
+    UsageError
+        If the experiment limits the error, and it is larger or not known.
+    """
     limit = experiment.data.max_resolution_error
     if limit is not None and (error is None or not error <= limit):
         found = "is not known" if error is None else f"is {error:.2%}"
-        raise UsageError(f"the resolution error {found}, and data.max_resolution_error = {limit:g}: {REMEDY}")
+        raise UsageError(
+            f"the resolution error {found}, but data.max_resolution_error = {limit:g}: {RESOLUTION_ADVICE}"
+        )
 
 
 def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
-    """Fill `path` block by block, beside its name; what an interrupted run left with the same inputs goes on.
+    """Generate all trajectories of an experiment into a Zarr folder, block by block.
 
-    A block counts as done when it is in `progress.json`, which is replaced after its chunks are written; a block that
-    was cut short is computed again to the same bits. Memory holds one block.
+    Memory holds one block. The data are written to a folder beside `path`, which gets its name when everything is done.
+    An interrupted generation from the same inputs is continued: a block is done if `progress.json`, which is replaced
+    after the chunks of the block are written, says so. An unfinished block is computed again, to the same bits.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    path : Path
+        The Zarr folder.
+    force : bool
+        Start again if an interrupted generation was from other inputs.
+
+    Raises
+    ------
+    UsageError
+        If the solver cannot run the flow, the data are less well resolved than the experiment asks for, or an
+        interrupted generation was from other inputs.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
     folder = start_or_resume(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
-    plan = plan_blocks(experiment)
-    done = read_progress(folder, len(plan))
-    total, finished = plan[-1].offset + plan[-1].count, sum(b.count for b in plan[: done["blocks"]])
+    blocks = plan_blocks(experiment)
+    done = read_progress(folder, len(blocks))
+    total, finished = blocks[-1].offset + blocks[-1].count, sum(b.count for b in blocks[: done["blocks"]])
     with Progress(total, "generate", "trajectories", finished) as progress:
-        for i in range(done["blocks"], len(plan)):
+        for i in range(done["blocks"], len(blocks)):
+            block = blocks[i]
             try:
-                run = simulate(experiment, solver, plan[i])
+                run = simulate(experiment, solver, block)
             except UsageError:
-                delete_folder(folder)  # what these parameters cannot finish must not stand in the way of others
+                delete_folder(
+                    folder
+                )  # data that these parameters cannot finish must not block those of other parameters
                 raise
-            part, inner = stored_dataset(experiment, solver, run), run.inner_step
-            if plan[i].is_sampled:
-                run.sample(solver).write(folder / SAMPLE)
+            part, inner_step = stored_dataset(experiment, solver, run), run.smallest_inner_step
+            if block.is_sampled:
+                run.sample(solver).write(folder / SAMPLE_FILE)
             if i == 0:
-                template = zarr_template(part, block_coordinates(experiment, plan))
+                template = zarr_template(part, block_coordinates(experiment, blocks))
                 encoding = {name: {"compressors": zarr_compressors()} for name in template.data_vars}
                 template.to_zarr(store, mode="w", compute=False, consolidated=False, encoding=encoding)
-            region = {"trajectory": slice(plan[i].offset, plan[i].offset + plan[i].count)}
+            region = {"trajectory": slice(block.offset, block.offset + block.count)}
             varying = [name for name in part.variables if "trajectory" not in part[name].dims]
             part.drop_vars([*varying, *part.coords], errors="ignore").to_zarr(store, region=region, consolidated=False)
-            done = {"blocks": i + 1, "inner_step": min(inner, done["inner_step"] or inner)}
+            done = {"blocks": i + 1, "inner_step": min(inner_step, done["inner_step"] or inner_step)}
             write_json(folder / "progress.json", done)
-            progress.update(plan[i].count)
-    resolution = resolution_of(experiment, solver, ResolutionSample.read(folder / SAMPLE))
+            progress.update(block.count)
+    resolution = measure_and_check_resolution(experiment, solver, ResolutionSample.read(folder / SAMPLE_FILE))
     attributes = solver_attributes(experiment, solver, done["inner_step"], provenance) | resolution.attributes
     with open_data(store) as made:
         attributes = made.attrs | attributes | {CONTENT: json.dumps(hash_variables(made))}
@@ -130,7 +243,24 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
 def solver_attributes(
     experiment: Experiment, solver: NavierStokes2D, inner_step: float, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Attributes that say what ran: read off the solver object, not off the configuration."""
+    """Return the attributes of a dataset that say what computed it, taken from the solver and not from the experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    solver : NavierStokes2D
+        The solver that ran.
+    inner_step : float
+        The smallest inner time step, in s.
+    provenance : mapping
+        What the data depend on.
+
+    Returns
+    -------
+    dict
+        The attributes.
+    """
     inputs = {field.name for field in solver.spec.inputs}
     numbers = {name: v for name, v in experiment.build_flow().coefficients.items() if name not in inputs}
     return {

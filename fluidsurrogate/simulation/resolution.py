@@ -1,7 +1,8 @@
-"""Whether generated data are resolved: the solver on n cells against the solver on 2n cells, and the spectrum's end.
+"""Measure whether generated data are resolved: compare n with 2n cells, and look at the end of the spectrum.
 
-A simulation on too few cells is a different flow: what it cannot hold, it distorts. `generate` therefore follows one
-test trajectory for one stored interval on twice the cells along each axis, and says by how much the two differ.
+A simulation on too few cells is a different flow: scales that the grid cannot hold distort those that it can.
+`generate` therefore runs one test trajectory for one stored interval on twice the cells along each axis, and reports
+how much the two differ.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import NavierStokes2D, Resampled
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 
-RESOLUTION = "data_resolution"  # what a model says of the data that it learnt from
+RESOLUTION = "data_resolution"  # the key of a model's metadata that describes the resolution of its training data
 RESOLVED = 0.01  # the resolution error up to which data count as resolved
-SHARE = 0.05  # of the work of the generation that the measurement may take
-SECOND = 1.5e7  # cells times inner steps times fields that one core does in about a second
-TAIL = 0.9  # the last shells: wavenumbers from this share of the largest retained one
+WORK_FRACTION = 0.05  # of the work of the generation that the measurement may take
+WORK_PER_SECOND = 1.5e7  # cells times inner steps times fields that one core does in about a second
+TAIL_START = 0.9  # the last shells: wavenumbers from this share of the largest retained one
 
 
 @final
 @dataclass(frozen=True)
 class ResolutionSample:
-    """One trajectory at the solver's full resolution: where it starts, and how well its spectrum is resolved.
+    """One trajectory at the solver's full resolution: its initial state, and how well its spectrum is resolved.
 
-    Attributes
+    Parameters
     ----------
-    start : ndarray, (1, component, y, x)
-        The state after the spin-up, on the solver's grid.
+    start : ndarray
+        The state after the spin-up on the solver's grid, shape (1, component, y, x).
     kmax_eta : float
-        The smallest k_max η over the stored times, η = (ν³/χ)^(1/6) with χ = 2νP the rate at which enstrophy
-        dissipates, P = ½⟨|∇ω|²⟩. From about 1.5 on, the solver's grid holds the dissipation range.
+        The smallest k_max η over the stored times, where η = (ν³/χ)^(1/6), χ = 2νP is the dissipation rate of
+        enstrophy, and P = ½⟨|∇ω|²⟩ is the palinstrophy. From about 1.5 on, the grid holds the dissipation range.
     tail : float
         The largest share of the enstrophy, over the stored times, in the shells from 0.9 k_max.
     inner_steps : int
-        Inner steps of the first stored interval.
+        Number of inner steps of the first stored interval.
     """
 
     start: np.ndarray
@@ -57,10 +58,27 @@ class ResolutionSample:
     inner_steps: int
 
     @classmethod
-    def of(
+    def from_states(
         cls, states: Float[Tensor, "time component y x"], solver: NavierStokes2D, viscosity: float, inner_steps: int
     ) -> ResolutionSample:
-        """From the states of a trajectory on the solver's grid, vorticity first."""
+        """Make a sample from the states of a trajectory.
+
+        Parameters
+        ----------
+        states : Tensor
+            States on the solver's grid with the vorticity as the first component, shape (time, component, y, x).
+        solver : NavierStokes2D
+            The solver that made them.
+        viscosity : float
+            The kinematic viscosity ν, in m²/s.
+        inner_steps : int
+            Number of inner steps of the first stored interval.
+
+        Returns
+        -------
+        ResolutionSample
+            The sample.
+        """
         grid = solver.grid
         vorticity = states[:, :1].cpu().double()
         modes = zip(grid.max_modes, grid.length, strict=True)
@@ -68,25 +86,49 @@ class ResolutionSample:
         chi = float(2 * viscosity * palinstrophy(vorticity, grid.length).max())
         spectrum = enstrophy_spectrum(vorticity, grid.length)
         k = 2 * math.pi / max(grid.length) * torch.arange(1, spectrum.shape[-1] + 1, dtype=torch.float64)
-        share = spectrum[:, k >= TAIL * kmax].sum(-1) / spectrum.sum(-1).clamp(min=torch.finfo(torch.float64).tiny)
+        share = spectrum[:, k >= TAIL_START * kmax].sum(-1) / spectrum.sum(-1).clamp(
+            min=torch.finfo(torch.float64).tiny
+        )
         eta = math.sqrt(viscosity) / chi ** (1 / 6) if chi > 0 else math.inf
         return cls(states[:1].cpu().numpy(), kmax * eta, float(share.max()), inner_steps)
 
     def write(self, path: Path) -> None:
-        """Keep it beside data that are being made, so that a run that was killed measures the same."""
+        """Write the sample to a file, so that an interrupted generation measures the same when it continues.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        """
         with atomic_write(path) as beside, open(beside, "wb") as file:
             np.savez(file, start=self.start, kmax_eta=self.kmax_eta, tail=self.tail, inner_steps=self.inner_steps)
 
     @classmethod
     def read(cls, path: Path) -> ResolutionSample:
-        """What `write` kept; UsageError where that is damaged."""
+        """Read a sample that `write` has written.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        ResolutionSample
+            The sample.
+
+        Raises
+        ------
+        UsageError
+            If the file is damaged.
+        """
         try:
             with np.load(path, allow_pickle=False) as kept:
                 numbers = float(kept["kmax_eta"]), float(kept["tail"]), int(kept["inner_steps"])
                 return cls(kept["start"], *numbers)
         except Exception as error:  # numpy and zipfile raise all kinds
             raise UsageError(
-                f"{path} is damaged ({type(error).__name__}): delete {path.parent} to begin again"
+                f"{path} is damaged ({type(error).__name__}): delete {path.parent} to start again"
             ) from None
 
 
@@ -95,87 +137,101 @@ class ResolutionSample:
 class Resolution:
     """How well data are resolved.
 
-    Attributes
+    Parameters
     ----------
     errors : dict of str to float
-        By field of the solver: the root mean square of the difference between n and 2n cells, seen on n, over the root
-        mean square of the field. Empty where that was too expensive.
-    over : float
-        The time over which they were measured: one stored interval, or a part of it where that was too expensive.
+        By field of the solver: the root mean square of the difference between n and 2n cells, compared on n cells, over
+        the root mean square of the field. Empty if the measurement was too expensive.
+    duration : float
+        The time over which the errors were measured, in s: one stored interval, or a part of it if a whole one was too
+        expensive.
     interval : float
-        The stored interval.
-    kmax_eta, tail : float
+        The stored interval, in s.
+    kmax_eta : float
+        See `ResolutionSample`.
+    tail : float
         See `ResolutionSample`.
     """
 
     errors: dict[str, float]
-    over: float
+    duration: float
     interval: float
     kmax_eta: float
     tail: float
 
     @property
     def error(self) -> float | None:
-        """The largest of the errors; None where none was measured."""
+        """The largest of the errors; None if none was measured."""
         return max(self.errors.values(), default=None)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the data say of it, as attributes of a Dataset."""
-        said: dict[str, Any] = {"enstrophy_in_last_shells": self.tail}
+        """The attributes of a dataset that describe its resolution."""
+        spectral: dict[str, Any] = {"enstrophy_in_last_shells": self.tail}
         if math.isfinite(self.kmax_eta):  # a fluid at rest dissipates nothing
-            said["kmax_eta"] = self.kmax_eta
+            spectral["kmax_eta"] = self.kmax_eta
         if self.error is None:
-            return {"resolution_check": "spectrum alone", **said}
+            return {"resolution_check": "spectrum alone", **spectral}
         each = (
             {f"resolution_error_{name}": error for name, error in self.errors.items()} if len(self.errors) > 1 else {}
         )
         check = "n against 2n cells over one stored interval"
-        if self.over < self.interval:
-            check = f"n against 2n cells over {self.over:g}, a part of the stored interval"
-        return {"resolution_error": self.error, **each, "resolution_check": check, **said}
+        if self.duration < self.interval:
+            check = f"n against 2n cells over {self.duration:g}, a part of the stored interval"
+        return {"resolution_error": self.error, **each, "resolution_check": check, **spectral}
 
 
 def describe_resolution(attributes: Mapping[Any, Any]) -> str | None:
-    """One line on what the attributes of a dataset say of its resolution; None where they say nothing."""
+    """Describe the resolution of a dataset in one line.
+
+    Parameters
+    ----------
+    attributes : mapping
+        The attributes of the dataset, which may come from anywhere.
+
+    Returns
+    -------
+    str or None
+        The line; None if the attributes do not describe the resolution.
+    """
     if "resolution_check" not in attributes:
         return None
-    said = [str(attributes["resolution_check"])]
+    parts = [str(attributes["resolution_check"])]
     if "resolution_error" in attributes:
-        said[0] = f"error {_percent(attributes['resolution_error'])} ({said[0]})"
+        parts[0] = f"error {_percent(attributes['resolution_error'])} ({parts[0]})"
     if "kmax_eta" in attributes:
-        said.append(f"k_max eta {_number(attributes['kmax_eta'], '.3g')}")
+        parts.append(f"k_max eta {_number(attributes['kmax_eta'], '.3g')}")
     tail = _number(attributes.get("enstrophy_in_last_shells"), ".1e")
-    return ", ".join([*said, f"{tail} of the enstrophy in the last shells"])
+    return ", ".join([*parts, f"{tail} of the enstrophy in the last shells"])
 
 
 def _percent(value: Any) -> str:
-    """A share of one in percent, however small."""
+    """Format a fraction in percent, to three digits however small it is."""
     return f"{100 * value:.3g}%" if isinstance(value, int | float | np.number) else str(value)
 
 
 def _number(value: Any, form: str) -> str:
-    """A number of a file that may be anybody's; as it is where it is none."""
+    """Format a value of somebody's file as a number, or as it is if it is not a number."""
     return format(float(value), form) if isinstance(value, int | float | np.number) else str(value)
 
 
-def measure(experiment: Experiment, sample: ResolutionSample, inputs: Mapping[str, Tensor]) -> Resolution:
-    """Follow a sample of test trajectory 0 on n and on 2n cells for one stored interval, and compare.
+def measure_resolution(experiment: Experiment, sample: ResolutionSample, inputs: Mapping[str, Tensor]) -> Resolution:
+    """Run test trajectory 0 on n and on 2n cells for one stored interval, and compare the two.
 
-    Both begin at the same state, with the same inputs and, where the flow is stirred, the same kicks. The inner steps
-    of the finer one are halved with its cells, so that the error of the time step counts too. Where this would cost
-    more than 5 % of the generation and more than about a second, both go on for a part of the interval; where not even
-    one inner step is affordable, only the spectrum is looked at. This choice counts work, not seconds: it is the same
-    on every machine.
+    Both start from the same state, with the same inputs and, if the flow has a stochastic forcing, the same kicks. The
+    inner steps of the finer run are halved with its cells, so that the error of the time step counts too. If this would
+    cost more than 5 % of the generation and more than about a second, both run over a part of the interval only. If not
+    even one inner step is affordable, only the spectrum is used. This choice counts work, not seconds, so it is the
+    same on every machine.
 
     Parameters
     ----------
     experiment : Experiment
         What the data are generated from.
-    sample : Sample
+    sample : ResolutionSample
         Test trajectory 0 at full resolution.
-    inputs : mapping of str to Tensor, (1, component, y, x) or (1, component, 1, 1)
-        What its step depends on, on the solver's grid.
+    inputs : mapping of str to Tensor
+        The inputs of its step on the solver's grid, shape (1, component, y, x) or (1, component, 1, 1).
 
     Returns
     -------
@@ -183,37 +239,42 @@ def measure(experiment: Experiment, sample: ResolutionSample, inputs: Mapping[st
         The errors and the spectral measures.
     """
     interval, solver = experiment.data.interval, experiment.build_solver()
-    parts = _parts(experiment, solver, sample.inner_steps)
+    parts = _affordable_parts(experiment, solver, sample.inner_steps)
     errors: dict[str, float] = {}
     if parts is not None:
         try:
-            errors = _errors(experiment, solver, sample, inputs, interval / parts)
+            errors = _relative_errors(experiment, solver, sample, inputs, interval / parts)
         except ValueError:
             parts = None  # the finer solver cannot run this flow at all
     return Resolution(errors, interval / parts if parts else 0.0, interval, sample.kmax_eta, sample.tail)
 
 
-def _parts(experiment: Experiment, solver: NavierStokes2D, inner_steps: int) -> int | None:
-    """Into how many parts to divide the interval so that following one is affordable; None where no part is."""
+def _affordable_parts(experiment: Experiment, solver: NavierStokes2D, inner_steps: int) -> int | None:
+    """Return into how many parts the interval must be divided to afford one of them; None if no part is affordable."""
     data, cells = experiment.data, math.prod(solver.grid.n) * len(solver.spec.fields)
     steps = max(inner_steps, 1)
-    intervals = data.stored_steps + (experiment.build_spin_up()[1] if experiment.build_flow().spin_up else 0)
+    intervals = data.stored_intervals + (experiment.build_spin_up()[1] if experiment.build_flow().spin_up else 0)
     trajectories = sum(math.ceil(size / data.block) for size in (data.train, data.valid, data.test)) * data.block
-    affordable = max(SECOND, SHARE * trajectories * intervals * steps * cells)
+    affordable = max(WORK_PER_SECOND, WORK_FRACTION * trajectories * intervals * steps * cells)
     parts = math.ceil(8 * steps * cells / affordable)
     return parts if parts <= steps and max(solver.grid.n) <= 32768 else None
 
 
 @torch.no_grad()
-def _errors(
-    experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample, inputs: Mapping[str, Tensor], over: float
+def _relative_errors(
+    experiment: Experiment,
+    solver: NavierStokes2D,
+    sample: ResolutionSample,
+    inputs: Mapping[str, Tensor],
+    duration: float,
 ) -> dict[str, float]:
+    """Return the relative difference between n and 2n cells after some time, by field of the solver."""
     grid = solver.grid
     twice = GridConfig(n=(2 * grid.n[0], 2 * grid.n[1]), length=grid.length)
     stepping = experiment.solver.model_copy(update={"dt": None})
-    finer = experiment.model_copy(update={"grid": twice, "solver": stepping}).build_solver(over)
-    coarse = solver if over == experiment.data.interval else (
-        experiment.model_copy(update={"solver": stepping}).build_solver(over)
+    finer = experiment.model_copy(update={"grid": twice, "solver": stepping}).build_solver(duration)
+    coarse = solver if duration == experiment.data.interval else (
+        experiment.model_copy(update={"solver": stepping}).build_solver(duration)
     )  # fmt: skip
     state = torch.from_numpy(sample.start).to(solver.device)
     seeds = [experiment.trajectory_seed("test", 0)]

@@ -1,4 +1,4 @@
-"""Roll any stepper out: the solver, a surrogate, persistence, a hybrid."""
+"""Roll out any stepper: a solver, a surrogate, persistence or a hybrid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def advance_through(stepper: Stepper[Carry], carry: Carry, steps: int) -> Iterat
     stepper : Stepper
         A solver, a surrogate, persistence or a hybrid.
     carry : object
-        Where to begin: what `stepper.start` or `stepper.advance` returned.
+        What `stepper.start` or `stepper.advance` returned.
     steps : int
         Number of intervals.
 
@@ -42,7 +42,22 @@ def advance_through(stepper: Stepper[Carry], carry: Carry, steps: int) -> Iterat
 
 
 def advance_by(stepper: Stepper[Carry], carry: Carry, steps: int) -> Carry:
-    """Return the carry after `steps` intervals."""
+    """Advance a stepper by several intervals.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        A solver, a surrogate, persistence or a hybrid.
+    carry : object
+        What `stepper.start` or `stepper.advance` returned.
+    steps : int
+        Number of intervals.
+
+    Returns
+    -------
+    object
+        The carry after the last interval.
+    """
     for after in advance_through(stepper, carry, steps):
         carry = after
     return carry
@@ -56,16 +71,16 @@ def rollout(
     seeds: Sequence[int] | None = None,
     observe: Callable[[Any], None] | None = None,
     *,
-    first_as_seen: bool = False,
+    first_from_stepper: bool = False,
 ) -> Float[Tensor, "_ time component y x"]:
-    """Roll any stepper out: a solver, a surrogate, persistence or a hybrid.
+    """Roll out any stepper: a solver, a surrogate, persistence or a hybrid.
 
     Parameters
     ----------
     stepper : Stepper
-        What advances the state. It may work in place: it begins at a copy of `state`, and its states are copied.
+        What advances the state. It may work in place: it starts from a copy of `state`, and its states are copied.
     state : Tensor
-        The initial state, shape (batch, component, y, x).
+        The initial states, shape (batch, component, y, x).
     steps : int
         Number of intervals.
     inputs : mapping of str to Tensor, optional
@@ -74,23 +89,43 @@ def rollout(
         One a trajectory, for steppers that are random.
     observe : callable, optional
         Called with every new carry.
-    first_as_seen : bool
-        Return the first state as the stepper holds it after `start` (perturbed, or one a network), not as given.
+    first_from_stepper : bool, default False
+        Return the first state as the stepper holds it after `start`, for instance with a perturbation or once for each
+        network of an ensemble, not as given.
 
     Returns
     -------
     Tensor
-        The initial state and its `steps` successors, shape (batch, steps + 1, component, y, x).
+        The initial states and their `steps` successors, shape (batch, steps + 1, component, y, x).
 
     Raises
     ------
     UsageError
         If `state` holds no trajectory.
+
+    Examples
+    --------
+    Two trajectories of a decaying flow over three intervals:
+
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "tiny",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.01, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ... })
+    >>> solver = experiment.build_solver()
+    >>> initial = experiment.build_flow().starts(solver.grid, seeds=[0, 1]).float()
+    >>> states = fs.rollout(solver, initial, steps=3)
+    >>> tuple(states.shape)
+    (2, 4, 1, 16, 16)
+    >>> bool((states[:, 0] == initial).all())
+    True
     """
     if not len(state):
         raise UsageError("state holds no trajectory: give at least one")
     carry = stepper.start(state.clone(), inputs, seeds)
-    states = [stepper.state(carry).to(state, copy=True) if first_as_seen else state]
+    states = [stepper.state(carry).to(state, copy=True) if first_from_stepper else state]
     for after in advance_through(stepper, carry, steps):
         states.append(stepper.state(after).to(state, copy=True))
         if observe is not None:
@@ -100,7 +135,30 @@ def rollout(
 
 @final
 class Persistence(Stepper[State]):
-    """Tomorrow as today: the forecast that every other must beat."""
+    """The forecast that the state does not change, which every other forecast must beat.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        What the states are.
+
+    Attributes
+    ----------
+    spec : StateSpec
+        What the states are.
+    is_markov : bool
+        True: the carry is the state itself.
+
+    Examples
+    --------
+    >>> import fluidsurrogate as fs
+    >>> import torch
+    >>> from solvers import VORTICITY, Grid, StateSpec
+    >>> persistence = fs.Persistence(StateSpec(Grid.square(16), (VORTICITY,), interval=0.25))
+    >>> state = torch.randn(1, 1, 16, 16)
+    >>> torch.equal(persistence(state), state)
+    True
+    """
 
     is_markov = True
 
@@ -120,8 +178,28 @@ class Persistence(Stepper[State]):
 def seconds_per_step(
     steppers: Mapping[str, Stepper], state: State, inputs: Inputs = None, steps: int = 3, repeats: int = 7
 ) -> dict[str, float]:
-    """Wall-clock seconds that one interval of this batch takes each stepper: the median over `repeats` short rollouts,
-    taken in turn, so that what else the machine does falls on all alike."""
+    """Measure the wall-clock time that one interval of a batch takes each stepper.
+
+    The steppers take turns, so that other work of the machine slows all of them alike.
+
+    Parameters
+    ----------
+    steppers : mapping of str to Stepper
+        The steppers by name.
+    state : Tensor
+        The initial states, shape (batch, component, y, x).
+    inputs : mapping of str to Tensor, optional
+        The inputs by name.
+    steps : int
+        Number of intervals of a short rollout.
+    repeats : int
+        Number of short rollouts of each stepper.
+
+    Returns
+    -------
+    dict of str to float
+        The median over the short rollouts, in s an interval.
+    """
     times: dict[str, list[float]] = {name: [] for name in steppers}
     with torch.no_grad():
         carries = {name: stepper.advance(stepper.start(state, inputs)) for name, stepper in steppers.items()}
@@ -136,5 +214,6 @@ def seconds_per_step(
 
 
 def _synchronise(tensor: Tensor) -> None:
+    """Wait until the tensor's device has finished its work."""
     if tensor.device.type == "cuda":
         torch.cuda.synchronize(tensor.device)

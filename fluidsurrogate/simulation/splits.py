@@ -1,4 +1,4 @@
-"""The splits of a dataset: trajectories for training, validation and test."""
+"""The splits of a dataset: training, validation and test trajectories."""
 
 from __future__ import annotations
 
@@ -12,13 +12,34 @@ SPLITS = ("train", "valid", "test")
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:
-    """The trajectories of one split: by the coordinate `split`, or, where a user's dataset has none, the first
-    `data.train`, the next `data.valid` and the next `data.test`. Where `data.test_steps` is given, as many intervals of
-    them as are this split's. UsageError where they are not there."""
+    """Select the trajectories of one split.
+
+    They are found by the coordinate `split`. In a user's dataset without this coordinate, the first `data.train`
+    trajectories are for training, the next `data.valid` for validation and the next `data.test` for test.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        Trajectories, with the dims trajectory, time, y and x.
+    split : {"train", "valid", "test"}
+        The split.
+    experiment : Experiment
+        Says how many trajectories are in each split, and over how many intervals.
+
+    Returns
+    -------
+    xr.Dataset
+        The trajectories. If `data.test_steps` is given, their times are cut to the intervals of this split.
+
+    Raises
+    ------
+    UsageError
+        If the dataset has too few trajectories or too few times.
+    """
     if "trajectory" not in dataset.dims:
         raise UsageError("the dataset has no dimension 'trajectory'")
     if experiment.data.test_steps is not None:
-        times = experiment.data.steps_of(split) + 1
+        times = experiment.data.intervals_in(split) + 1
         if dataset.sizes.get("time", 1) < times:
             raise UsageError(
                 f"the dataset has {dataset.sizes.get('time', 1)} times; its {split} trajectories need {times}"

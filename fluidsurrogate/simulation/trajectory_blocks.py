@@ -1,4 +1,4 @@
-"""Simulate trajectories with the classical solver, a block of fixed size at a time."""
+"""Simulate trajectories with the classical solver, in blocks of fixed size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ from solvers.spectral_carry import SpectralCarry
 
 @dataclass(frozen=True)
 class Block:
-    """`count` trajectories of one split, numbers `first` … of that split, at `offset` of the dataset."""
+    """Trajectories of one split that are simulated together.
+
+    Parameters
+    ----------
+    split : {"train", "valid", "test"}
+        The split.
+    first : int
+        The number of the first trajectory in the split.
+    count : int
+        Number of trajectories that are kept.
+    offset : int
+        The position of the first trajectory in the dataset.
+    """
 
     split: str
     first: int
@@ -32,48 +44,106 @@ class Block:
 
     @property
     def is_sampled(self) -> bool:
-        """True for the block with test trajectory 0, by which the resolution is measured whatever `data.train` is."""
+        """Whether the block holds test trajectory 0, on which the resolution is measured whatever `data.train` is."""
         return self.split == "test" and self.first == 0
 
 
 def plan_blocks(experiment: Experiment) -> list[Block]:
-    """The dataset in blocks of `data.block` trajectories, split by split."""
-    data, offset, plan = experiment.data, 0, []
+    """Divide the dataset of an experiment into blocks of `data.block` trajectories, split by split.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+
+    Returns
+    -------
+    list of Block
+        All blocks in the order of the dataset.
+    """
+    data, offset, blocks = experiment.data, 0, []
     for split in SPLITS:
         size = getattr(data, split)
         for first in range(0, size, data.block):
             count = min(data.block, size - first)
-            plan.append(Block(split, first, count, offset))
+            blocks.append(Block(split, first, count, offset))
             offset += count
-    return plan
+    return blocks
 
 
 @final
 @dataclass(frozen=True)
 class SimulatedBlock:
-    """The trajectories of a block on the solver's grid: states (trajectory, time, component, y, x), inputs and flows,
-    the inner steps that each took in every interval, and what the stirring fed in it."""
+    """The simulated trajectories of a block, on the solver's grid.
+
+    Parameters
+    ----------
+    block : Block
+        Which trajectories they are.
+    flows : sequence of Flow
+        The flow of each trajectory.
+    states : Tensor
+        Shape (trajectory, time, component, y, x).
+    inputs : dict of str to Tensor
+        The inputs of the solver by name.
+    inner_steps : sequence of tuple of int
+        The inner steps of each trajectory, for every interval.
+    forcing_input : sequence of Tensor
+        The energy (m² s⁻²) and enstrophy (s⁻²) that the stochastic forcing fed into each trajectory, for every
+        interval, shape (trajectory, 2). Empty without stochastic forcing.
+    smallest_inner_step : float
+        The smallest inner time step of any trajectory, in s.
+    """
 
     block: Block
     flows: Sequence[Flow]
     states: Tensor
     inputs: dict[str, Tensor]
-    taken: Sequence[tuple[int, ...]]
-    injected: Sequence[Tensor]
-    inner_step: float  # the smallest that any trajectory took
+    inner_steps: Sequence[tuple[int, ...]]
+    forcing_input: Sequence[Tensor]
+    smallest_inner_step: float
 
     def sample(self, solver: NavierStokes2D) -> ResolutionSample:
-        """The first trajectory, to measure the resolution by."""
-        return ResolutionSample.of(
-            self.states[0], solver, self.flows[0].viscosity, self.taken[0][0] * solver.step_control.parts
-        )
+        """Return the first trajectory as a sample to measure the resolution on.
+
+        Parameters
+        ----------
+        solver : NavierStokes2D
+            The solver that made the trajectories.
+
+        Returns
+        -------
+        ResolutionSample
+            The sample.
+        """
+        first_steps = self.inner_steps[0][0] * solver.step_control.parts
+        return ResolutionSample.from_states(self.states[0], solver, self.flows[0].viscosity, first_steps)
 
 
 def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> SimulatedBlock:
-    """The trajectories of one block on the solver's grid.
+    """Simulate the trajectories of one block on the solver's grid.
 
-    Always `data.block` trajectories are computed, whatever is kept of them: an FFT's last bits depend on the size of
-    its batch, and so no trajectory depends on which others were asked for.
+    Always `data.block` trajectories are computed, however many are kept. The last bits of an FFT depend on the size of
+    its batch; with a fixed size, no trajectory depends on which others are computed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    solver : NavierStokes2D
+        Its classical solver.
+    block : Block
+        Which trajectories.
+
+    Returns
+    -------
+    SimulatedBlock
+        The trajectories.
+
+    Raises
+    ------
+    UsageError
+        If the solver cannot run the flow, or a state becomes NaN or infinite.
     """
     numbers = range(block.first, block.first + experiment.data.block)
     seeds = [experiment.trajectory_seed(block.split, i) for i in numbers]
@@ -84,34 +154,50 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
             starts = [flow.starts(solver.grid, [seed]) for flow, seed in zip(flows, seeds, strict=True)]
             state = torch.cat(starts).to(solver.device, solver.dtype)
             if not bool(state.isfinite().all()):
-                raise ValueError(f"its start is not finite in {experiment.dtype}; choose parameters closer to 1")
+                raise ValueError(
+                    f"the initial state is not finite in {experiment.dtype}; choose parameters of the flow closer to 1"
+                )
             inputs = stack_inputs(flows, solver)
             state = spin_up(experiment, state, inputs, seeds)
-            states = rollout(solver, state, experiment.data.stored_steps, inputs, seeds, carries.append)
+            states = rollout(solver, state, experiment.data.stored_intervals, inputs, seeds, carries.append)
         except ValueError as error:
             raise UsageError(f"the solver cannot run this flow: {error}") from None
     count = block.count
     finite = states[:count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
     if not finite.all():
-        which, step = (int(i[0]) for i in np.nonzero(~finite))
+        which, interval = (int(i[0]) for i in np.nonzero(~finite))
         raise UsageError(
-            f"the solver turned non-finite at step {step} of {block.split} trajectory {block.first + which}: "
-            "try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
+            f"the solver's state became NaN or infinite at interval {interval} of {block.split} trajectory "
+            f"{block.first + which}: try a smaller solver.dt, a larger flow.viscosity or a larger grid.n"
         )
-    taken = [carry.steps_taken[:count] for carry in carries]
+    inner_steps = [carry.steps_taken[:count] for carry in carries]
     return SimulatedBlock(
         block,
         flows[:count],
         states[:count],
         {name: value[:count] for name, value in inputs.items()},
-        taken,
+        inner_steps,
         [carry.injected[:count] for carry in carries if carry.injected is not None],
-        solver.spec.interval / solver.step_control.parts / max(map(max, taken)),
+        solver.spec.interval / solver.step_control.parts / max(map(max, inner_steps)),
     )
 
 
 def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:
-    """What the solver's step depends on, one value a trajectory; a vector that a flow lacks is zero."""
+    """Gather the inputs of the solver from the flows of several trajectories.
+
+    Parameters
+    ----------
+    flows : sequence of Flow
+        The flow of each trajectory.
+    solver : NavierStokes2D
+        The solver, whose `spec` says which inputs its step depends on.
+
+    Returns
+    -------
+    dict of str to Tensor
+        One value a trajectory, shape (trajectory, component, y, x) or (trajectory, component, 1, 1). A vector that a
+        flow does not have is zero.
+    """
     own, stacked = [flow.inputs(solver.grid) for flow in flows], {}
     for field in solver.spec.inputs:
         none = torch.zeros(1, field.components, *field.extent(solver.grid), dtype=torch.float64)
@@ -121,7 +207,24 @@ def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Ten
 
 
 def spin_up(experiment: Experiment, state: Tensor, inputs: Mapping[str, Tensor], seeds: Sequence[int]) -> Tensor:
-    """The state after the flow's spin-up."""
+    """Advance initial states over the spin-up of the flow.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    state : Tensor
+        The initial states, shape (trajectory, component, y, x).
+    inputs : mapping of str to Tensor
+        The inputs of the solver.
+    seeds : sequence of int
+        One a trajectory.
+
+    Returns
+    -------
+    Tensor
+        The states after the spin-up.
+    """
     if not experiment.build_flow().spin_up:
         return state
     solver, intervals = experiment.build_spin_up()

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import fluidsurrogate as fs
-from fluidsurrogate.inspection.reproducibility import to_toml
+from fluidsurrogate.inspection.toml_writer import to_toml
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build" / "docs"

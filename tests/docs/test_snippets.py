@@ -17,7 +17,7 @@ import torch
 
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
-from fluidsurrogate.cli.program import parser
+from fluidsurrogate.cli.program import build_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if not {"figures", "notebooks", "generated"} & set(p.parts))
@@ -73,7 +73,7 @@ def commands(page: Path) -> list[list[str]]:
 def parses(arguments: list[str]) -> bool:
     """Whether the command takes these arguments; --version and --help end it well."""
     try:
-        parser().parse_args(arguments)
+        build_parser().parse_args(arguments)
     except SystemExit as stopped:
         return not stopped.code
     return True

@@ -236,7 +236,7 @@ def test_bad_options_are_refused(toml, override, said):
 
 
 def test_the_group_must_be_the_grids(toml):
-    with pytest.raises(UsageError, match="'D4' is no symmetry of this rectangle"):
+    with pytest.raises(UsageError, match="'D4' is not a symmetry of this rectangle"):
         Experiment.read(
             toml,
             ["models.o2.kind=steerable", "models.small-d4.group=C2", "models.small-cnn.augment=C2", "grid.n=[16, 32]"],
@@ -245,4 +245,4 @@ def test_the_group_must_be_the_grids(toml):
 
 def test_the_section_is_provenance_the_signature():
     config = TypeAdapter(AnyModelConfig).validate_python({"kind": "steerable", "group": "SO2"})
-    assert config.keywords()["frequency"] == 2
+    assert config.builder_options()["frequency"] == 2

@@ -27,7 +27,7 @@ mine = fs.train(experiment, data, {"mine": nn.Conv2d(1, 1, 1)})["mine"]
 fs.save(mine, folder + "/mine")
 zarr = folder + "/long.zarr"
 for said, call in [
-    ("models.m: all its weights are frozen: give", lambda: fs.train(experiment, data, {"m": frozen})),
+    ("models.m: all its weights are frozen: call", lambda: fs.train(experiment, data, {"m": frozen})),
     ("models.m: RecursiveScriptModule is compiled by TorchScript", lambda: fs.train(experiment, data, {"m": scripted})),
     ("give an instance of a torch.nn.Module (got the class Id", lambda: fs.train(experiment, data, {"m": nn.Identity})),
     ("give an instance of a torch.nn.Module (got the class C", lambda: fs.load(folder + "/mine", module=nn.Conv2d)),

@@ -185,7 +185,7 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
     assert "grid is 16 x 8 cells" in refused(model, "--data", tmp_path / "narrow.nc")
     assert "no trajectories for the split 'test'" in refused(model, "--data", tmp_path / "train.nc")
     assert "empty" in refused(model, "--data", tmp_path / "none.nc")
-    assert "device 'abacus' is not to be had here" in refused(model, "--device", "abacus")
+    assert "device 'abacus' is not available here" in refused(model, "--device", "abacus")
     data_file = folders / "data.nc"
     assert "data.nc cannot be written (Not a directory)" in refused(model, "--data", data_file, "--to", data_file)
     assert "required: FOLDER" in refused()
@@ -592,7 +592,7 @@ def test_the_flow_of_ones_own_data_is_not_assumed(trained, toml, tmp_path, caplo
     tree = fs.Experiment.read(toml, [f"data.path={tmp_path / 'own.nc'}", "train.steps=2"])
     with caplog.at_level("INFO", "fluidsurrogate"):
         named = fs.train(tree, models=["small-cnn"], out=tmp_path / "run")["small-cnn"]
-    assert "[flow] says which symmetries a model may claim" in caplog.text
+    assert "are taken from [flow]" in caplog.text
     for model, known in ((models["small-cnn"], True), (given, False), (named, False)):
         report = fs.audit(model, states=own, steps=1)
         assert bool(np.isfinite(report["rotation_error_of_solver"]).any()) == known

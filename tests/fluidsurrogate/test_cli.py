@@ -20,7 +20,7 @@ import fluidsurrogate.simulation.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
 from fluidsurrogate.core.jobs import choose_worker_count
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.models.model_files import FORMAT
+from fluidsurrogate.models.model_files import MODEL_FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
 
 MODELS = ("small-d4", "small-cnn")
@@ -188,7 +188,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     sizes = ["--starts", "20", "--steps", "3", "--members", "4"]
     assert main(["calibrate", str(folder), *sizes]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("20 starts, 3 leads: nRMSE within ")
+    assert said.startswith("20 initial states, 3 intervals: with probability 0.9 the nRMSE is at most ")
     assert said.splitlines()[-1] == str(folder / "calibration.json")
     assert main([*command, *own, "--level", "9"]) == 0
     said = capsys.readouterr().out
@@ -206,12 +206,14 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
     assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
     assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
-    assert "--members need a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
+    assert "--members needs a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
     assert not (tmp_path / "never.nc").exists()
     again = ["calibrate", folder, *sizes]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
     (folder / "calibration.json").write_text("{}")
-    assert "is no calibration of format 2; fluidsurrogate calibrate" in refused(capsys, *command, *own[:2], *to)
+    assert "is not a calibration of format 2; make it again: fluidsurrogate calibrate" in refused(
+        capsys, *command, *own[:2], *to
+    )
     assert main([str(a) for a in again] + ["--force"]) == 0
     for spoiled, said in ((["--starts", "3"], "starts must be at least 20"), (["--members", "1"], "members must be at"),
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
@@ -219,7 +221,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
         assert said in refused(capsys, *again, "--force", *spoiled)
     assert fs.load(folder).calibration is not None  # what is refused takes nothing away
     assert fs.load(folder, calibrated=False).calibration is None
-    assert "is no model" in refused(capsys, "calibrate", tmp_path / "nowhere")
+    assert "is not a model" in refused(capsys, "calibrate", tmp_path / "nowhere")
 
 
 def test_members_in_a_whole_run(finished, tmp_path, caplog):
@@ -271,7 +273,7 @@ def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):
     again = [*command, "--model", "small-cnn", "--to", tmp_path / "small-d4.zarr"]
     assert "stepper.model" in refused(capsys, *again)
     assert main([*map(str, again), "--force"]) == 0
-    assert "--model solver need a name that ends in .zarr" in refused(
+    assert "--model solver need a Zarr folder" in refused(
         capsys, *command, "--model", "solver", "--to", tmp_path / "x.nc"
     )
     assert "0.6 is no stored time" in refused(capsys, *again, "--at", "0.6", "--force")
@@ -314,10 +316,10 @@ def test_starts_that_do_not_fit(finished, tmp_path, capsys):
 
 def test_stage_without_its_input_says_which_command_makes_it(toml, tmp_path, capsys):
     for stage, maker in [("train", "generate"), ("rollout", "generate"), ("compare", "rollout")]:
-        command = f"fluidsurrogate {maker} {toml} --set seed=3 --out {tmp_path / 'empty'} makes it"
+        command = f"first run: fluidsurrogate {maker} {toml} --set seed=3 --out {tmp_path / 'empty'}"
         assert command in refused(capsys, stage, toml, "--set", "seed=3", "--out", tmp_path / "empty")
     fs.generate(toml, tmp_path / "data")
-    assert f"fluidsurrogate train {toml} --out {tmp_path / 'data'} makes it" in refused(
+    assert f"first run: fluidsurrogate train {toml} --out {tmp_path / 'data'}" in refused(
         capsys, "rollout", toml, "--out", tmp_path / "data"
     )
     own = ["--model", "small-d4", "--start", toml, "--steps", 2, "--to", tmp_path / "x.nc"]
@@ -382,7 +384,7 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
         assert not (tmp_path / "out" / "data.zarr").exists()
     assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
-    config = {"format": FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
+    config = {"format": MODEL_FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
               "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
                        "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
               "normalisation": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]},
@@ -533,7 +535,7 @@ def test_ctrl_c(toml, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "interrupted; the same command goes on from here" in said
+    assert "interrupted; the same command continues from here" in said
     assert "Traceback" not in said
     assert main(command[3:]) == 0
     assert fs.open_data(tmp_path / "out" / "data.zarr").sizes["trajectory"] == 63

@@ -68,7 +68,7 @@ def test_they_are_two(generated, toml, tmp_path):
     toml.write_text(toml.read_text().replace("batch = 4", "batch = 3"))
     done = command(TORCHRUN, "train", toml, tmp_path)
     assert done.returncode != 0
-    assert "train.batch = 3 is no multiple of 2 processes" in done.stderr
+    assert "train.batch = 3 must be a multiple of 2 processes" in done.stderr
 
 
 def test_one_where_two_were_asked_for_is_said(generated, toml, tmp_path):
@@ -83,4 +83,4 @@ def test_other_stages_are_refused(toml, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 2
-    assert "several processes train one model together" in capsys.readouterr().err
+    assert "several processes can only train together" in capsys.readouterr().err

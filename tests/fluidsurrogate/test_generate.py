@@ -110,7 +110,9 @@ def test_changed_inputs_are_refused_and_forced(toml, tmp_path):
 
 
 def test_non_finite_solver_says_when_and_what_to_try(toml):
-    with pytest.raises(UsageError, match=r"non-finite at step \d+ of train trajectory 0: try a smaller solver.dt"):
+    with pytest.raises(
+        UsageError, match=r"NaN or infinite at interval \d+ of train trajectory 0: try a smaller solver.dt"
+    ):
         fs.generate(Experiment.read(toml, ["solver.dt=0.25", "flow.rms=1e4", "flow.spin_up=0"]))
 
 
@@ -122,7 +124,7 @@ def test_flow_that_needs_too_many_steps(toml):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("flow.rms=1e308", "the solver cannot run this flow: its start is not finite in float32"),
+        ("flow.rms=1e308", "the solver cannot run this flow: the initial state is not finite in float32"),
         ("flow.spin_up=1e20", "spin_up must be at most 1000000 times data.interval"),
         ("data.interval=1e-300", "spin_up must be at most 1000000 times data.interval"),
         ("grid.length=1e-300", "length must be from 1e-30 to 1e30"),

@@ -7,7 +7,7 @@ from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
-from fluidsurrogate.config.experiment import three_halves
+from fluidsurrogate.config.experiment import cells_for_all_modes
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.train import prepare_training
@@ -59,8 +59,8 @@ def test_its_solver_holds_every_mode_unless_it_is_told_not_to(toml):
         with torch.no_grad():
             error = float((trainer.surrogate.base(state, {}) - state).norm() / state.norm())
         assert (error > 1e-3) if lost else (error < 1e-5)
-    assert three_halves((16, 18)) == (24, 28)
-    with pytest.raises(UsageError, match=r"solver.n must be of the stored grid's shape"):
+    assert cells_for_all_modes((16, 18)) == (24, 28)
+    with pytest.raises(UsageError, match=r"solver.n must be square if and only if the stored grid is square"):
         Experiment.read(toml, [*COARSE, "models.small-d4.solver={n = [16, 24]}"])
 
 
@@ -134,5 +134,5 @@ def test_it_learns_and_comes_back_from_its_folder(toml, tmp_path, state):
 
 
 def test_a_stirred_flow_has_no_hybrid(toml):
-    with pytest.raises(UsageError, match=r"models.small-d4: solver: what stirs the flow at random is unknown"):
+    with pytest.raises(UsageError, match=r"models.small-d4: solver: a hybrid cannot know the stochastic forcing"):
         Experiment.read(toml, [*COARSE, "flow={kind = 'stirred', viscosity = 1e-2}"])

@@ -18,8 +18,7 @@ from fluidsurrogate import UsageError
 from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.data.conversion import to_states
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation import batch_sizes as batching
-from fluidsurrogate.simulation import zarr_rollout as long_forecast
+from fluidsurrogate.simulation import batch_sizes, initial_states, rollout_writer
 from solvers import Stepper
 
 FORK = multiprocessing.get_context("fork")
@@ -28,7 +27,7 @@ FORK = multiprocessing.get_context("fork")
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of four times for batches of two starts on 16 x 16 cells."""
-    monkeypatch.setattr(batching, "KEPT_BYTES", 2 * 4 * 16 * 16 * 4)
+    monkeypatch.setattr(batch_sizes, "MAX_BUFFER_BYTES", 2 * 4 * 16 * 16 * 4)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_stopped_after_any_piece_and_resumed(trained, forced, tmp_path, small_pi
     """Stopped before and after each of its writes, it ends with the bytes of a run in one piece."""
     data, model = (trained[0], trained[1]["small-d4"]) if which == "float32" else forced
     fs.forecast_to_zarr(model, data, 9, tmp_path / "whole.zarr", batch=4, keep_every=3)
-    write, stops = long_forecast.write_json, 0
+    write, stops = rollout_writer.write_json, 0
 
     def stopping(path, value):
         nonlocal stops
@@ -105,7 +104,7 @@ def test_stopped_after_any_piece_and_resumed(trained, forced, tmp_path, small_pi
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(long_forecast, "write_json", stopping)
+        patch.setattr(rollout_writer, "write_json", stopping)
         for _ in range(20):
             try:
                 fs.forecast_to_zarr(model, data, 9, tmp_path / "cut.zarr", batch=4, keep_every=3)
@@ -145,7 +144,7 @@ def test_killed_and_resumed(trained, tmp_path, small_pieces):
 def test_the_stored_state_is_gone_on_with(trained, tmp_path, small_pieces, monkeypatch):
     """The control: a stored state that is changed by hand changes what follows, and nothing before."""
     data, models = trained
-    write, path = long_forecast.write_json, tmp_path / "x.zarr"
+    write, path = rollout_writer.write_json, tmp_path / "x.zarr"
 
     def stopping(file, value):
         write(file, value)
@@ -153,7 +152,7 @@ def test_the_stored_state_is_gone_on_with(trained, tmp_path, small_pieces, monke
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(long_forecast, "write_json", stopping)
+        patch.setattr(rollout_writer, "write_json", stopping)
         with pytest.raises(Stop):
             fs.forecast_to_zarr(models["small-d4"], data, 11, path, batch=2)
     store = tmp_path / "x.zarr.partial" / "result"
@@ -180,7 +179,7 @@ def test_any_stepper(experiment, trained, tmp_path, small_pieces, monkeypatch, k
     np.testing.assert_allclose(zarr["vorticity"], memory[:, :, 0], atol=1e-4)
     if kind == "solver":
         np.testing.assert_allclose(zarr["vorticity"][:, :5], data["vorticity"], atol=1e-4)
-    write, count = long_forecast.write_json, 0
+    write, count = rollout_writer.write_json, 0
 
     def stopping(file, value):
         nonlocal count
@@ -189,7 +188,7 @@ def test_any_stepper(experiment, trained, tmp_path, small_pieces, monkeypatch, k
         if count in (3, 6):
             raise Stop
 
-    monkeypatch.setattr(long_forecast, "write_json", stopping)
+    monkeypatch.setattr(rollout_writer, "write_json", stopping)
     for _ in range(3):
         try:
             fs.rollout_to_zarr(stepper, data, 9, tmp_path / "cut.zarr", provenance={"which": kind}, batch=4)
@@ -264,17 +263,17 @@ def test_a_forecast_that_does_not_say_what_it_was_provenance(trained, tmp_path, 
 def test_a_record_that_is_none(trained, tmp_path, small_pieces, monkeypatch, record):
     """Of an interrupted rollout: said in one line, with what to do."""
     data, models = trained
-    monkeypatch.setattr(long_forecast, "to_dataset", raising(Stop, after=2))
+    monkeypatch.setattr(rollout_writer, "to_dataset", raising(Stop, after=2))
     with pytest.raises(Stop):
         fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
     (tmp_path / "x.zarr.partial" / "progress.json").write_text(json.dumps(record))
-    with pytest.raises(UsageError, match=r"is no record of a rollout: delete .*x.zarr.partial"):
+    with pytest.raises(UsageError, match=r"is not the progress file of a rollout: delete .*x.zarr.partial"):
         fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
 
 
 def raising(error, after):
     """`to_dataset` that raises when it was called as often as that."""
-    function, calls = long_forecast.to_dataset, itertools.count(1)
+    function, calls = rollout_writer.to_dataset, itertools.count(1)
 
     def stopping(*args, **options):
         if next(calls) > after:
@@ -304,7 +303,7 @@ def test_bad_calls(trained, tmp_path):
         "a name that ends in .zarr": lambda: fs.forecast_to_zarr(model, data, 3, tmp_path / "x.nc"),
         "NaN": lambda: fs.forecast_to_zarr(model, late, 3, path),
         "no stored time": lambda: fs.forecast_to_zarr(model, data, 3, path, start_time=0.3),
-        "is no Zarr folder": lambda: fs.forecast_to_zarr(model, data, 3, tmp_path / "mine.zarr", force=True),
+        "is not a Zarr folder": lambda: fs.forecast_to_zarr(model, data, 3, tmp_path / "mine.zarr", force=True),
         "seeds must be one a trajectory, 6": lambda: fs.rollout_to_zarr(model, data, 2, path, provenance={}, seeds=[1]),
     }.items():
         with pytest.raises(UsageError, match=said) as caught:
@@ -319,7 +318,7 @@ def test_non_finite_goes_on_and_resumes(trained, tmp_path, small_pieces, monkeyp
     data, models = trained
     wild = Surrogate(*(getattr(models["small-d4"], a) for a in ("network", "spec", "normalisation", "config", "about")))
     wild.step.change.mul_(1e25)
-    write, stopped = long_forecast.write_json, False
+    write, stopped = rollout_writer.write_json, False
 
     def stopping(file, value):
         nonlocal stopped
@@ -328,11 +327,11 @@ def test_non_finite_goes_on_and_resumes(trained, tmp_path, small_pieces, monkeyp
             stopped = True
             raise Stop
 
-    monkeypatch.setattr(long_forecast, "write_json", stopping)
+    monkeypatch.setattr(rollout_writer, "write_json", stopping)
     with pytest.raises(Stop):
         fs.forecast_to_zarr(wild, data, 11, tmp_path / "x.zarr", batch=2)
     zarr = fs.forecast_to_zarr(wild, data, 11, tmp_path / "x.zarr", batch=2)
-    assert "turned non-finite; it goes on" in caplog.text
+    assert "has become NaN or infinite; it is continued" in caplog.text
     assert stopped
     assert np.isfinite(zarr["vorticity"][:, 0]).all()
     assert np.isnan(zarr["vorticity"][:, -1]).all()
@@ -343,10 +342,10 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
     data, models = trained
     many, model = xr.concat([data.isel(time=[0])] * 20, "trajectory"), models["small-d4"]
     kept, read, batches, one = [], [], [], 16 * 16 * 4
-    cost = batching.bytes_of_a_step(model, torch.zeros(1, 1, 16, 16), {}, [0])
-    monkeypatch.setattr(batching, "CPU_BYTES", 7 * cost)
-    monkeypatch.setattr(batching, "KEPT_BYTES", 40 * one)
-    monkeypatch.setattr(long_forecast, "READ_CELLS", 10 * 16 * 16)
+    cost = batch_sizes.bytes_per_interval(model, torch.zeros(1, 1, 16, 16), {}, [0])
+    monkeypatch.setattr(batch_sizes, "MAX_CPU_BATCH_BYTES", 7 * cost)
+    monkeypatch.setattr(batch_sizes, "MAX_BUFFER_BYTES", 40 * one)
+    monkeypatch.setattr(initial_states, "READ_CELLS", 10 * 16 * 16)
 
     def spy(owner, name, seen, size):
         original = getattr(owner, name)
@@ -357,8 +356,8 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
 
         monkeypatch.setattr(owner, name, spied)
 
-    spy(long_forecast, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
-    spy(long_forecast.InitialStates, "read", read, lambda self, first, last: last - first)
+    spy(rollout_writer, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
+    spy(initial_states.InitialStates, "read", read, lambda self, first, last: last - first)
     spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
     fs.forecast_to_zarr(model, many, 20, tmp_path / "x.zarr")
     assert max(batches) == 7  # 120 starts in 18 batches
@@ -370,32 +369,32 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
 def test_batches_follow_free_memory(trained, monkeypatch):
     model = trained[1]["small-d4"]
     one = torch.zeros(1, 1, 16, 16)
-    cost = batching.bytes_of_a_step(model, one, {}, [0])
+    cost = batch_sizes.bytes_per_interval(model, one, {}, [0])
     assert cost > 64 * 16 * 16 * 4
-    chosen = batching.plan(model, one, {}, [0], 96, 10001)
+    chosen = batch_sizes.plan_batches(model, one, {}, [0], 96, 10001)
     assert 16 <= chosen.batch <= 96
     assert 96 % chosen.batch == 0
-    assert chosen.batch * chosen.piece * 16 * 16 * 4 <= batching.KEPT_BYTES
+    assert chosen.batch * chosen.piece * 16 * 16 * 4 <= batch_sizes.MAX_BUFFER_BYTES
     assert chosen.batch % chosen.chunk == 0
-    assert chosen.batch * chosen.piece * cost <= batching.LOST_BYTES
-    assert batching.plan(model, one, {}, [0], 96, 10001, 10).piece == max(
-        1, batching.LOST_BYTES // (chosen.batch * cost * 10)
+    assert chosen.batch * chosen.piece * cost <= batch_sizes.MAX_UNSAVED_BYTES
+    assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10001, 10).piece == max(
+        1, batch_sizes.MAX_UNSAVED_BYTES // (chosen.batch * cost * 10)
     )
 
     class Memory:
         available = 4 * 10 * cost
 
-    monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: Memory)
-    assert batching.plan(model, one, {}, [0], 96, 10).batch == 10  # 9.6 in ten rounds
-    assert batching.plan(model, one, {}, [0], 96, 10, batch=50).batch == 50
+    monkeypatch.setattr(batch_sizes.psutil, "virtual_memory", lambda: Memory)
+    assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10).batch == 10  # 9.6 in ten rounds
+    assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10, batch=50).batch == 50
     Memory.available = 0
-    assert batching.plan(model, one, {}, [0], 96, 10).batch == 1
+    assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10).batch == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
 def test_full_disk(trained, tmp_path, monkeypatch):
     """In one line, and the same call goes on when there is room."""
-    from fluidsurrogate.cli.program import explain
+    from fluidsurrogate.cli.program import error_message
 
     data, models = trained
 
@@ -404,8 +403,10 @@ def test_full_disk(trained, tmp_path, monkeypatch):
             file.write(json.dumps(value))
 
     with monkeypatch.context() as patch:
-        patch.setattr(long_forecast, "write_json", full)
+        patch.setattr(rollout_writer, "write_json", full)
         with pytest.raises(OSError, match="No space left") as caught:
             fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
-    assert explain(caught.value) == "No space left on device; make room, the same command goes on from here"
+    assert (
+        error_message(caught.value) == "No space left on device; free some space: the same command continues from here"
+    )
     fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")

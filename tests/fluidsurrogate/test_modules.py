@@ -170,7 +170,7 @@ def test_trained_in_python_is_loaded_with_the_module_alone(trained, toml, tmp_pa
         ):
             fs.load(tmp_path / "mine", allow_code=allow_code)
     loaded = fs.load(tmp_path / "mine", module=mymodels().Net(1, 1))
-    assert Experiment.from_tree(json.loads(loaded.about["experiment"])).models["mine"].code is None
+    assert Experiment.from_tree(json.loads(loaded.about["experiment"])).models["mine"].import_path is None
     assert np.array_equal(fs.forecast(model, data, 3)["vorticity"], fs.forecast(loaded, data, 3)["vorticity"])
     fs.save(models["small-d4"], tmp_path / "ours")
     with pytest.raises(UsageError, match="ours: a model of kind 'gcnn' takes no module of yours"):
@@ -252,7 +252,10 @@ def test_weights_that_share_memory_and_complex_ones(toml, tmp_path, trained, imp
         ("options={width = -3}", "mymodels:Net: its constructor raised RuntimeError: Trying to create tensor"),
         ("options={out = 2}", "Net must map (2, 1, 16, 16) to (2, 1, 16, 16); it gives (2, 2, 16, 16)"),
         ("options={fail = 'tuple'}", "it gives tuple"),
-        ("options={fail = 'type'}", "applying it to (2, 1, 16, 16) raised TypeError: object of type 'int' has no len"),
+        (
+            "options={fail = 'type'}",
+            "the network fails on a tensor of shape (2, 1, 16, 16): TypeError: object of type 'int' has no len",
+        ),
         ("options={channels_in = 3}", "expected input[2, 1, 16, 16] to have 3 channels"),
         ("options=3", "models.mine.options: input should be"),
         ("width=3", "unknown key 'models.mine.width'"),
@@ -291,7 +294,7 @@ def test_a_claimed_group_must_be_a_symmetry(toml, imported):
         square = ["models.small-d4.group=D2", "models.small-cnn.augment=D2", MINE % "Square"]
         experiment = Experiment.read(toml, square)
         assert experiment.models["mine"].build(experiment.spec).group is D4
-        with pytest.raises(UsageError, match=r"models.mine: group 'D4' is no symmetry of this rectangle"):
+        with pytest.raises(UsageError, match=r"models.mine: group 'D4' is not a symmetry of this rectangle"):
             Experiment.read(toml, [*square, "grid.n=[16, 32]"])
 
 

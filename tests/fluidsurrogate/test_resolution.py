@@ -71,17 +71,17 @@ def test_spectral_measures_against_closed_forms():
     solver = NavierStokes2D(grid, viscosity=viscosity, interval=1.0)
     _, x = grid.coordinates()
     one = 3 * torch.cos(4 * x).expand(1, 1, *grid.n)
-    sample = ResolutionSample.of(one, solver, viscosity, 1)
+    sample = ResolutionSample.from_states(one, solver, viscosity, 1)
     chi = 2 * viscosity * 16 * (9 / 4)
     assert sample.kmax_eta == pytest.approx(10 * (viscosity**3 / chi) ** (1 / 6), rel=1e-6)
     assert sample.tail < 1e-12
     both = torch.cat([one, one + 3 * torch.cos(10 * x).expand(1, 1, *grid.n)])
-    assert ResolutionSample.of(both, solver, viscosity, 1).tail == pytest.approx(0.5, rel=1e-6)
+    assert ResolutionSample.from_states(both, solver, viscosity, 1).tail == pytest.approx(0.5, rel=1e-6)
 
 
 def test_a_fluid_at_rest_is_resolved():
     solver = NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=1.0)
-    sample = ResolutionSample.of(torch.zeros(2, 1, 16, 16), solver, 1e-2, 1)
+    sample = ResolutionSample.from_states(torch.zeros(2, 1, 16, 16), solver, 1e-2, 1)
     assert (sample.kmax_eta, sample.tail) == (math.inf, 0.0)
 
 
@@ -94,7 +94,7 @@ def test_number_of_training_trajectories_does_not_matter(toml):
 def test_memory_and_disk_and_a_resumed_run_say_the_same(experiment, tmp_path, monkeypatch):
     """A run that ends after its data and before the measurement, or within the data, goes on to the same numbers."""
     whole = fs.generate(experiment).attrs
-    for name, stops in (("measure", 1), ("simulate", 4)):
+    for name, stops in (("measure_resolution", 1), ("simulate", 4)):
         original, calls = getattr(generation, name), []
 
         def stopping(*arguments, original=original, calls=calls, stops=stops):
@@ -122,7 +122,7 @@ def test_limit_refuses_and_is_part_of_no_hash(toml, tmp_path, caplog):
     assert not (tmp_path / "a" / "data.zarr").exists()
     generous = Experiment.read(toml, ["data.max_resolution_error=0.9"])
     assert fs.generate(generous, tmp_path / "a").attrs["fingerprint"] == fs.generate(toml).attrs["fingerprint"]
-    with pytest.raises(UsageError, match=r"resolution error is 12.72%, and data.max_resolution_error = 0.01"):
+    with pytest.raises(UsageError, match=r"resolution error is 12.72%, but data.max_resolution_error = 0.01"):
         fs.generate(strict, tmp_path / "a")  # that are there already
     fs.generate(toml, tmp_path / "a")  # the same data: nothing is refused, nothing made again
     caplog.clear()
@@ -142,14 +142,14 @@ def test_what_is_not_affordable_is_measured_in_part_or_not_at_all(toml, monkeypa
     """A smaller budget: over an eighth of the interval the flows differ less; over none, only the spectrum is left."""
     experiment = Experiment.read(toml, [*SMALL, "data.block=1"])
     whole = fs.generate(experiment).attrs
-    monkeypatch.setattr(resolution, "SHARE", 0.0)
+    monkeypatch.setattr(resolution, "WORK_FRACTION", 0.0)
     cells = 16 * 16
     steps = round(0.25 / whole["inner_step"])
-    monkeypatch.setattr(resolution, "SECOND", 8 * steps * cells / 2)
+    monkeypatch.setattr(resolution, "WORK_PER_SECOND", 8 * steps * cells / 2)
     half = fs.generate(experiment).attrs
     assert half["resolution_check"] == "n against 2n cells over 0.125, a part of the stored interval"
     assert 0.2 * whole["resolution_error"] < half["resolution_error"] < 0.9 * whole["resolution_error"]
-    monkeypatch.setattr(resolution, "SECOND", 1.0)
+    monkeypatch.setattr(resolution, "WORK_PER_SECOND", 1.0)
     none = fs.generate(experiment).attrs
     assert none["resolution_check"] == "spectrum alone"
     assert "resolution_error" not in none
@@ -203,7 +203,7 @@ def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
 
 def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     """Noise is no flow: no row may claim that a solver made it."""
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     data = fs.generate(toml)
@@ -215,19 +215,22 @@ def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     with fs.open_data(tmp_path / "out" / "scores.nc") as scores:
         assert list(scores["source"].values) == ["truth", "persistence", "small-d4", "small-cnn"]
         assert np.isnan(scores["seconds_per_step"].sel(source="truth"))
-    assert "resolution of the truth: not known" in score_table(pipeline)
+    assert "resolution of the truth: not known" in reports(pipeline, "run")
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["compare.solvers=[{n=16}]"], "compare.solvers: solver-16 is there already"),
-        (["compare.solvers=[{n=24},{n=24}]"], "compare.solvers: solver-24 is there already"),
+        (["compare.solvers=[{n=16}]"], "compare.solvers: solver-16 is compared already"),
+        (["compare.solvers=[{n=24},{n=24}]"], "compare.solvers: solver-24 is compared already"),
         (["compare.solvers=[{n=24,dt=0.1}]"], "compare.solvers: dt must divide"),
-        (["compare.solvers=[{n=[24,32]}]"], "compare.solvers: solver.n must be of the stored grid's shape"),
+        (
+            ["compare.solvers=[{n=[24,32]}]"],
+            "compare.solvers: solver.n must be square if and only if the stored grid is square",
+        ),
         (["compare.solvers=[{cells=24}]"], "unknown key 'compare.solvers.0.cells'"),
-        (["models.truth.kind=cnn"], "models.truth: every comparison has a row of this name"),
-        (["models.solver-16.kind=cnn"], "models.solver-16: every comparison has a row of this name"),
+        (["models.truth.kind=cnn"], "models.truth: every comparison has a source of this name already"),
+        (["models.solver-16.kind=cnn"], "models.solver-16: every comparison has a source of this name already"),
     ],
 )
 def test_solvers_that_make_no_sense_are_refused(toml, overrides, message):
@@ -240,16 +243,16 @@ def test_a_forcing_that_the_stored_grid_does_not_hold(toml):
     """Then there is no solver on the stored grid, and the comparison goes on without it."""
     kolmogorov = ["flow.kind=kolmogorov", "flow.waves=6", "grid.n=32", "grid.store=16", "models={}"]
     experiment = Experiment.read(toml, kolmogorov)
-    assert list(experiment.build_compared_solvers()) == []
+    assert list(experiment.build_baseline_solvers()) == []
     experiment = Experiment.read(toml, [*kolmogorov, "compare.solvers=[{n=24}]"])
-    assert list(experiment.build_compared_solvers()) == ["solver-24"]
+    assert list(experiment.build_baseline_solvers()) == ["solver-24"]
 
 
 def test_info_card_and_report_show_it(toml, tmp_path):
     """What the data say of their resolution goes with the model that learnt from them."""
     from fluidsurrogate.inspection.model_card import model_card
     from fluidsurrogate.inspection.report import report
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     pipeline = Run(Experiment.read(toml, ["train.steps=2"]), tmp_path)
@@ -261,4 +264,4 @@ def test_info_card_and_report_show_it(toml, tmp_path):
     assert said in report(fs.info(model))
     assert said in report(fs.info(tmp_path / "data.zarr"))
     assert said in model_card(fs.load(model))
-    assert f"resolution of the truth: {said}" in score_table(pipeline)
+    assert f"resolution of the truth: {said}" in reports(pipeline, "run")

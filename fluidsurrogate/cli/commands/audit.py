@@ -1,4 +1,4 @@
-"""`fluidsurrogate audit FOLDER`: which symmetries a trained model keeps, and what its rollouts conserve."""
+"""`fluidsurrogate audit FOLDER`: measure which symmetries a trained model has, and what its rollouts conserve."""
 
 from __future__ import annotations
 
@@ -7,31 +7,51 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fluidsurrogate.cli.options import ALLOW_HELP
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP
 
 ORDER = 3
-AUDIT_HELP = "which symmetries a trained model keeps, and what its rollouts conserve: a table, audit.nc, audit.png"
+AUDIT_HELP = "measure which symmetries a trained model has and what its rollouts conserve: a table, audit.nc, audit.png"
 
 
 def add(commands) -> None:
-    """Declare the command."""
-    about = f"{AUDIT_HELP}. Exit code 1 where a symmetry that the model claims does not hold."
+    """Declare the command and its arguments.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where commands are declared.
+    """
+    about = f"{AUDIT_HELP}. The exit code is 1 if a symmetry that the model claims does not hold."
     audit = commands.add_parser("audit", help=AUDIT_HELP, description=about)
     audit.set_defaults(run=run)
-    audit.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
+    audit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the model: runs/NAME/models/NAME")
     audit.add_argument(
-        "--data", type=Path, metavar="DATASET", help="states to audit on (default: made by the model's experiment)"
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="states to audit on (default: simulated as the model's experiment says)",
     )
-    audit.add_argument("--steps", type=int, default=20, help="intervals of the rollout (default: 20)")
+    audit.add_argument("--steps", type=int, default=20, help="number of intervals of the rollout (default: 20)")
     audit.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="where audit.nc and audit.png go (default: the model's)"
+        "--to", type=Path, metavar="FOLDER", help="folder of audit.nc and audit.png (default: that of the model)"
     )
-    audit.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    audit.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+    audit.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    audit.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Audit a trained model: table, files; the exit code."""
+    """Audit a trained model, print the table and write the files.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    int
+        The exit code: 1 if a claimed symmetry does not hold, else 0.
+    """
     from fluidsurrogate.auditing.audit import audit
     from fluidsurrogate.auditing.report import audit_table
     from fluidsurrogate.core.files import atomic_write, check_writable

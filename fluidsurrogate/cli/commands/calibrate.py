@@ -1,4 +1,4 @@
-"""`fluidsurrogate calibrate FOLDER`: how far off a trained model's forecasts may be."""
+"""`fluidsurrogate calibrate FOLDER`: measure the forecast errors of a trained model, for error bounds and members."""
 
 from __future__ import annotations
 
@@ -7,53 +7,80 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fluidsurrogate.cli.options import ALLOW_HELP
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP
 from fluidsurrogate.core.errors import UsageError
 
 ORDER = 4
-CALIBRATE_HELP = "how far a trained model's forecasts may be off, on fresh starts: calibration.json"
+CALIBRATE_HELP = "measure the forecast errors of a trained model on fresh trajectories: calibration.json"
 
 
 def add(commands) -> None:
-    """Declare the command."""
-    about = f"{CALIBRATE_HELP}. Then a forecast may have members, a 90 %% error bound and a horizon."
+    """Declare the command and its arguments.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where commands are declared.
+    """
+    about = f"{CALIBRATE_HELP}. Forecasts of a calibrated model have members, a 90 % error bound and a horizon."
     calibrate = commands.add_parser("calibrate", help=CALIBRATE_HELP, description=about)
     calibrate.set_defaults(run=run)
-    calibrate.add_argument("folder", type=Path, metavar="FOLDER", help="the model: runs/NAME/models/NAME")
-    calibrate.add_argument("--starts", type=int, default=1000, help="starts that the bound is over (default: 1000)")
-    calibrate.add_argument("--steps", type=int, help="intervals (default: as many as the experiment's trajectories)")
-    calibrate.add_argument("--members", type=int, default=8, help="with the unperturbed one (default: 8)")
+    calibrate.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the model: runs/NAME/models/NAME")
+    calibrate.add_argument("--starts", type=int, default=1000, help="number of initial states (default: 1000)")
     calibrate.add_argument(
-        "--data", type=Path, metavar="DATASET", help="trajectories to take (default: made by the classical solver)"
+        "--steps", type=int, help="number of intervals (default: that of the experiment's trajectories)"
     )
     calibrate.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="a new folder for a copy of the model, calibrated (default: its own)"
+        "--members", type=int, default=8, help="number of members, the unperturbed one included (default: 8)"
     )
-    calibrate.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    calibrate.add_argument("--force", action="store_true", help="replace the calibration that is there")
-    calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
+    calibrate.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="trajectories to calibrate on (default: simulated by the classical solver)",
+    )
+    calibrate.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="new folder for a calibrated copy of the model (default: calibrate the model in place)",
+    )
+    calibrate.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    calibrate.add_argument("--force", action="store_true", help="replace an existing calibration")
+    calibrate.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate a trained model where it lies; the exit code."""
+    """Calibrate a trained model and print its error bounds.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0.
+    """
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.models.calibration import CALIBRATION
+    from fluidsurrogate.models.calibration import CALIBRATION_FILE
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load
 
     to = arguments.to or arguments.folder
-    path = to / CALIBRATION
+    path = to / CALIBRATION_FILE
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
-    # One that is broken must not stand in the way of another; one that is whole stays until there is another.
+    # A corrupt calibration must not prevent a new one; a valid one stays until the new one replaces it.
     model = load(arguments.folder, arguments.device, calibrated=False)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
         found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data, to=to).calibration
     assert found is not None
     ratio = found.spread_skill
     sys.stdout.write(
-        f"{found.starts} starts, {len(ratio)} leads: nRMSE within {found.nrmse[0]:.3g} after the first and "
-        f"{found.nrmse[-1]:.3g} after the last with probability {found.coverage:g}; "
-        f"spread over error {min(ratio):.2f} to {max(ratio):.2f}\n{path}\n"
+        f"{found.starts} initial states, {len(ratio)} intervals: with probability {found.coverage:g} "
+        f"the nRMSE is at most {found.nrmse[0]:.3g} after the first interval and {found.nrmse[-1]:.3g} after the last; "
+        f"ratio of spread to error {min(ratio):.2f} to {max(ratio):.2f}\n{path}\n"
     )
     return 0

@@ -1,4 +1,4 @@
-"""`fluidsurrogate info PATH`: what a file, a folder or a model on the Hub is."""
+"""`fluidsurrogate info PATH`: describe a file, a folder or a model on the Hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,38 @@ from pathlib import Path
 from fluidsurrogate.core.errors import UsageError
 
 ORDER = 2
-INFO_HELP = "what a data set, model, run, forecast or score is, and whether it can be made again"
+INFO_HELP = "describe a data set, model, run, forecast or score, and say whether it can be made again"
 
 
 def add(commands) -> None:
-    """Declare the command."""
-    info = commands.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. Nothing in it is executed.")
+    """Declare the command and its arguments.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where commands are declared.
+    """
+    info = commands.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. No code of it is executed.")
     info.set_defaults(run=run)
-    info.add_argument("path", metavar="PATH", help="a file, a folder, or a model on the Hub, hf://user/model")
-    info.add_argument("--write-experiment", type=Path, metavar="FILE.toml", help="write the experiment that made it")
+    info.add_argument("path", metavar="PATH", help="a file, a folder, or a model on the Hub: hf://user/model")
+    info.add_argument(
+        "--write-experiment", type=Path, metavar="FILE.toml", help="write the experiment that made it to a new file"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """What a path is, printed; or its experiment as a file; the exit code."""
+    """Print the description of a path, or write the experiment that made it to a file.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0.
+    """
     from fluidsurrogate.config.experiment_file import make_paths_absolute
     from fluidsurrogate.core.files import write_text
     from fluidsurrogate.inspection.info import info
@@ -35,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(report(found) + "\n")
         return 0
     if "experiment" not in found.get("made", {}):
-        raise UsageError(f"{arguments.path} does not say which experiment made it")
+        raise UsageError(f"{arguments.path} does not record which experiment made it")
     if to.exists():
         raise UsageError(f"{to} exists already; name another file")
     tree = copy.deepcopy(found["made"]["experiment"])
-    make_paths_absolute(tree, Path.cwd())  # from which `info` looks at paths; the new file may lie anywhere
+    make_paths_absolute(tree, Path.cwd())  # `info` takes paths relative to it; the new file may be anywhere
     write_text(to, to_toml(tree))
     sys.stdout.write(f"{to}\n")
     return 0

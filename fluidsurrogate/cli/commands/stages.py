@@ -1,4 +1,4 @@
-"""`fluidsurrogate STAGE EXPERIMENT.toml`: a stage of an experiment, or all of them (`run`)."""
+"""`fluidsurrogate STAGE EXPERIMENT.toml`: run a stage of an experiment, or all of them (`run`)."""
 
 from __future__ import annotations
 
@@ -8,68 +8,93 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import fluidsurrogate.pipeline.stages  # noqa: F401 (fills the list of stages)
-from fluidsurrogate.cli.options import ALLOW_HELP
-from fluidsurrogate.cli.own_start import add_own_start, asks_for_own_start, forecast_own_start
+import fluidsurrogate.pipeline.stages  # noqa: F401 (registers the stages)
+from fluidsurrogate.cli.forecast_from_file import add_forecast_options, forecast_from_file, is_forecast_requested
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.pipeline.stage import stages_in_order
 
 ORDER = 0
-RUN, RUN_HELP = "run", "all the stages below, then a table of scores"
-FROM_HELP = "a trained model's folder, whose weights the experiment's models of its kind and group start from"
+RUN, RUN_HELP = "run", "run all stages below, then print a table of scores"
+FROM_HELP = "folder of a trained model: models of the same kind and group start from its weights"
 
 
 def add(commands) -> None:
-    """Declare `run` and every stage."""
+    """Declare `run` and all stages with their arguments.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where commands are declared.
+    """
     stages = stages_in_order()
     for name, text in [(RUN, RUN_HELP), *((stage.name, stage.summary) for stage in stages)]:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
-        sub.add_argument("experiment", metavar="EXPERIMENT.toml")
-        sub.add_argument("--set", action="append", default=[], metavar="dotted.key=value", dest="overrides")
-        sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: runs/NAME)")
-        sub.add_argument("--device", help="cpu, cuda, mps (default: the experiment's)")
-        sub.add_argument("--dtype", help="float32 or float64 (default: the experiment's)")
-        sub.add_argument("--force", action="store_true", help="make this stage's results again, and those after it")
-        sub.add_argument("--allow-code", action="store_true", help=ALLOW_HELP)
-        if name != stages[0].name:  # a later stage must know what its models were made from
+        sub.add_argument("experiment", metavar="EXPERIMENT.toml", help="the file of the experiment")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="dotted.key=value", dest="overrides",
+            help="replace a value of the file, as in --set train.steps=100; may be repeated",
+        )  # fmt: skip
+        sub.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the results (default: runs/NAME)")
+        sub.add_argument("--device", help="cpu, cuda or mps (default: that of the experiment)")
+        sub.add_argument("--dtype", help="float32 or float64 (default: that of the experiment)")
+        sub.add_argument(
+            "--force", action="store_true", help="make the results of this stage and of later stages again"
+        )
+        sub.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
+        if name != stages[0].name:  # later stages must know where the weights of the models came from
             sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
         if name == "rollout":
-            add_own_start(sub)
+            add_forecast_options(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a stage of an experiment, or forecast from the user's own start."""
+    """Run a stage of an experiment, or forecast from an initial state in a file.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0.
+    """
     from fluidsurrogate.config.experiment import Experiment
 
     overrides = list(arguments.overrides)
     overrides += [f"{key}={value!r}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
     experiment = Experiment.read(arguments.experiment, overrides)
 
-    # A file that is wrong is told before these take their time.
+    # These imports take seconds: errors in the experiment are reported before.
     from fluidsurrogate.core.distributed import is_main_process, process_count, wait_for_all_processes
     from fluidsurrogate.core.locks import folder_lock
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     if start := getattr(arguments, "init", None):
-        from fluidsurrogate.training.fine_tuning import starting_from
+        from fluidsurrogate.training.fine_tuning import with_initial_model
 
-        experiment = starting_from(experiment, start)
+        experiment = with_initial_model(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
-    said = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
-    said += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
-    said += ["--allow-code"] if arguments.allow_code else []
-    said += [f"--from {shlex.quote(start)}"] if start else []
-    this = Run(experiment, out, " ".join(said))
-    if arguments.command == "rollout" and asks_for_own_start(arguments):
-        forecast_own_start(this, arguments)
+    words = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
+    words += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
+    words += ["--allow-code"] if arguments.allow_code else []
+    words += [f"--from {shlex.quote(start)}"] if start else []
+    this = Run(experiment, out, " ".join(words))
+    if arguments.command == "rollout" and is_forecast_requested(arguments):
+        forecast_from_file(this, arguments)
         return 0
     if process_count() > 1 and arguments.command != "train":
-        raise UsageError("several processes train one model together: torchrun … -m fluidsurrogate train …")
+        raise UsageError(
+            "several processes can only train together: "
+            "torchrun --nproc_per_node N -m fluidsurrogate train EXPERIMENT.toml"
+        )
     with folder_lock(this.out) if is_main_process() else nullcontext():
-        wait_for_all_processes(experiment.device)  # until the one that locks has the lock
+        wait_for_all_processes(experiment.device)  # until the main process holds the lock
         run_stages(this, arguments.command, arguments.force)
-    if arguments.command in (RUN, stages_in_order()[-1].name):
-        sys.stdout.write(score_table(this) + "\n")
+    if text := reports(this, arguments.command):
+        sys.stdout.write(text + "\n")
     return 0

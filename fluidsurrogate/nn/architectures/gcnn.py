@@ -15,7 +15,7 @@ from solvers import FieldSpec
 @architecture("gcnn")
 @final
 class GCNN(ResidualGroupNetwork):
-    r"""Residual group CNN: lifting → residual, dilated group convolutions → readout over the group.
+    r"""Group CNN: lifting → residual, dilated group convolutions → readout over the group.
 
     .. math:: h_0 = \sigma(\mathrm{lift}(x)), \quad h_{i+1} = h_i + \sigma(\mathrm{conv}_i(h_i)), \quad
         y = \sum_g \rho(g) \, w \, h(g)

@@ -92,7 +92,7 @@ def module(
     """Build your own torch.nn.Module, "package.module:Class", from its `options`; needs --allow-code.
 
     The constructor gets `options`, and whichever of these it names: channels_in and channels_out, or in_channels and
-    out_channels, the numbers of components; fields_in and fields_out, the `FieldSpec`s themselves.
+    out_channels, the numbers of components; fields_in and fields_out, the `FieldSpec` objects.
 
     Parameters
     ----------

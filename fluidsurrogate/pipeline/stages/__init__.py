@@ -1,6 +1,7 @@
-"""The stages of an experiment, one file each, found by themselves.
+"""The stages of an experiment, one file each; every file in this folder is imported, and registers its stage.
 
-A stage imports what takes time (torch, xarray) inside its functions: the command line reads this list for its help.
+A stage imports slow packages (torch, xarray) inside its functions, because the command line imports all stages for its
+help.
 """
 
 import importlib

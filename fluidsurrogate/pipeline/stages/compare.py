@@ -1,4 +1,4 @@
-"""The stage `compare`: scores of every forecast against the truth, as NetCDF, CSV and pictures."""
+"""The stage `compare`: scores of every forecast against the truth, as NetCDF, CSV and figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
-from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, with_members
+from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensemble_models
 
 log = logging.getLogger("fluidsurrogate")
 SCORES = "scores.nc"
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the file of scores."""
+    """Return the name of the file of scores."""
     return (SCORES,)
 
 
@@ -26,7 +26,7 @@ def provenance(run: Run, output: str) -> Provenance:
 
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
-    """Score the forecasts and draw the comparison."""
+    """Score the forecasts, write the scores and draw the figures."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.evaluation.score_tables import to_csv
@@ -37,7 +37,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     log.info(f"compare: {run.out / SCORES}")
     options = run.experiment.compare
     with ExitStack() as files:
-        ensembles = files.enter_context(open_data(run.out / ENSEMBLES)) if with_members(run.tree) else None
+        ensembles = files.enter_context(open_data(run.out / ENSEMBLES)) if ensemble_models(run.tree) else None
         forecasts = files.enter_context(open_data(run.out / FORECASTS))
         scores = score_all(forecasts.load(), options.correlation_threshold, options.metrics, ensembles)
         write_text(run.out / "scores.csv", to_csv(scores))
@@ -48,16 +48,30 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
 
 
+def report(run: Run) -> str:
+    """Return the table of scores, and how well the truth is resolved."""
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import summary
+    from fluidsurrogate.simulation.resolution import describe_resolution
+
+    with open_data(run.out / SCORES) as scores:
+        table = summary(scores).to_string()
+    with open_data(run.data_path) as data:
+        resolution = describe_resolution(data.attrs)
+    return f"{table}\n\nresolution of the truth: {resolution or 'not known'}"
+
+
 register(
     Stage(
         name="compare",
-        summary="scores.nc, scores.csv, comparison.png, scores.png",
+        summary="score all forecasts against the truth: scores.nc, scores.csv, scores.png, comparison.png",
         inputs=("rollout",),
         kind="scores",
         files=(SCORES,),
         outputs=outputs,
         provenance=provenance,
         make=make,
-        beside=("scores.csv", "comparison.png", "scores.png"),
+        extra_files=("scores.csv", "comparison.png", "scores.png"),
+        report=report,
     )
 )

@@ -1,4 +1,4 @@
-"""The stage `generate`: trajectories from the classical solver, or the user's own dataset."""
+"""The stage `generate`: trajectories from the classical solver, or the check of the user's own dataset."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from fluidsurrogate.core.distributed import is_main_process
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import write_json
 from fluidsurrogate.core.provenance import check_same_provenance
-from fluidsurrogate.pipeline.run import DATA, NOTE, Run, recorded_provenance
+from fluidsurrogate.pipeline.run import DATA, USER_DATA_RECORD, Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
 log = logging.getLogger("fluidsurrogate")
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the dataset, unless the experiment names one of the user's."""
+    """Return the name of the dataset; nothing if the experiment uses the user's own (`data.path`)."""
     data = tree.get("data")
     return () if isinstance(data, dict) and data.get("path") else (DATA,)
 
 
 def provenance(run: Run, output: str = DATA) -> Provenance:
-    """Return what the data depend on; for a user's dataset, what it holds."""
+    """Return what the data depend on; for the user's own dataset, digests of what it holds."""
     from fluidsurrogate.data.content_hash import CONTENT
     from fluidsurrogate.simulation.generation import data_provenance
 
     known = data_provenance(run.experiment)
     if not run.experiment.data.path:
         return known
-    elsewhere = {key: value for key, value in known["data"].items() if key != "path"}
+    without_path = {key: value for key, value in known["data"].items() if key != "path"}
     content = run.user_data[CONTENT] if run.content is None else run.content
-    return {**known, "data": elsewhere, CONTENT: content}
+    return {**known, "data": without_path, CONTENT: content}
 
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
@@ -43,44 +43,44 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     generate_to_zarr(run.experiment, run.data_path, force)
 
 
-def check(run: Run) -> None:
-    """Check a dataset that is there: the user's own, or one that may not be resolved well enough."""
+def check_existing(run: Run) -> None:
+    """Check an existing dataset: that the user's own can be read, or that generated data are resolved well enough."""
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.simulation.generation import refuse_unresolved
+    from fluidsurrogate.simulation.generation import check_resolution
 
     if run.experiment.data.path:
         log.info(f"generate: using {run.data_path}")
-        require(run)
+        check_before_use(run)
         return
     with open_data(run.data_path) as data:
-        refuse_unresolved(run.experiment, data.attrs.get("resolution_error"))
+        check_resolution(run.experiment, data.attrs.get("resolution_error"))
 
 
-def require(run: Run) -> None:
-    """Check that the data are there and are those of the experiment, before a later stage reads them."""
+def check_before_use(run: Run) -> None:
+    """Check that the data exist and belong to the experiment, before a later stage reads them."""
     path = run.data_path
     if run.experiment.data.path:
-        found = run.user_data  # refuses a dataset that is not there
+        record = run.user_data  # raises UsageError if there is no such dataset
         if is_main_process():
-            with suppress(OSError):  # a folder that is only looked at
-                write_json(run.out / NOTE, found)
+            with suppress(OSError):  # the folder may be read-only
+                write_json(run.out / USER_DATA_RECORD, record)
         return
     if not path.exists():
-        raise UsageError(f"{path} does not exist yet: fluidsurrogate generate {run.command} makes it")
+        raise UsageError(f"{path} does not exist yet; first run: fluidsurrogate generate {run.command}")
     check_same_provenance(path, recorded_provenance(path) or {}, provenance(run))
 
 
 register(
     Stage(
         name="generate",
-        summary="trajectories from the classical solver: data.zarr",
+        summary="generate trajectories with the classical solver: data.zarr",
         inputs=(),
         kind="data set",
         files=(DATA,),
         outputs=outputs,
         provenance=provenance,
         make=make,
-        check=check,
-        require=require,
+        check_existing=check_existing,
+        check_before_use=check_before_use,
     )
 )

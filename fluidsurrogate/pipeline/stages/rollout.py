@@ -1,4 +1,4 @@
-"""The stage `rollout`: forecasts of the test trajectories by every source, and ensembles of them."""
+"""The stage `rollout`: forecasts of the test trajectories by every source, and ensemble forecasts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FORECASTS, ENSEMBLES = "forecasts.nc", "ensembles.nc"
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the forecasts and, where the experiment asks for members, the ensembles."""
-    return (FORECASTS, ENSEMBLES) if with_members(tree) else (FORECASTS,)
+    """Return the names of the file of forecasts and, if the experiment asks for members, the file of ensembles."""
+    return (FORECASTS, ENSEMBLES) if ensemble_models(tree) else (FORECASTS,)
 
 
-def with_members(tree: Tree) -> list[str]:
-    """Return the models whose forecasts get members: where `compare.members` is given, all of a single network."""
+def ensemble_models(tree: Tree) -> list[str]:
+    """Return the models with ensemble forecasts: if `compare.members` is given, all models of a single network."""
     compare, models = tree.get("compare"), tree.get("models")
     if not (isinstance(compare, dict) and "members" in compare and isinstance(models, dict)):
         return []
@@ -27,7 +27,7 @@ def with_members(tree: Tree) -> list[str]:
 
 
 def provenance(run: Run, output: str) -> Provenance:
-    """Return what forecasts or ensembles depend on."""
+    """Return what the forecasts or the ensembles depend on."""
     compare = run.experiment.compare
     if output == ENSEMBLES:
         numbers = {"members": compare.members, "calibration_starts": compare.calibration_starts}
@@ -40,7 +40,7 @@ def provenance(run: Run, output: str) -> Provenance:
 
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
-    """Roll out whatever is missing."""
+    """Make the forecasts and the ensembles that are missing."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
 
     for output in missing:
@@ -50,6 +50,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 
 def _forecasts(run: Run):
+    """Forecast the test trajectories by every source."""
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.forecasts import forecast_all
@@ -62,17 +63,18 @@ def _forecasts(run: Run):
 
 
 def _ensembles(run: Run):
+    """Forecast the test trajectories by the ensemble of each model."""
     from fluidsurrogate.nn import code_is_allowed
     from fluidsurrogate.pipeline.ensembles import forecast_ensembles
 
-    paths: dict[str, Path] = {name: run.model_path(name) for name in with_members(run.tree)}
+    paths: dict[str, Path] = {name: run.model_path(name) for name in ensemble_models(run.tree)}
     return forecast_ensembles(run.experiment, paths, run.data_path, run.out / ENSEMBLES, code_is_allowed())
 
 
 register(
     Stage(
         name="rollout",
-        summary="forecasts of the test trajectories: forecasts.nc; or, with --start, of a start of your own",
+        summary="forecast the test trajectories: forecasts.nc; or, with --start, from an initial state of your own",
         inputs=("generate", "train"),
         kind="forecasts",
         files=(FORECASTS, ENSEMBLES),

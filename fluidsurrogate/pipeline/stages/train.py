@@ -1,4 +1,4 @@
-"""The stage `train`: every model of the experiment, several at a time."""
+"""The stage `train`: train every model of the experiment, several at a time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
 log = logging.getLogger("fluidsurrogate")
-OWN_DATA = (  # said before anything is learnt from data that the experiment's flow did not make
-    "  data of your own (data.path): [flow] says which symmetries a model may claim, what a hybrid's solver does, and "
-    "viscosity and drag of the energy budget, where the data keep it; nothing checks that it is the flow of these data"
+USER_DATA_NOTICE = (  # logged before training on data that the experiment's flow did not make
+    "  data of your own (data.path): the symmetries that a model may have, the solver of a hybrid, and viscosity and "
+    "drag of the energy budget are taken from [flow]; whether [flow] describes these data is not checked"
 )
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
-    """Return the folder of every model."""
+    """Return the folders of all models."""
     models = tree.get("models")
     return tuple(f"models/{name}" for name in models) if isinstance(models, dict) else ()
 
@@ -48,20 +48,21 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     names = [Path(output).name for output in missing]
     warn_if_single_process()
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
-    log.info(f"  a first picture, while they train: {run.out / 'preview.png'}")
+    log.info(f"  a first picture appears during training: {run.out / 'preview.png'}")
     if experiment.data.path:
-        log.info(OWN_DATA)
-    # Every process has seen what there is to do before one of them changes it.
-    wait_for_all_processes(experiment.device)
-    parts = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
+        log.info(USER_DATA_NOTICE)
+    wait_for_all_processes(
+        experiment.device
+    )  # every process must have seen which models are missing before one starts them
+    provenances = {name: run.provenance(output) for name, output in zip(names, missing, strict=True)}
     if is_main_process():
         for name in names:
-            start_or_resume(run.model_path(name), parts[name], force)
+            start_or_resume(run.model_path(name), provenances[name], force)
     wait_for_all_processes(experiment.device)
     tree, allowed, data = run.tree, code_is_allowed(), str(run.data_path)
-    jobs = {name: (tree, name, data, str(run.model_path(name)), parts[name], allowed) for name in names}
+    jobs = {name: (tree, name, data, str(run.model_path(name)), provenances[name], allowed) for name in names}
     cells = options.batch * math.prod(experiment.spec.grid.n)
-    steps = len(names) * options.steps * options.reach
+    steps = len(names) * options.steps * options.longest_span
     workers = 1 if process_count() > 1 else choose_worker_count(options.workers, options.threads, steps, cells)
     run_jobs(_train_one, jobs, workers, options.steps, "train")
     wait_for_all_processes(experiment.device)
@@ -76,35 +77,35 @@ def _train_one(
     allow_code: bool,
     report: Callable[[int, str], None],
 ) -> None:
-    """Train one model in the folder that its stage has begun, then publish it."""
+    """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.models.model_files import LAST
+    from fluidsurrogate.models.model_files import LAST_WEIGHTS_FILE
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
     from fluidsurrogate.pipeline.preview import Preview
-    from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
+    from fluidsurrogate.training.history import HISTORY_FIGURE, HISTORY_FILE, TENSORBOARD_FOLDER
     from fluidsurrogate.training.train import train_model
 
     folder = partial_folder(Path(path))
-    # A process of its own knows of no permission. The data are the user's, who may write to them right after.
+    # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code), open_data(data) as dataset:
         experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
         surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
-        for made in (CURVE, FIGURE, LAST):
+        for made in (HISTORY_FILE, HISTORY_FIGURE, LAST_WEIGHTS_FILE):
             shutil.copy(folder / made, folder / "result" / made)
-        save(surrogate, folder / "result")  # it hashes the weights that are there
-        if (folder / EVENTS).exists():
-            shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
+        save(surrogate, folder / "result")  # it computes the hash of the weights
+        if (folder / TENSORBOARD_FOLDER).exists():
+            shutil.copytree(folder / TENSORBOARD_FOLDER, folder / "result" / TENSORBOARD_FOLDER, dirs_exist_ok=True)
         publish(Path(path))
 
 
 register(
     Stage(
         name="train",
-        summary="every model of the experiment: models/NAME/",
+        summary="train every model of the experiment: models/NAME/",
         inputs=("generate",),
         kind="model",
         files=("models/*",),

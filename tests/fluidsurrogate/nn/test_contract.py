@@ -133,7 +133,9 @@ def model_of(case, types=None, group=None):
     keys = {"kind": case.architecture, **options}
     config = TypeAdapter(AnyModelConfig).validate_python(keys, strict=False)
     torch.manual_seed(1)
-    network = config.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **config.keywords())
+    network = (
+        config.build(spec) if types is None else ARCHITECTURES[case.architecture](*types, **config.builder_options())
+    )
     for weight in network.parameters():
         if weight.abs().max() == 0:  # biases, and what starts as the identity
             torch.nn.init.normal_(weight, std=0.3)

@@ -68,7 +68,7 @@ def test_forecast_is_the_mean_of_members_that_go_their_own_ways(toml, tmp_path):
     state = trainer.valid.states[:, 0]
     with torch.no_grad():
         mean = rollout(model, state, 3)
-        members = rollout(model.each_network(), state, 3, first_as_seen=True)[:, 3].unflatten(0, (3, -1))
+        members = rollout(model.each_network(), state, 3, first_from_stepper=True)[:, 3].unflatten(0, (3, -1))
         again = model(model(model(state)))
     torch.testing.assert_close(mean[:, 3], members.mean(0))
     assert float((again - mean[:, 3]).abs().max()) > 1e-6  # the control: to average at every step is something else
@@ -79,7 +79,7 @@ def test_forecast_is_the_mean_of_members_that_go_their_own_ways(toml, tmp_path):
 
 
 def test_what_has_no_members(toml):
-    with pytest.raises(UsageError, match="networks > 1 is for an architecture of ours"):
+    with pytest.raises(UsageError, match="networks must be 1 for kind = 'module'"):
         Experiment.read(toml, ["models.small-d4={kind = 'module', path = 'a:B', networks = 2}"])
     with pytest.raises(UsageError, match=r"models.small-d4.networks: input should be greater than or equal to 1"):
         Experiment.read(toml, ["models.small-d4.networks=0"])

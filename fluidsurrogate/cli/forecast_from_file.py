@@ -1,0 +1,160 @@
+"""`fluidsurrogate rollout EXPERIMENT.toml --model NAME --start FILE …`: forecast from an initial state in a file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluidsurrogate.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fluidsurrogate.pipeline.run import Run
+
+TO_HELP = "NetCDF file; or Zarr folder, written in bounded memory while the forecast runs and continued after a kill"
+
+
+def add_forecast_options(sub: argparse.ArgumentParser) -> None:
+    """Declare the options of a forecast from a file.
+
+    Parameters
+    ----------
+    sub : argparse.ArgumentParser
+        The parser of the command `rollout`.
+    """
+    own = sub.add_argument_group("forecast from an initial state of your own")
+    own.add_argument("--model", metavar="NAME", help="a model of the experiment; or solver (to a Zarr folder only)")
+    own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the initial state")
+    own.add_argument("--steps", type=int, help="number of intervals to forecast")
+    own.add_argument("--to", type=Path, metavar="FILE.nc|FOLDER.zarr", help=TO_HELP)
+    own.add_argument(
+        "--at", type=float, metavar="TIME", help="the stored time of FILE to start from (default: the first)"
+    )
+    own.add_argument(
+        "--keep-every", type=int, default=1, metavar="M", help="store every M-th interval only (Zarr only)"
+    )
+    own.add_argument("--batch", type=int, help="trajectories at a time (Zarr only; default: what fits in memory)")
+    own.add_argument(
+        "--other-grid",
+        action="store_true",
+        help="accept an initial state on another grid than the model was trained on",
+    )
+    own.add_argument("--members", type=int, help="number of ensemble members; needs a calibrated model (default: 1)")
+    own.add_argument(
+        "--level", type=float, help="error bound up to which the flow counts as predictable (default: 0.5)"
+    )
+
+
+def is_forecast_requested(arguments: argparse.Namespace) -> bool:
+    """Return whether the command line asks for a forecast from a file, and not for the stage `rollout`.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    bool
+        True if all necessary options are given, False if none is.
+
+    Raises
+    ------
+    UsageError
+        If only some of the necessary options are given.
+    """
+    given = {f"--{key}": getattr(arguments, key) for key in ("model", "start", "steps", "to")}
+    missing = [key for key, value in given.items() if value is None]
+    if missing and len(missing) < len(given):
+        raise UsageError(
+            f"a forecast from a file needs --model, --start, --steps and --to; missing: {', '.join(missing)}"
+        )
+    if missing and (arguments.members is not None or arguments.level is not None):
+        raise UsageError(
+            "--members and --level need a forecast from a file: give --model, --start, --steps and --to too"
+        )
+    return not missing
+
+
+def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
+    """Forecast from an initial state in a file to another file: NetCDF in one piece, Zarr while the forecast runs.
+
+    Parameters
+    ----------
+    run : Run
+        The experiment and its folder, which holds the trained model.
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Raises
+    ------
+    UsageError
+        If an option is not valid, or the initial state does not fit the model.
+    """
+    from fluidsurrogate.core.files import check_writable
+    from fluidsurrogate.data.grids import grid_of
+    from fluidsurrogate.data.netcdf_files import write_netcdf
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.models.calibration import DEFAULT_LEVEL, describe_horizon
+    from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
+    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.models.regridding import APPLIED_TO_GRID, move_to_grid
+    from fluidsurrogate.pipeline.solver_rollout import solver_rollout_to_zarr
+
+    to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", run.experiment.models
+    log = logging.getLogger("fluidsurrogate")
+    is_solver = arguments.model == "solver" and "solver" not in models
+    if not is_zarr and (is_solver or arguments.keep_every != 1 or arguments.batch is not None):
+        raise UsageError(
+            f"--keep-every, --batch and --model solver need a Zarr folder: --to must end in .zarr (got {to})"
+        )
+    if arguments.model not in models and not is_solver:
+        raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}; or solver")
+    if to.exists() and not arguments.force and not is_zarr:
+        raise UsageError(f"{to} exists already; give --force to replace it")
+    folder = run.model_path(arguments.model)
+    if not folder.exists() and not is_solver:
+        raise UsageError(f"{folder} does not exist yet; first run: fluidsurrogate train {run.command}")
+    members = 1 if arguments.members is None else arguments.members
+    level = DEFAULT_LEVEL if arguments.level is None else arguments.level
+    if members != 1 and is_zarr:
+        raise UsageError(f"--members needs a NetCDF file: --to must not end in .zarr (got {to})")
+    if arguments.level is not None and members == 1:
+        raise UsageError("--level applies to the error bound of an ensemble: give --members too")
+    with open_data(arguments.start) as start:
+        if arguments.at is None and start.sizes.get("time", 1) > 1:
+            log.info(
+                f"rollout: starting from the first of {start.sizes['time']} times in {arguments.start}; "
+                "choose another with --at"
+            )
+        if is_solver:
+            solver_rollout_to_zarr(
+                run.experiment, start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
+                keep_every=arguments.keep_every, force=arguments.force,
+            )  # fmt: skip
+        else:
+            model = load(folder, run.experiment.device)
+            model = move_to_grid(model, grid_of(start)) if arguments.other_grid else model
+            if arguments.level is not None and model.config.networks > 1:
+                raise UsageError(
+                    "--level needs an error bound, which an ensemble of several networks does not have: leave it out"
+                )
+            if members > 1 and model.calibration is None and model.config.networks == 1:
+                if APPLIED_TO_GRID in model.about:
+                    raise UsageError(
+                        "--members needs a calibrated model, and a calibration does not hold on another grid: "
+                        "leave out --members"
+                    )
+                raise UsageError(f"--members needs a calibrated model: run fluidsurrogate calibrate {folder} first")
+            if is_zarr:
+                forecast_to_zarr(model, start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
+                                       keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
+            else:
+                check_writable(to.parent)
+                made = forecast(model, start, arguments.steps, arguments.at, members, level=level)
+                write_netcdf(made, to)
+                if "error_bound" in made:
+                    sys.stdout.write(describe_horizon(made) + "\n")
+    log.info(f"rollout: {to}")
