@@ -310,7 +310,7 @@ def _to_tensor(
         raise UsageError(f"variable {field.name!r} cannot be read: {reason[:200]}") from None
     values = torch.from_numpy(_floating_copy(array)).to(dtype)
     if finite and not (values.abs() < torch.finfo(dtype).max ** 0.5 / OVERFLOW_MARGIN).all():  # of a NaN it is false
-        raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or some too large for {dtype}")
+        raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or values too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
     return values[..., None, None] if field.uniform else values
 

@@ -176,9 +176,7 @@ def select_time(dataset: xr.Dataset, start_time: float | None, interval: float) 
     except (TypeError, ValueError):
         raise UsageError(f"start_time must be a number, one of the stored times (got {start_time!r})") from None
     if not has_dim and "time" not in dataset.coords:
-        raise UsageError(
-            f"start_time = {start_time:.15g} is no stored time: the dataset does not say of which time it is"
-        )
+        raise UsageError(f"start_time = {start_time:.15g} is no stored time: the dataset has no coordinate time")
     stored = np.atleast_1d(dataset["time"].values)
     check_coordinate_precision(stored, interval, "time")
     times = stored.astype(np.float64)

@@ -93,7 +93,7 @@ def check_field(variable: xr.DataArray, field: FieldSpec) -> None:
         value = variable.attrs.get(attribute)
         if value is not None and not (isinstance(value, float | np.floating) and np.isnan(value)):
             raise UsageError(
-                f"{name} was opened without decoding (it has the attribute {attribute}): xr.decode_cf does it"
+                f"{name} was opened without decoding (it has the attribute {attribute}): decode it with xr.decode_cf"
             )
     check_units(variable, field.name, field.units)
 
@@ -146,12 +146,12 @@ def _check_variable(dataset: xr.Dataset, field: FieldSpec, is_state: bool) -> No
         raise UsageError(f"{name} has the dimension {sorted(extra)[0]!r}; known are {sorted(known)}")
     if is_state and "time" not in dims and dataset.sizes.get("time", 1) > 1:
         raise UsageError(
-            f"{name} has no time, but the dataset has {dataset.sizes['time']}: select the one that it is of"
+            f"{name} has no dimension time, but the dataset has {dataset.sizes['time']} times: select one of them"
         )
     check_field(variable, field)
     wall = variable.attrs.get("wall_parity", field.wall)
     if not np.array_equal(wall, field.wall):
-        raise UsageError(f"{name} has wall_parity {wall}; expected {field.wall}: other plates than the model's")
+        raise UsageError(f"{name} has wall_parity {wall}; expected {field.wall}: the model has other plates")
 
 
 def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
@@ -161,12 +161,14 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
         if time.dtype.kind not in "fiu":
             raise UsageError("the coordinate time must be numbers in the units of the flow, not dates")
         if time.dims not in ((), ("time",)):
-            raise UsageError(f"the coordinate time is along {time.dims[0]!r}: trajectories start at one time, each run")
+            raise UsageError(
+                f"the coordinate time is along {time.dims[0]!r}; expected one time axis for all trajectories"
+            )
         if not np.isfinite(time.values).all():
             raise UsageError("the coordinate time holds NaN or infinite values")
         check_units(time, "time", "s")
     elif dataset.sizes.get("time", 1) > 1:
-        raise UsageError("the dimension time has no coordinate: which times they are is not known")
+        raise UsageError("the dimension time has no coordinate: add the times of the states")
     if dataset.sizes.get("time", 1) < 2:
         return
     stored = dataset["time"].values
@@ -208,8 +210,8 @@ def _check_no_input_is_ignored(dataset: xr.Dataset, spec: StateSpec) -> None:
             if any((part.values != shared).any() for part in parts):
                 differs = "is not zero" if field.order or not field.uniform else "differs between trajectories"
                 raise UsageError(
-                    f"the dataset's {field.name!r} {differs}, and is no input here: a step that ignored it would be "
-                    f"wrong. Train on a flow that has it as an input, or drop it (drop_vars({field.name!r}))"
+                    f"the dataset's {field.name!r} {differs}, but is not an input of this step, which would be wrong "
+                    f"without it. Train on a flow that has it as an input, or drop it (drop_vars({field.name!r}))"
                 )
 
 

@@ -114,8 +114,10 @@ def compare(
     source = xr.Variable("source", names, {"long_name": "source of the forecast"})
     scores = xr.concat(scored, source)
     if (scores["nrmse"].isel(time=0) > START_TOLERANCE).all():
-        log.warning(f"no forecast is at the truth's state at the first time, {scores['time'].values[0]}, which counts "
-                    "as the start, in no mean: if the start is missing, give forecasts and truth with it")  # fmt: skip
+        log.warning(
+            f"no forecast is at the truth's state at the first time, {scores['time'].values[0]}, which counts as the "
+            "start and enters no mean: if the start is missing, include it in forecasts and truth"
+        )
     ensembles = {name: forecast for name, forecast in checked.items() if "member" in forecast.dims}
     wanted = [key for key in ENSEMBLE_METRICS if metrics is None or key in metrics]
     if ensembles and wanted:
@@ -193,6 +195,6 @@ def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Datas
         if extra := [dim for dim in dataset[field].dims if dim not in (*DIMS, *more)]:
             raise UsageError(f"cannot compare: {field!r} of {name} has the dimension {extra[0]!r}: select one of it")
         if "trajectory" not in dataset[field].dims:
-            raise UsageError(f"cannot compare: {field!r} of {name} has no dimension 'trajectory', as {name} has")
+            raise UsageError(f"cannot compare: {field!r} of {name} has no dimension 'trajectory', but {name} does")
     dataset = dataset.drop_vars([key for key in dataset.coords if key not in (*DIMS, *ENSEMBLE_COORDINATES)])
     return dataset.assign_coords({key: c.astype(object) for key, c in dataset.coords.items() if c.dtype.kind == "U"})

@@ -138,7 +138,8 @@ def translation_error(stepper: Stepper, state: State, cells: tuple[float, float]
     float
         The error.
     """
-    state = state.contiguous()  # as what comes of the step is: where nothing changes, the same bits are transformed
+    # The step's result is contiguous too: if the step changes nothing, the same bits are shifted.
+    state = state.contiguous()
     shifted = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)

@@ -93,7 +93,7 @@ def test_a_device_may_be_torchs(trained, tmp_path):
 @pytest.mark.parametrize("size", [1e17, 1e20, 1e37])
 def test_values_whose_squares_are_no_numbers(trained, size):
     data, models = trained
-    with pytest.raises(UsageError, match="'vorticity' holds NaN, infinite values, or some too large for torch"):
+    with pytest.raises(UsageError, match="'vorticity' holds NaN, infinite values, or values too large for torch"):
         fs.forecast(models["small-d4"], data * size, 2)
     large = fs.forecast(models["small-d4"], data * 1e14, 2)
     assert np.isfinite(large["vorticity"]).all()

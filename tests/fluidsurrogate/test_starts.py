@@ -100,7 +100,7 @@ REFUSED = {
         lambda d, p: xr.concat([d, d], "time").drop_vars("time"), "time has no coordinate"),
     "a field of no time beside times": (
         lambda d, p: d.isel(time=0, drop=True).assign(other=("time", [1.0, 2.0])).assign_coords(time=[0.0, 0.25]),
-        "'vorticity' has no time, but the dataset has 2"),
+        "'vorticity' has no dimension time, but the dataset has 2"),
     "members": (lambda d, p: d.expand_dims(member=2), "the dimension 'member'"),
     "one level": (lambda d, p: d.expand_dims(z=1), "the dimension 'z'"),
     "one row": (lambda d, p: d.assign(vorticity=d["vorticity"].isel(y=0)), "has no dimension 'y'"),

@@ -171,7 +171,7 @@ def test_start_time_and_steps_are_checked(trained):
     assert fs.forecast(models["small-d4"], timed, 1, start_time=0.5)["time"].values.tolist() == [0.5, 0.75]
     with pytest.raises(UsageError, match=r"7 is no stored time; the nearest is 0.5"):
         fs.forecast(models["small-d4"], timed, 1, start_time=7)
-    with pytest.raises(UsageError, match="does not say of which time it is"):
+    with pytest.raises(UsageError, match="the dataset has no coordinate time"):
         fs.forecast(models["small-d4"], timed.drop_vars("time"), 1, start_time=7)
 
 
