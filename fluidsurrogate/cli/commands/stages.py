@@ -95,6 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     with folder_lock(this.out) if is_main_process() else nullcontext():
         wait_for_all_processes(experiment.device)  # until the main process holds the lock
         run_stages(this, arguments.command, arguments.force)
-    if arguments.command in (RUN, stages_in_order()[-1].name):
+    if arguments.command in (RUN, "compare"):
         sys.stdout.write(score_table(this) + "\n")
     return 0
