@@ -4,7 +4,7 @@
 # make test-slow    the full sweep of what `make test` covers pairwise
 # make test-escnn   installs escnn too, and runs the tests that need it
 # make docs         the site, into build/docs
-# make test-docs    builds the site and looks at it in a browser (Chromium)
+# make test-docs    runs what the pages and notebooks show, builds the site and looks at it in a browser (Chromium)
 # make dist         a wheel and a source distribution, checked, in dist/
 # make test-wheel   installs that wheel into an empty environment and runs a miniature experiment with it
 # make install      only the environment, .venv; make install-peers: also the packages that results are compared with

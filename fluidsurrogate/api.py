@@ -23,7 +23,7 @@ from fluidsurrogate.pipeline.pipeline import run_stage
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.generation import generate_in_memory
-from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
 
 
@@ -141,7 +141,7 @@ def train(
     """
     with allowing_code(allow_code):
         experiment = as_experiment(experiment)
-        experiment = experiment if init is None else starting_from(experiment, init)
+        experiment = experiment if init is None else with_initial_model(experiment, init)
         networks: dict[str, Network] = {}
         if isinstance(models, Mapping):
             experiment, networks = with_modules(experiment, models)

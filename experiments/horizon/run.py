@@ -25,7 +25,8 @@ from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbe
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
-from fluidsurrogate.models.fit_calibration import SPLIT, from_solver, quantiles
+from fluidsurrogate.models.calibration_trajectories import CALIBRATION_SPLIT, trajectories_from_solver
+from fluidsurrogate.models.forecast_errors import conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.provenance import experiment_of
 
@@ -57,7 +58,7 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
     for first in range(FITTED, FITTED + STARTS, BLOCK):
         path = WORK / "calibration" / f"{first}.json"
         if (found := read_json(path)) is None:
-            truth = truth_of(model, SPLIT, first, BLOCK)
+            truth = truth_of(model, CALIBRATION_SPLIT, first, BLOCK)
             forecast = fs.forecast(model, truth, STEPS, members=MEMBERS)
             alone, others = control_or_mean(forecast), perturbed_members(forecast)
             error, spread = nrmse(alone, truth), normalised_spread(others, alone)
@@ -68,15 +69,15 @@ def calibrated(model: fs.Surrogate) -> tuple[fs.Surrogate, np.ndarray, np.ndarra
         spreads.append(found[1])
     error, spread = np.concatenate(errors), np.concatenate(spreads)
     model.calibration = model.calibration.model_copy(update={
-        "starts": STARTS, "nrmse": quantiles(error, 0.9),
-        "ratio": quantiles(error / spread ** np.array(model.calibration.exponent), 0.9),
+        "starts": STARTS, "nrmse": conformal_quantiles(error, 0.9),
+        "ratio": conformal_quantiles(error / spread ** np.array(model.calibration.exponent), 0.9),
     })  # fmt: skip
     return model, error, spread
 
 
 def truth_of(model: fs.Surrogate, split: str, first: int, count: int) -> xr.Dataset:
     """Fresh trajectories of the demo's flow."""
-    parts = from_solver(experiment_of(model), STEPS, split)(first, first + count)
+    parts = trajectories_from_solver(experiment_of(model), STEPS, split)(first, first + count)
     return xr.concat(list(parts), "trajectory", data_vars="minimal", coords="minimal", compat="override")
 
 
@@ -152,7 +153,8 @@ def redrawn(ratios: np.ndarray, starts: int) -> list[float]:
     rng, ratio, found = np.random.default_rng(0), ratios[:, [19]], []
     for _ in range(500):
         order = rng.permutation(len(ratio))
-        found.append((ratio[order[starts : starts + 1000]] <= quantiles(ratio[order[:starts]], 0.9)[0]).mean())
+        bound = conformal_quantiles(ratio[order[:starts]], 0.9)[0]
+        found.append((ratio[order[starts : starts + 1000]] <= bound).mean())
     return [float(np.mean(found)), float(np.std(found)), float(np.min(found)), float(np.max(found))]
 
 
@@ -166,10 +168,11 @@ def summarise(
     calibration, interval = model.calibration, model.spec.interval
     error, own = found["error"][:, 1:], found["own_spread"][:, 1:]
     plain, exponent = np.array(calibration.nrmse), np.array(calibration.exponent)
-    bound, sharp = own**exponent * np.array(calibration.ratio), own * np.array(quantiles(known[0] / known[1], 0.9))
+    bound = own**exponent * np.array(calibration.ratio)
+    sharp = own * np.array(conformal_quantiles(known[0] / known[1], 0.9))
     ratios = known[0] / known[1] ** exponent
     together = np.concatenate([ratios, error / own**exponent])
-    first = [quantiles(v[:1000], 0.9) for v in (known[0], ratios)]
+    first = [conformal_quantiles(v[:1000], 0.9) for v in (known[0], ratios)]
     third = np.argsort(np.argsort(found["own_spread"][:, 1:], axis=0), axis=0) * 3 // len(error)
 
     def by_third(limit: np.ndarray) -> list[list[float]]:

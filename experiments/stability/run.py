@@ -88,7 +88,7 @@ def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
         normalisation = replace(normalisation, budget_coefficients=None)
     trainer.surrogate = Surrogate(model.network, model.spec, normalisation, model.config, model.about)
     if options.get("budget") == "always":
-        trainer.view = Surrogate.each_network  # with the energy budget
+        trainer.training_view = Surrogate.each_network  # with the energy budget
     return trainer.run()
 
 

@@ -97,10 +97,10 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.data.grids import grid_of
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.models.calibration import LEVEL, horizon_line
+    from fluidsurrogate.models.calibration import DEFAULT_LEVEL, describe_horizon
     from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
     from fluidsurrogate.models.loading import load
-    from fluidsurrogate.models.regridding import APPLIED, move_to_grid
+    from fluidsurrogate.models.regridding import APPLIED_TO_GRID, move_to_grid
     from fluidsurrogate.pipeline.solver_rollout import solver_rollout_to_zarr
 
     to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", run.experiment.models
@@ -118,7 +118,7 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
     if not folder.exists() and not is_solver:
         raise UsageError(f"{folder} does not exist yet; first run: fluidsurrogate train {run.command}")
     members = 1 if arguments.members is None else arguments.members
-    level = LEVEL if arguments.level is None else arguments.level
+    level = DEFAULT_LEVEL if arguments.level is None else arguments.level
     if members != 1 and is_zarr:
         raise UsageError(f"--members needs a NetCDF file: --to must not end in .zarr (got {to})")
     if arguments.level is not None and members == 1:
@@ -142,7 +142,7 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
                     "--level needs an error bound, which an ensemble of several networks does not have: leave it out"
                 )
             if members > 1 and model.calibration is None and model.config.networks == 1:
-                if APPLIED in model.about:
+                if APPLIED_TO_GRID in model.about:
                     raise UsageError(
                         "--members needs a calibrated model, and a calibration does not hold on another grid: "
                         "leave out --members"
@@ -156,5 +156,5 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
                 made = forecast(model, start, arguments.steps, arguments.at, members, level=level)
                 write_netcdf(made, to)
                 if "error_bound" in made:
-                    sys.stdout.write(horizon_line(made) + "\n")
+                    sys.stdout.write(describe_horizon(made) + "\n")
     log.info(f"rollout: {to}")

@@ -16,7 +16,7 @@ from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.inspection.description import FIELD_TYPES, Description, plain_value, size_on_disk
 from fluidsurrogate.inspection.reproducibility import reproducibility
-from fluidsurrogate.models.regridding import APPLIED, TRAINED
+from fluidsurrogate.models.regridding import APPLIED_TO_GRID, TRAINED_ON_GRID
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.resolution import describe_resolution
 
@@ -24,8 +24,8 @@ from fluidsurrogate.simulation.resolution import describe_resolution
 STAGE_RESULTS = ("data set", "forecasts", "scores")
 SCORES = ("nrmse_first_step", "nrmse_mean")  # one number a source: a dataset with both is a table of scores
 DESCRIBED_ATTRIBUTES = (
-    "title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED, APPLIED,
-    "predictability",
+    "title", "source", "equation", "scheme", "order", "interval", "inner_step", "device", TRAINED_ON_GRID,
+    APPLIED_TO_GRID, "predictability",
 )  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from fluidsurrogate.auditing.audit import audit as run_audit
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import write_text
 from fluidsurrogate.inspection.model_card import model_card
-from fluidsurrogate.models.hub_download import ADDRESS, OPTIONAL, PREFIX, explaining_hub_errors
-from fluidsurrogate.models.model_files import file_of
+from fluidsurrogate.models.hub_download import HUB_ADDRESS, HUB_PREFIX, OPTIONAL_FILES, explaining_hub_errors
+from fluidsurrogate.models.model_files import find_file
 from fluidsurrogate.models.saving import save
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.training.history import CURVE
+from fluidsurrogate.training.history import HISTORY_FILE
 
 
 def push_to_hub(
@@ -55,8 +55,8 @@ def push_to_hub(
         If the name of the repository is not valid, if the model cannot be audited, or if the Hub refuses the upload or
         cannot be reached.
     """
-    address = f"{PREFIX}{repository}"
-    if not (match := ADDRESS.fullmatch(address)) or match[2]:
+    address = f"{HUB_PREFIX}{repository}"
+    if not (match := HUB_ADDRESS.fullmatch(address)) or match[2]:
         raise UsageError(f"{repository!r} is no repository on the Hub: name it as user/model")
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -71,9 +71,10 @@ def push_to_hub(
         folder = Path(temporary)
         save(model, folder)
         curve = None
-        if model.folder is not None and (model.folder / CURVE).exists():
-            shutil.copy(file_of(model.folder, CURVE), folder / CURVE)  # the folder may be somebody else's
-            curve = (folder / CURVE).read_text(encoding="utf-8", errors="replace")
+        if model.folder is not None and (model.folder / HISTORY_FILE).exists():
+            # `find_file` refuses links out of the folder, which may be somebody else's.
+            shutil.copy(find_file(model.folder, HISTORY_FILE), folder / HISTORY_FILE)
+            curve = (folder / HISTORY_FILE).read_text(encoding="utf-8", errors="replace")
         write_text(folder / "README.md", model_card(model, scores, audit, repository=repository, curve=curve))
         with explaining_hub_errors(address):
             api = HfApi(library_name="fluidsurrogate", library_version=version("fluidsurrogate"))
@@ -81,7 +82,7 @@ def push_to_hub(
             files = sorted(folder.iterdir())
             operations: list = [CommitOperationAdd(file.name, str(file)) for file in files]
             # Files that belong to earlier weights must not stay beside the new ones.
-            stale = [name for name in (*OPTIONAL, CURVE) if not (folder / name).exists()]
+            stale = [name for name in (*OPTIONAL_FILES, HISTORY_FILE) if not (folder / name).exists()]
             operations += [CommitOperationDelete(name) for name in stale if api.file_exists(repository, name)]
             title = str(model.about.get("name", "a model"))
             commit = api.create_commit(repository, operations, commit_message=f"fluidsurrogate: {title}")

@@ -11,8 +11,8 @@ from fluidsurrogate.data.readers import READERS, find_reader
 from fluidsurrogate.inspection.dataset_info import dataset_info
 from fluidsurrogate.inspection.model_info import model_info
 from fluidsurrogate.inspection.run_info import PARTIAL, partial_info, result_patterns, results_in, run_info
-from fluidsurrogate.models.hub_download import fetch, is_address
-from fluidsurrogate.models.model_files import CONFIG
+from fluidsurrogate.models.hub_download import download_model, is_hub_address
+from fluidsurrogate.models.model_files import CONFIG_FILE
 
 
 def info(path: str | Path) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def info(path: str | Path) -> dict[str, Any]:
     >>> found["made"]["again"]
     'no: the experiment that made it is not recorded'
     """
-    if is_address(path):
-        return model_info(fetch(str(path))) | {"path": str(path)}
+    if is_hub_address(path):
+        return model_info(download_model(str(path))) | {"path": str(path)}
     path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
@@ -89,7 +89,7 @@ def info(path: str | Path) -> dict[str, Any]:
         return dataset_info(path)
     if path.name.endswith(PARTIAL) and (path / "provenance.json").exists():
         return partial_info(path)
-    if (path / CONFIG).exists():
+    if (path / CONFIG_FILE).exists():
         return model_info(path)
     if find_reader(path) is not None:
         return dataset_info(path)
@@ -98,4 +98,4 @@ def info(path: str | Path) -> dict[str, Any]:
     if all(entry.name == ".lock" for entry in path.iterdir()):
         raise UsageError(f"{path} is empty")
     formats, results = ", ".join(sorted(READERS)), ", ".join(result_patterns())
-    raise UsageError(f"{path} is no data set ({formats}), no model ({CONFIG}) and no run ({results})")
+    raise UsageError(f"{path} is no data set ({formats}), no model ({CONFIG_FILE}) and no run ({results})")

@@ -10,20 +10,22 @@ import numpy as np
 
 from fluidsurrogate.inspection.description import FIELD_TYPES, Description, size_on_disk
 from fluidsurrogate.inspection.reproducibility import reproducibility
-from fluidsurrogate.models.model_files import (
-    FORMAT,
-    WEIGHTS,
+from fluidsurrogate.models.model_file_checks import (
+    build_on_meta_device,
     check_hash,
     check_weights,
-    describing,
-    file_of,
-    on_meta,
+    count_parameters,
+    read_tensor_shapes,
+)
+from fluidsurrogate.models.model_files import (
+    MODEL_FORMAT,
+    WEIGHTS_FILE,
+    explaining_config_errors,
+    find_file,
     read_metadata,
-    tensors_in,
-    weights_in,
 )
 from fluidsurrogate.simulation.resolution import RESOLUTION
-from fluidsurrogate.training.history import CURVE
+from fluidsurrogate.training.history import HISTORY_FILE
 
 
 def model_info(folder: Path) -> Description:
@@ -45,15 +47,15 @@ def model_info(folder: Path) -> Description:
         If the folder is no valid model.
     """
     metadata = read_metadata(folder)
-    weights = file_of(folder, WEIGHTS)
-    tensors, config, spec = tensors_in(weights), metadata.model, metadata.spec
+    weights = find_file(folder, WEIGHTS_FILE)
+    tensors, config, spec = read_tensor_shapes(weights), metadata.model, metadata.spec
     check_hash(weights, metadata)
     found: Description = {
         "kind": "model",
         "path": str(folder),
         "bytes": size_on_disk(folder),
         "name": str(metadata.about.get("name", folder.name)),
-        "format": FORMAT,
+        "format": MODEL_FORMAT,
         "model": config.model_dump(mode="json", exclude_none=True),
         "dtype": metadata.dtype,
         "grid": {"cells": list(spec.grid.n), "length": list(spec.grid.length)},
@@ -70,11 +72,11 @@ def model_info(folder: Path) -> Description:
     if config.is_user_module:
         found |= {"code": config.import_path, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:
-        with describing(folder):
-            network = on_meta(metadata, tensors)
+        with explaining_config_errors(folder):
+            network = build_on_meta_device(metadata, tensors)
         check_weights(weights, tensors, network)
-        found |= {"group": network.group.name, "stride": network.stride, "parameters": weights_in(network)}
-    curve = folder / CURVE
+        found |= {"group": network.group.name, "stride": network.stride, "parameters": count_parameters(network)}
+    curve = folder / HISTORY_FILE
     if curve.is_file() and (best := best_validation(curve.read_text(encoding="utf-8", errors="replace"))):
         found["validation"] = best
     made = reproducibility(metadata.about, "train")

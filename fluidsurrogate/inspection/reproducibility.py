@@ -15,7 +15,8 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse_json_attribute
 from fluidsurrogate.data.content_hash import CONTENT, MAX_HASHED_BYTES
 from fluidsurrogate.data.readers import open_data
-from fluidsurrogate.models.model_files import CONFIG, check_proportions
+from fluidsurrogate.models.model_file_checks import check_experiment_size
+from fluidsurrogate.models.model_files import CONFIG_FILE
 from fluidsurrogate.pipeline.pipeline import RUN_ALL
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import STAGES, stages_in_order
@@ -106,7 +107,7 @@ def _obstacles(
     device = tree.get("device", "cpu")
     here = tree if isinstance(device, str) and device_available(device) else {**tree, "device": "cpu"}
     try:
-        check_proportions(here)
+        check_experiment_size(here)
         experiment = Experiment.from_tree(here, "its experiment", check_networks=False)
     except UsageError as error:
         return [f"this version rejects it: {str(error).splitlines()[0]}"], []
@@ -142,7 +143,7 @@ def _missing_parts(experiment: Experiment, used: Sequence[str | None]) -> list[s
             code = experiment.models[model].import_path
             remedy = f"{code}: its code is not checked" if code else "given from Python: give it to fs.train"
             reasons.append(f"{model} is a module of your own, {remedy}")
-        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG).exists():
+        if (start := experiment.models[model].init) and not (as_path(start) / CONFIG_FILE).exists():
             reasons.append(f"{model} starts from {start}, which does not exist (seen from the current folder)")
     if (path := experiment.data.path) and not as_path(path).exists():
         reasons.append(f"its data, {path}, do not exist (seen from the current folder)")

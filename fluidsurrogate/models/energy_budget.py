@@ -1,4 +1,4 @@
-"""The energy budget of the flow: how much a step may leave, which a network need not learn."""
+"""The kinetic-energy budget of the flow, which every forecast step of a surrogate can be scaled to."""
 
 from __future__ import annotations
 
@@ -7,24 +7,34 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from fluidsurrogate.data.array_types import States
 from solvers import VELOCITY, VORTICITY, StateSpec
+from solvers.array_types import PerTrajectory, State
 
-MOTIONS = (VORTICITY.name, VELOCITY.name)  # what a state holds one of
-IN_THE_MEAN, IN_A_STEP = 0.02, 0.1  # of what is dissipated: by so much the data's budget may fail to close
-STEEPEST = 50.0  # in the exponent: beyond, nothing is left
-State = Float[Tensor, "batch component y x"]
-Values = Float[Tensor, " batch"]
+FLOW_FIELDS = (VORTICITY.name, VELOCITY.name)  # the field that gives the flow's energy; a state holds one of them
+# The budget is used if it closes on the training data up to these shares of the dissipated energy.
+MEAN_TOLERANCE, STEP_TOLERANCE = 0.02, 0.1  # in the mean over all steps, and in a typical step
+MAX_DECAY_EXPONENT = 50.0  # a larger exponent leaves no energy, and its exponential would overflow
+# Makes a pass over the training data: states and inputs of some trajectories at a time.
+TrajectoryChunks = Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]]
 
 
 @final
 @dataclass(frozen=True)
 class BudgetCoefficients:
-    """Viscosity ν and drag μ of a flow whose stored states obey the budget; `at_most`: of which energy may be lost to
-    modes that are not stored, so that the budget is a bound."""
+    """Coefficients of an energy budget that the stored states of a flow obey.
+
+    Parameters
+    ----------
+    viscosity : float
+        Kinematic viscosity ν, in m²/s.
+    drag : float
+        Linear drag μ, in 1/s.
+    at_most : bool
+        Whether the budget is an upper bound only, because energy may be lost to modes that are not stored.
+    """
 
     viscosity: float
     drag: float
@@ -33,116 +43,225 @@ class BudgetCoefficients:
 
 @final
 class EnergyBudget(nn.Module):
-    """x⁺ := s x⁺, the flow's energy E, enstrophy Z and the power W = ⟨u·f⟩ of the forcing then being in balance,
+    r"""Scaling of a predicted state that makes its kinetic energy obey the budget of the flow.
 
-        dE/dt = −2νZ − 2μE + W,    over T:  s²E⁺ exp T(νZ⁺/E⁺ + μ) − s W⁺T/2 = E exp −T(νZ/E + μ) + WT/2,
+    In two dimensions neither advection nor pressure does work, so the energy :math:`E = \frac12 \langle |u|^2 \rangle`
+    changes by viscosity, drag and forcing only (Boffetta & Ecke 2012, doi:10.1146/annurev-fluid-120710-101240):
 
-    of second order in T, as the trapezoidal rule is, and positive. In two dimensions nonlinear terms and pressure do no
-    work. So an unforced flow never gains energy, and a forced one no more than the forcing gives it. The vorticity or
-    the velocity is scaled, about its mean; other fields stay as they are. It commutes with every symmetry.
+    .. math:: \frac{dE}{dt} = -2 \nu Z - 2 \mu E + W,
 
-    ν and μ are those of `budget_coefficients` or, where they vary, and the forcing in any case, the inputs of these
-    names.
+    with the enstrophy :math:`Z = \frac12 \langle \omega^2 \rangle` and the power of the forcing
+    :math:`W = \langle u \cdot f \rangle`. The predicted state :math:`x^+` is scaled by the factor s that solves the
+    budget over one interval T,
+
+    .. math:: s^2 E^+ e^{T (\nu Z^+ / E^+ + \mu)} - \tfrac{T}{2} s W^+
+              = E e^{-T (\nu Z / E + \mu)} + \tfrac{T}{2} W.
+
+    Like the trapezoidal rule this is of second order in T; its solution is positive. An unforced flow then never gains
+    energy, and a forced flow gains no more than the forcing supplies. The vorticity or the velocity is scaled about its
+    mean over the box; other fields stay as they are. The scaling commutes with every symmetry.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Grid, fields, inputs and interval of the stored states.
+    budget_coefficients : BudgetCoefficients
+        Viscosity and drag. An input named `viscosity` or `drag` replaces the number here, and the forcing is always
+        taken from the input `forcing`.
+    multiple : int
+        Number of stored intervals in T.
+
+    Attributes
+    ----------
+    energy_weights : Tensor
+        Weight of each mode of the vorticity in the energy, shape (ky, kx).
+    enstrophy_weights : Tensor
+        Weight of each mode of the vorticity in the enstrophy, shape (ky, kx).
+    curl_wavenumbers : Tensor
+        Wavenumbers (ky, kx) of the derivatives in the curl, shape (2, ky, kx).
     """
 
-    energy: Tensor
-    enstrophy: Tensor
-    curl: Tensor
+    energy_weights: Tensor
+    enstrophy_weights: Tensor
+    curl_wavenumbers: Tensor
 
     def __init__(self, spec: StateSpec, budget_coefficients: BudgetCoefficients, multiple: int = 1) -> None:
         super().__init__()
         self.budget_coefficients, self.interval = budget_coefficients, multiple * spec.interval
         starts = [sum(f.components for f in spec.fields[:i]) for i in range(len(spec.fields))]
-        start, self.motion = next((s, f) for s, f in zip(starts, spec.fields, strict=True) if f.name in MOTIONS)
-        self.flow = slice(start, start + self.motion.components)
+        start, self.flow_field = next((s, f) for s, f in zip(starts, spec.fields, strict=True) if f.name in FLOW_FIELDS)
+        self.flow_components = slice(start, start + self.flow_field.components)
         names = [f.name for f in spec.inputs for _ in range(f.components)]
-        self.at = {name: names.index(name) for name in ("forcing", "viscosity", "drag") if name in names}
+        self.input_index = {name: names.index(name) for name in ("forcing", "viscosity", "drag") if name in names}
         ky, kx = spec.grid.wavenumbers()
         k2 = ky.square() + kx.square()
         half = torch.ones_like(kx)  # ½, twice for the columns whose mirror images are left out
         half[0, 0] = 0.5
         half[0, -1] = 0.5
-        self.register_buffer("energy", torch.where(k2 > 0, half / k2.where(k2 > 0, 1.0), 0.0))
-        self.register_buffer("enstrophy", torch.where(k2 > 0, half, 0.0))
-        self.register_buffer("curl", torch.stack(torch.broadcast_tensors(*spec.grid.odd_wavenumbers())))
+        self.register_buffer("energy_weights", torch.where(k2 > 0, half / k2.where(k2 > 0, 1.0), 0.0))
+        self.register_buffer("enstrophy_weights", torch.where(k2 > 0, half, 0.0))
+        self.register_buffer("curl_wavenumbers", torch.stack(torch.broadcast_tensors(*spec.grid.odd_wavenumbers())))
 
     def forward(self, after: State, before: State, inputs: Tensor | None = None) -> State:
-        """`inputs` (batch, component, y, x): all of the spec, in physical units."""
-        flow = after[:, self.flow]
-        factor = self.factor(flow, before[:, self.flow], inputs)[:, None, None, None]
+        """Scale the state after a step to the energy that the budget allows.
+
+        Parameters
+        ----------
+        after : Tensor
+            The predicted state, shape (batch, component, y, x), in physical units.
+        before : Tensor
+            The state one interval earlier, of the same shape and units.
+        inputs : Tensor, optional
+            All inputs of the spec, shape (batch, component, y, x), in physical units.
+
+        Returns
+        -------
+        Tensor
+            The scaled state, shape (batch, component, y, x).
+        """
+        components = self.flow_components
+        flow = after[:, components]
+        factor = self.scaling_factor(flow, before[:, components], inputs)[:, None, None, None]
         mean = flow.mean((-2, -1), keepdim=True)
         balanced = mean + factor * (flow - mean)
         if flow.shape[1] == after.shape[1]:
             return balanced
-        return torch.cat([after[:, : self.flow.start], balanced, after[:, self.flow.stop :]], dim=1)
+        return torch.cat([after[:, : components.start], balanced, after[:, components.stop :]], dim=1)
 
-    def factor(self, after: State, before: State, inputs: Tensor | None) -> Values:
-        """s."""
-        (has, lost, fed), (had, losing, feeding) = (self.terms(x, inputs) for x in (after, before))
-        kept = (had * (-losing).exp() + feeding).clamp(min=0.0)
-        weight = torch.where(has > 0, has * lost.exp(), torch.inf)  # of nothing there is nothing to scale
-        half = fed / (2 * weight)
+    def scaling_factor(self, after: State, before: State, inputs: Tensor | None) -> PerTrajectory:
+        """Return the factor s that the flow field after a step is multiplied by.
+
+        Parameters
+        ----------
+        after, before : Tensor
+            The vorticity or velocity after and before the step, shape (batch, component, y, x).
+        inputs : Tensor, optional
+            All inputs of the spec, shape (batch, component, y, x), in physical units.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch,), dimensionless; at most 1 if the budget is an upper bound only.
+        """
+        energy, loss, work = self.budget_terms(after, inputs)
+        energy_before, loss_before, work_before = self.budget_terms(before, inputs)
+        kept = (energy_before * (-loss_before).exp() + work_before).clamp(min=0.0)
+        weight = torch.where(
+            energy > 0, energy * loss.exp(), torch.inf
+        )  # a state at rest has nothing to scale, and 0 / 0 is avoided
+        half = work / (2 * weight)
         factor = half + (half.square() + kept / weight).sqrt()
         return factor.clamp(max=1.0) if self.budget_coefficients.at_most else factor
 
-    def terms(self, flow: State, inputs: Tensor | None) -> tuple[Values, Values, Values]:
-        """E, T(νZ/E + μ) and WT/2."""
-        real, imaginary = self.vorticity(flow)
-        power = real.square() + imaginary.square()
-        energy, enstrophy = ((power * weights).sum((1, 2)) for weights in (self.energy, self.enstrophy))
-        viscosity, drag = (self._number(name, inputs) for name in ("viscosity", "drag"))
-        ratio = enstrophy / energy.clamp(min=torch.finfo(energy.dtype).tiny)
-        lost = (self.interval * (viscosity * ratio + drag)).clamp(max=STEEPEST)
-        if inputs is None or "forcing" not in self.at:
-            return energy, lost, torch.zeros_like(energy)
-        at = self.at["forcing"]
-        forcing = torch.fft.rfft2(inputs[:, at : at + 1], norm="forward")
-        work = real * forcing.real[:, 0] + imaginary * forcing.imag[:, 0]
-        return energy, lost, self.interval * (work * self.energy).sum((1, 2))  # twice the half
+    def budget_terms(self, flow: State, inputs: Tensor | None) -> tuple[PerTrajectory, PerTrajectory, PerTrajectory]:
+        """Compute the terms E, T(νZ/E + μ) and WT/2 of the budget.
 
-    def vorticity(self, flow: State) -> tuple[Tensor, Tensor]:
-        """Real and imaginary part of its spectrum, each (batch, ky, kx): ONNX has no complex numbers."""
+        Parameters
+        ----------
+        flow : Tensor
+            The vorticity or velocity, shape (batch, component, y, x).
+        inputs : Tensor, optional
+            All inputs of the spec, shape (batch, component, y, x), in physical units.
+
+        Returns
+        -------
+        energy : Tensor
+            The kinetic energy E of each state, shape (batch,), in m²/s².
+        loss : Tensor
+            The exponent T(νZ/E + μ) of half an interval's dissipation, shape (batch,), at most `MAX_DECAY_EXPONENT`.
+        work : Tensor
+            The work WT/2 of the forcing over half an interval, shape (batch,), in m²/s².
+        """
+        real, imaginary = self.vorticity_spectrum(flow)
+        power = real.square() + imaginary.square()
+        energy, enstrophy = ((power * weights).sum((1, 2)) for weights in (self.energy_weights, self.enstrophy_weights))
+        viscosity, drag = (self._coefficient(name, inputs) for name in ("viscosity", "drag"))
+        ratio = enstrophy / energy.clamp(min=torch.finfo(energy.dtype).tiny)
+        loss = (self.interval * (viscosity * ratio + drag)).clamp(max=MAX_DECAY_EXPONENT)
+        if inputs is None or "forcing" not in self.input_index:
+            return energy, loss, torch.zeros_like(energy)
+        index = self.input_index["forcing"]
+        forcing = torch.fft.rfft2(inputs[:, index : index + 1], norm="forward")
+        work = real * forcing.real[:, 0] + imaginary * forcing.imag[:, 0]
+        return energy, loss, self.interval * (work * self.energy_weights).sum((1, 2))  # twice the half
+
+    def vorticity_spectrum(self, flow: State) -> tuple[Tensor, Tensor]:
+        """Compute the spectrum of the vorticity as two real tensors, because ONNX has no complex numbers.
+
+        Parameters
+        ----------
+        flow : Tensor
+            The vorticity or velocity, shape (batch, component, y, x).
+
+        Returns
+        -------
+        real : Tensor
+            Real part of the coefficients of `torch.fft.rfft2` over the number of cells, shape (batch, ky, kx).
+        imaginary : Tensor
+            Imaginary part of the same coefficients, shape (batch, ky, kx).
+        """
         spectrum = torch.fft.rfft2(flow, norm="forward")
         real, imaginary = spectrum.real, spectrum.imag
-        if self.motion.name == VORTICITY.name:
+        if self.flow_field.name == VORTICITY.name:
             return real[:, 0], imaginary[:, 0]
-        ky, kx = self.curl
+        ky, kx = self.curl_wavenumbers
         return ky * imaginary[:, 0] - kx * imaginary[:, 1], kx * real[:, 1] - ky * real[:, 0]
 
-    def _number(self, name: str, inputs: Tensor | None) -> Tensor | float:
-        if inputs is not None and name in self.at:
-            return inputs[:, self.at[name], 0, 0]
+    def _coefficient(self, name: str, inputs: Tensor | None) -> Tensor | float:
+        """Return viscosity or drag: one number a trajectory if it is an input, else the constant of the flow."""
+        if inputs is not None and name in self.input_index:
+            return inputs[:, self.input_index[name], 0, 0]
         return getattr(self.budget_coefficients, name)
 
 
 def fit_budget_coefficients(
-    spec: StateSpec,
-    chunks: Callable[[], Iterable[tuple[States, Mapping[str, Tensor]]]],
-    viscosity: float,
-    drag: float,
-    multiple: int = 1,
+    spec: StateSpec, chunks: TrajectoryChunks, viscosity: float, drag: float, multiple: int = 1
 ) -> tuple[BudgetCoefficients | None, str]:
-    """Whether trajectories obey the budget over `multiple` intervals: what fails to close is compared with what is
-    dissipated. None where they do not: the data may be a user's, of another viscosity, or the flow be fed by what the
-    budget does not know, buoyancy or random stirring. And what was found, in words."""
-    if not any(field.name in MOTIONS for field in spec.fields):
-        return None, "not known: the state holds neither vorticity nor velocity"
+    """Decide from training data whether the energy budget of the flow may be imposed on forecasts.
+
+    The error with which the budget closes over each step is compared with the energy dissipated in a typical step. The
+    budget is not used if it does not close: data of the user's may have another viscosity, and buoyancy or random
+    stirring supply energy that the budget does not know of.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Grid, fields, inputs and interval of the stored states.
+    chunks : callable
+        Makes a pass over the training data: states (trajectory, time, component, y, x) and inputs by name.
+    viscosity : float
+        Kinematic viscosity of the experiment's flow, in m²/s.
+    drag : float
+        Linear drag of the experiment's flow, in 1/s.
+    multiple : int
+        Number of stored intervals in a step.
+
+    Returns
+    -------
+    coefficients : BudgetCoefficients or None
+        None if the budget does not close; with `at_most` if it is only an upper bound.
+    finding : str
+        What was found, in words; it is stored with the model.
+    """
+    if not any(field.name in FLOW_FIELDS for field in spec.fields):
+        return None, "is not known, because the state holds neither vorticity nor velocity"
     budget = EnergyBudget(spec, BudgetCoefficients(viscosity, drag), multiple).double()
-    missing, dissipated = [], []
-    for states, given in chunks():
-        flow, count = states.double()[:, :, budget.flow], states.shape[1]
-        whole = [given[f.name].double().expand(-1, -1, *spec.grid.n) for f in spec.inputs]
-        inputs = torch.cat(whole, 1).repeat_interleave(count, 0) if whole else None
-        energy, lost, fed = (v.unflatten(0, states.shape[:2]) for v in budget.terms(flow.flatten(0, 1), inputs))
+    imbalances, dissipated = [], []
+    for states, values in chunks():
+        flow, count = states.double()[:, :, budget.flow_components], states.shape[1]
+        on_grid = [values[f.name].double().expand(-1, -1, *spec.grid.n) for f in spec.inputs]
+        inputs = torch.cat(on_grid, 1).repeat_interleave(count, 0) if on_grid else None
+        terms = budget.budget_terms(flow.flatten(0, 1), inputs)
+        energy, loss, work = (v.unflatten(0, states.shape[:2]) for v in terms)
         earlier, later = slice(None, -multiple), slice(multiple, None)
-        left, right = energy * lost.exp() - fed, energy * (-lost).exp() + fed
-        missing.append((left[:, later] - right[:, earlier]).flatten())
-        dissipated.append((energy * lost)[:, later].flatten() + (energy * lost)[:, earlier].flatten())
-    error = torch.cat(missing) / torch.cat(dissipated).square().mean().sqrt()
+        left, right = energy * loss.exp() - work, energy * (-loss).exp() + work
+        imbalances.append((left[:, later] - right[:, earlier]).flatten())
+        dissipated.append((energy * loss)[:, later].flatten() + (energy * loss)[:, earlier].flatten())
+    error = torch.cat(imbalances) / torch.cat(dissipated).square().mean().sqrt()
     mean, typical, most = float(error.mean()), float(error.square().mean().sqrt()), float(error.amax())
-    found = f"by {mean:+.1%} of what is dissipated in the mean, {typical:.1%} in a typical step"
-    if abs(mean) <= IN_THE_MEAN and typical <= IN_A_STEP:
-        return BudgetCoefficients(viscosity, drag), f"closes on the training data: off {found}"
-    if mean <= IN_THE_MEAN and most <= IN_A_STEP:
-        return BudgetCoefficients(viscosity, drag, at_most=True), f"is a bound on the training data: off {found}"
-    return None, f"does not close on the training data: off {found}"
+    size = f"with an error of {mean:+.1%} of the dissipated energy in the mean and {typical:.1%} in a typical step"
+    if abs(mean) <= MEAN_TOLERANCE and typical <= STEP_TOLERANCE:
+        return BudgetCoefficients(viscosity, drag), f"closes on the training data {size}"
+    if mean <= MEAN_TOLERANCE and most <= STEP_TOLERANCE:
+        return BudgetCoefficients(viscosity, drag, at_most=True), f"is an upper bound on the training data {size}"
+    return None, f"does not close on the training data {size}"

@@ -23,22 +23,22 @@ def as_module(model: Surrogate) -> ExportedStep:
     Returns
     -------
     ExportedStep
-        Maps (state, *inputs in the order of the spec) to the next state, for `torch.compile`, `torch.export` and
-        ONNX.
+        A module that maps (state, *inputs in the order of the spec) to the next state, for `torch.compile`,
+        `torch.export` and ONNX.
 
     Raises
     ------
     UsageError
-        If the model is a hybrid: its solver is not a network.
+        If the model is a hybrid, whose solver is not a network.
     """
     if model.base is not None:
-        raise UsageError("a hybrid cannot be exported: its solver is not a network")
+        raise UsageError("a hybrid cannot be exported, because its solver is not a network")
     return ExportedStep(copy.deepcopy(model.step), model.network.to_plain()).eval()
 
 
 @final
 class ExportedStep(nn.Module):
-    """Step of a surrogate whose kernels are expanded for good.
+    """Step of a surrogate as a module of plain convolutions, with its kernels expanded for good.
 
     Parameters
     ----------
@@ -53,5 +53,19 @@ class ExportedStep(nn.Module):
         self.step, self.network = step, network
 
     def forward(self, state: Tensor, *inputs: Tensor) -> Tensor:
-        """Return the next state; both states have shape (batch, component, y, x), in physical units."""
-        return self.step(self.network, state.to(self.step.scale), self.step.given(inputs, state))
+        """Advance a state by one step.
+
+        Parameters
+        ----------
+        state : Tensor
+            Shape (batch, component, y, x), in physical units.
+        *inputs : Tensor
+            The inputs in the order of the spec, each (batch, component, y, x) or, if uniform, (batch, component, 1, 1),
+            in physical units.
+
+        Returns
+        -------
+        Tensor
+            The state one step later, shape (batch, component, y, x), in physical units.
+        """
+        return self.step(self.network, state.to(self.step.scale), self.step.normalise_inputs(inputs, state))

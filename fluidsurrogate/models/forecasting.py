@@ -1,4 +1,4 @@
-"""Forecast Datasets with a trained model: one forecast, an ensemble, or any number of them into a Zarr folder."""
+"""Forecasts of a trained model from the states in a Dataset: in memory, as an ensemble, or written to a Zarr folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from fluidsurrogate.data.coordinates import select_time
 from fluidsurrogate.data.flow_constants import check_constants
 from fluidsurrogate.data.layout import trajectory_coordinates, trajectory_labels
 from fluidsurrogate.data.schema import check_matches
-from fluidsurrogate.models.calibration import LEVEL
-from fluidsurrogate.models.perturbations import Noise, Perturbation, PerturbedStepper, member_seeds, members_from
-from fluidsurrogate.models.regridding import APPLIED, HINT, TRAINED
+from fluidsurrogate.models.calibration import DEFAULT_LEVEL
+from fluidsurrogate.models.perturbations import (
+    GaussianRandomField,
+    Perturbation,
+    PerturbedStepper,
+    member_seeds,
+    perturbed_rollout,
+)
+from fluidsurrogate.models.regridding import APPLIED_TO_GRID, OTHER_GRID_HINT, TRAINED_ON_GRID
 from fluidsurrogate.models.saving import hash_weights, metadata_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.batch_sizes import check_free_memory
@@ -40,7 +46,7 @@ def forecast(
     start_time: float | None = None,
     members: int = 1,
     seed: int = 0,
-    level: float = LEVEL,
+    level: float = DEFAULT_LEVEL,
 ) -> xr.Dataset:
     """Forecast every trajectory of a Dataset with a trained model.
 
@@ -55,26 +61,46 @@ def forecast(
     start_time : float, optional
         The stored time to start from; by default the first one.
     members : int
-        1 for a single forecast. More: an ensemble forecast of a calibrated model, see `perturbed_forecast`. For a model
-        of k networks (`models.NAME.networks`) it must be 1, which gives the ensemble mean, or k: then member 0 is the
-        mean and members 1 to k are the networks'.
+        1 for a single forecast; at least 3 for an ensemble of perturbed members of a calibrated model, as in
+        `perturbed_forecast`. A model of k networks (`models.NAME.networks`) takes 1, which gives the mean of its
+        networks, or k: then member 0 is that mean, and members 1 to k are the forecasts of the networks.
     seed : int
-        Fixes the perturbations of the members.
+        Seed of the perturbations of the members.
     level : float
         Value of the error bound up to which the forecast counts as predictable.
 
     Returns
     -------
     Dataset
-        The forecast (trajectory, time, y, x) with steps + 1 times, the start first; trajectories keep their
-        coordinates. With members: (trajectory, member, time, y, x) and, for a calibrated model, `error_bound` of
-        member 0 and `horizon`, the last time at which the bound is at most `level`: see `Calibration.bound`.
+        The forecast (trajectory, time, y, x) with steps + 1 times, the initial state first; trajectories keep their
+        coordinates. With members: (trajectory, member, time, y, x) and, for a calibrated model, the `error_bound` of
+        member 0 and the `horizon`, the last time up to which the bound is at most `level`: see
+        `Calibration.add_error_bound`.
 
     Raises
     ------
     UsageError
         If grid, fields, inputs, interval or constants are not the model's, `start_time` is not a stored time, or
         members are asked of a model that is not calibrated.
+
+    Examples
+    --------
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "example",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.02, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ...     "models": {"small": {"kind": "cnn", "width": 4, "dilations": [1]}},
+    ...     "train": {"steps": 2, "batch": 2, "unroll": 1},
+    ... })
+    >>> data = fs.generate(experiment)
+    >>> model = fs.train(experiment, data)["small"]
+    >>> forecast = fs.forecast(model, data, steps=3)
+    >>> forecast["vorticity"].sizes["time"]
+    4
+    >>> forecast["time"].values.tolist()
+    [0.0, 0.25, 0.5, 0.75]
     """
     if check_integer("members", members) == 1:
         return _single_forecast(model, dataset, steps, start_time)
@@ -83,12 +109,12 @@ def forecast(
             raise UsageError(f"this model has {networks} networks: members must be 1 or {networks} (got {members})")
         return _forecast_of_each_network(model, dataset, steps, start_time)
     if model.calibration is None:
-        raise UsageError("members need a calibrated model, whose errors are known: fluidsurrogate calibrate FOLDER")
+        raise UsageError("members need a calibrated model, whose errors are known: run fluidsurrogate calibrate FOLDER")
     if not level > 0:
         raise UsageError(f"level must be positive (got {level:g})")
     perturbation = model.calibration.perturbation.build()
     ensemble = perturbed_forecast(model, dataset, steps, members, perturbation, start_time, seed)
-    return model.calibration.bound(ensemble, level)
+    return model.calibration.add_error_bound(ensemble, level)
 
 
 def perturbed_forecast(
@@ -100,7 +126,7 @@ def perturbed_forecast(
     start_time: float | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Forecast an ensemble: the unperturbed forecast and others, perturbed at the start and before every step.
+    """Forecast an ensemble: an unperturbed member, and others that are perturbed at the start and before every step.
 
     The random numbers depend on `seed`, the member and the trajectory's label only, not on what else is forecast.
 
@@ -115,11 +141,11 @@ def perturbed_forecast(
     members : int
         Number of members, the unperturbed one included; at least 3.
     perturbation : Perturbation
-        Spectrum, memory and size of the perturbations.
+        Spectra, memory and size of the perturbations.
     start_time : float, optional
         The stored time to start from; by default the first one.
     seed : int
-        Fixes the perturbations.
+        Seed of the perturbations.
 
     Returns
     -------
@@ -132,16 +158,18 @@ def perturbed_forecast(
         If there are fewer than 3 members, or the model has several networks, whose members are its networks.
     """
     if check_integer("members", members) < MIN_MEMBERS:
-        raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed ones "
+        raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed members "
                          f"(got {members})")  # fmt: skip
     if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
-        raise UsageError("a model of several networks has no perturbed members: its members are its networks")
+        raise UsageError(
+            "a model of several networks has no perturbed members: give fs.forecast the number of networks as members"
+        )
     _check_memory(model, dataset, steps, members)
     unperturbed = _single_forecast(model, dataset, steps, start_time)
     states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     seeds = member_seeds(seed, trajectory_labels(unperturbed), members)
-    noise = Noise(model.spec, model.step.project, model.normalisation.band, perturbation.spectra)
-    others = members_from(PerturbedStepper(model, noise, perturbation), states, steps, seeds, inputs)
+    random_field = GaussianRandomField(model.spec, model.step.project, model.normalisation.band, perturbation.spectra)
+    others = perturbed_rollout(PerturbedStepper(model, random_field, perturbation), states, steps, seeds, inputs)
     about = {"member_seed": seed, "perturbation_factor": perturbation.factor}
     return stack_members(model.spec, unperturbed, others).assign_attrs(about)
 
@@ -159,7 +187,8 @@ def forecast_to_zarr(
 ) -> xr.Dataset:
     """Forecast any number of trajectories and steps into a Zarr folder, in bounded memory.
 
-    As `forecast`, written while it runs. A run that is killed goes on with the same call, and ends with the same bits.
+    The forecast is that of `forecast`, written while it runs. If the run is killed, the same call continues it, and the
+    result has the same bits.
 
     Parameters
     ----------
@@ -199,38 +228,81 @@ def forecast_to_zarr(
 
 
 def check_dataset(model: Surrogate, dataset: xr.Dataset) -> None:
-    """Check that a dataset holds states that a model can step.
+    """Check that a dataset holds states that a model can advance.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+    dataset : Dataset
+        States of a flow.
 
     Raises
     ------
     UsageError
         If grid, fields, inputs, interval, viscosity, drag or diffusivity are not the model's.
     """
-    check_matches(dataset, model.spec, "" if model.base is not None else HINT)  # a hybrid keeps to its grid
+    check_matches(dataset, model.spec, "" if model.base is not None else OTHER_GRID_HINT)  # a hybrid keeps to its grid
     check_flow_constants(model, dataset)
 
 
 def check_flow_constants(model: Surrogate, dataset: xr.Dataset) -> None:
-    """Check that a dataset states the viscosity, drag and diffusivity that a model was trained with."""
+    """Check that a dataset does not state another viscosity, drag or diffusivity than a model was trained with.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+    dataset : Dataset
+        States of a flow; what it does not state is taken on trust.
+
+    Raises
+    ------
+    UsageError
+        If a constant differs by more than single precision can tell.
+    """
     check_constants(dataset, model.constants, "the model's flow", "train a model that takes {} as an input")
 
 
 def forecast_attributes(model: Surrogate) -> dict[str, Any]:
-    """Return what every forecast of a model says of its origin."""
-    flags = {key: model.about[key] for key in (TRAINED, APPLIED) if key in model.about}
+    """Return the attributes with which every forecast of a model records its origin.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+
+    Returns
+    -------
+    dict of str to object
+        Attributes of a Dataset.
+    """
+    flags = {key: model.about[key] for key in (TRAINED_ON_GRID, APPLIED_TO_GRID) if key in model.about}
     about = {f"model_{key}": value for key, value in model.about.items() if key not in flags}
     return {"source": "fluidsurrogate surrogate", **model.constants, **about, **flags}
 
 
 def identity_of(model: Surrogate) -> dict[str, Any]:
-    """Return what the bits of a forecast depend on beside its start: plain data, the weights as a hash."""
+    """Return everything but the initial states that the bits of a forecast depend on.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model.
+
+    Returns
+    -------
+    dict of str to object
+        Plain data; the weights as a hash.
+    """
     identity = metadata_of(model) | {"multiple": model.multiple}
-    if model.base is not None:  # it follows from the experiment
+    if model.base is not None:  # the solver follows from the experiment
         identity["base"] = hashlib.sha256(str(model.about["experiment"]).encode()).hexdigest()[:16]
     return identity | {"weights": hash_weights(model)[:16], "device": str(model.device)}
 
 
 def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None) -> xr.Dataset:
+    """Forecast without members; of a deep ensemble, the mean of its networks."""
     steps = check_integer("steps", steps, 1)
     check_dataset(model, dataset)
     _check_memory(model, dataset, steps, model.config.networks)
@@ -239,10 +311,10 @@ def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_ti
     with torch.no_grad():
         rolled = rollout(model, states, steps, inputs)
     if not rolled.isfinite().all():
-        log.warning(f"{model.about.get('name', 'the model')}: the forecast turned non-finite")
-    start_or_resume = float(first["time"].values.item()) if "time" in first.coords else 0.0
+        log.warning(f"{model.about.get('name', 'the model')}: the forecast holds values that are not finite")
+    begin = float(first["time"].values.item()) if "time" in first.coords else 0.0
     return to_dataset(
-        model.spec, rolled, start_time=start_or_resume, coordinates=trajectory_coordinates(dataset), inputs=inputs,
+        model.spec, rolled, start_time=begin, coordinates=trajectory_coordinates(dataset), inputs=inputs,
         attributes=forecast_attributes(model),
     )  # fmt: skip
 
@@ -250,7 +322,7 @@ def _single_forecast(model: Surrogate, dataset: xr.Dataset, steps: int, start_ti
 def _forecast_of_each_network(
     model: Surrogate, dataset: xr.Dataset, steps: int, start_time: float | None
 ) -> xr.Dataset:
-    """The ensemble mean as member 0, and each network's forecast as a further member."""
+    """Forecast with the mean of a deep ensemble as member 0, and each of its networks as a further member."""
     mean = _single_forecast(model, dataset, steps, start_time)
     states, inputs = _read_start(model, select_time(dataset, start_time, model.spec.interval))
     with torch.no_grad():
@@ -259,16 +331,15 @@ def _forecast_of_each_network(
 
 
 def _check_memory(model: Surrogate, dataset: xr.Dataset, steps: int, members: int) -> None:
-    """UsageError if forecasts of so many steps and members do not fit in memory."""
+    """Raise UsageError if forecasts of so many steps and members do not fit in memory."""
     starts = dataset.sizes.get("trajectory", 1)
     state = model.dtype.itemsize * model.spec.components * math.prod(model.spec.grid.n)
-    check_free_memory(
-        2 * state * starts * members * (steps + 1), f"{starts} starts, {members} members and {steps} steps",
-        "give fewer, or write them while they run (fs.forecast_to_zarr)",
-    )  # fmt: skip
+    needed = 2 * state * starts * members * (steps + 1)
+    advice = "give fewer, or write them while they run (fs.forecast_to_zarr)"
+    check_free_memory(needed, f"{starts} starts, {members} members and {steps} steps", advice)
 
 
 def _read_start(model: Surrogate, first: xr.Dataset) -> tuple[State, dict[str, Tensor]]:
-    """The states of a checked dataset's one time, on the model's device, and the inputs."""
+    """Read states (on the model's device) and inputs from the one time of a checked dataset."""
     states = read_states(first, model.spec, model.dtype)[:, 0].to(model.device)
     return states, to_inputs(first, model.spec, model.dtype)

@@ -13,27 +13,51 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.models.model_files import CONFIG, WEIGHTS
+from fluidsurrogate.models.model_files import CONFIG_FILE, WEIGHTS_FILE
 
-PREFIX = "hf://"
+HUB_PREFIX = "hf://"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-ADDRESS = re.compile(rf"(?:{PREFIX})?({NAME}/{NAME})(?:@([^@\s]+))?")
-OPTIONAL = ("calibration.json",)  # of a model that has one
+HUB_ADDRESS = re.compile(rf"(?:{HUB_PREFIX})?({NAME}/{NAME})(?:@([^@\s]+))?")
+OPTIONAL_FILES = ("calibration.json",)  # downloaded if the model has them
 
 
-def is_address(path: str | Path) -> bool:
-    """True of "hf://user/model"."""
-    return str(path).startswith(PREFIX)
+def is_hub_address(path: str | Path) -> bool:
+    """Return whether a path is an address on the Hub, such as "hf://user/model".
+
+    Parameters
+    ----------
+    path : str or Path
+        A path or an address.
+
+    Returns
+    -------
+    bool
+        True for everything that begins with "hf://".
+    """
+    return str(path).startswith(HUB_PREFIX)
 
 
-def fetch(address: str) -> Path:
-    """The folder, in the Hub's cache, with the files of "hf://user/model" or "hf://user/model@revision": those that a
-    model is made of and no others, all of one commit.
+def download_model(address: str) -> Path:
+    """Download a model into the Hub's cache: the files that a model consists of and no others, all of one commit.
 
-    UsageError where there is no such repository, revision or model, or it is neither cached nor to be reached.
+    Parameters
+    ----------
+    address : str
+        An address of the form "hf://user/model" or "hf://user/model@revision".
+
+    Returns
+    -------
+    Path
+        The folder in the cache.
+
+    Raises
+    ------
+    UsageError
+        If there is no such repository, revision or model, or the model is not in the cache and the Hub cannot be
+        reached.
     """
     repository, revision = _parse_address(address)
-    from huggingface_hub import hf_hub_download  # imported late, as whatever takes its time
+    from huggingface_hub import hf_hub_download  # imported late, because the import is slow
     from huggingface_hub.errors import EntryNotFoundError
 
     def get(name: str, at: str | None) -> Path:
@@ -43,10 +67,10 @@ def fetch(address: str) -> Path:
         return Path(found)
 
     with explaining_hub_errors(address):
-        folder = get(CONFIG, revision).parent
+        folder = get(CONFIG_FILE, revision).parent
         commit = folder.name  # snapshots/COMMIT: what is pushed meanwhile must not mix with it
-        get(WEIGHTS, commit)
-        for name in OPTIONAL:
+        get(WEIGHTS_FILE, commit)
+        for name in OPTIONAL_FILES:
             try:
                 get(name, commit)
             except EntryNotFoundError:
@@ -55,26 +79,43 @@ def fetch(address: str) -> Path:
 
 
 def _parse_address(address: str) -> tuple[str, str | None]:
-    match = ADDRESS.fullmatch(str(address))
+    """Split an address into repository and revision; raise UsageError if it is not an address."""
+    match = HUB_ADDRESS.fullmatch(str(address))
     if match is None:
-        raise UsageError(f"{address} is no address on the Hub: give hf://user/model or hf://user/model@revision")
+        raise UsageError(f"{address} is not an address on the Hub: give hf://user/model or hf://user/model@revision")
     return match[1], match[2]
 
 
 @contextmanager
 def explaining_hub_errors(address: str) -> Iterator[None]:
-    """Turn whatever the Hub's library raises into one line."""
+    """Turn every error of the Hub's library into a `UsageError` of one line.
+
+    Parameters
+    ----------
+    address : str
+        The address of the model, for the message.
+
+    Yields
+    ------
+    None
+        The block runs once, with its errors explained.
+
+    Raises
+    ------
+    UsageError
+        If the block raises any error.
+    """
     from huggingface_hub import errors
 
     try:
         yield
     except errors.GatedRepoError:
         raise UsageError(
-            f"{address}: its owner gives access on request: ask for it on its page, then `hf auth login`"
+            f"{address}: its owner gives access on request: ask for it on the model's page, then run `hf auth login`"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UsageError(
-            f"{address}: no such repository, or a private one: `hf auth login` where it is yours"
+            f"{address}: no such repository, or a private one: check the name, or run `hf auth login` if it is yours"
         ) from None
     except errors.RevisionNotFoundError:
         raise UsageError(f"{address}: the repository has no such revision") from None
@@ -83,9 +124,11 @@ def explaining_hub_errors(address: str) -> Iterator[None]:
             f"{address}: not in the cache, and the Hub cannot be reached (or HF_HUB_OFFLINE is set)"
         ) from None
     except errors.EntryNotFoundError:
-        raise UsageError(f"{address} is no model of fluidsurrogate: it has no {CONFIG} or no {WEIGHTS}") from None
+        raise UsageError(
+            f"{address} is not a model of fluidsurrogate: it has no {CONFIG_FILE} or no {WEIGHTS_FILE}"
+        ) from None
     except errors.HFValidationError as error:
         raise UsageError(f"{address}: {str(error).splitlines()[0]}") from None
-    except Exception as error:  # of the network: its library raises whatever the libraries under it do
+    except Exception as error:  # of the network: the Hub's library raises whatever the libraries under it raise
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UsageError(f"{address}: the Hub said no, or cannot be reached: {reason[:200]}") from None
+        raise UsageError(f"{address}: the Hub refused the request, or cannot be reached: {reason[:200]}") from None

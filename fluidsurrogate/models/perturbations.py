@@ -1,4 +1,4 @@
-"""Members of an ensemble: forecasts whose start, and whose state before every later step, is disturbed at random."""
+"""Perturbed forecasts: the members of an ensemble, perturbed at random at the start and before every later step."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.core.seeding import derive_seed
-from fluidsurrogate.models.step import Projection
+from fluidsurrogate.data.array_types import EnsembleStates
+from fluidsurrogate.models.step import ChangeProjection
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import StateSpec, Stepper
 from solvers.array_types import Inputs, State
 from solvers.spectra import cospectrum, shell_wavenumbers
 
-DeepEnsemble = Float[Tensor, "trajectory member time component y x"]
-Generators = Sequence[np.random.Generator]
+RandomGenerators = Sequence[np.random.Generator]  # one for each forecast
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """b c η before each step: c the RMS of what the step before changed in each field (before the first: of what that
-    will change), η Gaussian random fields that look like the model's own one-step errors over c.
+    r"""Statistics of the random fields that perturb the members of an ensemble before every step.
 
-    `spectra`: for each field of the state, Σ⟨η²⟩ in the shells |k| ± ½ of `solvers.spectra`; `memory`: the correlation
-    of η from one step to the next, η⁺ = ρη + √(1 − ρ²) η'; `factor`: b.
+    .. math:: \delta = b\, c\, \eta, \qquad \eta^+ = \rho \eta + \sqrt{1 - \rho^2}\, \eta'
+
+    Here c is the RMS change of each field over the previous step (at the start: over the coming step), and η and η' are
+    Gaussian random fields with the spectrum of the model's own one-step errors, relative to c.
+
+    Parameters
+    ----------
+    spectra : tuple of tuple of float
+        For each field of the state, the sum of ⟨η²⟩ over its components in each shell |k| ± ½ of `solvers.spectra`.
+    memory : float
+        Correlation ρ of η from one step to the next.
+    factor : float
+        Size b of the perturbation, relative to the one-step errors.
     """
 
     spectra: tuple[tuple[float, ...], ...]
@@ -39,135 +49,310 @@ class Perturbation:
 
 
 @final
-class Noise:
-    """Draws η' (batch, component, y, x): white noise on the cells, filtered by |k| and projected as the changes of a
-    surrogate are: onto its band, without mean, solenoidal where the field is, with the parity about the plates.
+class GaussianRandomField:
+    """Sampler of random states with a given spectrum that keep, in distribution, every symmetry of the grid.
 
-    White noise has the same distribution turned, mirrored and shifted by cells, and filter and projection commute with
-    these: so in distribution the field keeps every symmetry of the grid. ValueError where spectra and spec do not fit.
+    White noise on the cells is filtered by |k| and then projected as the changes of a surrogate are: onto their band,
+    without a mean, without divergence if the field is solenoidal, and with the parity of the field about the plates.
+    White noise has the same distribution after a rotation, a mirror or a shift by cells, and filter and projection
+    commute with these.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Grid and fields of the state.
+    project : ChangeProjection
+        The projection of the surrogate's changes.
+    band : tuple of int
+        Largest mode numbers (my, mx) that the projection keeps.
+    spectra : sequence of sequence of float
+        For each field, the variance in each shell, as in `Perturbation`.
+
+    Attributes
+    ----------
+    filter : Tensor
+        Amplitude of each mode of `torch.fft.rfft2`, shape (component, ky, kx).
+
+    Raises
+    ------
+    ValueError
+        If the spectra do not have the fields and shells of the spec.
     """
 
     def __init__(
-        self, spec: StateSpec, project: Projection, band: tuple[int, int], spectra: Sequence[Sequence[float]]
+        self, spec: StateSpec, project: ChangeProjection, band: tuple[int, int], spectra: Sequence[Sequence[float]]
     ) -> None:
         shells = len(shell_wavenumbers(spec.grid.n, spec.grid.length))
         if len(spectra) != len(spec.fields) or any(len(spectrum) != shells for spectrum in spectra):
-            raise ValueError(f"the perturbation needs {len(spec.fields)} spectra of {shells} shells")
+            raise ValueError(f"the perturbation needs {len(spec.fields)} spectra of {shells} shells each, "
+                             f"one for each field (got {len(spectra)} of {[len(s) for s in spectra]})")  # fmt: skip
         self.spec, self.project = spec, project
-        held, parts = _modes_by_shell(spec, band), []
+        modes, amplitudes = _count_modes_per_shell(spec, band), []
         for field, spectrum in zip(spec.fields, spectra, strict=True):
             # Of a mode's degrees of freedom the projection keeps one where the field is solenoidal, half about plates.
             kept = (field.components - field.solenoidal) * (0.5 if field.wall else 1.0)
-            power = torch.tensor(spectrum, dtype=torch.float64) / (held * kept).clamp(min=1e-300)
-            power = torch.where(held > 0, power, 0.0) * math.prod(spec.grid.n)
-            parts += [power.sqrt()[_shell_of_each_mode(spec)]] * field.components
-        self.filter = torch.stack(parts)
+            power = torch.tensor(spectrum, dtype=torch.float64) / (modes * kept).clamp(min=1e-300)
+            power = torch.where(modes > 0, power, 0.0) * math.prod(spec.grid.n)
+            amplitudes += [power.sqrt()[_shell_index(spec)]] * field.components
+        self.filter = torch.stack(amplitudes)
         self.filter[:, 0, 0] = 0.0
 
-    def __call__(self, generators: Generators) -> State:
-        """One field a generator, in the precision and on the device of the projection."""
+    def __call__(self, generators: RandomGenerators) -> State:
+        """Draw a field from each generator.
+
+        Parameters
+        ----------
+        generators : sequence of numpy.random.Generator
+            One for each field to draw; each is advanced.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, component, y, x), in the precision and on the device of the projection.
+        """
         shape = (self.spec.components, *self.spec.grid.n)
         white = torch.from_numpy(np.stack([g.standard_normal(shape) for g in generators]))
         fields = torch.fft.irfft2(torch.fft.rfft2(white) * self.filter, s=self.spec.grid.n)
-        return self.project(fields.to(self.project.rows))
+        return self.project(fields.to(self.project.matrices_y))
 
 
 @dataclass(frozen=True)
 class PerturbedCarry:
-    """The state as it is seen, as it is stepped from, and what the next perturbation depends on."""
+    """State of a perturbed forecast between two intervals.
 
-    seen: State
-    origin: State
+    Parameters
+    ----------
+    state : Tensor
+        The forecast state, shape (batch, component, y, x).
+    perturbed_state : Tensor
+        The state that the next step starts from: the forecast state with its perturbation.
+    inputs : mapping of str to Tensor, optional
+        The inputs by name.
+    noise : Tensor
+        The random fields η of the last perturbation, shape (batch, component, y, x).
+    generators : sequence of numpy.random.Generator
+        The random generators, one for each forecast.
+    """
+
+    state: State
+    perturbed_state: State
     inputs: Inputs
-    random: Tensor
-    generators: Generators
+    noise: Tensor
+    generators: RandomGenerators
 
 
 @final
 class PerturbedStepper(Stepper[PerturbedCarry]):
-    """A stepper disturbed before every step; its start is seen disturbed. `seeds`, one a trajectory, fix everything."""
+    """Stepper whose state is perturbed at random at the start and before every later step.
 
-    def __init__(self, stepper: Stepper, noise: Callable[[Generators], State], perturbation: Perturbation) -> None:
-        self.stepper, self.spec, self.noise, self.perturbation = stepper, stepper.spec, noise, perturbation
+    Parameters
+    ----------
+    stepper : Stepper
+        The stepper to perturb.
+    random_field : callable
+        Draws a random field from each of several generators, as `GaussianRandomField` does.
+    perturbation : Perturbation
+        Memory and size of the perturbations.
+
+    Attributes
+    ----------
+    spec : StateSpec
+        That of the stepper.
+    """
+
+    def __init__(
+        self, stepper: Stepper, random_field: Callable[[RandomGenerators], State], perturbation: Perturbation
+    ) -> None:
+        self.stepper, self.spec = stepper, stepper.spec
+        self.random_field, self.perturbation = random_field, perturbation
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> PerturbedCarry:
-        """Disturb the start. ValueError where `seeds` are not as many as the states."""
+        """Begin a rollout from the perturbed initial states.
+
+        Parameters
+        ----------
+        state : Tensor
+            The initial states, shape (batch, component, y, x).
+        inputs : mapping of str to Tensor, optional
+            The inputs by name.
+        seeds : sequence of int
+            One seed for each initial state; they fix all perturbations of the rollout.
+
+        Returns
+        -------
+        PerturbedCarry
+            What `advance` takes.
+
+        Raises
+        ------
+        ValueError
+            If there is not one seed for each initial state.
+        """
         if seeds is None or len(seeds) != len(state):
-            raise ValueError(f"{len(state)} perturbed states need as many seeds")
+            raise ValueError(f"{len(state)} perturbed states need as many seeds (got {len(seeds or ())})")
         generators = [np.random.default_rng(seed) for seed in seeds]
-        random = self.noise(generators)
-        state = state.to(random)
-        disturbed = state + self._size(self.stepper(state, inputs) - state) * random
-        return PerturbedCarry(disturbed, disturbed, inputs, random, generators)
+        noise = self.random_field(generators)
+        state = state.to(noise)
+        perturbed = state + self._amplitude(self.stepper(state, inputs) - state) * noise
+        return PerturbedCarry(perturbed, perturbed, inputs, noise, generators)
 
     def advance(self, carry: PerturbedCarry) -> PerturbedCarry:
-        """One interval from the disturbed state."""
-        seen = self.stepper(carry.origin, carry.inputs)
+        """Advance the perturbed state by one interval, and perturb the result for the next one.
+
+        Parameters
+        ----------
+        carry : PerturbedCarry
+            From `start` or `advance`.
+
+        Returns
+        -------
+        PerturbedCarry
+            One interval later.
+        """
+        state = self.stepper(carry.perturbed_state, carry.inputs)
         rho = self.perturbation.memory
-        random = rho * carry.random + math.sqrt(1 - rho**2) * self.noise(carry.generators)
-        origin = seen + self._size(seen - carry.origin) * random
-        return PerturbedCarry(seen, origin, carry.inputs, random, carry.generators)
+        noise = rho * carry.noise + math.sqrt(1 - rho**2) * self.random_field(carry.generators)
+        perturbed = state + self._amplitude(state - carry.perturbed_state) * noise
+        return PerturbedCarry(state, perturbed, carry.inputs, noise, carry.generators)
 
     def state(self, carry: PerturbedCarry) -> State:
-        """The state before the perturbation that the next step starts with; the start with it."""
-        return carry.seen
+        """Return the forecast state, before the perturbation that the next step starts with.
 
-    def _size(self, change: State) -> Float[Tensor, "batch component 1 1"]:
-        """b c at each component."""
-        return self.perturbation.factor * spread_over(self.spec, change)
+        Parameters
+        ----------
+        carry : PerturbedCarry
+            From `start` or `advance`.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, component, y, x); of the carry of `start`, the initial state with its perturbation.
+        """
+        return carry.state
+
+    def _amplitude(self, change: State) -> Float[Tensor, "batch component 1 1"]:
+        """Return the size b c of the perturbation at each component."""
+        return self.perturbation.factor * field_rms(self.spec, change)
 
 
-def spread_over(spec: StateSpec, change: State) -> Float[Tensor, "batch component 1 1"]:
-    """The RMS of each field, its components together, repeated for each of these."""
+def field_rms(spec: StateSpec, states: State) -> Float[Tensor, "batch component 1 1"]:
+    """Compute the root mean square of each field, over its components together.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Says which components belong to a field.
+    states : Tensor
+        Shape (batch, component, y, x).
+
+    Returns
+    -------
+    Tensor
+        Shape (batch, component, 1, 1); the number of a field is repeated for each of its components.
+    """
     parts = [part.square().mean((1, 2, 3), keepdim=True).sqrt().expand(-1, part.shape[1], -1, -1)
-             for part in change.split([field.components for field in spec.fields], dim=1)]  # fmt: skip
+             for part in states.split([field.components for field in spec.fields], dim=1)]  # fmt: skip
     return torch.cat(parts, dim=1)
 
 
-def members_from(
+def perturbed_rollout(
     stepper: PerturbedStepper, states: State, steps: int, seeds: Sequence[Sequence[int]], inputs: Inputs = None
-) -> DeepEnsemble:
-    """The disturbed forecasts of each state, (trajectory, member, time, component, y, x), with `seeds` by trajectory
-    and member; the disturbed start first."""
-    each = len(seeds[0])
-    repeated = {name: value.repeat_interleave(each, dim=0) for name, value in (inputs or {}).items()}
+) -> EnsembleStates:
+    """Roll the perturbed members of each trajectory out.
+
+    Parameters
+    ----------
+    stepper : PerturbedStepper
+        The perturbed model.
+    states : Tensor
+        The unperturbed initial states, shape (trajectory, component, y, x).
+    steps : int
+        Number of intervals.
+    seeds : sequence of sequence of int
+        A seed for each trajectory and member, as `member_seeds` gives them.
+    inputs : mapping of str to Tensor, optional
+        The inputs by name, each (trajectory, component, y, x).
+
+    Returns
+    -------
+    Tensor
+        Shape (trajectory, member, steps + 1, component, y, x), the perturbed initial state first.
+    """
+    members = len(seeds[0])
+    repeated = {name: value.repeat_interleave(members, dim=0) for name, value in (inputs or {}).items()}
     flat = [seed for row in seeds for seed in row]
     with torch.no_grad():
-        rolled = rollout(stepper, states.repeat_interleave(each, dim=0), steps, repeated, flat, first_from_stepper=True)
-    return rolled.unflatten(0, (len(states), each))
+        rolled = rollout(
+            stepper, states.repeat_interleave(members, dim=0), steps, repeated, flat, first_from_stepper=True
+        )
+    return rolled.unflatten(0, (len(states), members))
 
 
 def member_seeds(seed: int, labels: Sequence[int | float | str], count: int) -> list[list[int]]:
-    """Seeds of the members 1 … count − 1 of each trajectory, by its label: whatever else is forecast with it.
+    """Derive the seeds of the perturbed members of each trajectory from its label.
 
-    Of several trajectories of one label, as two datasets put together have, each has seeds of its own.
+    The seeds of a trajectory do not depend on the other trajectories of the forecast. If several trajectories have the
+    same label, as in two concatenated datasets, each of them gets different seeds.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the ensemble.
+    labels : sequence of int, float or str
+        Label of each trajectory.
+    count : int
+        Number of members, the unperturbed member 0 included.
+
+    Returns
+    -------
+    list of list of int
+        Seeds of the members 1 to count − 1 of each trajectory.
     """
     seen, seeds = Counter[str](), []
     for label in map(str, labels):
-        again = (seen[label],) if seen[label] else ()
+        repeats = (seen[label],) if seen[label] else ()
         seen[label] += 1
-        seeds.append([derive_seed(seed, "member", m, label, *again) for m in range(1, count)])
+        seeds.append([derive_seed(seed, "member", m, label, *repeats) for m in range(1, count)])
     return seeds
 
 
-def one_step_errors(
+def one_step_error_statistics(
     stepper: Stepper, truth: Sequence[Float[Tensor, "_ time component y x"]], inputs: Sequence[Inputs]
 ) -> tuple[tuple[tuple[float, ...], ...], float]:
-    """Spectra and memory of a `Perturbation`, from blocks of true trajectories and their inputs: the errors of single
-    steps from the true states, each over the RMS of the change that the step makes, in the mean over all of them."""
+    """Measure spectra and memory of a model's one-step errors, for a `Perturbation`.
+
+    Each error is that of a single step from a true state, divided by the RMS of the change that the step makes. Spectra
+    and correlations are means over all steps.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        The model.
+    truth : sequence of Tensor
+        Blocks of true trajectories, each (trajectory, time, component, y, x).
+    inputs : sequence of mapping of str to Tensor
+        The inputs of each block by name, or None.
+
+    Returns
+    -------
+    spectra : tuple of tuple of float
+        For each field, the sum of the squares over its components in each shell.
+    memory : float
+        Correlation of the errors of successive steps, between 0 and 0.99.
+    """
     spec, blocks = stepper.spec, []
     with torch.no_grad():
-        for states, given in zip(truth, inputs, strict=True):
-            steps = []
+        for states, values in zip(truth, inputs, strict=True):
+            errors = []
             for t in range(states.shape[1] - 1):
-                made = stepper(states[:, t], given).to(states)
-                size = spread_over(spec, made - states[:, t])
-                steps.append(((made - states[:, t + 1]) / size.where(size > 0, 1.0)).double())
-            blocks.append(torch.stack(steps, dim=1))
+                predicted = stepper(states[:, t], values).to(states)
+                size = field_rms(spec, predicted - states[:, t])
+                errors.append(((predicted - states[:, t + 1]) / size.where(size > 0, 1.0)).double())
+            blocks.append(torch.stack(errors, dim=1))
     spectra, memories = [], []
     for part in torch.cat(blocks).split([field.components for field in spec.fields], dim=2):
-        single = part.flatten(0, 2)[:, None]
-        shells = cospectrum(single, single, spec.grid.length).mean(0) * part.shape[2]
+        flat = part.flatten(0, 2)[:, None]
+        shells = cospectrum(flat, flat, spec.grid.length).mean(0) * part.shape[2]
         spectra.append(tuple(float(v) for v in shells.nan_to_num(0.0, 0.0, 0.0)))
         before, after = part[:, :-1], part[:, 1:]
         product, norm = (before * after).sum(), (before.square().sum() * after.square().sum()).sqrt()
@@ -175,15 +360,15 @@ def one_step_errors(
     return tuple(spectra), min(max(sum(memories) / len(memories), 0.0), 0.99)
 
 
-def _shell_of_each_mode(spec: StateSpec) -> Tensor:
-    """Index of the shell of each mode of `torch.fft.rfft2`; the mean counted to the first."""
+def _shell_index(spec: StateSpec) -> Tensor:
+    """Return the index of the shell of each mode of `torch.fft.rfft2`; the mean is counted to the first."""
     ky, kx = spec.grid.wavenumbers()
     return ((torch.hypot(ky, kx) * max(spec.grid.length) / (2 * math.pi)).round().long() - 1).clamp(min=0)
 
 
-def _modes_by_shell(spec: StateSpec, band: tuple[int, int]) -> Float[Tensor, " shell"]:
-    """How many modes the band leaves in each shell, a mode and its conjugate counted as two."""
-    shell = _shell_of_each_mode(spec)
+def _count_modes_per_shell(spec: StateSpec, band: tuple[int, int]) -> Float[Tensor, " shell"]:
+    """Count the modes of each shell within the band, a mode and its conjugate as two."""
+    shell = _shell_index(spec)
     weight = torch.full(shell.shape, 2.0, dtype=torch.float64)
     weight[:, 0] = weight[:, spec.grid.n[1] // 2] = 1.0
     weight = torch.where(spec.grid.retained(band), weight, 0.0)

@@ -14,8 +14,8 @@ from torch import Tensor
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import atomic_write, write_json
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.models.calibration import CALIBRATION
-from fluidsurrogate.models.model_files import CONFIG, FORMAT, LAST, WEIGHTS, sha256_of
+from fluidsurrogate.models.calibration import CALIBRATION_FILE
+from fluidsurrogate.models.model_files import CONFIG_FILE, LAST_WEIGHTS_FILE, MODEL_FORMAT, WEIGHTS_FILE, file_sha256
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import cpu_state_dict
 
@@ -36,25 +36,57 @@ def save(model: Surrogate, folder: str | Path) -> None:
     Raises
     ------
     UsageError
-        If the model was calibrated at steps of several intervals: a folder keeps the calibration of single intervals.
+        If the model was calibrated for steps of several intervals: a folder keeps the calibration of single intervals.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fluidsurrogate as fs
+    >>> experiment = fs.Experiment.from_tree({
+    ...     "name": "example",
+    ...     "grid": {"n": 16},
+    ...     "flow": {"kind": "decaying", "viscosity": 0.02, "wavenumber": 2},
+    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
+    ...     "models": {"small": {"kind": "cnn", "width": 4, "dilations": [1]}},
+    ...     "train": {"steps": 2, "batch": 2, "unroll": 1},
+    ... })
+    >>> model = fs.train(experiment)["small"]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> fs.save(model, folder.name)
+    >>> sorted(os.listdir(folder.name))
+    ['config.json', 'weights.safetensors']
+    >>> folder.cleanup()
     """
     if model.calibration is not None and model.multiple > 1:
-        raise UsageError(f"its calibration is of steps over {model.multiple} intervals, and a folder keeps one of "
-                         "single ones: save model.every(1)")  # fmt: skip
+        raise UsageError(f"the calibration of this model is for steps over {model.multiple} intervals, and a folder "
+                         "keeps the calibration for steps over one: save model.every(1)")  # fmt: skip
     folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(cpu_state_dict(model.network), folder / WEIGHTS)
-    hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, LAST) if (folder / name).exists()}
+    write_weights(cpu_state_dict(model.network), folder / WEIGHTS_FILE)
+    hashes = {
+        name: file_sha256(folder / name) for name in (WEIGHTS_FILE, LAST_WEIGHTS_FILE) if (folder / name).exists()
+    }
     about = dict(model.about)
-    write_json(folder / CONFIG, {"format": FORMAT, **metadata_of(model), "sha256": hashes, "about": about})
+    write_json(folder / CONFIG_FILE, {"format": MODEL_FORMAT, **metadata_of(model), "sha256": hashes, "about": about})
     if model.calibration is None:
-        (folder / CALIBRATION).unlink(missing_ok=True)  # of the weights that were there before
+        (folder / CALIBRATION_FILE).unlink(missing_ok=True)  # it was of the weights that were there before
     else:
         model.calibration.write(folder)
 
 
 def metadata_of(model: Surrogate) -> dict[str, Any]:
-    """Return what config.json says of a model, beside hashes and origin, as plain data."""
+    """Return what config.json says of a model, except hashes and origin.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The model.
+
+    Returns
+    -------
+    dict of str to object
+        Plain data: the keys model, spec, normalisation, constants and dtype.
+    """
     return {
         "model": model.config.model_dump(mode="json", exclude_none=True),
         "spec": asdict(model.stored),
@@ -65,16 +97,46 @@ def metadata_of(model: Surrogate) -> dict[str, Any]:
 
 
 def hash_weights(model: Surrogate) -> str:
-    """Return the SHA-256 hash of the file of weights that `save` would write."""
+    """Return the SHA-256 hash of the file of weights that `save` would write.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The model.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     return hashlib.sha256(to_safetensors(cpu_state_dict(model.network))).hexdigest()
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name as a safetensors file, in one piece."""
+    """Write tensors by name as a safetensors file, in one piece.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        The tensors.
+    path : Path
+        The file to write.
+    """
     with atomic_write(path) as beside:
         beside.write_bytes(to_safetensors(weights))
 
 
 def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
-    """Return the content of a safetensors file: the same bytes for the same tensors."""
+    """Return tensors by name as the content of a safetensors file: the same bytes for the same tensors.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        The tensors.
+
+    Returns
+    -------
+    bytes
+        The content of the file.
+    """
     return serialised({name: value.contiguous() for name, value in weights.items()})

@@ -1,4 +1,4 @@
-"""From what a network says to the next state: the same module in training, in forecasts and in what is exported."""
+"""The step of a surrogate around its network: the same module in training, in forecasts and in exported models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,45 @@ from torch import Tensor, nn
 from fluidsurrogate.models.energy_budget import EnergyBudget
 from fluidsurrogate.models.normalisation import Normalisation
 from solvers import FieldSpec, Grid, StateSpec
-
-State = Float[Tensor, "batch component y x"]
+from solvers.array_types import State
 
 
 @final
 class SurrogateStep(nn.Module):
-    """x⁺ = b + P c N(z), z = (b − shift) / scale, with the inputs beside the state in z: the network says the change of
-    b, the state as it is or what a coarse solver made of it.
+    r"""Module that turns the output of a network into the next state.
 
-    P keeps what a change may hold: the modes of the training data's changes, no mean (which is so conserved, exactly),
-    no divergence in a solenoidal field, the parity about the plates where there are plates. It commutes with the group.
-    Where the energy budget of the flow is known, `EnergyBudget` then scales x⁺ to it: not in training, where it would
-    hide from the loss what the network dissipates (experiments/stability).
+    .. math:: x^+ = b + P c N(z), \qquad z = (b - \mathrm{shift}) / \mathrm{scale}
 
-    `multiple`, one of `multiples`, is how many stored intervals the network is asked for, and told if it has a choice.
+    The network N predicts the normalised change of b from z and the normalised inputs. Here b is the state itself or,
+    in a hybrid, the state that a coarse solver makes of it, c is the RMS change of each field, and P is the projection
+    of `ChangeProjection`.
+
+    If the energy budget of the flow is known, `EnergyBudget` then scales the new state to it. This is left out in
+    training, where it would hide from the loss what the network dissipates (experiments/stability).
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Grid, fields, inputs and interval of the stored states.
+    normalisation : Normalisation
+        Shift, scale, size and band of a change, and coefficients of the energy budget.
+    multiples : sequence of int
+        Numbers of stored intervals that the network can step over; if there are several, the network is told which.
+    multiple : int
+        Number of stored intervals that this module steps over: one of `multiples`.
+
+    Attributes
+    ----------
+    shift, scale : Tensor
+        Normalisation of the components of state and inputs, shape (component, 1, 1).
+    change : Tensor
+        RMS change of the components of the state over the step, shape (component, 1, 1).
+    project : ChangeProjection
+        The projection P.
+    budget : EnergyBudget or None
+        The scaling to the energy budget.
+    interval_channel : float or None
+        The value, from −1 to 1, that tells the network which of `multiples` it steps over; None if it has no choice.
     """
 
     shift: Tensor
@@ -37,107 +61,209 @@ class SurrogateStep(nn.Module):
         self, spec: StateSpec, normalisation: Normalisation, multiples: Sequence[int] = (1,), multiple: int = 1
     ) -> None:
         super().__init__()
-        self.components, self.whole = spec.components, spec.grid.n
+        self.state_components, self.cells = spec.components, spec.grid.n
         shift, scale, change = normalisation.to_tensors(spec)
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
         self.register_buffer("change", multiple * change)
-        self.project = Projection(spec.grid, spec.fields, normalisation.band)
+        self.project = ChangeProjection(spec.grid, spec.fields, normalisation.band)
         self.budget = (
             None
             if normalisation.budget_coefficients is None
             else EnergyBudget(spec, normalisation.budget_coefficients, multiple)
         )
-        self.inputs = sum(field.components for field in spec.inputs)
+        self.input_components = sum(field.components for field in spec.inputs)
         few, many = min(multiples), max(multiples)
         self.interval_channel = None if few == many else 2 * (multiple - few) / (many - few) - 1
 
-    def given(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
-        """The inputs, in the order of the spec, as normalised components; a uniform one is the same at every point.
-        Last, where the network has a choice of intervals, the one it is asked for, from −1 to 1."""
-        parts = []
+    def normalise_inputs(self, inputs: Sequence[Tensor], state: State) -> Tensor | None:
+        """Normalise the inputs and expand them to the grid; append the interval if the network has a choice.
+
+        Parameters
+        ----------
+        inputs : sequence of Tensor
+            The inputs in the order of the spec, each (batch, component, y, x) or, if uniform, (batch, component, 1, 1),
+            in physical units.
+        state : Tensor
+            A state of the same batch, shape (batch, component, y, x).
+
+        Returns
+        -------
+        Tensor or None
+            Shape (batch, component, y, x); None if the network takes nothing but the state.
+        """
+        channels = []
         if inputs:
-            whole = torch.cat([value.to(self.scale).expand(-1, -1, *self.whole) for value in inputs], dim=1)
-            parts.append((whole - self.shift[self.components :]) / self.scale[self.components :])
+            on_grid = torch.cat([value.to(self.scale).expand(-1, -1, *self.cells) for value in inputs], dim=1)
+            channels.append((on_grid - self.shift[self.state_components :]) / self.scale[self.state_components :])
         if self.interval_channel is not None:
-            parts.append(
+            channels.append(
                 torch.full_like(state[:, :1], self.interval_channel, dtype=self.scale.dtype, device=self.scale.device)
             )
-        return torch.cat(parts, dim=1) if parts else None
+        return torch.cat(channels, dim=1) if channels else None
 
     def forward(
         self,
         network: Callable[[Tensor], Tensor],
         state: State,
-        given: Tensor | None,
+        normalised_inputs: Tensor | None,
         base: State | None = None,
         with_budget: bool = True,
     ) -> State:
+        """Advance a state by one step.
+
+        Parameters
+        ----------
+        network : callable
+            The network N, from (batch, component, y, x) to the normalised change (batch, component, y, x).
+        state : Tensor
+            The state before the step, shape (batch, component, y, x), in physical units.
+        normalised_inputs : Tensor or None
+            The result of `normalise_inputs`.
+        base : Tensor, optional
+            The state b that the network corrects; by default `state`.
+        with_budget : bool
+            Whether to scale the new state to the energy budget.
+
+        Returns
+        -------
+        Tensor
+            The state after the step, shape (batch, component, y, x), in physical units.
+        """
         base = state if base is None else base
-        z = (base - self.shift[: self.components]) / self.scale[: self.components]
-        change = network(z if given is None else torch.cat([z, given], dim=1))
+        components = self.state_components
+        z = (base - self.shift[:components]) / self.scale[:components]
+        change = network(z if normalised_inputs is None else torch.cat([z, normalised_inputs], dim=1))
         after = base + self.project(self.change * change)
         if self.budget is None or not with_budget:
             return after
         inputs = None
-        if given is not None and self.inputs:
-            inputs = given[:, : self.inputs] * self.scale[self.components :] + self.shift[self.components :]
+        if normalised_inputs is not None and self.input_components:
+            normalised = normalised_inputs[:, : self.input_components]
+            inputs = normalised * self.scale[components:] + self.shift[components:]
         return self.budget(after, state, inputs)
 
 
 @final
-class Projection(nn.Module):
-    """The P of `SurrogateStep`, an orthogonal projection. Band and plates act on each axis by itself, as a small
-    matrix: (Σ_|m|≤M cos(2πm(i − j)/n)/n) and ½ (1 ± the reversal of the rows)."""
+class ChangeProjection(nn.Module):
+    r"""Orthogonal projection P of a predicted change onto the changes that the flow can make.
 
-    rows: Tensor
-    columns: Tensor
+    The result has only the modes of the changes in the training data, no mean (so that every step conserves the mean
+    exactly), no divergence in a solenoidal field, and the parity of the field about the plates if there are plates.
+    The projection commutes with the group. Band and plates act on each axis separately, as the small matrices
+
+    .. math:: \frac{1}{n} \sum_{|m| \le M} \cos \frac{2 \pi m (i - j)}{n}
+              \qquad \text{and} \qquad \tfrac{1}{2} (1 \pm R),
+
+    where R reverses the order of the rows.
+
+    Parameters
+    ----------
+    grid : Grid
+        Grid of the stored states.
+    fields : sequence of FieldSpec
+        Fields of the state.
+    band : tuple of int
+        Largest mode numbers (my, mx) to keep.
+
+    Attributes
+    ----------
+    matrices_y : Tensor
+        The projection along y for each component, shape (component, y, y).
+    matrix_x : Tensor
+        The projection along x, shape (x, x).
+    directions : Tensor
+        Unit wavevectors k/|k| as (x, y), shape (2, ky, kx).
+    """
+
+    matrices_y: Tensor
+    matrix_x: Tensor
     directions: Tensor
 
     def __init__(self, grid: Grid, fields: Sequence[FieldSpec], band: tuple[int, int]) -> None:
         super().__init__()
-        band_y, band_x = (_low_pass(n, most) for n, most in zip(grid.n, band, strict=True))
+        band_y, band_x = (_low_pass_matrix(n, most) for n, most in zip(grid.n, band, strict=True))
         walls = [sign * f.wall for f in fields for sign in (1, -1)[: f.components]]  # across the plates the other sign
-        rows = [(band_y + wall * band_y.flip(0)) / (1 + abs(wall)) for wall in walls]
-        self.register_buffer("rows", torch.stack(rows))
-        self.register_buffer("columns", band_x)
-        self.register_buffer("directions", _directions(grid))
+        matrices_y = [(band_y + wall * band_y.flip(0)) / (1 + abs(wall)) for wall in walls]
+        self.register_buffer("matrices_y", torch.stack(matrices_y))
+        self.register_buffer("matrix_x", band_x)
+        self.register_buffer("directions", _unit_wavevectors(grid))
         starts = [sum(f.components for f in fields[:i]) for i in range(len(fields))]
-        self.solenoidal = [start for start, f in zip(starts, fields, strict=True) if f.solenoidal]
+        self.solenoidal_starts = [start for start, f in zip(starts, fields, strict=True) if f.solenoidal]
 
     def forward(self, change: State) -> State:
-        change = self.rows @ change @ self.columns
+        """Project a change of the state.
+
+        Parameters
+        ----------
+        change : Tensor
+            Shape (batch, component, y, x).
+
+        Returns
+        -------
+        Tensor
+            The projected change, shape (batch, component, y, x).
+        """
+        change = self.matrices_y @ change @ self.matrix_x
         change = change - change.mean((-2, -1), keepdim=True)
-        for start in self.solenoidal:
-            free = divergence_free(change[:, start : start + 2], self.directions)
-            change = torch.cat([change[:, :start], free, change[:, start + 2 :]], dim=1)
+        for start in self.solenoidal_starts:
+            solenoidal = remove_divergence(change[:, start : start + 2], self.directions)
+            change = torch.cat([change[:, :start], solenoidal, change[:, start + 2 :]], dim=1)
         return change
 
 
-def divergence_free(
+def remove_divergence(
     velocity: Float[Tensor, "batch 2 y x"], directions: Float[Tensor, "2 ky kx"]
 ) -> Float[Tensor, "batch 2 y x"]:
-    """û − e (e·û), e = k/|k|: the solenoidal part of a vector field (Helmholtz), spectrally exact."""
+    r"""Return the solenoidal part of a vector field (Helmholtz decomposition), exact for the resolved modes.
+
+    .. math:: \hat u - e (e \cdot \hat u), \qquad e = k / |k|
+
+    Parameters
+    ----------
+    velocity : Tensor
+        Shape (batch, 2, y, x), components in the order (x, y).
+    directions : Tensor
+        The unit wavevectors e as (x, y), shape (2, ky, kx).
+
+    Returns
+    -------
+    Tensor
+        Shape (batch, 2, y, x).
+    """
     spectrum = torch.fft.rfft2(velocity)
     along = (directions * spectrum).sum(1, keepdim=True)
     return torch.fft.irfft2(spectrum - directions * along, s=velocity.shape[-2:])
 
 
-def _directions(grid: Grid) -> Float[Tensor, "2 ky kx"]:
-    """k/|k| as (x, y), float64; zero for the mean and where both are Nyquist."""
+def _unit_wavevectors(grid: Grid) -> Float[Tensor, "2 ky kx"]:
+    """Return k/|k| as (x, y) in float64; zero for the mean and where both wavenumbers are Nyquist's."""
     ky, kx = grid.odd_wavenumbers()
     k = torch.stack(torch.broadcast_tensors(kx, ky))
     length = k.square().sum(0).sqrt()
     return k / length.where(length > 0, 1.0)
 
 
-def ordered(spec: StateSpec, inputs: Mapping[str, Tensor] | None) -> list[Tensor]:
-    """Inputs by name in the order of the spec."""
+def order_inputs(spec: StateSpec, inputs: Mapping[str, Tensor] | None) -> list[Tensor]:
+    """Return inputs by name as a list in the order of the spec.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Says which inputs there are, and in which order.
+    inputs : mapping of str to Tensor or None
+        The inputs by name; None if the spec has none.
+
+    Returns
+    -------
+    list of Tensor
+        One tensor for each input.
+    """
     return [(inputs or {})[field.name] for field in spec.inputs]
 
 
-def _low_pass(n: int, most: int) -> Float[Tensor, "n n"]:
-    """The projection onto the modes |m| ≤ most of n cells, float64; the identity where those are all."""
+def _low_pass_matrix(n: int, most: int) -> Float[Tensor, "n n"]:
+    """Return the projection onto the modes |m| ≤ `most` of n cells in float64; the identity if those are all."""
     if most >= n // 2:
         return torch.eye(n, dtype=torch.float64)
     distance = torch.arange(n)

@@ -1,4 +1,4 @@
-"""A trained network as a stepper: from one stored state to the next, in physical units."""
+"""The surrogate: a trained network that advances states in physical units, as every other stepper does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
-from fluidsurrogate.models.model_files import weights_in
+from fluidsurrogate.models.model_file_checks import count_parameters
 from fluidsurrogate.models.normalisation import Normalisation
-from fluidsurrogate.models.step import SurrogateStep, ordered
+from fluidsurrogate.models.step import SurrogateStep, order_inputs
 from fluidsurrogate.nn import Network, cast_weights
 from solvers import StateSpec, Stepper
 from solvers.array_types import Inputs, State
@@ -26,15 +26,16 @@ from solvers.array_types import Inputs, State
 
 @dataclass(frozen=True)
 class SurrogateCarry:
-    """What a surrogate carries from one interval to the next.
+    """State of a surrogate's rollout between two intervals.
 
-    Attributes
+    Parameters
     ----------
     state : Tensor
-        Shape (batch, component, y, x), in physical units; of a deep ensemble one batch a network, one after the other.
+        Shape (batch, component, y, x), in physical units; for a deep ensemble, the batches of its networks one after
+        the other.
     inputs : mapping of str to Tensor, optional
         The inputs as they were given.
-    given : Tensor, optional
+    normalised_inputs : Tensor, optional
         The normalised inputs, shape (batch, component, y, x).
     network : callable
         The network with its kernels expanded once for the whole rollout.
@@ -42,7 +43,7 @@ class SurrogateCarry:
 
     state: State
     inputs: Inputs
-    given: Tensor | None
+    normalised_inputs: Tensor | None
     network: Callable[[Tensor], Tensor]
 
 
@@ -52,13 +53,13 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     .. math:: x^+ = b + P\\, c\\, N(z)
 
-    The network N gives the normalised change of b, which is the state itself or, in a hybrid, what a coarse solver
-    makes of it. See `SurrogateStep`.
+    The network N predicts the normalised change of b, which is the state itself or, in a hybrid, the state that a
+    coarse solver makes of it; c is the size of a change and P a projection. See `SurrogateStep`.
 
     Parameters
     ----------
     network : Network
-        The network N; several networks are one `DeepEnsemble`.
+        The network N; several networks are combined in one `DeepEnsemble`.
     spec : StateSpec
         Grid, fields, inputs and interval of the stored states.
     normalisation : Normalisation
@@ -77,15 +78,15 @@ class Surrogate(Stepper[SurrogateCarry]):
     Attributes
     ----------
     spec : StateSpec
-        As the parameter, with the interval of one step.
+        Grid, fields, inputs and interval of one step of this model.
     stored : StateSpec
-        As the parameter.
+        Grid, fields, inputs and interval of the stored states.
     folder : Path or None
         The folder that the model was loaded from.
     calibration : Calibration or None
-        What is known of the model's errors on this grid and at this interval.
+        Error bounds and perturbation of the forecasts, on this grid and with this interval.
     step : SurrogateStep
-        Everything of a step but the network.
+        The step around the network: normalisation, projection and energy budget.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         weight = next(network.parameters())
         self.step = SurrogateStep(spec, normalisation, config.multiples, multiple)
         self.step.to(weight.device, weight.real.dtype)
-        self.is_markov = config.networks == 1  # the mean of several networks does not say where each of them is
+        self.is_markov = config.networks == 1  # the mean of several networks does not say what state each of them is in
         self._mean_of_networks, self._with_budget, self._autocast = True, True, False
 
     def every(self, multiple: int) -> Surrogate:
@@ -122,7 +123,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         Returns
         -------
         Surrogate
-            The model itself if its steps are that long already. It is not calibrated at another interval.
+            The model itself if its steps are that long already; otherwise a model without a calibration.
 
         Raises
         ------
@@ -132,7 +133,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         if multiple == self.multiple:
             return self
         if multiple not in self.config.multiples:
-            raise UsageError(f"this model steps over {self.config.multiples} stored intervals (got {multiple})")
+            raise UsageError(f"this model steps over {self.config.multiples} stored intervals (got {multiple}): "
+                             "set models.NAME.intervals and train it again")  # fmt: skip
         other = Surrogate(
             self.network, self.stored, self.normalisation, self.config, self.about, self.base, multiple, self.constants
         )
@@ -143,12 +145,12 @@ class Surrogate(Stepper[SurrogateCarry]):
         return other
 
     def each_network(self) -> Surrogate:
-        """Return a view of a deep ensemble whose state holds every network's, one batch after the other.
+        """Return a view of a deep ensemble whose state holds those of all networks, one batch after the other.
 
         Returns
         -------
         Surrogate
-            It shares weights and step with this model.
+            A model that shares weights and step with this one.
         """
         view = copy.copy(self)
         view._mean_of_networks = False
@@ -162,12 +164,12 @@ class Surrogate(Stepper[SurrogateCarry]):
         Parameters
         ----------
         precision : str
-            "full", or "bfloat16" for the network, with the step around it in full precision.
+            Precision of the network: "full" or "bfloat16". The step around it stays in full precision.
 
         Returns
         -------
         Surrogate
-            It shares weights and step with this model.
+            A model that shares weights and step with this one.
         """
         view = self.each_network()
         view._with_budget, view._autocast = False, precision == "bfloat16"
@@ -189,20 +191,20 @@ class Surrogate(Stepper[SurrogateCarry]):
         Parameters
         ----------
         device : str or torch.device, optional
-            cpu, cuda, cuda:1 or mps; by default the model's own.
+            Device such as cpu, cuda, cuda:1 or mps; by default the model's own.
         dtype : torch.dtype, optional
-            torch.float32 or torch.float64; by default the model's own.
+            Precision, torch.float32 or torch.float64; by default the model's own.
 
         Returns
         -------
         Surrogate
-            In another precision it is no longer calibrated.
+            The copy; in another precision it is no longer calibrated.
 
         Raises
         ------
         UsageError
-            If the device is not available, the precision is neither of the two, complex weights are asked for in
-            double precision, or the model is a hybrid, whose solver is built where it is loaded.
+            If the device is not available, the precision is not one of the two, the model has complex weights and
+            double precision is asked for, or the model is a hybrid, whose solver is built when it is loaded.
         """
         device, dtype = str(device or self.device), dtype or self.dtype
         if not device_available(device):
@@ -210,7 +212,10 @@ class Surrogate(Stepper[SurrogateCarry]):
         if dtype not in (torch.float32, torch.float64):
             raise UsageError(f"dtype must be torch.float32 or torch.float64 (got {dtype})")
         if self.base is not None and (torch.device(device), dtype) != (self.device, self.dtype):
-            raise UsageError("a hybrid's solver is built where it is loaded: save it, and fs.load(folder, device)")
+            raise UsageError(
+                "a hybrid cannot be moved, because its solver is built when it is loaded: save it, then call "
+                "fs.load(folder, device)"
+            )
         try:
             network = cast_weights(copy.deepcopy(self.network), dtype).to(device)
         except ValueError as error:
@@ -243,7 +248,7 @@ class Surrogate(Stepper[SurrogateCarry]):
     @property
     def parameters(self) -> int:
         """Number of trained weights; a complex one counts as two."""
-        return weights_in(self.network)
+        return count_parameters(self.network)
 
     def start(self, state: State, inputs: Inputs = None, seeds: Sequence[int] | None = None) -> SurrogateCarry:
         """Begin a rollout: normalise the inputs and expand the kernels, once.
@@ -260,7 +265,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         Returns
         -------
         SurrogateCarry
-            What `advance` takes.
+            The carry that `advance` takes.
 
         Raises
         ------
@@ -273,9 +278,9 @@ class Surrogate(Stepper[SurrogateCarry]):
         if (networks := self.config.networks) > 1:
             state = state.repeat(networks, 1, 1, 1)
             inputs = {name: value.repeat(networks, 1, 1, 1) for name, value in (inputs or {}).items()}
-        given = self.step.given(ordered(self.spec, inputs), state)
-        with self._precision():
-            return SurrogateCarry(state.to(self.step.scale), inputs, given, self.network.fold())
+        normalised_inputs = self.step.normalise_inputs(order_inputs(self.spec, inputs), state)
+        with self._autocast_context():
+            return SurrogateCarry(state.to(self.step.scale), inputs, normalised_inputs, self.network.fold())
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """Advance by one interval.
@@ -283,25 +288,25 @@ class Surrogate(Stepper[SurrogateCarry]):
         Parameters
         ----------
         carry : SurrogateCarry
-            From `start` or `advance`.
+            A carry of `start` or `advance`.
 
         Returns
         -------
         SurrogateCarry
-            One interval later.
+            The carry one interval later.
 
         Raises
         ------
         UsageError
             If a hybrid's solver cannot run from this state.
         """
-        base = None if self.base is None else self._by_solver(self.base, carry)
+        base = None if self.base is None else self._advance_by_solver(self.base, carry)
 
         def network(z: Tensor) -> Tensor:
-            with self._precision():
+            with self._autocast_context():
                 return carry.network(z).to(z.dtype)
 
-        return replace(carry, state=self.step(network, carry.state, carry.given, base, self._with_budget))
+        return replace(carry, state=self.step(network, carry.state, carry.normalised_inputs, base, self._with_budget))
 
     def state(self, carry: SurrogateCarry) -> State:
         """Return the state of a carry in physical units; for a deep ensemble, the ensemble mean.
@@ -309,7 +314,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         Parameters
         ----------
         carry : SurrogateCarry
-            From `start` or `advance`.
+            A carry of `start` or `advance`.
 
         Returns
         -------
@@ -322,11 +327,13 @@ class Surrogate(Stepper[SurrogateCarry]):
         return carry.state.unflatten(0, (networks, -1)).mean(0)
 
     @staticmethod
-    def _by_solver(base: Stepper, carry: SurrogateCarry) -> State:
+    def _advance_by_solver(base: Stepper, carry: SurrogateCarry) -> State:
+        """Return the state that the solver of a hybrid makes of a carry's."""
         try:
             return base(carry.state, carry.inputs).to(carry.state)
-        except ValueError as error:  # on numbers that it cannot run
+        except ValueError as error:  # of numbers with which the solver cannot run
             raise UsageError(f"the hybrid's solver: {error}") from None
 
-    def _precision(self) -> torch.autocast:
+    def _autocast_context(self) -> torch.autocast:
+        """Return the context in which the network is applied."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast)

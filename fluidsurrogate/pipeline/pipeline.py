@@ -77,33 +77,29 @@ def run_stage(run: Run, stage: Stage, force: bool = False) -> None:
         stage.check_existing(run)
 
 
-def score_table(run: Run) -> str:
-    """Return the table of scores, followed by the files that a run has made.
+def reports(run: Run, name: str) -> str:
+    """Return what the stages of a command have to report, followed by the files that a run has made.
 
     Parameters
     ----------
     run : Run
-        A run of which all stages are done.
+        The experiment and its folder.
+    name : str
+        A stage that is done, or "run" for all.
 
     Returns
     -------
     str
-        The table, a line on the resolution of the truth, and one line for each file.
+        Empty if no stage of the command has anything to report.
     """
-    from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.evaluation.score_tables import summary
-    from fluidsurrogate.pipeline.stages.compare import SCORES
-    from fluidsurrogate.simulation.resolution import describe_resolution
-
-    with open_data(run.out / SCORES) as scores:
-        table = summary(scores).to_string()
-    with open_data(run.data_path) as data:
-        resolution = describe_resolution(data.attrs)
-    table += f"\n\nresolution of the truth: {resolution or 'not known'}"
+    stages = stages_in_order() if name == RUN_ALL else [STAGES[name]]
+    texts = [stage.report(run) for stage in stages if stage.report is not None]
+    if not texts:
+        return ""
     files = [run.data_path] if run.experiment.data.path else []
     for stage in stages_in_order():
         files += [run.out / output for output in (*stage.outputs(run.tree), *stage.extra_files)]
-    return table + "\n\n" + "\n".join(map(str, files))
+    return "\n\n".join([*texts, "\n".join(str(path) for path in files if path.exists())])
 
 
 def _check_results(run: Run, stage: Stage) -> None:

@@ -50,6 +50,8 @@ class Stage:
     check_before_use : callable, optional
         Function (run) that is called before a later stage reads the results. By default every output must exist and
         must have been made from the same inputs.
+    report : callable, optional
+        Function (run) → a text that the command prints when the stage, or the whole run, is done.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Stage:
     extra_files: tuple[str, ...] = ()
     check_existing: Callable[[Run], None] | None = None
     check_before_use: Callable[[Run], None] | None = None
+    report: Callable[[Run], str] | None = None
 
     def matches(self, output: str) -> bool:
         """Return whether a path is a result of this stage.

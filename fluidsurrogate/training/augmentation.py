@@ -20,7 +20,7 @@ class Augmentation:
     Parameters
     ----------
     spec : StateSpec
-        The types of the fields.
+        Types of the fields and inputs.
     group : str or None
         Name of the point group; None for no augmentation.
     seed : int
@@ -32,7 +32,24 @@ class Augmentation:
     seed: int
 
     def __call__(self, states: Tensor, inputs: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return states (batch, time, component, y, x) and inputs, moved by the element that belongs to a step."""
+        """Move a batch by the group element that belongs to a training step.
+
+        Parameters
+        ----------
+        states : Tensor
+            Shape (batch, time, component, y, x).
+        inputs : dict of str to Tensor
+            The inputs by name, each (batch, component, y, x).
+        step : int
+            Number of the training step.
+
+        Returns
+        -------
+        states : Tensor
+            The moved states, of the same shape.
+        inputs : dict of str to Tensor
+            The moved inputs.
+        """
         if self.group is None:
             return states, inputs
         elements = group_named(self.group).elements

@@ -1,4 +1,4 @@
-"""Training that starts from a trained model: another flow, viscosity or grid, with few trajectories."""
+"""Fine-tuning: training that starts from a trained model, for another flow, viscosity or grid."""
 
 from __future__ import annotations
 
@@ -13,64 +13,96 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.models.loading import load
-from fluidsurrogate.models.model_files import CONFIG
+from fluidsurrogate.models.model_files import CONFIG_FILE
 from fluidsurrogate.nn import Network, cpu_state_dict
 from fluidsurrogate.nn.layers import LiftingConv2d
 from solvers import FieldSpec
 
 
-def starting_from(experiment: Experiment, folder: str | Path) -> Experiment:
-    """The experiment with `init = folder` for each of its models of that one's kind and group; UsageError for none.
+def with_initial_model(experiment: Experiment, folder: str | Path) -> Experiment:
+    """Return an experiment whose models start from the weights of a trained model.
 
-    Weights are taken over, normalisation is fitted to the new data.
+    The key `init` is set for each model of the same kind and group as the trained one. Only weights are taken over; the
+    normalisation is fitted to the new data.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    folder : str or Path
+        The folder of the trained model.
+
+    Returns
+    -------
+    Experiment
+        The changed experiment.
+
+    Raises
+    ------
+    UsageError
+        If the folder is not a model, or the experiment has no model of its kind and group.
     """
     folder = as_path(folder).absolute()
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        raise UsageError(f"{folder} is no model: it has no {CONFIG}")
+        raise UsageError(f"{folder} is not a model: it has no {CONFIG_FILE} with a table model")
     kind, group = config["model"].get("kind"), config["model"].get("group")
-    tree, like = experiment.tree(), []
+    tree, matching = experiment.tree(), []
     for name, model in tree["models"].items():
         if model["kind"] == kind and model.get("group") == group:
             model["init"] = str(folder)
-            like.append(name)
-    if not like:
-        raise UsageError(f"{folder} is a {kind!r} with group {group!r}; the experiment has no such model")
+            matching.append(name)
+    if not matching:
+        raise UsageError(f"{folder} is a {kind!r} with group {group!r}, and the experiment has no such model: add one")
     return Experiment.from_tree(tree)
 
 
-def start_from(network: Network, fields: Sequence[FieldSpec], folder: str | Path) -> None:
-    """Give a network for states of these fields the weights of a trained model; UsageError where that is of another
-    shape.
+def load_initial_weights(network: Network, fields: Sequence[FieldSpec], folder: str | Path) -> None:
+    """Give a network the weights of a trained model.
 
-    Another flow has other inputs: a lifting's weights go by name. Those of an input that the trained model did not have
-    are zero, so that it does nothing at first; one that the new flow lacks is left out, as if it were at its mean.
+    The flow of the trained model may have other inputs: the weights of a lifting are matched by the name of the field.
+    Weights of an input that the trained model did not have are zero, so that it has no effect at first. An input that
+    the new flow does not have is left out, as if it were at its mean.
+
+    Parameters
+    ----------
+    network : Network
+        The new network; it is changed.
+    fields : sequence of FieldSpec
+        Fields of the state that the network is for.
+    folder : str or Path
+        The folder of the trained model.
+
+    Raises
+    ------
+    UsageError
+        If the trained model has another group, or weights of other shapes.
     """
     trained = load(folder)
-    if trained.network.group.name != network.group.name:  # of as many elements, say, and so of the same shape
-        groups = f"{trained.network.group.name}, this model {network.group.name}"
+    if trained.network.group.name != network.group.name:  # groups of the same order have weights of the same shape
+        groups = f"{trained.network.group.name} and this model has {network.group.name}"
         raise UsageError(f"{folder} has the group {groups}: give both the same kind, options, fields and inputs")
-    weights, before = cpu_state_dict(trained.network), _liftings(trained.network)
+    weights, old_fields = cpu_state_dict(trained.network), _lifting_fields(trained.network)
     reason = "give both the same kind, options, fields and inputs"
     if [field.name for field in fields] == [field.name for field in trained.stored.fields]:
         reason = "give both the same kind and options"
-        for name, now in _liftings(network).items():
-            if name in before:
-                weights[f"{name}.weight"] = _by_name(weights[f"{name}.weight"], before[name], now)
+        for name, new_fields in _lifting_fields(network).items():
+            if name in old_fields:
+                weights[f"{name}.weight"] = _match_fields(weights[f"{name}.weight"], old_fields[name], new_fields)
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise UsageError(f"{folder} has other weights than this model: {reason}") from None
+        raise UsageError(f"{folder} has weights of other shapes than this model: {reason}") from None
 
 
-def _liftings(network: Network) -> dict[str, Sequence[FieldSpec]]:
-    """What each lifting of a network takes."""
+def _lifting_fields(network: Network) -> dict[str, Sequence[FieldSpec]]:
+    """Return the fields that each lifting of a network takes, by the name of the layer."""
     return {name: layer.fields for name, layer in network.named_modules() if isinstance(layer, LiftingConv2d)}
 
 
-def _by_name(weight: Tensor, before: Sequence[FieldSpec], now: Sequence[FieldSpec]) -> Tensor:
-    """The weight (channel, component, y, x) of a lifting, for other fields."""
-    parts = weight.split([field.components for field in before], dim=1)
-    known = {field.name: part for field, part in zip(before, parts, strict=True)}
-    none = weight[:, :1] * 0
-    return torch.cat([known.get(field.name, none.repeat(1, field.components, 1, 1)) for field in now], dim=1)
+def _match_fields(weight: Tensor, old: Sequence[FieldSpec], new: Sequence[FieldSpec]) -> Tensor:
+    """Return the weight (channel, component, y, x) of a lifting for other fields, matched by name."""
+    parts = weight.split([field.components for field in old], dim=1)
+    known = {field.name: part for field, part in zip(old, parts, strict=True)}
+    zero = weight[:, :1] * 0
+    return torch.cat([known.get(field.name, zero.repeat(1, field.components, 1, 1)) for field in new], dim=1)

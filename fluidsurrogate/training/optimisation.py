@@ -13,30 +13,47 @@ from fluidsurrogate.nn import Network, cpu_state_dict
 
 
 def learning_rate_factor(options: TrainConfig, step: int) -> float:
-    """Return the learning rate relative to `train.learning_rate`: linear warm-up, then half a cosine down to zero."""
+    r"""Return the learning rate of a training step, relative to `train.learning_rate`.
+
+    A linear warm-up is followed by half a cosine down to zero (Loshchilov & Hutter 2017, arXiv:1608.03983):
+
+    .. math:: \min(1, (s + 1) / \mathrm{warmup}) \cdot \tfrac{1}{2} (1 + \cos(\pi s / \mathrm{steps}))
+
+    Parameters
+    ----------
+    options : TrainConfig
+        The table `train` of the experiment.
+    step : int
+        Number s of the training step, from 0.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
     warm = min(1.0, (step + 1) / max(options.warmup, 1))
     return warm * 0.5 * (1 + math.cos(math.pi * step / options.steps))
 
 
 @final
 class MovingAverage:
-    """Exponential moving average of a network's weights.
+    r"""Exponential moving average of a network's weights.
 
-    .. math:: a \\leftarrow d\\, a + (1 - d)\\, w, \\qquad d = \\min(\\mathrm{decay}, (1 + s) / (10 + s))
+    .. math:: a \leftarrow d\, a + (1 - d)\, w, \qquad d = \min(\mathrm{decay}, (1 + s) / (10 + s))
 
-    After s steps; at first the average is not so slow, while the weights are young.
+    Here s is the number of training steps so far. The decay is smaller at first, while the weights change fast.
 
     Parameters
     ----------
     network : Network
-        Its weights are averaged.
+        The network whose weights are averaged.
     decay : float
         The decay d of late steps; 0 for no average.
 
     Attributes
     ----------
     weights : dict of str to Tensor
-        The average.
+        The averaged weights by name.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
@@ -45,7 +62,13 @@ class MovingAverage:
         self.weights = {key: value.to(device) for key, value in cpu_state_dict(network).items()}
 
     def update(self, step: int) -> None:
-        """Take the weights after so many steps into the average."""
+        """Add the current weights of the network to the average.
+
+        Parameters
+        ----------
+        step : int
+            Number s of training steps so far.
+        """
         if not self.decay:
             return
         decay, weights = min(self.decay, (1 + step) / (10 + step)), self.network.state_dict()
@@ -54,5 +77,11 @@ class MovingAverage:
             self.weights[name] = torch.lerp(weights[name], held, decay) if is_number else weights[name].clone()
 
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Go on from the average of a checkpoint."""
+        """Continue from the average of a checkpoint.
+
+        Parameters
+        ----------
+        weights : dict of str to Tensor
+            The averaged weights by name; empty if the checkpoint has none.
+        """
         self.weights |= {key: value.to(self.weights[key].device) for key, value in weights.items()}

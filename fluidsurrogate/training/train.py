@@ -19,13 +19,13 @@ from fluidsurrogate.core.provenance import provenance_attributes
 from fluidsurrogate.core.seeding import derive_seed, seeded_generators
 from fluidsurrogate.data.flow_constants import read_constants
 from fluidsurrogate.models.energy_budget import fit_budget_coefficients
-from fluidsurrogate.models.normalisation import Normalisation, check_means
+from fluidsurrogate.models.normalisation import Normalisation, describe_large_means
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
 from fluidsurrogate.training.curriculum import Curriculum
 from fluidsurrogate.training.data_parallel import DataParallel
-from fluidsurrogate.training.fine_tuning import start_from
+from fluidsurrogate.training.fine_tuning import load_initial_weights
 from fluidsurrogate.training.trainer import OnBetterWeights, Report, Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, Trajectories, WindowBatches
 
@@ -47,22 +47,22 @@ def train_model(
     Parameters
     ----------
     experiment : Experiment
-        Says everything about the training.
+        The experiment with the options of the training.
     name : str
         The model's name in the experiment.
     dataset : Dataset
         Trajectories for training and validation.
     provenance : mapping
-        What the model depends on; it is recorded in the model.
+        The parts of the experiment that the model depends on; they are recorded in the model.
     folder : Path, optional
-        Where checkpoints are written, and read if there are any.
+        Folder for checkpoints; if it holds one, the training goes on from there.
     report : callable, optional
-        Called after every step with the number of steps done and a note.
+        Called after every training step with the number of steps done and a note.
     network : Network, optional
-        Trained in place of a fresh one.
+        A network to train in place of a new one.
     on_better_weights : callable, optional
-        Called after every validation that found better weights, which the surrogate then has, with the surrogate, the
-        validation data, the step and the validation error.
+        Called after every validation that found better weights, with the surrogate (which then has these weights), the
+        validation data, the training step and the validation error.
 
     Returns
     -------
@@ -72,7 +72,8 @@ def train_model(
     Raises
     ------
     UsageError
-        If data and experiment do not fit, or the data state another viscosity, drag or diffusivity than the flow has.
+        If data and experiment do not fit, the data state another viscosity, drag or diffusivity than the flow of the
+        experiment, or the loss is not finite.
     """
     source = StoredTrajectories if experiment.train.loaders else InMemoryTrajectories
     train = source.from_dataset(dataset, "train", experiment)
@@ -100,22 +101,22 @@ def prepare_training(
     Parameters
     ----------
     experiment : Experiment
-        Says everything about the training.
+        The experiment with the options of the training.
     name : str
         The model's name in the experiment.
     train, valid : Trajectories
         Training and validation data.
     provenance : mapping
-        What the model depends on; it is recorded in the model.
+        The parts of the experiment that the model depends on; they are recorded in the model.
     network : Network, optional
-        Trained in place of a fresh one.
+        A network to train in place of a new one.
     constants : mapping of str to float, optional
-        Viscosity, drag and diffusivity that the data state.
+        The viscosity, drag and diffusivity that the data state.
 
     Returns
     -------
     Trainer
-        At step 0.
+        A trainer at step 0.
 
     Raises
     ------
@@ -125,24 +126,24 @@ def prepare_training(
     options, seed, config = experiment.train, experiment.seed, experiment.models[name]
     parallel = DataParallel(torch.device(experiment.device))
     if options.batch % (process_count() * options.accumulate):
-        raise UsageError(f"train.batch = {options.batch} is no multiple of {process_count()} processes "
+        raise UsageError(f"train.batch = {options.batch} must be a multiple of {process_count()} processes "
                          f"times train.accumulate = {options.accumulate}")  # fmt: skip
     curriculum = Curriculum(options, seed, config.multiples)
-    if train.size[1] <= curriculum.longest:
-        raise UsageError(f"training reaches over {curriculum.longest} intervals (train.unroll, push_forward, "
-                         f"intervals); the trajectories have {train.size[1] - 1}")  # fmt: skip
+    if train.size[1] <= curriculum.longest_span:
+        raise UsageError(f"training reaches over {curriculum.longest_span} intervals (train.unroll, push_forward, "
+                         f"intervals), but the trajectories have {train.size[1] - 1}: raise data.steps")  # fmt: skip
     if network is None:
         with seeded_generators(derive_seed(seed, "weights"), torch.device(experiment.device)):
             network = config.build(experiment.spec, experiment.torch_dtype)
     if config.init is not None:
-        start_from(network, experiment.spec.fields, config.init)
+        load_initial_weights(network, experiment.spec.fields, config.init)
     network = network.to(parallel.device)
-    parallel.broadcast(network)  # a network that was given is each process's own until here
+    parallel.broadcast(network)  # until here, each process has its own copy of a network that was given
     if options.compile:
         network.compile()
     device = str(parallel.device) if process_count() > 1 else experiment.device
     surrogate = fit_surrogate(experiment, name, network, train, provenance, constants, device)
-    batches = WindowBatches(train, curriculum, seed, options.batch, parallel.part)
+    batches = WindowBatches(train, curriculum, seed, options.batch, parallel.rank, parallel.world_size)
     return Trainer(surrogate, options, seed, batches, valid, parallel)
 
 
@@ -155,17 +156,40 @@ def fit_surrogate(
     constants: Mapping[str, float] | None,
     device: str,
 ) -> Surrogate:
-    """Build the surrogate around a network: normalisation and energy budget are fitted to the training data."""
+    """Build the surrogate around a network; its normalisation and energy budget are fitted to the training data.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment with the options of the training.
+    name : str
+        The model's name in the experiment.
+    network : Network
+        The network to train.
+    train : Trajectories
+        Training data.
+    provenance : mapping
+        The parts of the experiment that the model depends on; they are recorded in the model.
+    constants : mapping of str to float or None
+        The viscosity, drag and diffusivity that the data state.
+    device : str
+        Device of a hybrid's solver.
+
+    Returns
+    -------
+    Surrogate
+        The untrained model.
+    """
     spec, config = experiment.spec, experiment.models[name]
     base = experiment.build_hybrid_solver(config, device)
     normalisation = Normalisation.fit(spec, train.chunks, base)
-    for line in check_means(spec, train.chunks) if is_main_process() else []:
-        log.warning(f"{name}: {line}")
+    for warning in describe_large_means(spec, train.chunks) if is_main_process() else []:
+        log.warning(f"{name}: {warning}")
     numbers, longest = experiment.build_flow().coefficients, max(config.multiples)
-    coefficients, found = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
+    coefficients, finding = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
     if coefficients is None and is_main_process():
-        log.info(f"{name}: the energy budget {found}; forecasts are not held to it")
+        log.info(f"{name}: the energy budget {finding}; forecasts are not scaled to it")
     normalisation = replace(normalisation, budget_coefficients=coefficients)
-    about = {"name": name, "energy_budget": found, **provenance_attributes(experiment.tree(), provenance)}
-    known = constants if base is None else experiment.constants  # a hybrid's solver has the experiment's
+    about = {"name": name, "energy_budget": finding, **provenance_attributes(experiment.tree(), provenance)}
+    known = constants if base is None else experiment.constants  # a hybrid's solver has the constants of the experiment
     return Surrogate(network, spec, normalisation, config, about, base, constants=known)

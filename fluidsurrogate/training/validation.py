@@ -1,4 +1,4 @@
-"""How far a model's forecasts of the validation trajectories are off: what chooses the weights that are kept."""
+"""The validation error: how far forecasts of the validation trajectories are off. It decides which weights are kept."""
 
 from __future__ import annotations
 
@@ -16,17 +16,49 @@ from solvers import StateSpec
 
 
 def validation_error(
-    surrogate: Surrogate, valid: InMemoryTrajectories, part: int, device: torch.device
+    surrogate: Surrogate, valid: InMemoryTrajectories, batch: int, device: torch.device
 ) -> Float[Tensor, " time"]:
-    """nRMSE at every later time, the mean over trajectories, of which `part` are forecast at once; infinite where a
-    forecast is not finite."""
-    rows = (slice(first, first + part) for first in range(0, len(valid.states), part))
-    error = torch.cat([nrmse(surrogate.spec, _forecast(surrogate, valid, r, device), valid.states[r]) for r in rows])
+    """Compute the nRMSE of forecasts of the validation trajectories, in the mean over trajectories.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+        The model.
+    valid : InMemoryTrajectories
+        The validation data.
+    batch : int
+        Number of trajectories that are forecast at once.
+    device : torch.device
+        Device of the model.
+
+    Returns
+    -------
+    Tensor
+        The nRMSE at every time after the first, shape (time,), in float64; infinite if a forecast is not finite.
+    """
+    batches = (slice(first, first + batch) for first in range(0, len(valid.states), batch))
+    error = torch.cat([nrmse(surrogate.spec, _forecast(surrogate, valid, b, device), valid.states[b]) for b in batches])
     return error[:, 1:].nan_to_num(nan=math.inf, posinf=math.inf).mean(0)
 
 
 def nrmse(spec: StateSpec, forecast: States, truth: States) -> Float[Tensor, "trajectory time"]:
-    """As `metrics.nrmse`: the mean over the fields, whose units differ; the error as it is where a field is zero."""
+    """Compute the nRMSE of forecasts, as `fluidsurrogate.evaluation.metrics.nrmse` does for a Dataset.
+
+    It is the mean over the fields, because their units differ. If a field of the truth is zero, its error is not
+    normalised.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Fields of the states.
+    forecast, truth : Tensor
+        Shape (trajectory, time, component, y, x).
+
+    Returns
+    -------
+    Tensor
+        Shape (trajectory, time), in float64.
+    """
     parts, values = [field.components for field in spec.fields], []
     powers = (x.double().square().mean((3, 4)).split(parts, dim=2) for x in (forecast - truth, truth))
     for error, size in zip(*powers, strict=True):
@@ -36,12 +68,13 @@ def nrmse(spec: StateSpec, forecast: States, truth: States) -> Float[Tensor, "tr
 
 
 @torch.no_grad()
-def _forecast(surrogate: Surrogate, valid: InMemoryTrajectories, rows: slice, device: torch.device) -> States:
-    truth = valid.states[rows]
-    inputs = {name: value[rows].to(device) for name, value in valid.inputs.items()}
+def _forecast(surrogate: Surrogate, valid: InMemoryTrajectories, which: slice, device: torch.device) -> States:
+    """Forecast some of the validation trajectories from their first time; NaN if a hybrid's solver fails."""
+    truth = valid.states[which]
+    inputs = {name: value[which].to(device) for name, value in valid.inputs.items()}
     try:
         return rollout(surrogate, truth[:, 0].to(device), truth.shape[1] - 1, inputs).cpu()
     except ValueError:
         if surrogate.base is None:
             raise
-        return torch.full_like(truth, math.nan)  # a hybrid's solver, on a state that has blown up
+        return torch.full_like(truth, math.nan)  # a hybrid's solver fails for a state that has blown up

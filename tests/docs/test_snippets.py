@@ -19,6 +19,8 @@ import fluidsurrogate as fs
 from fluidsurrogate.cli import main
 from fluidsurrogate.cli.program import build_parser
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if not {"figures", "notebooks", "generated"} & set(p.parts))
 FENCE = re.compile(r"^```(?P<kind>[\w{}-]*)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

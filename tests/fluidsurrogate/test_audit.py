@@ -185,7 +185,7 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
     assert "grid is 16 x 8 cells" in refused(model, "--data", tmp_path / "narrow.nc")
     assert "no trajectories for the split 'test'" in refused(model, "--data", tmp_path / "train.nc")
     assert "empty" in refused(model, "--data", tmp_path / "none.nc")
-    assert "device 'abacus' is not to be had here" in refused(model, "--device", "abacus")
+    assert "device 'abacus' is not available here" in refused(model, "--device", "abacus")
     data_file = folders / "data.nc"
     assert "data.nc cannot be written (Not a directory)" in refused(model, "--data", data_file, "--to", data_file)
     assert "required: FOLDER" in refused()

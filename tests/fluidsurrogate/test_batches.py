@@ -21,12 +21,12 @@ def stored(toml, tmp_path):
     return experiment, fs.generate(experiment, tmp_path / "run")
 
 
-def both(experiment, dataset, part=(0, 1)):
+def both(experiment, dataset, rank=0, world_size=1):
     sources = [
         source.from_dataset(dataset, "train", experiment) for source in (InMemoryTrajectories, StoredTrajectories)
     ]
     curriculum = Curriculum(experiment.train, 0)
-    return [WindowBatches(source, curriculum, 0, experiment.train.batch, part) for source in sources]
+    return [WindowBatches(source, curriculum, 0, experiment.train.batch, rank, world_size) for source in sources]
 
 
 def same(a, b):
@@ -68,7 +68,7 @@ def test_what_is_wrong_with_the_data_is_one_line_through_a_process_too(stored):
 
 def test_parts_are_the_whole(stored):
     whole = both(*stored)[0][2][0]
-    parts = [both(*stored, part=(i, 2))[0][2][0] for i in range(2)]
+    parts = [both(*stored, rank=i, world_size=2)[0][2][0] for i in range(2)]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -85,9 +85,9 @@ def test_training_from_disk_ends_with_the_same_weights(stored):
 def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
     experiment, dataset = stored
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000})())
-    with pytest.raises(UsageError, match=r"holds 0.0 GB and 0.0 GB of memory are free: set train.loaders = 2"):
+    with pytest.raises(UsageError, match=r"needs 0.0 GB of memory, and 0.0 GB are free: set train.loaders = 2"):
         InMemoryTrajectories.from_dataset(dataset, "train", experiment)
-    with pytest.raises(UsageError, match=r"are free: what is validated on is held in memory; take fewer"):
+    with pytest.raises(UsageError, match=r"are free: validation data are held in memory: take fewer"):
         InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
     prepare_training(
         experiment,

@@ -105,9 +105,14 @@ def test_the_solver_keeps_it(form):
         budget_coefficients = BudgetCoefficients(1e-2, 0.1)
         given = forcing[None, None]
         after = solver(state, {"forcing": given})
-        defects.append(float(EnergyBudget(solver.spec, budget_coefficients).double().factor(after, state, given) - 1))
+        defects.append(
+            float(EnergyBudget(solver.spec, budget_coefficients).double().scaling_factor(after, state, given) - 1)
+        )
         without = StateSpec(grid, solver.spec.fields, interval)
-        assert abs(float(EnergyBudget(without, budget_coefficients).double().factor(after, state, None) - 1)) > 1e-2
+        assert (
+            abs(float(EnergyBudget(without, budget_coefficients).double().scaling_factor(after, state, None) - 1))
+            > 1e-2
+        )
     assert abs(defects[0]) < 1e-3
     assert defects[0] / defects[1] == pytest.approx(8, rel=0.2)
 
@@ -176,15 +181,15 @@ def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatc
     assert len(said) == len(models) == 2
     for name in models:
         (line,) = [line for line in said if line.startswith(name)]
-        before, after = line.split("off by ")
-        assert before == f"{name}: the energy budget does not close on the training data: "
+        before, after = line.split("with an error of ")
+        assert before == f"{name}: the energy budget does not close on the training data "
         assert float(after.partition("%")[0]) == pytest.approx(50, abs=1)
-        assert line.endswith("in a typical step; forecasts are not held to it")
+        assert line.endswith("in a typical step; forecasts are not scaled to it")
     about = fs.load(tmp_path / "run" / "models" / "small-cnn").about["energy_budget"]
     assert f"not held to its budget, which {about}" in report(fs.info(tmp_path / "run" / "models" / "small-cnn"))
     caplog.clear()
     right = fs.train(Experiment.read(toml, options), models="small-cnn")["small-cnn"]
-    assert right.about["energy_budget"].startswith("closes on the training data: off by ")
+    assert right.about["energy_budget"].startswith("closes on the training data with an error of ")
     assert "energy budget" not in caplog.text
 
 

@@ -18,7 +18,7 @@ from fluidsurrogate.data.layout import grid_coordinates
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig, read_calibration
-from fluidsurrogate.models.fit_calibration import ForecastErrors, quantiles
+from fluidsurrogate.models.forecast_errors import ForecastErrors, conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from solvers import Grid
 
@@ -56,8 +56,8 @@ def forecast_of(deviations, times=4, members=3, seed=0):
 def test_quantiles():
     """⌈(n + 1)c⌉-th smallest: of 1 … 19 at 90 % the 18th."""
     errors = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))[:, None]
-    assert quantiles(errors, 0.9) == (18.0,)
-    assert quantiles(np.array([[1.0], [math.inf], [2.0]]), 0.75) == (math.inf,)
+    assert conformal_quantiles(errors, 0.9) == (18.0,)
+    assert conformal_quantiles(np.array([[1.0], [math.inf], [2.0]]), 0.75) == (math.inf,)
 
 
 def test_coverage_of_known_errors():
@@ -67,7 +67,7 @@ def test_coverage_of_known_errors():
     found = [[], []]
     for _ in range(400):
         errors, fresh = rng.lognormal(size=(20, 1)), rng.lognormal(size=500)
-        found[0].append((fresh <= quantiles(errors, 0.9)[0]).mean())
+        found[0].append((fresh <= conformal_quantiles(errors, 0.9)[0]).mean())
         found[1].append((fresh <= np.quantile(errors, 0.85)).mean())
     assert np.mean(found[0]) == pytest.approx(19 / 21, abs=0.01)
     assert np.mean(found[1]) < 0.85
@@ -81,11 +81,13 @@ def test_a_bound_from_the_spread_covers_large_and_small_errors_alike():
     alone, others = first[0].isel(member=0, drop=True), first[0].isel(member=[1, 2])
     error, spread = (v.values[:, 1:] for v in (nrmse(alone, first[1]), normalised_spread(others, alone)))
     errors = ForecastErrors(error, spread, error, spread)
-    known = calibration(nrmse=quantiles(error, 0.9), ratio=quantiles(errors.ratio(np.ones(3)), 0.9))
+    known = calibration(
+        nrmse=conformal_quantiles(error, 0.9), ratio=conformal_quantiles(errors.error_over_spread(np.ones(3)), 0.9)
+    )
     size = nrmse(second[0].isel(member=0, drop=True), second[1])
     third = np.argsort(np.argsort(size.values[:, 1])) // 200
-    own = known.bound(second[0])["error_bound"]
-    plain = known.bound(second[0].isel(member=0, drop=True))["error_bound"]
+    own = known.add_error_bound(second[0])["error_bound"]
+    plain = known.add_error_bound(second[0].isel(member=0, drop=True))["error_bound"]
     within, within_plain = ([(size <= bound)[third == i, 1:].mean().item() for i in range(3)] for bound in (own, plain))
     assert np.mean(within) == pytest.approx(0.9, abs=0.03)
     assert within == pytest.approx([0.9] * 3, abs=0.05)
@@ -101,18 +103,18 @@ def test_the_exponent_is_how_the_error_goes_with_the_spread():
     spread = rng.lognormal(size=(4000, 1)) * np.ones(4)
     error = spread ** np.array([1.0, 0.5, 0.0, -1.0]) * rng.lognormal(sigma=0.3, size=(4000, 4))
     errors = ForecastErrors(error, spread, error, spread)
-    exponent = errors.exponent()
+    exponent = errors.fit_exponent()
     np.testing.assert_allclose(exponent, [1, 0.5, 0, 0], atol=0.02)
-    ratio = errors.ratio(exponent)[:, :3]
-    beyond = ratio > quantiles(ratio, 0.9)
+    ratio = errors.error_over_spread(exponent)[:, :3]
+    beyond = ratio > conformal_quantiles(ratio, 0.9)
     assert beyond[spread[:, 0] > 1].mean(0) == pytest.approx([0.1] * 3, abs=0.02)
-    plain = errors.ratio(np.ones(4))[:, 1]
+    plain = errors.error_over_spread(np.ones(4))[:, 1]
     assert (plain > np.quantile(plain, 0.9))[spread[:, 0] > 1].mean() < 0.02
     spread[::7] = math.inf  # of members that turned non-finite nothing is known
-    assert np.isfinite(ForecastErrors(error, spread, error, spread).exponent()).all()
+    assert np.isfinite(ForecastErrors(error, spread, error, spread).fit_exponent()).all()
     known = calibration(ratio=(1.0, 2.0, 4.0), exponent=(1.0, 0.5, 0.0))
     forecast, _ = forecast_of([0.1, 0.2])
-    own = [known.bound(forecast)["error_bound"], calibration().bound(forecast)["error_bound"]]
+    own = [known.add_error_bound(forecast)["error_bound"], calibration().add_error_bound(forecast)["error_bound"]]
     np.testing.assert_allclose(own[0][:, 1], own[1][:, 1])
     np.testing.assert_allclose(own[0][:, 2], 2 * (own[1][:, 2] / 2) ** 0.5)
     np.testing.assert_allclose(own[0][:, 3], 4.0)
@@ -121,17 +123,17 @@ def test_the_exponent_is_how_the_error_goes_with_the_spread():
 def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
     forecast, _ = forecast_of([0.1, 0.2], times=6)
     alone = forecast.isel(member=0, drop=True)
-    plain = calibration(nrmse=(0.1, 0.3, 0.2), source="there").bound(alone, level=0.25)
+    plain = calibration(nrmse=(0.1, 0.3, 0.2), source="there").add_error_bound(alone, level=0.25)
     bounds = plain["error_bound"]
     np.testing.assert_array_equal(bounds[0], [0, 0.1, 0.3, 0.2, math.nan, math.nan])
     assert plain["horizon"].values.tolist() == [0.5, 0.5]  # below again later, but not up to there
     assert not plain["horizon_censored"].any()
-    never = calibration().bound(alone, level=0.4)
+    never = calibration().add_error_bound(alone, level=0.4)
     assert never["horizon"].values.tolist() == [1.5, 1.5]
     assert never["horizon_censored"].all()
-    at_once = calibration().bound(alone, level=0.01)
+    at_once = calibration().add_error_bound(alone, level=0.01)
     assert at_once["horizon"].values.tolist() == [0.0, 0.0]
-    shorter = calibration().bound(alone.isel(time=slice(0, 3)), level=0.4)
+    shorter = calibration().add_error_bound(alone.isel(time=slice(0, 3)), level=0.4)
     assert shorter["horizon"].values.tolist() == [1.0, 1.0]
     assert shorter["horizon_censored"].all()
     for key, value in (("level", 0.25), ("coverage", 0.9), ("calibration_starts", 100)):
@@ -140,18 +142,18 @@ def test_horizon_is_the_last_time_up_to_which_the_bound_is_below_the_level():
         "horizon: time median 0.5, 0.5 to 0.5 of 2 trajectories (nRMSE at most 0.25 with probability 0.9, "
         "calibrated on 100 starts)"
     )
-    assert bounds.attrs["calibration"] == "3 leads calibrated on 100 starts (there); by lead alone"
+    assert bounds.attrs["calibration"] == "3 leads calibrated on 100 starts (there); from the lead alone"
 
 
 def test_bound_is_of_the_calibrated_number_of_members():
     """More members change nothing, fewer leave the bound by lead."""
     forecast, _ = forecast_of([0.1, 0.2], members=6)
     known = calibration(members=4)
-    own = known.bound(forecast)["error_bound"]
-    np.testing.assert_array_equal(own, known.bound(forecast.isel(member=slice(0, 4)))["error_bound"])
+    own = known.add_error_bound(forecast)["error_bound"]
+    np.testing.assert_array_equal(own, known.add_error_bound(forecast.isel(member=slice(0, 4)))["error_bound"])
     assert "from the spread of 3 perturbed members" in own.attrs["calibration"]
     assert own[1, 1] > 1.5 * own[0, 1]
-    few = known.bound(forecast.isel(member=slice(0, 3)))["error_bound"]
+    few = known.add_error_bound(forecast.isel(member=slice(0, 3)))["error_bound"]
     np.testing.assert_array_equal(few, [[0, 0.1, 0.2, 0.4]] * 2)
 
 
@@ -161,7 +163,7 @@ def test_a_forecast_that_is_no_number_is_bounded_by_none():
     broken = forecast.copy(deep=True)
     broken["vorticity"][0, 0, 2:, 3, 3] = np.nan
     for known, given in ((calibration(), lambda f: f), (calibration(), lambda f: f.isel(member=0, drop=True))):
-        whole, part = (known.bound(given(f), level=9.0) for f in (forecast, broken))
+        whole, part = (known.add_error_bound(given(f), level=9.0) for f in (forecast, broken))
         assert part["error_bound"].isel(trajectory=1).equals(whole["error_bound"].isel(trajectory=1))
         assert np.array_equal(part["error_bound"][0, :2], whole["error_bound"][0, :2])
         assert np.isinf(part["error_bound"][0, 2:4]).all()
@@ -247,8 +249,11 @@ def test_calibrate_on_data_of_ones_own(trained):
     assert (known.starts, len(known.nrmse)) == (30, 4)
     assert known.source == "a dataset of the user's"
     for spoil, said in (
-        (data, "28 trajectories of 4 intervals, not of training or validation, are needed; the data have 2 of 4"),
-        (many.isel(time=[0]), "are needed; the data have 47 of 0"),
+        (
+            data,
+            "28 trajectories of 4 intervals that were not used for training or validation, and the data have 2 of 4",
+        ),
+        (many.isel(time=[0]), "and the data have 47 of 0"),
         (many.isel(trajectory=0, drop=True), "need the dimensions trajectory and time"),
         (many.rename(vorticity="w"), "no variable 'vorticity'"),
     ):
@@ -263,7 +268,7 @@ def test_a_calibration_at_longer_steps_stays_out_of_the_folder(trained, toml, tm
     lots = trained[0].isel(time=[0, 2, 4], trajectory=np.arange(28) % 6).drop_vars(["split", "trajectory"])
     known = fs.calibrate(model, starts=20, members=3, data=lots)
     assert "error_bound" in fs.forecast(known, lots, 1, members=3)
-    with pytest.raises(UsageError, match=r"is of steps over 2 intervals, .*: save model.every\(1\)"):
+    with pytest.raises(UsageError, match=r"is for steps over 2 intervals, .*: save model.every\(1\)"):
         fs.save(known, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     fs.save(known.every(1), tmp_path / "model")
@@ -295,7 +300,7 @@ def test_a_model_that_does_not_say_where_it_comes_from(trained):
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"grid": {"n": 65536}}, "a grid of 65536 cells a side: more than 8192"),
+    [({"grid": {"n": 65536}}, "a grid of 65536 cells a side: at most 8192"),
      ({"data": {"steps": 10**12}}, "1000000000000 steps and 4 members would take .* GiB of memory")],
 )  # fmt: skip
 def test_an_experiment_out_of_all_proportion(trained, changes, said):
@@ -315,8 +320,8 @@ def test_an_experiment_out_of_all_proportion(trained, changes, said):
 
 def test_a_model_that_turns_non_finite_has_an_infinite_bound(tmp_path):
     errors = ForecastErrors(*(np.full((20, 2), math.inf) for _ in range(4)))
-    known = calibration(nrmse=quantiles(errors.single, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
-    assert ForecastErrors.ratio(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
+    known = calibration(nrmse=conformal_quantiles(errors.error, 0.9), ratio=(0.0, 0.0), spread_skill=(1.0, math.inf))
+    assert ForecastErrors.error_over_spread(errors, np.ones(2)).max() == 0.0  # the bound is infinite times the spread
     known.write(tmp_path)
     assert "Infinity" not in (tmp_path / "calibration.json").read_text()
     assert read_calibration(tmp_path, fs.Experiment.read("tests/miniature.toml").spec, "a hash") == known
@@ -329,23 +334,26 @@ def test_files_that_are_no_calibration(calibrated, tmp_path):
     perturbation = good["perturbation"]
     for text, said in (
         ("{", "is not valid JSON"),
-        ("[]", "is no calibration of format 2"),
-        ("null", "is no calibration of format 2"),
+        ("[]", "is not a calibration of format 2"),
+        ("null", "is not a calibration of format 2"),
         ("[" * 100_000, "is not valid JSON"),
         (" " * 5_000_000, "it has 5000000 bytes, at most 4194304 are read"),
-        (good | {"format": True}, "is no calibration of format 2"),
-        (good | {"starts": 10**30}, "is no calibration: starts: "),
+        (good | {"format": True}, "is not a calibration of format 2"),
+        (good | {"starts": 10**30}, "is not a calibration: starts: "),
         (good | {"nrmse": ["1", "1", "1"]}, "nrmse.0: Input should be a valid number"),
-        (good | {"format": 1}, "is no calibration of format 2"),
-        ({key: good[key] for key in good if key != "ratio"}, "is no calibration: ratio: Field required"),
-        (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must be as many numbers"),
+        (good | {"format": 1}, "is not a calibration of format 2"),
+        ({key: good[key] for key in good if key != "ratio"}, "is not a calibration: ratio: Field required"),
+        (good | {"ratio": [1.0]}, "nrmse, ratio, exponent and spread_skill must each have one number"),
         (good | {"nrmse": [1.0, -1.0, 1.0]}, "nrmse.1: Input should be greater than or equal to 0"),
         (good | {"members": 2}, "members: Input should be greater than or equal to 3"),
         (good | {"coverage": 1.5}, "coverage: Input should be less than 1"),
         (good | {"extra": 1}, "extra: Extra inputs are not permitted"),
         (good | {"perturbation": perturbation | {"memory": 1.0}}, "perturbation.memory: Input should be less than 1"),
-        (good | {"perturbation": perturbation | {"spectra": [[1.0]]}}, "of this model: spectra must be 1 of 11 shells"),
-        (good | {"weights": "0" * 64}, "is no calibration of this model: it is of other weights"),
+        (
+            good | {"perturbation": perturbation | {"spectra": [[1.0]]}},
+            "of this model: perturbation.spectra must be 1 spectra of 11 shells",
+        ),
+        (good | {"weights": "0" * 64}, "is not a calibration of this model: it was made for other weights"),
     ):
         path.write_text(text if isinstance(text, str) else json.dumps(text))
         with pytest.raises(UsageError, match=said) as caught:
@@ -363,8 +371,8 @@ def test_a_calibration_that_is_no_file_of_the_folder(calibrated, tmp_path):
     for make, said in (
         (lambda: os.symlink("../calibration.json", path), "is a link that leaves the folder"),
         (lambda: os.symlink("calibration.json", path), "has no calibration.json"),
-        (lambda: os.mkfifo(path), "its calibration.json is no file"),
-        (path.mkdir, "its calibration.json is no file"),
+        (lambda: os.mkfifo(path), "its calibration.json is not a file"),
+        (path.mkdir, "its calibration.json is not a file"),
     ):
         make()
         with pytest.raises(UsageError, match=said) as caught:
@@ -384,14 +392,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(trained, tmp_
     def no_work(*arguments):
         raise AssertionError("it worked before it looked")
 
-    monkeypatch.setattr("fluidsurrogate.models.fit_calibration.fit", no_work)
+    monkeypatch.setattr("fluidsurrogate.models.fit_calibration.fit_perturbation", no_work)
     monkeypatch.setattr("fluidsurrogate.auditing.audit.measure_point_group", no_work)
     sizes = {"starts": 20, "steps": 3}
     for to, said in (
         (tmp_path / "file" / "new", "cannot be written"),
-        (tmp_path / "file", "is no folder of this model: name a new one"),
-        (tmp_path / "other", "is no folder of this model: name a new one"),
-        (tmp_path, "is no folder of this model: name a new one"),
+        (tmp_path / "file", "is not a folder of this model: name a new one"),
+        (tmp_path / "other", "is not a folder of this model: name a new one"),
+        (tmp_path, "is not a folder of this model: name a new one"),
     ):
         with pytest.raises(UsageError, match=said):
             fs.calibrate(model, **sizes, to=to)

@@ -20,7 +20,7 @@ import fluidsurrogate.simulation.generation  # what a full disk is simulated in
 from fluidsurrogate.cli import main
 from fluidsurrogate.core.jobs import choose_worker_count
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.models.model_files import FORMAT
+from fluidsurrogate.models.model_files import MODEL_FORMAT
 from fluidsurrogate.nn import ARCHITECTURES
 
 MODELS = ("small-d4", "small-cnn")
@@ -211,7 +211,9 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
     again = ["calibrate", folder, *sizes]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
     (folder / "calibration.json").write_text("{}")
-    assert "is no calibration of format 2; fluidsurrogate calibrate" in refused(capsys, *command, *own[:2], *to)
+    assert "is not a calibration of format 2; make it again: fluidsurrogate calibrate" in refused(
+        capsys, *command, *own[:2], *to
+    )
     assert main([str(a) for a in again] + ["--force"]) == 0
     for spoiled, said in ((["--starts", "3"], "starts must be at least 20"), (["--members", "1"], "members must be at"),
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
@@ -219,7 +221,7 @@ def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
         assert said in refused(capsys, *again, "--force", *spoiled)
     assert fs.load(folder).calibration is not None  # what is refused takes nothing away
     assert fs.load(folder, calibrated=False).calibration is None
-    assert "is no model" in refused(capsys, "calibrate", tmp_path / "nowhere")
+    assert "is not a model" in refused(capsys, "calibrate", tmp_path / "nowhere")
 
 
 def test_members_in_a_whole_run(finished, tmp_path, caplog):
@@ -382,7 +384,7 @@ def test_code_is_not_run_without_the_flag(mine, tmp_path, capsys):
         assert not (tmp_path / "out" / "data.zarr").exists()
     assert main(["generate", str(mine), "--out", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "models" / "mine").mkdir(parents=True)
-    config = {"format": FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
+    config = {"format": MODEL_FORMAT, "model": {"kind": "module", "path": "os:system"}, "dtype": "float32", "about": {},
               "spec": {"fields": [{"name": "vorticity"}], "inputs": [], "interval": 1.0,
                        "grid": {"n": [16, 16], "length": [1.0, 1.0]}},
               "normalisation": {"shift": [0.0], "scale": [1.0], "change": [1.0], "band": [1, 1]},

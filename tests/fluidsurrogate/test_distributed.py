@@ -68,7 +68,7 @@ def test_they_are_two(generated, toml, tmp_path):
     toml.write_text(toml.read_text().replace("batch = 4", "batch = 3"))
     done = command(TORCHRUN, "train", toml, tmp_path)
     assert done.returncode != 0
-    assert "train.batch = 3 is no multiple of 2 processes" in done.stderr
+    assert "train.batch = 3 must be a multiple of 2 processes" in done.stderr
 
 
 def test_one_where_two_were_asked_for_is_said(generated, toml, tmp_path):

@@ -12,14 +12,14 @@ import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.perturbations import (
-    Noise,
+    GaussianRandomField,
     Perturbation,
     PerturbedStepper,
     member_seeds,
-    members_from,
-    one_step_errors,
+    one_step_error_statistics,
+    perturbed_rollout,
 )
-from fluidsurrogate.models.step import Projection
+from fluidsurrogate.models.step import ChangeProjection
 from solvers import D4, TEMPERATURE, VELOCITY, VORTICITY, Grid, StateSpec, Stepper, act_on_fields
 from solvers.spectra import cospectrum, shell_wavenumbers
 
@@ -30,8 +30,10 @@ SPECTRUM = tuple(1.0 / (1 + k) for k in range(SHELLS))
 
 def noise_of(*fields, grid=GRID, band=BAND, spectrum=SPECTRUM):
     spec = StateSpec(grid, fields, 0.1)
-    project = Projection(grid, fields, band).double()
-    return Noise(spec, project, band, [spectrum[: len(shell_wavenumbers(grid.n, grid.length))]] * len(fields))
+    project = ChangeProjection(grid, fields, band).double()
+    return GaussianRandomField(
+        spec, project, band, [spectrum[: len(shell_wavenumbers(grid.n, grid.length))]] * len(fields)
+    )
 
 
 def generators(count, first=0):
@@ -124,7 +126,7 @@ def model(trained):
 
 
 def perturbed(model, noise=None, memory=0.5):
-    noise = noise or Noise(model.spec, model.step.project, model.normalisation.band, [SPECTRUM])
+    noise = noise or GaussianRandomField(model.spec, model.step.project, model.normalisation.band, [SPECTRUM])
     return PerturbedStepper(model, noise, Perturbation((SPECTRUM,), memory, 0.3))
 
 
@@ -132,14 +134,14 @@ def test_the_whole_forecast_turns_with_start_and_perturbation(model, trained):
     states = torch.from_numpy(trained[0]["vorticity"].values[:2, :1])
     seeds = member_seeds(0, ["a", "b"], 3)
     plain = perturbed(model)
-    members = members_from(plain, states, 4, seeds)
+    members = perturbed_rollout(plain, states, 4, seeds)
     assert members.shape == (2, 2, 5, 1, 16, 16)
     for g in D4.elements[1:]:
-        turning = perturbed(model, lambda made, g=g: act_on_fields(model.spec.fields, plain.noise(made), g))
-        turned = members_from(turning, act_on_fields(model.spec.fields, states, g), 4, seeds)
+        turning = perturbed(model, lambda made, g=g: act_on_fields(model.spec.fields, plain.random_field(made), g))
+        turned = perturbed_rollout(turning, act_on_fields(model.spec.fields, states, g), 4, seeds)
         expected = act_on_fields(model.spec.fields, members.flatten(0, 2), g).reshape(members.shape)
         torch.testing.assert_close(turned, expected, rtol=0, atol=2e-4 * float(members.abs().max()))
-    unturned = members_from(plain, act_on_fields(model.spec.fields, states, D4.elements[1]), 4, seeds)
+    unturned = perturbed_rollout(plain, act_on_fields(model.spec.fields, states, D4.elements[1]), 4, seeds)
     expected = act_on_fields(model.spec.fields, members.flatten(0, 2), D4.elements[1]).reshape(members.shape)
     assert float((unturned - expected).abs().max()) > 0.05
 
@@ -206,7 +208,7 @@ def test_size_memory_and_spectrum_are_measured():
         x = states[-1]
         states.append(2 * x + 0.01 * x.square().mean((1, 2, 3), keepdim=True).sqrt() * eta)
         eta = rho * eta + math.sqrt(1 - rho**2) * noise(made)
-    spectra, memory = one_step_errors(Doubling(), [torch.stack(states, dim=1)], [None])
+    spectra, memory = one_step_error_statistics(Doubling(), [torch.stack(states, dim=1)], [None])
     assert memory == pytest.approx(rho, abs=0.02)
     np.testing.assert_allclose(np.array(spectra[0][:7]) / 1e-4, SPECTRUM[:7], rtol=0.1)
 
@@ -227,7 +229,7 @@ def test_the_size_follows_what_the_step_changes():
 
 def test_what_is_refused(model, trained):
     data = trained[0]
-    with pytest.raises(UsageError, match=r"members need a calibrated model, .*: fluidsurrogate calibrate FOLDER"):
+    with pytest.raises(UsageError, match=r"members need a calibrated model, .*: run fluidsurrogate calibrate FOLDER"):
         fs.forecast(model, data, 2, members=4)
     for members in (2, 0, -1):
         with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):

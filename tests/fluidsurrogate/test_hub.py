@@ -18,7 +18,7 @@ from torch import nn
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
 from fluidsurrogate.inspection.model_card import AUTHORS, TITLE, model_card
-from fluidsurrogate.models.hub_download import fetch
+from fluidsurrogate.models.hub_download import download_model
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def test_pushed_and_loaded_to_the_same_bits(hub, trained, audit, tmp_path, monke
         assert np.array_equal(expected, fs.forecast(loaded, data, 4)["vorticity"].values)
         assert (loaded.spec, loaded.normalisation, loaded.config) == (model.spec, model.normalisation, model.config)
     assert not [path for _, path, *_ in hub.requests if "resolve" in path and path.endswith("README.md")]
-    snapshot = fetch(address)
+    snapshot = download_model(address)
     assert (snapshot / "config.json").is_symlink()
     assert snapshot.is_relative_to(tmp_path / "cache" / "models--user--small-d4" / "snapshots")
     assert fs.info(address)["parameters"] == model.parameters
@@ -142,7 +142,7 @@ def test_a_revision_is_the_model_that_was(hub, trained, audit):
     first = fs.push_to_hub(models["small-d4"], "user/model", audit=audit)
     commit, files = hub.repositories["user/model"][-1]
     hub.repositories["user/model"].append(("a" * 40, files | {"calibration.json": b"{}"}))
-    assert (fetch("hf://user/model") / "calibration.json").read_text() == "{}"
+    assert (download_model("hf://user/model") / "calibration.json").read_text() == "{}"
     fs.push_to_hub(models["small-cnn"], "user/model", audit=audit)
     assert "calibration.json" not in hub.repositories["user/model"][-1][1]
     assert fs.load("hf://user/model").config.kind == "cnn"
@@ -173,14 +173,14 @@ def test_what_the_hub_does_not_have(hub, trained, audit, monkeypatch):
     for address, said in [
         ("hf://user/nobody", "no such repository, or a private one"),
         ("hf://user/model@nowhere", "the repository has no such revision"),
-        ("hf://user/other", "is no model of fluidsurrogate: it has no config.json or no weights.safetensors"),
-        ("hf://user/pickled", "is no model of fluidsurrogate"),
-        ("hf://model", "is no address on the Hub: give hf://user/model or hf://user/model@revision"),
-        ("hf://user/model/config.json", "is no address on the Hub"),
-        ("hf://../../etc", "is no address on the Hub"),
-        ("hf://user/..", "is no address on the Hub"),
+        ("hf://user/other", "is not a model of fluidsurrogate: it has no config.json or no weights.safetensors"),
+        ("hf://user/pickled", "is not a model of fluidsurrogate"),
+        ("hf://model", "is not an address on the Hub: give hf://user/model or hf://user/model@revision"),
+        ("hf://user/model/config.json", "is not an address on the Hub"),
+        ("hf://../../etc", "is not an address on the Hub"),
+        ("hf://user/..", "is not an address on the Hub"),
         ("hf://user/a--b", "hf://user/a--b: "),
-        ("hf://", "is no address on the Hub"),
+        ("hf://", "is not an address on the Hub"),
     ]:
         assert said in refused(fs.load, address), address
         assert said in refused(fs.info, address), address
@@ -196,7 +196,9 @@ def test_no_network(hub, trained, audit, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     assert "the Hub cannot be reached" in refused(fs.load, "hf://user/model")
     model = trained[1]["small-d4"]
-    assert "the Hub said no, or cannot be reached" in refused(fs.push_to_hub, model, "user/model", audit=audit)
+    assert "the Hub refused the request, or cannot be reached" in refused(
+        fs.push_to_hub, model, "user/model", audit=audit
+    )
     for name in ("model", "hf://user/model", "user/model@main", "../model", "user/a/b"):
         assert "is no repository on the Hub: name it as user/model" in refused(fs.push_to_hub, model, name, audit=audit)
 
@@ -207,7 +209,7 @@ def test_what_comes_from_the_hub_is_checked_as_any_folder(hub, trained, audit):
     config = json.loads(files["config.json"])
     code = json.dumps(config | {"model": {"kind": "module", "path": "os:system"}}).encode()
     for number, (name, content, said) in enumerate([
-        ("config.json", json.dumps(config | {"model": {"kind": "os:system"}}).encode(), "describes no model"),
+        ("config.json", json.dumps(config | {"model": {"kind": "os:system"}}).encode(), "does not describe a model"),
         ("config.json", code, "would import"),
         ("weights.safetensors", b"\x80\x04pickle", "not the weights of this model"),
     ]):  # fmt: skip

@@ -172,7 +172,7 @@ def test_what_is_none_of_these(tmp_path, capsys):
         ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
         ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
-        ("model", "describes no model: format is missing"),
+        ("model", "does not describe a model: the key format is missing"),
         ("zarr", "is a data set without variables"),
         ("file.txt/inside", "no such file or folder"),
     ]:
@@ -211,7 +211,7 @@ def test_data_of_somebody_elses(tmp_path, capsys):
     assert found["variables"][0]["type"] is None
     assert found["made"] == {"again": "no: the experiment that made it is not recorded"}
     assert "omega(time, lat): float64" in printed(capsys, tmp_path / "plain.nc")
-    assert "does not say which experiment made it" in refused(
+    assert "does not record which experiment made it" in refused(
         capsys, tmp_path / "plain.nc", "--write-experiment", tmp_path / "x.toml"
     )
     assert not (tmp_path / "x.toml").exists()

@@ -79,23 +79,25 @@ def test_checkpoint_is_used(toml, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from fluidsurrogate.training.checkpoints import sha256_of
+    from fluidsurrogate.training.checkpoints import content_sha256
     from fluidsurrogate.training.train import train_model
-    from fluidsurrogate.training.trainer import CHECKPOINT
+    from fluidsurrogate.training.trainer import CHECKPOINT_FILE
 
     experiment = Experiment.read(toml)
     data = fs.generate(experiment)
     train_model(experiment, "small-cnn", data, {}, tmp_path)
-    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+    with safe_open(tmp_path / CHECKPOINT_FILE, "pt") as file:
         state = json.loads(file.metadata()["state"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     tensors["best.out.head.bias"] += 1
-    save_file(tensors, tmp_path / CHECKPOINT, {"state": json.dumps(state)})
-    with pytest.raises(UsageError, match=r"is no checkpoint of this training .it is damaged: its content is not what"):
+    save_file(tensors, tmp_path / CHECKPOINT_FILE, {"state": json.dumps(state)})
+    with pytest.raises(
+        UsageError, match=r"is not a checkpoint of this training .it is damaged: its content is not what"
+    ):
         train_model(experiment, "small-cnn", data, {}, tmp_path)
     del state["sha256"]
-    header = {"state": json.dumps({**state, "sha256": sha256_of(tensors, state)})}
-    save_file(tensors, tmp_path / CHECKPOINT, header)
+    header = {"state": json.dumps({**state, "sha256": content_sha256(tensors, state)})}
+    save_file(tensors, tmp_path / CHECKPOINT_FILE, header)
     changed = train_model(experiment, "small-cnn", data, {}, tmp_path)
     assert changed.network.out.head.bias.item() > 0.9
 
@@ -105,9 +107,9 @@ def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
     from safetensors.torch import save_file
 
     from fluidsurrogate.training.train import train_model
-    from fluidsurrogate.training.trainer import CHECKPOINT
+    from fluidsurrogate.training.trainer import CHECKPOINT_FILE
 
-    experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT
+    experiment, path = Experiment.read(toml), tmp_path / CHECKPOINT_FILE
     data = fs.generate(experiment)
     train_model(experiment, "small-cnn", data, {}, tmp_path)
     whole = path.read_bytes()
@@ -116,12 +118,14 @@ def test_a_broken_checkpoint_is_refused_in_one_line(toml, tmp_path):
         tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     for broken in (whole[:100], whole[: len(whole) // 2], b"", pickle.dumps({"step": 1})):
         path.write_bytes(broken)
-        with pytest.raises(UsageError, match=r"checkpoint.safetensors is no checkpoint of this training .*: delete it"):
+        with pytest.raises(
+            UsageError, match=r"checkpoint.safetensors is not a checkpoint of this training .*: delete it"
+        ):
             train_model(experiment, "small-cnn", data, {}, tmp_path)
     for header in (None, {"state": "{"}, {"state": "[1]"}, {"state": json.dumps(state | {"step": "x"})},
                    {"state": json.dumps({key: state[key] for key in state if key != "groups"})}):  # fmt: skip
         save_file(tensors, path, header)
-        with pytest.raises(UsageError, match=r"is no checkpoint of this training") as caught:
+        with pytest.raises(UsageError, match=r"is not a checkpoint of this training") as caught:
             train_model(experiment, "small-cnn", data, {}, tmp_path)
         assert len(str(caught.value).splitlines()) == 1
 

@@ -24,7 +24,9 @@ def trainer_of(toml, *overrides, name="small-d4"):
 
 
 def test_curriculum_by_progress():
-    asked = [curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).at(step).unroll for step in range(100)]
+    asked = [
+        curriculum(steps=100, unroll=(1, 2, 4, 8), unroll_fraction=0.6).schedule_at(step).unroll for step in range(100)
+    ]
     assert asked == [1] * 40 + [2] * 20 + [4] * 20 + [8] * 20
 
 
@@ -40,8 +42,8 @@ def test_curriculum_by_progress():
 )
 def test_first_and_last(options, first, last):
     asked = curriculum(steps=10, **options)
-    assert (asked.at(0), asked.at(9)) == (first, last)
-    assert asked.longest == max(first.span, last.span)
+    assert (asked.schedule_at(0), asked.schedule_at(9)) == (first, last)
+    assert asked.longest_span == max(first.span, last.span)
 
 
 def test_push_forward_takes_no_gradient_through_the_lead(toml):
@@ -65,15 +67,15 @@ def test_push_forward_takes_no_gradient_through_the_lead(toml):
 def test_noise_has_its_size_and_band_and_leaves_the_truth(toml):
     trainer = trainer_of(toml, "train.noise=0.5", "train.batch=64")
     model, start = trainer.surrogate, torch.zeros(64, 1, 16, 16)
-    noise = trainer.curriculum.noisy(model, start, 3, slice(0, 64), 64)
+    noise = trainer.curriculum.add_noise(model, start, 3, slice(0, 64), 64)
     held = 11**2 - 1  # modes of the band (5, 5) without the mean, of 16²
     expected = 0.5 * float(model.step.change) * (held / 256) ** 0.5
     assert float(noise.std()) == pytest.approx(expected, rel=0.02)
     spectrum = torch.fft.rfft2(noise).abs().mean((0, 1))
     assert float(spectrum[:, 6:].max()) < 1e-4 * float(spectrum[1, 1])
-    halves = [trainer.curriculum.noisy(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
+    halves = [trainer.curriculum.add_noise(model, start[rows], 3, rows, 64) for rows in (slice(0, 32), slice(32, 64))]
     assert torch.equal(torch.cat(halves), noise)
-    assert not torch.equal(trainer.curriculum.noisy(model, start, 4, slice(0, 64), 64), noise)
+    assert not torch.equal(trainer.curriculum.add_noise(model, start, 4, slice(0, 64), 64), noise)
 
 
 INTERVALS = ["models.small-d4.intervals=[1, 2]", "data.steps=6", "data.train=6", "train.learning_rate=1e-2"]
@@ -116,5 +118,5 @@ def test_intervals_survive_save_and_load_and_keep_the_symmetry(toml, tmp_path):
 
 
 def test_both_intervals_are_drawn():
-    drawn = [Curriculum(TrainConfig(), 0, (1, 2)).at(step).stride for step in range(200)]
+    drawn = [Curriculum(TrainConfig(), 0, (1, 2)).schedule_at(step).stride for step in range(200)]
     assert 60 < sum(stride == 2 for stride in drawn) < 140

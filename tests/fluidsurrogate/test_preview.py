@@ -48,7 +48,7 @@ def test_training_calls_it_with_better_weights_only(toml):
     trainer, seen = trainers(toml)[0], []
     trainer.on_better_weights = lambda surrogate, valid, step, error: seen.append((step, error))
     trainer.run()
-    scores = [row["valid_nrmse"] for row in trainer.curve]
+    scores = [row["valid_nrmse"] for row in trainer.history]
     best = [min(scores[: i + 1]) for i in range(len(scores))]
-    expected = [row["step"] for i, row in enumerate(trainer.curve) if i == 0 or scores[i] < best[i - 1]]
+    expected = [row["step"] for i, row in enumerate(trainer.history) if i == 0 or scores[i] < best[i - 1]]
     assert [step for step, _ in seen] == expected

@@ -203,7 +203,7 @@ def test_a_solver_of_a_stirred_flow_does_not_know_the_kicks(toml):
 
 def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     """Noise is no flow: no row may claim that a solver made it."""
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     data = fs.generate(toml)
@@ -215,7 +215,7 @@ def test_data_of_ones_own_are_the_truth_and_have_no_solver(toml, tmp_path):
     with fs.open_data(tmp_path / "out" / "scores.nc") as scores:
         assert list(scores["source"].values) == ["truth", "persistence", "small-d4", "small-cnn"]
         assert np.isnan(scores["seconds_per_step"].sel(source="truth"))
-    assert "resolution of the truth: not known" in score_table(pipeline)
+    assert "resolution of the truth: not known" in reports(pipeline, "run")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_info_card_and_report_show_it(toml, tmp_path):
     """What the data say of their resolution goes with the model that learnt from them."""
     from fluidsurrogate.inspection.model_card import model_card
     from fluidsurrogate.inspection.report import report
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     pipeline = Run(Experiment.read(toml, ["train.steps=2"]), tmp_path)
@@ -264,4 +264,4 @@ def test_info_card_and_report_show_it(toml, tmp_path):
     assert said in report(fs.info(model))
     assert said in report(fs.info(tmp_path / "data.zarr"))
     assert said in model_card(fs.load(model))
-    assert f"resolution of the truth: {said}" in score_table(pipeline)
+    assert f"resolution of the truth: {said}" in reports(pipeline, "run")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import fluidsurrogate as fs
 from fluidsurrogate import UsageError
-from fluidsurrogate.models.model_files import STEP_BYTES
+from fluidsurrogate.models.model_file_checks import MAX_STEP_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -125,25 +125,25 @@ def test_what_is_said_names_the_key(folder):
         (
             ("model", "kind"),
             "os.system",
-            "describes no model: model: Input tag 'os.system' found using 'kind' does not",
+            "does not describe a model: model: Input tag 'os.system' found using 'kind' does not",
         ),
         (("model", "width"), "16", "model.gcnn.width: Input should be a valid integer"),
         (("model", "whidth"), 16, "model.gcnn.whidth: Extra inputs are not permitted"),
         (("spec", "grid", "n"), [10**9, 10**9], "spec.grid: n must be at most 65536"),
-        (("spec", "grid", "n"), [16, 12], "model.group 'D4' is no symmetry of its grid"),
+        (("spec", "grid", "n"), [16, 12], "model.group 'D4' is not a symmetry of spec.grid"),
         (("normalisation", "scale"), [1.0, 2.0], "normalisation.scale must have 1 numbers (got 2)"),
         (("normalisation", "change"), [0.0], "scale and change must be positive"),
         (
             ("normalisation", "budget_coefficients", "viscosity"),
             -1.0,
-            "normalisation.budget_coefficients must be of numbers ≥ 0",
+            "normalisation.budget_coefficients must be numbers of at least 0",
         ),
         (("dtype",), "float16", "dtype: Input should be 'float32' or 'float64'"),
         (("about", "seed"), {"a": 1}, "about.seed"),
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 2, "model format 2 is not 4; made by another version"),
+        (("format",), 2, "model format 2 is not 4: another version of fluidsurrogate wrote this model"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
@@ -172,15 +172,15 @@ def test_a_config_in_another_encoding(folder):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model.width": 10**9}, "not the weights of this model|describes no model"),
+        ({"model.width": 10**9}, "not the weights of this model|does not describe a model"),
         ({"model.width": 10**5}, "size mismatch for 'lift.weight'"),
-        ({"model.lifting_size": 10**6 + 1}, "size mismatch|describes no model"),
+        ({"model.lifting_size": 10**6 + 1}, "size mismatch|does not describe a model"),
         ({"model.dilations": [1] * 300_000}, "more layers than there are tensors"),
         ({"model": {"kind": "gunet", "levels": 10**9}}, "levels must be 1 to 10"),
-        ({"model": {"kind": "gfno", "modes": 10**6}}, "weights.safetensors: not the weights|describes no model"),
+        ({"model": {"kind": "gfno", "modes": 10**6}}, "weights.safetensors: not the weights|does not describe a model"),
         ({"model": {"kind": "gfno", "layers": 10**9}}, "layers must be 1 to 100"),
         ({"model": {"kind": "gfno", "layers": 100}}, "more layers than there are tensors|not the weights"),
-        ({"spec.grid.n": [65536, 65536]}, "spec.grid of 65536 x 65536 cells would take 96 GiB, at most 2 are taken"),
+        ({"spec.grid.n": [65536, 65536]}, "spec.grid of 65536 x 65536 cells would take 96 GiB, at most 2 are allowed"),
     ],
 )
 def test_absurd_sizes_allocate_nothing(folder, changes, said):
@@ -192,16 +192,16 @@ def test_absurd_sizes_allocate_nothing(folder, changes, said):
     with pytest.raises(UsageError, match=said):
         fs.load(folder)
     assert peak() - before < 200 * 2**20
-    assert STEP_BYTES < 4 * 2**30
+    assert MAX_STEP_BYTES < 4 * 2**30
 
 
 @pytest.mark.parametrize(
     ("experiment", "said"),
     [
-        ("{}", "describes no model|model: its experiment|is missing|experiment: "),
-        ("[1]", "describes no model"),
-        ("{" * 100_000, "describes no model"),
-        (json.dumps({"grid": {"n": 65536}}), "its experiment has a grid of 65536 cells a side: more than 8192"),
+        ("{}", "does not describe a model|model: its experiment|is missing|experiment: "),
+        ("[1]", "does not describe a model"),
+        ("{" * 100_000, "does not describe a model"),
+        (json.dumps({"grid": {"n": 65536}}), "its experiment has a grid of 65536 cells a side: at most 8192"),
         (json.dumps({"grid": {"n": [16, 1e30]}}), "its experiment has a grid of 1e[+]30 cells a side"),
         (json.dumps({"grid": {"n": 16, "store": 10**9}}), "its experiment has a grid of 1e[+]09 cells a side"),
     ],
@@ -224,9 +224,9 @@ def test_the_experiment_of_a_hybrid(folder, experiment, said):
     ("key", "value", "said"),
     [("solver.n", 65536, "model.solver.n = 65536 is more than 16 times the 16 stored cells"),
      ("solver.n", [16, 20000], "model.solver.n = 20000 is more than 16 times"),
-     ("data.interval", 1.0, "its experiment is of other states, or of another interval"),
-     ("grid.n", 32, "its experiment is of other states"), ("grid.length", 1.0, "its experiment is of other states"),
-     ("data.state", "velocity", "its experiment is of other states")],
+     ("data.interval", 1.0, "its experiment has other states, or another interval"),
+     ("grid.n", 32, "its experiment has other states"), ("grid.length", 1.0, "its experiment has other states"),
+     ("data.state", "velocity", "its experiment has other states")],
 )  # fmt: skip
 def test_the_solver_of_a_hybrid_is_of_its_states(folder, trained, key, value, said):
     about = dict(trained[1]["small-d4"].about)
@@ -252,7 +252,7 @@ def test_a_pickle_in_place_of_the_weights(folder, tmp_path):
     torch.save({"weight": Harmful()}, folder / "weights.safetensors")
     assert "not the weights of this model" in refused(folder)
     torch.save({"weight": Harmful()}, tmp_path / "model.pt")
-    assert "model.pt is no model: a model is a folder" in refused(tmp_path / "model.pt")
+    assert "model.pt is not a model: a model is a folder" in refused(tmp_path / "model.pt")
     assert not marker.exists()
     torch.load(tmp_path / "model.pt", weights_only=False)  # the control: this one does execute it
     assert marker.exists()
@@ -286,10 +286,10 @@ def spoilt(name, tensors):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("missing", "no tensor '"), ("extra", r"a tensor 'one\\nmore' that the config knows nothing of"),
+    [("missing", "no tensor '"), ("extra", r"a tensor 'one\\nmore' that the config does not describe"),
      ("renamed", "no tensor '"), ("shape", "size mismatch for '"), ("dtype", "wrong dtype for '.*: F64 .* F32"),
-     ("integers", "wrong dtype for '.*: I64 .* F32"), ("nan", "holds NaN or infinite values"),
-     ("infinite", "holds NaN or infinite values"), ("empty", "no tensor '")],
+     ("integers", "wrong dtype for '.*: I64 .* F32"), ("nan", "hold NaN or infinite values"),
+     ("infinite", "hold NaN or infinite values"), ("empty", "no tensor '")],
 )  # fmt: skip
 def test_tensors_that_are_not_the_models(folder, name, said):
     save_file(spoilt(name, load_file(folder / "weights.safetensors")), folder / "weights.safetensors")
@@ -355,10 +355,10 @@ def test_links_that_leave_the_folder(folder, saved, tmp_path, name):
         assert f"it has no {name}" in refused(folder)
         (folder / name).unlink()
     os.mkfifo(folder / name)  # would block for ever
-    assert f"its {name} is no file" in refused(folder)
+    assert f"its {name} is not a file" in refused(folder)
     (folder / name).unlink()
     (folder / name).mkdir()
-    assert f"its {name} is no file" in refused(folder)
+    assert f"its {name} is not a file" in refused(folder)
     (folder / name).rmdir()
     os.replace(outside, folder / "another-name")
     os.symlink("another-name", folder / name)
@@ -434,4 +434,4 @@ def test_constants_that_are_none(folder, value, said):
 def test_a_file_of_weights_that_was_put_there_later(folder):
     (folder / "config.json").write_text(json.dumps(GOOD))
     (folder / "last.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
-    assert "config.json records no hash of last.safetensors: it was put there later" in refused(folder, last=True)
+    assert "config.json records no hash of last.safetensors: the file was added later" in refused(folder, last=True)

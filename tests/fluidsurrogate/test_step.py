@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fluidsurrogate.models.step import Projection, _directions
-from fluidsurrogate.models.step import divergence_free as divergence_free_by
+from fluidsurrogate.models.step import ChangeProjection, _unit_wavevectors, remove_divergence
 from solvers import TEMPERATURE, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, velocity
 
 
@@ -16,7 +15,7 @@ def noise(*shape, seed=0):
 
 
 def divergence_free(velocity, grid):
-    return divergence_free_by(velocity, _directions(grid))
+    return remove_divergence(velocity, _unit_wavevectors(grid))
 
 
 def divergence(u):
@@ -53,7 +52,7 @@ def test_the_band_is_kept_and_nothing_else(n, band):
     keep = (my[:, None] <= band[0]) & (mx <= band[1])
     keep[0, 0] = False
     expected = np.fft.ifft2(keep * np.fft.fft2(change.numpy())).real
-    project = Projection(Grid(n), (VORTICITY,), band).double()
+    project = ChangeProjection(Grid(n), (VORTICITY,), band).double()
     np.testing.assert_allclose(project(change), expected, atol=1e-13)
     torch.testing.assert_close(project(project(change)), project(change))
 
@@ -61,7 +60,7 @@ def test_the_band_is_kept_and_nothing_else(n, band):
 def test_plates_keep_the_parity_of_each_field():
     """Odd and even about y = 0 and half the height, which lie between cells."""
     fields = (FieldSpec("odd", 0, -1, wall=-1), FieldSpec("even", 0, 1, wall=1), TRACER, replace(VELOCITY, wall=1))
-    change = Projection(Grid((16, 8), (2.0, 1.0)), fields, (7, 3)).double()(noise(2, 5, 16, 8))
+    change = ChangeProjection(Grid((16, 8), (2.0, 1.0)), fields, (7, 3)).double()(noise(2, 5, 16, 8))
     about_the_lower, about_the_upper = change.flip(-2), change.roll(8, -2).flip(-2).roll(-8, -2)
     for mirrored in (about_the_lower, about_the_upper):
         torch.testing.assert_close(mirrored[:, 0], -change[:, 0])
@@ -74,7 +73,7 @@ def test_plates_keep_the_parity_of_each_field():
 def test_each_field_is_projected_by_its_own_type():
     fields = (VELOCITY, TEMPERATURE, VELOCITY)
     change = noise(1, 5, 8, 8)
-    made = Projection(Grid.square(8), fields, (4, 4)).double()(change)
+    made = ChangeProjection(Grid.square(8), fields, (4, 4)).double()(change)
     assert divergence(made[:, :2].numpy()) < 1e-12
     assert divergence(made[:, 3:].numpy()) < 1e-12
     torch.testing.assert_close(made[:, 2:3], change[:, 2:3] - change[:, 2:3].mean())

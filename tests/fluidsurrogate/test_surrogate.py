@@ -191,9 +191,9 @@ def test_folders_that_are_no_model(trained, tmp_path):
     bad = {
         "it has no config.json": tmp_path / "nowhere",
         "is not valid JSON": folder("broken", "{"),
-        "describes no model": folder("empty", "{}"),
-        "made by another version": folder("future", json.dumps(config | {"format": 99})),
-        "describes no model: ": folder("kind", json.dumps(config | {"model": {"kind": "os.system"}})),
+        "does not describe a model": folder("empty", "{}"),
+        "another version of fluidsurrogate wrote this model": folder("future", json.dumps(config | {"format": 99})),
+        "does not describe a model: ": folder("kind", json.dumps(config | {"model": {"kind": "os.system"}})),
         "size mismatch": folder("wide", json.dumps(wide)),
         "not the weights of this model": folder("cut", json.dumps(config), weights[: len(weights) // 2]),
         "not the weights": folder("pickle", json.dumps(config), pickle.dumps({"weight": print})),
@@ -244,7 +244,7 @@ def test_in_another_precision(trained, tmp_path, toml):
         with pytest.raises(UsageError, match=said):
             call()
     hybrid = fs.train(Experiment.read(toml, ["models={h = {kind = 'cnn', width = 4, solver = {}}}"]), data)["h"]
-    with pytest.raises(UsageError, match="a hybrid's solver is built where it is loaded"):
+    with pytest.raises(UsageError, match="a hybrid cannot be moved, because its solver is built when it is loaded"):
         hybrid.to(dtype=torch.float64)
 
 

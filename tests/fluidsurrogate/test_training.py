@@ -16,7 +16,7 @@ from fluidsurrogate.core.seeding import seeded_generators
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.simulation.rollout import rollout
-from fluidsurrogate.training.fine_tuning import starting_from
+from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.optimisation import learning_rate_factor
 from fluidsurrogate.training.train import prepare_training, train_model
 from fluidsurrogate.training.windows import InMemoryTrajectories
@@ -37,7 +37,7 @@ def test_overfits_a_tiny_set(toml):
     losses: list[float] = []
     train, valid = (InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
     trainer = prepare_training(experiment, "small-d4", train, valid, {})
-    trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
+    trainer.run(report=lambda step, note: losses.append(trainer.history[-1]["loss"]))
     assert losses[0] / min(losses) > 100
 
 
@@ -63,7 +63,7 @@ def test_validation_in_parts_is_that_of_the_whole_set(toml):
     with torch.no_grad():
         error = rollout(model, valid.states[:, 0], valid.size[1] - 1) - valid.states
     by_time = (error.square().mean((2, 3, 4)) / valid.states.square().mean((2, 3, 4))).sqrt().mean(0)[1:]
-    assert trainer.curve[-1]["valid_nrmse"] == pytest.approx(float(by_time.log().mean().exp()), rel=1e-5)
+    assert trainer.history[-1]["valid_nrmse"] == pytest.approx(float(by_time.log().mean().exp()), rel=1e-5)
 
 
 def test_mean_is_conserved(experiment, data):
@@ -106,7 +106,7 @@ def test_every_window_once_an_epoch(experiment, data):
     trainer = prepare_training(experiment, "small-cnn", train, train, {})
     seen = []
     for trainer.step in range(6):  # 3 trajectories x 4 windows = 2 epochs of 3 batches of 4
-        which, first = trainer.batches.windows(trainer.step)
+        which, first = trainer.batches.draw_windows(trainer.step)
         seen += [int(w) * 4 + int(f) for w, f in zip(which, first, strict=True)]
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
@@ -229,7 +229,7 @@ def test_the_learning_rate_is_not_blamed_for_what_was_there_before(toml, data):
     broken = torch.nn.Conv2d(1, 1, 1)
     broken.weight.data[:] = np.nan
     for module, said in (
-        (broken, "m: the loss is not finite at step 0: the network's weights are not finite before any is trained"),
+        (broken, "m: the loss is not finite at step 0: the weights of the network are not finite before the training"),
         (Broken(1, 1, 1), "m: the loss is not finite at step 0: the untrained network turns these data into values"),
     ):
         with pytest.raises(UsageError, match=said):
@@ -259,9 +259,9 @@ def test_a_mean_that_hides_the_flow_is_said(toml, data, caplog):
     fs.train(toml, large, "small-cnn")
     (line,) = [record.message for record in caplog.records if "the mean of" in record.message]
     rms = float(np.sqrt((data["vorticity"][:3] ** 2).mean()))
-    assert line == (f"small-cnn: the mean of vorticity, 100, is {100 / rms:.3g} times what varies about it; "
-                    "it is conserved and does nothing: subtract it")  # fmt: skip
-    with pytest.raises(UsageError, match=r"the mean of vorticity, 1e\+05, leaves no digits to what varies about it"):
+    assert line == (f"small-cnn: the mean of vorticity over the box, 100, is {100 / rms:.3g} times its fluctuations; "
+                    "it is conserved and has no effect on the flow: subtract it from the data")  # fmt: skip
+    with pytest.raises(UsageError, match=r"the mean of vorticity over the box, 1e\+05, leaves fewer than three digits"):
         fs.train(toml, huge, "small-cnn")
     scalar = Experiment.read(toml, ["flow.tracer={diffusivity=1e-2}"])
     warm = fs.generate(scalar)
@@ -353,24 +353,24 @@ def test_fine_tuning_starts_from_a_trained_model(toml, data, tmp_path):
     assert tuned.normalisation != fs.load(tmp_path / "first").normalisation  # normalisation is that of the new data
     shutil.copytree(tmp_path / "first", tmp_path / "moved")
     provenance = [
-        model_provenance(starting_from(other, tmp_path / where), "small-d4", {}) for where in ("first", "moved")
+        model_provenance(with_initial_model(other, tmp_path / where), "small-d4", {}) for where in ("first", "moved")
     ]
     assert provenance[0] == provenance[1] != model_provenance(other, "small-d4", {})
     fresh = fs.train(other, changed, ["small-d4"])["small-d4"]
     assert distance(fresh.network.state_dict(), kept) > 1e-2
     for overrides, said in [
-        (["models.small-d4.width=8"], "has other weights than this model"),
-        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4'; the experiment has no such model"),
+        (["models.small-d4.width=8"], "has weights of other shapes than this model"),
+        (["models={c = {kind = 'cnn'}}"], "is a 'gcnn' with group 'D4', and the experiment has no such model"),
     ]:
         with pytest.raises(UsageError, match=said):
             fs.train(Experiment.read(toml, overrides), data, init=tmp_path / "first")
-    with pytest.raises(UsageError, match="is no model"):
+    with pytest.raises(UsageError, match="is not a model"):
         fs.train(toml, data, init=tmp_path)
     fs.save(
         fs.train(Experiment.read(toml, ["models.small-d4.group=C4"]), data, ["small-d4"])["small-d4"], tmp_path / "c4"
     )
     start = f"models.small-d4.init={tmp_path / 'c4'}"  # D2 has as many elements, and so weights of the same shape
-    with pytest.raises(UsageError, match="has the group C4, this model D2"):
+    with pytest.raises(UsageError, match="has the group C4 and this model has D2"):
         fs.train(Experiment.read(toml, ["models.small-d4.group=D2", start]), data, ["small-d4"])
 
 

@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code: 0.
     """
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.models.calibration import CALIBRATION
+    from fluidsurrogate.models.calibration import CALIBRATION_FILE
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load
 
     to = arguments.to or arguments.folder
-    path = to / CALIBRATION
+    path = to / CALIBRATION_FILE
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
     # A corrupt calibration must not prevent a new one; a valid one stays until the new one replaces it.

@@ -71,13 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     # These imports take seconds: errors in the experiment are reported before.
     from fluidsurrogate.core.distributed import is_main_process, process_count, wait_for_all_processes
     from fluidsurrogate.core.locks import folder_lock
-    from fluidsurrogate.pipeline.pipeline import run_stages, score_table
+    from fluidsurrogate.pipeline.pipeline import reports, run_stages
     from fluidsurrogate.pipeline.run import Run
 
     if start := getattr(arguments, "init", None):
-        from fluidsurrogate.training.fine_tuning import starting_from
+        from fluidsurrogate.training.fine_tuning import with_initial_model
 
-        experiment = starting_from(experiment, start)
+        experiment = with_initial_model(experiment, start)
     out = arguments.out or Path("runs") / experiment.name
     words = [arguments.experiment, *(f"--set {shlex.quote(item)}" for item in overrides)]
     words += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
@@ -95,6 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     with folder_lock(this.out) if is_main_process() else nullcontext():
         wait_for_all_processes(experiment.device)  # until the main process holds the lock
         run_stages(this, arguments.command, arguments.force)
-    if arguments.command in (RUN, "compare"):
-        sys.stdout.write(score_table(this) + "\n")
+    if text := reports(this, arguments.command):
+        sys.stdout.write(text + "\n")
     return 0

@@ -48,6 +48,19 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
 
 
+def report(run: Run) -> str:
+    """Return the table of scores, and how well the truth is resolved."""
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.score_tables import summary
+    from fluidsurrogate.simulation.resolution import describe_resolution
+
+    with open_data(run.out / SCORES) as scores:
+        table = summary(scores).to_string()
+    with open_data(run.data_path) as data:
+        resolution = describe_resolution(data.attrs)
+    return f"{table}\n\nresolution of the truth: {resolution or 'not known'}"
+
+
 register(
     Stage(
         name="compare",
@@ -59,5 +72,6 @@ register(
         provenance=provenance,
         make=make,
         extra_files=("scores.csv", "comparison.png", "scores.png"),
+        report=report,
     )
 )

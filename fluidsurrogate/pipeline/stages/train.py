@@ -80,11 +80,11 @@ def _train_one(
     """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.models.model_files import LAST
+    from fluidsurrogate.models.model_files import LAST_WEIGHTS_FILE
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
     from fluidsurrogate.pipeline.preview import Preview
-    from fluidsurrogate.training.history import CURVE, EVENTS, FIGURE
+    from fluidsurrogate.training.history import HISTORY_FIGURE, HISTORY_FILE, TENSORBOARD_FOLDER
     from fluidsurrogate.training.train import train_model
 
     folder = partial_folder(Path(path))
@@ -94,11 +94,11 @@ def _train_one(
         surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
-        for made in (CURVE, FIGURE, LAST):
+        for made in (HISTORY_FILE, HISTORY_FIGURE, LAST_WEIGHTS_FILE):
             shutil.copy(folder / made, folder / "result" / made)
         save(surrogate, folder / "result")  # it computes the hash of the weights
-        if (folder / EVENTS).exists():
-            shutil.copytree(folder / EVENTS, folder / "result" / EVENTS, dirs_exist_ok=True)
+        if (folder / TENSORBOARD_FOLDER).exists():
+            shutil.copytree(folder / TENSORBOARD_FOLDER, folder / "result" / TENSORBOARD_FOLDER, dirs_exist_ok=True)
         publish(Path(path))
 
 

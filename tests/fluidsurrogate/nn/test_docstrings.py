@@ -1,22 +1,13 @@
-"""The examples in the docstrings run, and every public object is documented in full."""
+"""Every public object is documented in full."""
 
-import doctest
-import importlib
 import inspect
-import pkgutil
 
 import pytest
 
 import fluidsurrogate.nn as nn
 
-MODULES = [nn.__name__, *(module.name for module in pkgutil.walk_packages(nn.__path__, f"{nn.__name__}."))]
 # Each may go without an example, a list of related names and an extended summary.
 MAY_MISS = {"EX01", "SA01", "ES01"}
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 def test_there_are_examples():

@@ -48,7 +48,7 @@ def test_it_learns(theirs, toml):
     experiment = Experiment.read(toml, [FNO, *overrides, "train.valid_every=1"])
     train = InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment)
     trainer, losses = prepare_training(experiment, "fno", train, train, {}), []
-    trainer.run(report=lambda step, note: losses.append(trainer.curve[-1]["loss"]))
+    trainer.run(report=lambda step, note: losses.append(trainer.history[-1]["loss"]))
     assert losses[0] / min(losses) > 15
 
 
