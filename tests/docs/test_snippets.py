@@ -26,7 +26,7 @@ PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if not {"figures", "note
 FENCE = re.compile(r"^```(?P<kind>[\w{}-]*)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 # What would take long, in the words of a page and in those of the test.
 SHORTER = {
-    "fs.calibrate(model)": "fs.calibrate(model, starts=20, steps=5)",
+    "fs.calibrate(model)": "fs.calibrate(model, starts=20, steps=2, members=3)",
     "10_000": "40",
     "keep_every=100": "keep_every=10",
     "torch.randn(1, 1, 32, 32)\nafter = folded": "torch.randn(1, 1, 16, 16)\nafter = folded",
