@@ -63,7 +63,8 @@ class FlowExample:
     n : int
         Even number of cells on a side that resolves the initial states.
     is_band_limited : bool
-        Whether the initial states hold the same modes on all finer grids. Closed forms hold more of them.
+        Whether the initial states hold the same modes on all finer grids. False for closed forms, of which a finer grid
+        holds more modes.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)

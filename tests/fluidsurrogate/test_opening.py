@@ -48,6 +48,7 @@ def small_dataset():
     """Numbers of two types, with coordinates and attributes; large enough that damage hits the values."""
     values = np.random.default_rng(0).standard_normal((3, 4, 16, 16)).astype(np.float32)
     coords = {"time": ("time", [0.0, 0.25, 0.5, 0.75], {"units": "s"}), "trajectory": [4, 5, 6]}
+    coords["split"] = ("trajectory", np.array(["train", "train", "test"], dtype=object))
     fields = {
         "vorticity": (("trajectory", "time", "y", "x"), values, {"units": "s-1"}),
         "count": ("time", [1, 2, 3, 4]),

@@ -23,12 +23,12 @@ class Metric:
     Parameters
     ----------
     function : callable
-        Function of forecast and truth, which aligns the two first.
+        Function of forecast and truth. The decorator has put the alignment of the two before it.
     perfect_score : float or None
         Score of a forecast that equals the truth. None for a metric that describes the forecast alone, such as its
         energy.
     rotation_invariant : bool
-        Whether a quarter turn of forecast and truth together leaves the score as it is.
+        Whether a quarter turn or a mirror of forecast and truth together leaves the score as it is.
     """
 
     function: MetricFunction
@@ -67,7 +67,8 @@ def metric(
     perfect_score : float or None
         Score of a forecast that equals the truth; None for a metric that describes the forecast alone.
     rotation_invariant : bool, default True
-        Whether a quarter turn of forecast and truth together leaves the score as it is. The tests check it if so.
+        Whether a quarter turn or a mirror of forecast and truth together leaves the score as it is. The tests check it
+        if so.
 
     Returns
     -------
