@@ -5,6 +5,8 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.ext import autosummary
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -47,6 +49,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # the result tables that are included begin below their page's heading
 
 autosummary_generate = True
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.",)  # does not end the first sentence
 autodoc_inherit_docstrings = False  # torch says nothing of ours
 autodoc_typehints = "none"  # the docstrings say the types
 autodoc_member_order = "bysource"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,17 +185,27 @@ def written(value: Any) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def keep_spreads_whole(app: Sphinx, doctree: nodes.document) -> None:
-    """No line break around ± in a table."""
+NUMBER = r"[\d.,]+(?:e[-+]?\d+)?"
+WHOLE = re.compile(rf"({NUMBER} ± {NUMBER}|[\d.]+e[-+]\d+)")
+
+
+def keep_numbers_whole(app: Sphinx, doctree: nodes.document) -> None:
+    """No line break within 1e-05 or 0.3 ± 0.1 in a table."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
-            if " ± " in text:
-                text.parent.replace(text, nodes.Text(text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")))
+            parts = WHOLE.split(text)
+            if len(parts) > 1:
+                pieces = [
+                    nodes.inline("", part, classes=["nowrap"]) if i % 2 else nodes.Text(part)
+                    for i, part in enumerate(parts)
+                    if part
+                ]
+                text.parent[text.parent.index(text) : text.parent.index(text) + 1] = pieces
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
-    app.connect("doctree-read", keep_spreads_whole)
+    app.connect("doctree-read", keep_numbers_whole)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("config-keys", ConfigKeys)
     app.add_directive("registry-reference", RegistryReference)
