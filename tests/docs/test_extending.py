@@ -27,7 +27,7 @@ CONTRACTS = {
     "metric": ("tests/fluidsurrogate/test_metrics.py", "peak_error"),
     "loss": ("tests/fluidsurrogate/test_losses.py", "log_cosh"),
     "architecture": ("tests/fluidsurrogate/nn/test_contract.py", "shallow"),
-    "reader": ("tests/fluidsurrogate/test_opening.py", "NumPy"),
+    "reader": ("tests/fluidsurrogate/test_readers.py", "NumPy"),
 }
 
 

@@ -1,7 +1,7 @@
 """Readers of data files, one file a format: each opens a file or folder lazily as an xarray Dataset.
 
 A new format is one new file in this folder that calls `register_reader`; it is found by itself, and the tests in
-`tests/fluidsurrogate/test_opening.py` run over it. `open_data` picks the reader by what the file or folder contains.
+`tests/fluidsurrogate/test_readers.py` run over it. `open_data` picks the reader by what the file or folder contains.
 """
 
 from fluidsurrogate.core.registration import import_submodules

@@ -6,7 +6,7 @@ and sources are those of `solvers.diagnostics`, `solvers.spectra` and `solvers.t
 are computed in double precision, on any periodic box.
 
 A new diagnostic is one call of `register_diagnostic`, in a file of this folder or a new one; the files are found by
-themselves, and the tests in `tests/fluidsurrogate/test_diagnostics.py` run over every registered diagnostic.
+themselves, and the tests in `tests/fluidsurrogate/test_dataset_diagnostics.py` run over every registered diagnostic.
 """
 
 from fluidsurrogate.core.registration import import_submodules
