@@ -15,6 +15,10 @@ def run(block, **names):
     return names
 
 
+def test_it_is_short():
+    assert len(README.split()) <= 1200
+
+
 def test_the_solver_alone():
     (block,) = [block for block in BLOCKS if "NavierStokes2D(" in block]
     names = run(block)

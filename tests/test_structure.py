@@ -1,6 +1,7 @@
 """The structure of the code: imports run one way, no circle, and no module hides a public name."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_every_package_says_what_it_is():
         if path.name == "__init__.py":
             said = ast.get_docstring(ast.parse(path.read_text()))
             assert len(said or "") > 60, name
+
+
+def code_lines(path: Path) -> int:
+    """Lines of a module without its docstrings."""
+    text = path.read_text()
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+    ]
+    return len(text.splitlines()) - sum(d.end_lineno - d.lineno + 1 for d in docstrings)
+
+
+def test_modules_are_short():
+    lengths = {name: code_lines(path) for name, path in modules().items()}
+    assert not {name: n for name, n in lengths.items() if n > 320}
+    assert statistics.median(lengths.values()) <= 130
 
 
 def offenders(folder: str, banned: set[str]) -> list[str]:
