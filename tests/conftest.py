@@ -13,6 +13,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 import fluidsurrogate as fs  # noqa: E402
+from fluidsurrogate.cli import main  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -38,3 +39,11 @@ def trained():
     """The miniature's data, and its models as they come out of training."""
     data = fs.generate(MINIATURE)
     return data, fs.train(MINIATURE, data)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a whole run of the miniature: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["run", str(MINIATURE), "--out", str(folder)]) == 0
+    return folder

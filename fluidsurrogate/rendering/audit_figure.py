@@ -56,7 +56,7 @@ def _draw_bars(audit: xr.Dataset, axis: Axes) -> None:
     errors, claimed = (np.concatenate([audit[a].values, audit[b].values]) for a, b in
                        (("equivariance_error", "translation_error"), ("claimed", "translation_claimed")))  # fmt: skip
     control, tolerance = float(audit["wrong_parity_error"].min()), float(audit.attrs["tolerance"])
-    names, errors = [*names, "mirrors, parity forgotten"], np.append(errors, control)
+    names, errors = [*names, "mirrors, wrong parity"], np.append(errors, control)
     seen = errors[np.isfinite(errors) & (errors > 0)]
     left = min(1e-4 * tolerance, 0.1 * seen.min(initial=tolerance))
     colours = np.array([COLOURS[2] if c else COLOURS[3] for c in [*claimed, False]], dtype=object)

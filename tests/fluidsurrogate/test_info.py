@@ -22,16 +22,6 @@ from fluidsurrogate.inspection.toml_writer import to_toml
 MODELS = ("small-d4", "small-cnn")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A whole run of the miniature."""
-    from pathlib import Path
-
-    folder = tmp_path_factory.mktemp("info") / "run"
-    assert main(["run", str(Path(__file__).parents[1] / "miniature.toml"), "--out", str(folder)]) == 0
-    return folder
-
-
 @pytest.fixture
 def copied(finished, tmp_path):
     """A copy of it, to be changed."""

@@ -15,16 +15,6 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.data.readers import READERS, Reader, find_reader, register_reader
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of the miniature, as Python sees it."""
-    from pathlib import Path
-
-    folder = tmp_path_factory.mktemp("opening") / "run"
-    assert main(["run", str(Path(__file__).parents[1] / "miniature.toml"), "--out", str(folder)]) == 0
-    return folder
-
-
 def damage(variable):
     """Overwrite the middle of every chunk of a Zarr array."""
     for chunk in (p for p in (variable / "c").rglob("*") if p.is_file()):
