@@ -143,22 +143,21 @@ def _check_arguments(forecasts: object, correlation_threshold: object, metrics: 
         raise UsageError(f"correlation_threshold must be a number between -1 and 1 (got {correlation_threshold!r})")
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # infinite errors, and the logarithm of no error
 def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float, wanted: Sequence[str]) -> xr.Dataset:
     """Return the scores of one forecast."""
     variables: dict[str, xr.DataArray] = {}
     by_trajectory = {key: METRICS[key](forecast, truth).load() for key in wanted}  # lazy ones: one after the other
     for key, values in by_trajectory.items():
-        with np.errstate(invalid="ignore"):
-            variables[key] = values.mean("trajectory", skipna=False, keep_attrs=True)
-            variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
+        variables[key] = values.mean("trajectory", skipna=False, keep_attrs=True)
+        variables[f"{key}_spread"] = values.std("trajectory", skipna=False, keep_attrs=True)
     if float(variables["finite"].min()) < 1:
         broken = int((by_trajectory["finite"].min("time") < 1).sum())
         log.warning(f"{name}: {broken} of {truth.sizes['trajectory']} forecasts turned non-finite; scored as infinite")
     error = variables["nrmse"].isel(time=slice(1, None))
     variables["nrmse_first_step"] = error.isel(time=0, drop=True)
     variables["nrmse_mean"] = error.mean("time", skipna=False, keep_attrs=True)
-    with np.errstate(divide="ignore"):  # a forecast without error: the logarithm of 0
-        logarithm = xr.ufuncs.log(error).mean("time", skipna=False)
+    logarithm = xr.ufuncs.log(error).mean("time", skipna=False)
     variables["nrmse_geometric_mean"] = xr.ufuncs.exp(logarithm).assign_attrs(error.attrs)
     times, censored = correlation_time(by_trajectory["correlation"], threshold)
     variables["correlation_time"], variables["correlation_time_censored"] = times, censored
@@ -167,6 +166,7 @@ def _score(name: str, forecast: xr.Dataset, truth: xr.Dataset, threshold: float,
     return xr.Dataset(variables)
 
 
+@np.errstate(invalid="ignore")
 def _score_ensemble(forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[str]) -> xr.Dataset:
     """Return the ensemble scores of one forecast with members."""
     variables: dict[str, xr.DataArray] = {}

@@ -133,6 +133,7 @@ def test_numbers_as_they_decode(trained, start, tmp_path, make):
     assert np.array_equal(stored, factor * rounded(start)["vorticity"].isel(time=0))
 
 
+@pytest.mark.filterwarnings("ignore:saving variable vorticity with floating point data as an integer")
 @pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
 def test_refused_in_one_line(trained, start, tmp_path, make, said):
     given = make(start.copy(deep=True), tmp_path / "start.nc")

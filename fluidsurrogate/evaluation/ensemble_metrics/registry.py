@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import final
 
+import numpy as np
 import xarray as xr
 
 from fluidsurrogate.data.alignment import align_to_truth
@@ -83,7 +84,8 @@ def ensemble_metric(*, rotation_invariant: bool = True) -> Callable[[MetricFunct
     def register(function: MetricFunction) -> MetricFunction:
         @wraps(function)
         def aligned_function(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
-            return function(align_to_truth(forecast, truth), truth)
+            with np.errstate(invalid="ignore"):  # values that are not finite have scores of their own
+                return function(align_to_truth(forecast, truth), truth)
 
         ENSEMBLE_METRICS[function.__name__] = EnsembleMetric(aligned_function, rotation_invariant)
         return aligned_function
