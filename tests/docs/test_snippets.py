@@ -125,6 +125,12 @@ def test_named_files_exist(page):
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])
+def test_no_line_is_a_comment(page):
+    """Markdown of this dialect takes a line that begins with % for a comment: "10\\n% of the steps" would lose its end."""
+    assert not re.findall(r"^ *%.*", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_the_command_line_says_its_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
