@@ -127,7 +127,7 @@ def test_named_files_exist(page):
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])
 def test_no_line_is_a_comment(page):
-    """Markdown of this dialect takes a line that begins with % for a comment: "10\\n% of the steps" would lose its end."""
+    """MyST takes a line that begins with % for a comment: "10\\n% of the steps" would lose its end."""
     assert not re.findall(r"^ *%.*", page.read_text(encoding="utf-8"), re.MULTILINE)
 
 
