@@ -135,14 +135,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         if multiple not in self.config.multiples:
             raise UsageError(f"this model steps over {self.config.multiples} stored intervals (got {multiple}): "
                              "set models.NAME.intervals and train it again")  # fmt: skip
-        other = Surrogate(
-            self.network, self.stored, self.normalisation, self.config, self.about, self.base, multiple, self.constants
-        )
-        other.folder = self.folder
-        other._mean_of_networks, other._with_budget, other._autocast = (
-            self._mean_of_networks, self._with_budget, self._autocast,
-        )  # fmt: skip
-        return other
+        return self._copy_with(self.network, multiple)
 
     def each_network(self) -> Surrogate:
         """Return a view of a deep ensemble whose state holds those of all networks, one batch after the other.
@@ -220,13 +213,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             network = cast_weights(copy.deepcopy(self.network), dtype).to(device)
         except ValueError as error:
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
-        moved = Surrogate(
-            network, self.stored, self.normalisation, self.config, self.about, self.base, self.multiple, self.constants
-        )
-        moved.folder = self.folder
-        moved._mean_of_networks, moved._with_budget, moved._autocast = (
-            self._mean_of_networks, self._with_budget, self._autocast,
-        )  # fmt: skip
+        moved = self._copy_with(network, self.multiple)
         moved.calibration = self.calibration if dtype == self.dtype else None
         return moved
 
@@ -333,6 +320,15 @@ class Surrogate(Stepper[SurrogateCarry]):
             return base(carry.state, carry.inputs).to(carry.state)
         except ValueError as error:  # of numbers with which the solver cannot run
             raise UsageError(f"the hybrid's solver: {error}") from None
+
+    def _copy_with(self, network: Network, multiple: int) -> Surrogate:
+        """Return the same view of the model, uncalibrated, with another network or interval."""
+        other = Surrogate(
+            network, self.stored, self.normalisation, self.config, self.about, self.base, multiple, self.constants
+        )
+        other.folder, other._mean_of_networks = self.folder, self._mean_of_networks
+        other._with_budget, other._autocast = self._with_budget, self._autocast
+        return other
 
     def _autocast_context(self) -> torch.autocast:
         """Return the context in which the network is applied."""
