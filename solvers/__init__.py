@@ -21,14 +21,12 @@ from solvers.fields import (
     VORTICITY,
     FieldSpec,
     StateSpec,
+    field_in,
 )  # fmt: skip
 from solvers.flows import FLOWS, Flow, Tracer
 from solvers.grid import Grid, resample
 from solvers.navier_stokes import NavierStokes2D
-from solvers.resampled import Resampled
-from solvers.stepper import Stepper
-from solvers.stochastic_forcing import StochasticForcing
-from solvers.symmetry import (
+from solvers.point_groups import (
     C1,
     C2,
     C4,
@@ -40,13 +38,16 @@ from solvers.symmetry import (
     D2D,
     D4,
     GROUPS,
-    Element,
-    Group,
-    act,
-    act_on_fields,
+    MIRROR_X,
+    generate_group,
     group_named,
     point_group,
+    subgroups,
 )  # fmt: skip
+from solvers.resampled import Resampled
+from solvers.stepper import Stepper
+from solvers.stochastic_forcing import StochasticForcing
+from solvers.symmetry import Element, Group, act, act_on_fields
 from solvers.velocity_form import VelocityForm
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "KNOWN_FIELDS",
     "MEAN_GRADIENT",
     "MEAN_VELOCITY",
+    "MIRROR_X",
     "TEMPERATURE",
     "TRACER",
     "VELOCITY",
@@ -89,8 +91,11 @@ __all__ = [
     "VelocityForm",
     "act",
     "act_on_fields",
+    "field_in",
+    "generate_group",
     "group_named",
     "point_group",
     "resample",
+    "subgroups",
     "velocity",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Array types shared by the solvers: jaxtyping annotations that name each axis, and plain pairs and mappings.
 
-Arrays are indexed (batch, component, y, x); y grows with its index. Under the tests beartype checks every annotation.
+Arrays are indexed (batch, component, y, x), or (batch, component, z, y, x) in three dimensions: `*space` stands for
+either. Coordinates grow with their index. Under the tests beartype checks every annotation.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 # A state, or any stack of fields along the component axis.
-State = Float[Tensor, "batch component y x"]
+State = Float[Tensor, "batch component *space"]
 ScalarField = Float[Tensor, "batch 1 y x"]
 VectorField = Float[Tensor, "batch 2 y x"]
+VectorField3D = Float[Tensor, "batch 3 z y x"]
 
-# Fourier coefficients as `torch.fft.rfft2` gives them, perhaps cut to the columns kx ≥ 0 that hold retained modes.
-Spectrum = Complex[Tensor, "batch component ky kx"]
+# Fourier coefficients as `torch.fft.rfftn` gives them, perhaps cut to the columns kx ≥ 0 that hold retained modes.
+Spectrum = Complex[Tensor, "batch component *modes"]
 
 # Kicks of a stochastic forcing: Fourier coefficients of the vorticity for each part of an interval.
-Kicks = Complex[Tensor, "batch part ky kx"]
+Kicks = Complex[Tensor, "batch part *modes"]
 
 # Sums over shells of wavenumbers |k|, and one number for each field or trajectory of a batch.
 ShellSpectrum = Float[Tensor, "batch shell"]
 PerTrajectory = Float[Tensor, " batch"]
 
-# Inputs of a stepper by name: (batch, component, y, x), or (batch, component, 1, 1) for uniform ones.
+# Inputs of a stepper by name: (batch, component, y, x), or (batch, component, 1, 1) for uniform ones; in three
+# dimensions with one axis more.
 Inputs = Mapping[str, Tensor] | None
 
-Vector2D = tuple[float, float]  # components (x, y) of a uniform vector
-Sides = tuple[float, float]  # sides of the box, (y, x)
+Vector = tuple[float, ...]  # components (x, y) or (x, y, z) of a uniform vector
+Sides = tuple[float, ...]  # sides of the box, (y, x) or (z, y, x)

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import PerTrajectory, Spectrum, State, Vector2D
+from solvers.array_types import PerTrajectory, Spectrum, State, Vector
 from solvers.diagnostics import velocity_multiplier
 from solvers.fields import TRACER, FieldSpec
 from solvers.grid import Grid
@@ -50,8 +50,8 @@ class TransportedScalar:
 
     field: FieldSpec = TRACER
     diffusivity: float = 0.0
-    mean_gradient: Vector2D | None = None
-    gravity: Vector2D | None = None
+    mean_gradient: Vector | None = None
+    gravity: Vector | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class VorticityEquation:
     """
 
     def __init__(
-        self, grid: Grid, modes: tuple[int, int], has_scalar: bool, dtype: torch.dtype, device: torch.device
+        self, grid: Grid, modes: tuple[int, ...], has_scalar: bool, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.grid, self.modes, self.dtype, self.device = grid, modes, dtype, device
         self.double_device = torch.device("cpu") if device.type == "mps" else device

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import Inputs, Kicks, State, Vector2D
+from solvers.array_types import Inputs, Kicks, State, Vector
 from solvers.backends import AUTO, StepSetup
 from solvers.equation import TransportedScalar, VorticityEquation
 from solvers.etdrk import INTEGRATORS
@@ -129,11 +129,11 @@ class NavierStokes2D(Stepper[SpectralCarry]):
         drag: float = 0.0,
         forcing: Float[Tensor, "y x"] | None = None,
         scalar: TransportedScalar | None = None,
-        mean_velocity: Vector2D | None = None,
+        mean_velocity: Vector | None = None,
         stochastic_forcing: StochasticForcing | None = None,
         plates: bool = False,
         varying: Sequence[str] = (),
-        modes: tuple[int, int] | None = None,
+        modes: tuple[int, ...] | None = None,
         order: int = 4,
         checkpoint_every: int | None = None,
         backend: str = AUTO,

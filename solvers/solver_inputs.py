@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers import fields as known
-from solvers.array_types import Vector2D
+from solvers.array_types import Vector
 from solvers.equation import TransportedScalar
 from solvers.fields import FieldSpec
 from solvers.validation import require_non_negative
@@ -24,7 +24,7 @@ def default_inputs(
     coefficients: Mapping[str, float],
     forcing: Float[Tensor, "y x"] | None = None,
     scalar: TransportedScalar | None = None,
-    mean_velocity: Vector2D | None = None,
+    mean_velocity: Vector | None = None,
 ) -> dict[str, Tensor]:
     """Return every term of an equation as a solver's input for one trajectory.
 

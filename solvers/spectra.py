@@ -20,7 +20,7 @@ from torch import Tensor
 from solvers.array_types import PerTrajectory, ScalarField, ShellSpectrum, Sides
 
 
-def shell_wavenumbers(n: tuple[int, int], length: Sides) -> Float[Tensor, " shell"]:
+def shell_wavenumbers(n: tuple[int, ...], length: Sides) -> Float[Tensor, " shell"]:
     """Return the wavenumbers of the shells, multiples of 2π divided by the longer side.
 
     Parameters
@@ -326,21 +326,21 @@ def require_fields(a: Tensor, b: Tensor | None = None) -> None:
         raise ValueError(f"expected {tuple(a.shape)} or {tuple(a.shape[-2:])}; got {tuple(b.shape)}")
 
 
-def _wavenumbers(n: tuple[int, int], length: Sides) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
+def _wavenumbers(n: tuple[int, ...], length: Sides) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 kx"]]:
     """Return (ky, kx) of `torch.fft.rfft2`, float64 on the CPU, for any numbers of cells."""
     ky = 2 * math.pi * torch.fft.fftfreq(n[0], length[0] / n[0], dtype=torch.float64)
     kx = 2 * math.pi * torch.fft.rfftfreq(n[1], length[1] / n[1], dtype=torch.float64)
     return ky[:, None], kx[None, :]
 
 
-def _shells(n: tuple[int, int], length: Sides) -> Int[Tensor, "ny kx"]:
+def _shells(n: tuple[int, ...], length: Sides) -> Int[Tensor, "ny kx"]:
     """Return the shell of each mode; shell 0 holds the mean alone."""
     ky, kx = _wavenumbers(n, length)
     return (torch.hypot(ky, kx) * (max(length) / (2 * math.pi))).round().long()
 
 
 def _resized(
-    spectrum: Complex[Tensor, "batch component _ky _kx"], source: tuple[int, int], target: tuple[int, int]
+    spectrum: Complex[Tensor, "batch component _ky _kx"], source: tuple[int, ...], target: tuple[int, ...]
 ) -> Complex[Tensor, "batch component _ky2 _kx2"]:
     """Cut or pad a spectrum to another number of cells, without the Nyquist modes of the fewer."""
     my, mx = ((min(a, b) - 1) // 2 for a, b in zip(source, target, strict=True))

@@ -1,11 +1,13 @@
-"""Point groups of the square, and their action on typed fields: the one place where fields are rotated and mirrored.
+"""Point groups of the square and the cube, and their action on typed fields: where fields are rotated and mirrored.
 
-An element is a signed permutation matrix on (x, y) about the centre of the box. On a cell-centred grid its action on
-an array (..., y, x), y growing with its index, is an exact transposition and flip.
+An element is a signed permutation matrix on (x, y) or (x, y, z) about the centre of the box. On a cell-centred grid its
+action on an array (..., y, x) or (..., z, y, x), coordinates growing with their index, is an exact transposition and
+flip. The named groups are in `solvers.point_groups`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +19,20 @@ from torch import Tensor
 
 from solvers.array_types import Inputs
 from solvers.fields import FieldSpec, StateSpec
-from solvers.grid import Grid
+
+Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Element:
-    """A rotation or mirror of the plane that maps the square lattice onto itself.
+    """A rotation or mirror that maps the square lattice of the plane, or the cubic one of space, onto itself.
 
     Parameters
     ----------
     name : str
         The name, such as ``"rotation 90"``.
     matrix : tuple of tuple of int
-        The orthogonal matrix that acts on column vectors (x, y).
+        The orthogonal matrix that acts on column vectors (x, y) or (x, y, z): a signed permutation.
 
     Examples
     --------
@@ -39,18 +42,34 @@ class Element:
     """
 
     name: str
-    matrix: tuple[tuple[int, int], tuple[int, int]]
+    matrix: Matrix
+
+    @property
+    def dimensions(self) -> int:
+        """Number of dimensions, 2 or 3."""
+        return len(self.matrix)
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """Which old coordinate each new coordinate is, up to its sign."""
+        return tuple([value != 0 for value in row].index(True) for row in self.matrix)
+
+    @cached_property
+    def signs(self) -> tuple[int, ...]:
+        """The sign, +1 or −1, with which each new coordinate is an old one."""
+        return tuple(sum(row) for row in self.matrix)
 
     @property
     def determinant(self) -> int:
-        """Determinant of the matrix: +1 for rotations, −1 for mirrors."""
-        (a, b), (c, d) = self.matrix
-        return a * d - b * c
+        """Determinant of the matrix: +1 for rotations, −1 for mirrors and inversions."""
+        order = self.sources
+        inversions = sum(a > b for a, b in itertools.combinations(order, 2))
+        return math.prod(self.signs) * (-1) ** inversions
 
     @property
     def swaps_axes(self) -> bool:
-        """Whether x and y change places, as under quarter turns and diagonal mirrors, which need a square grid."""
-        return self.matrix[0][0] == 0
+        """Whether axes change places, as under quarter turns and diagonal mirrors, which need sides of equal length."""
+        return self.sources != tuple(range(self.dimensions))
 
     def representation(self, field: FieldSpec) -> Float[Tensor, "component component"]:
         r"""Return the matrix by which the components of a field transform.
@@ -68,7 +87,7 @@ class Element:
             Shape (component, component), float64.
         """
         sign = self.determinant if field.parity < 0 else 1
-        base = [[1]] if field.order == 0 else self.matrix
+        base: Sequence[Sequence[int]] = [[1]] if field.order == 0 else self.matrix
         return sign * torch.tensor(base, dtype=torch.float64)
 
 
@@ -79,7 +98,7 @@ class Group:
     Parameters
     ----------
     name : str
-        The name, in Schoenflies notation for the plane.
+        The name, in Schoenflies notation.
     elements : tuple of Element
         The elements, the identity first. An element's position is its index along the group axis of features.
 
@@ -92,6 +111,11 @@ class Group:
 
     name: str
     elements: tuple[Element, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of dimensions, 2 or 3."""
+        return self.elements[0].dimensions
 
     def __len__(self) -> int:
         return len(self.elements)
@@ -138,7 +162,7 @@ class Group:
         Element
             The product g h.
         """
-        return self.elements[self._index[_matmul(g.matrix, h.matrix)]]
+        return self.elements[self._index[multiply(g.matrix, h.matrix)]]
 
     def inverse(self, g: Element) -> Element:
         """Return the inverse of an element, whose matrix is the transpose.
@@ -153,8 +177,7 @@ class Group:
         Element
             The element g⁻¹.
         """
-        (a, b), (c, d) = g.matrix
-        return self.elements[self._index[((a, c), (b, d))]]
+        return self.elements[self._index[tuple(zip(*g.matrix, strict=True))]]
 
     def contains(self, other: Group) -> bool:
         """Return whether another group is a subgroup of this group.
@@ -170,11 +193,6 @@ class Group:
             True if all its elements are elements of this group.
         """
         return all(element.matrix in self._index for element in other)
-
-    @property
-    def subgroups(self) -> list[Group]:
-        """All subgroups in `GROUPS`, the group itself among them."""
-        return [group for group in GROUPS.values() if self.contains(group)]
 
     def restriction(self, subgroup: Group) -> tuple[tuple[int, ...], ...]:
         """Return the positions of the elements, sorted by the right cosets of a subgroup.
@@ -206,136 +224,50 @@ class Group:
         return tuple(rows)
 
 
-def _matmul(a, b):
-    return tuple(tuple(sum(a[i][k] * b[k][j] for k in range(2)) for j in range(2)) for i in range(2))
-
-
-IDENTITY = Element("identity", ((1, 0), (0, 1)))
-ROTATION_90 = Element("rotation 90", ((0, -1), (1, 0)))
-ROTATION_180 = Element("rotation 180", ((-1, 0), (0, -1)))
-ROTATION_270 = Element("rotation 270", ((0, 1), (-1, 0)))
-MIRROR_X = Element("mirror x", ((-1, 0), (0, 1)))
-MIRROR_Y = Element("mirror y", ((1, 0), (0, -1)))
-MIRROR_DIAGONAL = Element("mirror diagonal", ((0, 1), (1, 0)))
-MIRROR_ANTIDIAGONAL = Element("mirror antidiagonal", ((0, -1), (-1, 0)))
-
-_ROTATIONS = (IDENTITY, ROTATION_90, ROTATION_180, ROTATION_270)
-C1 = Group("C1", (IDENTITY,))
-C2 = Group("C2", (IDENTITY, ROTATION_180))
-C4 = Group("C4", _ROTATIONS)
-D1 = Group("D1", (IDENTITY, MIRROR_X))
-D1Y = Group("D1y", (IDENTITY, MIRROR_Y))
-D1D = Group("D1d", (IDENTITY, MIRROR_DIAGONAL))
-D1A = Group("D1a", (IDENTITY, MIRROR_ANTIDIAGONAL))
-D2 = Group("D2", (IDENTITY, ROTATION_180, MIRROR_X, MIRROR_Y))
-D2D = Group("D2d", (IDENTITY, ROTATION_180, MIRROR_DIAGONAL, MIRROR_ANTIDIAGONAL))
-D4 = Group("D4", (*_ROTATIONS, MIRROR_X, MIRROR_Y, MIRROR_DIAGONAL, MIRROR_ANTIDIAGONAL))
-GROUPS = {group.name: group for group in (C1, C2, C4, D1, D1Y, D1D, D1A, D2, D2D, D4)}
-# The plane group of a periodic pattern with this point group and no glides (International Tables A).
-WALLPAPER = {"p1": C1, "p2": C2, "p4": C4, "pm": D1, "cm": D1D, "pmm": D2, "cmm": D2D, "p4m": D4}
-
-
-def group_named(name: str) -> Group:
-    """Return a group by its name.
+def multiply(a: Matrix, b: Matrix) -> Matrix:
+    """Return the product of two matrices.
 
     Parameters
     ----------
-    name : str
-        The name of the point group, such as ``"D4"``, or of a wallpaper group with this point group, such as ``"p4m"``.
+    a, b : tuple of tuple of int
+        Square matrices.
 
     Returns
     -------
-    Group
-        The group.
-
-    Raises
-    ------
-    ValueError
-        If there is no group of that name; the message lists all names.
-
-    Examples
-    --------
-    >>> from solvers import group_named
-    >>> group_named("p4m").name
-    'D4'
+    tuple of tuple of int
+        The matrix a b.
     """
-    if name not in GROUPS | WALLPAPER:
-        raise ValueError(
-            f"unknown group {name!r}; one of {', '.join(GROUPS)}, or a wallpaper group: {', '.join(WALLPAPER)}"
-        )
-    return (GROUPS | WALLPAPER)[name]
+    return tuple(
+        tuple(sum(x * y for x, y in zip(row, column, strict=True)) for column in zip(*b, strict=True)) for row in a
+    )
 
 
-def point_group(grid: Grid, fields: Sequence[FieldSpec] = ()) -> Group:
-    """Return the largest point group about the centre of the box that maps the grid and the plates onto themselves.
-
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    fields : sequence of FieldSpec
-        Fields that may be bounded by plates.
-
-    Returns
-    -------
-    Group
-        D4 on a square, D2 on a rectangle or between plates.
-
-    Examples
-    --------
-    >>> from solvers import Grid, point_group
-    >>> point_group(Grid((32, 64))).name
-    'D2'
-    """
-    return D4 if grid.is_square and not any(field.wall for field in fields) else D2
-
-
-def stabiliser(group: Group, vectors: Sequence[tuple[float, float]]) -> Group:
-    """Return the subgroup whose elements leave some vectors unchanged, up to rounding.
-
-    Parameters
-    ----------
-    group : Group
-        The group.
-    vectors : sequence of tuple of float
-        Vectors (x, y).
-
-    Returns
-    -------
-    Group
-        The subgroup, as in `GROUPS` if it is there.
-    """
-    kept = tuple(
-        g for g in group if all(math.hypot(a * x + b * y - x, c * x + d * y - y) <= 1e-12 * math.hypot(x, y)
-                                for (a, b), (c, d) in [g.matrix] for x, y in vectors)
-    )  # fmt: skip
-    found = [known for known in GROUPS.values() if set(known.elements) == set(kept)]
-    return found[0] if found else Group(" and ".join(g.name for g in kept), kept)
-
-
-def move(array: Float[Tensor, "*batch y x"], g: Element) -> Float[Tensor, "*batch y2 x2"]:
+def move(array: Float[Tensor, "..."], g: Element) -> Float[Tensor, "..."]:
     """Move the values of a scalar field to other positions: f(x) becomes f(g⁻¹ x).
 
     Parameters
     ----------
     array : Tensor
-        Shape (..., y, x).
+        Shape (..., y, x), or (..., z, y, x) for an element in three dimensions.
     g : Element
-        A rotation or mirror about the middle of the last two axes.
+        A rotation or mirror about the middle of the last axes.
 
     Returns
     -------
     Tensor
-        The last two axes are exchanged if the element swaps axes.
+        The last axes are permuted if the element swaps axes.
     """
-    (a, b), (c, d) = g.matrix
-    moved = array.transpose(-2, -1) if g.swaps_axes else array
-    # The output at x' reads the input at gᵀx': a row of g with −1 reverses that output axis.
-    flips = [dim for dim, sign in ((-1, a + b), (-2, c + d)) if sign < 0]
-    return moved.flip(flips) if flips else moved
+    # The output at x' reads the input at gᵀx': coordinate i of the output runs along coordinate sources[i] of the
+    # input, backwards if the sign is −1. Coordinate i of (x, y, z) is axis −1 − i of the array.
+    if g.swaps_axes:
+        leading = array.ndim - g.dimensions
+        axes = [array.ndim - 1 - source for source in reversed(g.sources)]
+        array = array.permute(*range(leading), *axes)
+    flips = [-1 - i for i, sign in enumerate(g.signs) if sign < 0]
+    return array.flip(flips) if flips else array
 
 
-def act(field: FieldSpec, values: Float[Tensor, "*batch component y x"], g: Element) -> Tensor:
+def act(field: FieldSpec, values: Float[Tensor, "..."], g: Element) -> Tensor:
     r"""Rotate or mirror one field.
 
     .. math:: (g f)(x) = \rho(g) f(g^{-1} x)
@@ -345,7 +277,7 @@ def act(field: FieldSpec, values: Float[Tensor, "*batch component y x"], g: Elem
     field : FieldSpec
         The type of the field.
     values : Tensor
-        Shape (..., component, y, x).
+        Shape (..., component, y, x) or (..., component, z, y, x).
     g : Element
         The rotation or mirror.
 
@@ -359,19 +291,22 @@ def act(field: FieldSpec, values: Float[Tensor, "*batch component y x"], g: Elem
     Vorticity is a pseudoscalar: a mirror changes its sign.
 
     >>> import torch
-    >>> from solvers import D4, VORTICITY, act
-    >>> mirror = D4.elements[4]
+    >>> from solvers import MIRROR_X, VORTICITY, act
+    >>> mirror = MIRROR_X
     >>> act(VORTICITY, torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), mirror)
     tensor([[[-2., -1.],
              [-4., -3.]]])
     """
     moved = move(values, g)
+    sign = g.determinant if field.parity < 0 else 1
     if field.order == 0:
-        return -moved if field.parity < 0 and g.determinant < 0 else moved
-    return torch.einsum("ij,...jyx->...iyx", g.representation(field).to(moved), moved)
+        return -moved if sign < 0 else moved
+    along = -1 - g.dimensions
+    components = [moved.select(along, source) for source in g.sources]
+    return torch.stack([c if sign * s > 0 else -c for c, s in zip(components, g.signs, strict=True)], dim=along)
 
 
-def act_on_fields(fields: Sequence[FieldSpec], state: Float[Tensor, "*batch component y x"], g: Element) -> Tensor:
+def act_on_fields(fields: Sequence[FieldSpec], state: Float[Tensor, "..."], g: Element) -> Tensor:
     """Rotate or mirror a stack of fields.
 
     Parameters
@@ -379,7 +314,7 @@ def act_on_fields(fields: Sequence[FieldSpec], state: Float[Tensor, "*batch comp
     fields : sequence of FieldSpec
         The types of the fields, in order along the component axis.
     state : Tensor
-        Shape (..., component, y, x).
+        Shape (..., component, y, x) or (..., component, z, y, x).
     g : Element
         The rotation or mirror.
 
@@ -388,8 +323,9 @@ def act_on_fields(fields: Sequence[FieldSpec], state: Float[Tensor, "*batch comp
     Tensor
         The transformed fields.
     """
-    parts = state.split([field.components for field in fields], dim=-3)
-    return torch.cat([act(field, part, g) for field, part in zip(fields, parts, strict=True)], dim=-3)
+    along = -1 - g.dimensions
+    parts = state.split([field.components for field in fields], dim=along)
+    return torch.cat([act(field, part, g) for field, part in zip(fields, parts, strict=True)], dim=along)
 
 
 def act_on_inputs(spec: StateSpec, inputs: Inputs, g: Element) -> dict[str, Tensor] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from solvers.array_types import Vector2D
+from solvers.array_types import Vector
 
 
 def require_positive(**values: float) -> None:
@@ -44,7 +44,7 @@ def require_non_negative(**values: float) -> None:
             raise ValueError(f"{name} must be finite and at least 0 (got {value})")
 
 
-def require_finite(**values: float | Vector2D) -> None:
+def require_finite(**values: float | Vector) -> None:
     """Raise an error unless every number and every component of a vector is finite.
 
     Parameters

@@ -122,7 +122,7 @@ def registered(kind: str) -> dict[str, Any]:
         "ensemble_metrics": {name: found.function for name, found in ENSEMBLE_METRICS.items()},
         "losses": LOSSES,
         "architectures": ARCHITECTURES,
-        "flows": FLOWS,
+        "flows": FLOWS[2],
     }
     return dict(registries[kind])
 

@@ -9,10 +9,10 @@ from style import bare, save
 from fluidsurrogate.nn import GroupPool2d, LiftingConv2d
 from solvers import D4, VORTICITY, Grid, act
 from solvers.flows import FLOWS
-from solvers.symmetry import ROTATION_90
+from solvers.point_groups import ROTATION_90
 
 grid = Grid.square(40)
-flow = FLOWS["decaying"](viscosity=1e-2, wavenumber=3, rms=1)
+flow = FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=3, rms=1)
 state = flow.starts(grid, [3]).float()[:, :1]
 lift, pool = LiftingConv2d(D4, [VORTICITY], channels=1, size=7), GroupPool2d(D4, [VORTICITY])
 # A kernel that answers to edges of one direction, 25 degrees from the x axis: eight different answers under D4.

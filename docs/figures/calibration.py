@@ -12,7 +12,7 @@ from solvers.flows import FLOWS
 
 COVERAGE, LEVEL, STARTS, STEPS, INTERVAL, LEAD = 0.9, 0.5, 200, 16, 0.05, 8
 grid = Grid.square(32)
-flow = FLOWS["decaying"](viscosity=2e-2, wavenumber=3, rms=3)
+flow = FLOWS[2]["decaying"](viscosity=2e-2, wavenumber=3, rms=3)
 solver = flow.solver(grid, interval=INTERVAL)
 truth = rollout(solver, flow.starts(grid, range(2 * STARTS)).float(), STEPS)
 size = truth.square().mean((2, 3, 4)).sqrt()

@@ -12,8 +12,8 @@ from solvers.turbulence import mean_energy_budget
 
 grid, interval, steps = Grid.square(96), 0.125, 80
 flows = {
-    "decaying turbulence": FLOWS["decaying"](viscosity=6e-3, rms=3),
-    "Kolmogorov flow": FLOWS["kolmogorov"](viscosity=1e-2, rms=2),
+    "decaying turbulence": FLOWS[2]["decaying"](viscosity=6e-3, rms=3),
+    "Kolmogorov flow": FLOWS[2]["kolmogorov"](viscosity=1e-2, rms=2),
 }
 figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.1))
 for panel, (name, flow) in zip(axes, flows.items(), strict=True):

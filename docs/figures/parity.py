@@ -5,7 +5,7 @@ import torch
 from style import bare, save
 
 from solvers import VELOCITY, VORTICITY, Grid, act, velocity
-from solvers.symmetry import MIRROR_X
+from solvers.point_groups import MIRROR_X
 
 grid = Grid.square(64)
 y, x = grid.coordinates()

@@ -9,7 +9,7 @@ from solvers.flows import FLOWS
 
 FINE, COARSE = 128, 32
 fine, coarse = Grid.square(FINE), Grid.square(COARSE)
-flow = FLOWS["decaying"](viscosity=1e-3, wavenumber=6, rms=6)
+flow = FLOWS[2]["decaying"](viscosity=1e-3, wavenumber=6, rms=6)
 state = flow.solver(fine, interval=1.5, dtype=torch.float64)(flow.starts(fine, [1]))
 # What a field on the coarse cells can hold: the modes below the coarse Nyquist one, read at the coarse cell centres.
 kept = resample(state, fine, coarse)[0, 0]

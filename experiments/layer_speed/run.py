@@ -188,7 +188,7 @@ def measure(n: int, batch: int, name: str, device: str, peer: bool, rounds: int)
     ours = ARCHITECTURES["gcnn"]((VORTICITY,), (VORTICITY,), group=name, width=WIDTH)
     built = time.perf_counter() - began
     networks: dict[str, nn.Module] = {"ours": ours, "plain": PlainCNN(WIDTH)}
-    if len(GROUPS[name]) > 1:
+    if len(GROUPS[2][name]) > 1:
         networks["small"] = PlainCNN(width_of(count(ours)))
         if peer:
             networks["escnn"] = escnn_network(name)

@@ -20,7 +20,7 @@ import torch
 from solvers import FLOWS, Grid
 
 N, END, THEIR_STEP = 128, 5.0, 1e-4
-GRID, FLOW = Grid.square(N, 1.0), FLOWS["forced"](viscosity=1e-3, modes=20)
+GRID, FLOW = Grid.square(N, 1.0), FLOWS[2]["forced"](viscosity=1e-3, modes=20)
 
 
 def published(state: torch.Tensor) -> torch.Tensor:

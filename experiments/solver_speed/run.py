@@ -34,7 +34,7 @@ Run = Callable[[], object]
 
 def start(n: int, batch: int) -> torch.Tensor:
     """Float64 starts of the flow."""
-    return FLOWS["decaying"](viscosity=VISCOSITY, wavenumber=3.0, bandwidth=0.5, rms=1.0).starts(
+    return FLOWS[2]["decaying"](viscosity=VISCOSITY, wavenumber=3.0, bandwidth=0.5, rms=1.0).starts(
         Grid.square(n), range(batch)
     )
 

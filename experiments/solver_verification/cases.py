@@ -41,18 +41,18 @@ def cases() -> dict[str, Case]:
     )
     convection = {"viscosity": 1e-2, "diffusivity": 1e-2, "tilt": 0.3, "stratification": 0.2, "radius": 0.13}
     return {
-        "decaying": Case(FLOWS["decaying"](viscosity=2e-2, rms=3.0), (TURN, TURN), 0.5, 1.0),
-        "kolmogorov, rectangle": Case(FLOWS["kolmogorov"](**kolmogorov), (TURN, 1.5 * TURN), 0.5, 2.0, (1, 1.5)),
-        "forced, diagonal": Case(FLOWS["forced"](**diagonal), (1.0, 1.0), 1.0, 6.0),
-        "forced, cells": Case(FLOWS["forced"](**cells), (1.0, 1.0), 1.0, 4.0),
-        "tracer, mean gradient": Case(FLOWS["kolmogorov"](**kolmogorov, tracer=tracer), (TURN, TURN), 0.5, 2.0),
-        "shear": Case(FLOWS["shear"](reynolds=1e3, waves=1, width=0.1), (1.0, 1.0), 0.5, 1.0),
-        "convection": Case(FLOWS["convection"](**convection), (TURN, TURN), 1.0, 4.0),
+        "decaying": Case(FLOWS[2]["decaying"](viscosity=2e-2, rms=3.0), (TURN, TURN), 0.5, 1.0),
+        "kolmogorov, rectangle": Case(FLOWS[2]["kolmogorov"](**kolmogorov), (TURN, 1.5 * TURN), 0.5, 2.0, (1, 1.5)),
+        "forced, diagonal": Case(FLOWS[2]["forced"](**diagonal), (1.0, 1.0), 1.0, 6.0),
+        "forced, cells": Case(FLOWS[2]["forced"](**cells), (1.0, 1.0), 1.0, 4.0),
+        "tracer, mean gradient": Case(FLOWS[2]["kolmogorov"](**kolmogorov, tracer=tracer), (TURN, TURN), 0.5, 2.0),
+        "shear": Case(FLOWS[2]["shear"](reynolds=1e3, waves=1, width=0.1), (1.0, 1.0), 0.5, 1.0),
+        "convection": Case(FLOWS[2]["convection"](**convection), (TURN, TURN), 1.0, 4.0),
         "rayleigh_benard": Case(
-            FLOWS["rayleigh_benard"](rayleigh=1e5, wavenumber=2.0, noise=0.3), (2.0, 2.0), 0.5, 3.0
+            FLOWS[2]["rayleigh_benard"](rayleigh=1e5, wavenumber=2.0, noise=0.3), (2.0, 2.0), 0.5, 3.0
         ),
         "stirred": Case(
-            FLOWS["stirred"](viscosity=1e-2, drag=0.1, wavenumber=3.0, rate=0.5, renewal=0.1, rms=3.0),
+            FLOWS[2]["stirred"](viscosity=1e-2, drag=0.1, wavenumber=3.0, rate=0.5, renewal=0.1, rms=3.0),
             (TURN, TURN), 0.5, 2.0,
         ),
     }  # fmt: skip

@@ -58,7 +58,7 @@ def decays() -> list[Row]:
 def tracer_is_vorticity() -> list[Row]:
     """θ obeys the equation of ω where κ = ν, μ = 0 and nothing forces: it stays what ω is."""
     grid = Grid.square(64)
-    flow = FLOWS["decaying"](viscosity=5e-3, rms=4.0, tracer=Tracer(diffusivity=5e-3))
+    flow = FLOWS[2]["decaying"](viscosity=5e-3, rms=4.0, tracer=Tracer(diffusivity=5e-3))
     start = flow.starts(grid, [0])[:, :1].expand(-1, 2, -1, -1)
     after = flow.solver(grid, interval=2.0, dtype=torch.float64)(start)
     error, change = distance(after[:, 1:], after[:, :1]), distance(after[:, :1], start[:, :1])
@@ -67,7 +67,7 @@ def tracer_is_vorticity() -> list[Row]:
 
 def laminar_kolmogorov() -> list[Row]:
     """From rest ω = −A k cos(ky) (1 − e^{−rt})/r, r = νk² + μ."""
-    flow = FLOWS["kolmogorov"](viscosity=0.05, drag=0.1, waves=2, amplitude=1.5)
+    flow = FLOWS[2]["kolmogorov"](viscosity=0.05, drag=0.1, waves=2, amplitude=1.5)
     rate = 0.05 * 4 + 0.1
     after = flow.solver(GRID, interval=3.0, dtype=torch.float64)(torch.zeros(1, 1, *GRID.n, dtype=torch.float64))
     exact = field(-1.5 * 2 * torch.cos(2 * Y)) * -math.expm1(-rate * 3.0) / rate

@@ -8,8 +8,8 @@ from record import Row, below, distance
 from solvers import FLOWS, Flow, Grid, NavierStokes2D, resample, spectra, turbulence
 
 GRID = Grid.square(64)
-FORCED = FLOWS["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
-STIRRED = FLOWS["stirred"](viscosity=5e-3, drag=0.1, rate=0.5)
+FORCED = FLOWS[2]["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
+STIRRED = FLOWS[2]["stirred"](viscosity=5e-3, drag=0.1, rate=0.5)
 SLOTS, PARTS = 40, 10  # intervals of one kick each, parts of each for Simpson's rule
 BOTH = (turbulence.mean_energy_budget, turbulence.mean_enstrophy_budget)
 
@@ -83,7 +83,7 @@ def noise_rate() -> Row:
 
 def invariants() -> list[Row]:
     """Without viscosity and drag, at a Courant number of some 0.1."""
-    flow = FLOWS["decaying"](viscosity=6e-3)
+    flow = FLOWS[2]["decaying"](viscosity=6e-3)
     with torch.no_grad():
         start = flow.solver(GRID, interval=1.0, dtype=torch.float64)(flow.starts(GRID, [3]))
         start = torch.fft.irfft2(torch.fft.rfft2(start) * GRID.retained(), s=GRID.n)
@@ -109,8 +109,8 @@ def products() -> list[Row]:
     """With modes (K, K) retained, products on n ≥ 3K + 1 cells are exact: n does not matter (Orszag 1971,
     doi:10.1175/1520-0469(1971)028<1074:OTEOAI>2.0.CO;2). Turbulent flow for two time units, fixed steps."""
     made = []
-    flows = {"decaying": FLOWS["decaying"](viscosity=2e-3, rms=4.0),
-             "convection": FLOWS["convection"](viscosity=3e-3, diffusivity=3e-3, stratification=0.2,
+    flows = {"decaying": FLOWS[2]["decaying"](viscosity=2e-3, rms=4.0),
+             "convection": FLOWS[2]["convection"](viscosity=3e-3, diffusivity=3e-3, stratification=0.2,
                                                 radius=0.14)}  # fmt: skip
     for modes in (10, 21):
         base = Grid.square(3 * modes + 1 + (3 * modes + 1) % 2)

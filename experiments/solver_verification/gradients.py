@@ -18,7 +18,7 @@ from record import Row, below
 from solvers import FLOWS, Grid, NavierStokes2D
 
 INTERVALS = 20
-FLOW = FLOWS["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=1.0, wavenumber=3.0, rms=2.0)
+FLOW = FLOWS[2]["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=1.0, wavenumber=3.0, rms=2.0)
 
 
 def rolled_out(

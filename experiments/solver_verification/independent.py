@@ -100,14 +100,14 @@ def rows() -> list[Row]:
         return np.sin(2 * y) + 0 * x, 0 * y * x
 
     compared: dict[str, tuple[Flow, Grid, Force | None]] = {
-        "decaying": (FLOWS["decaying"](viscosity=3e-2, wavenumber=3.0, rms=2.0), square, None),
-        "kolmogorov, rectangle, drag": (FLOWS["kolmogorov"](**sheared), long, stripes),
+        "decaying": (FLOWS[2]["decaying"](viscosity=3e-2, wavenumber=3.0, rms=2.0), square, None),
+        "kolmogorov, rectangle, drag": (FLOWS[2]["kolmogorov"](**sheared), long, stripes),
         "tracer, mean gradient, mean velocity": (
-            FLOWS["kolmogorov"](**sheared, tracer=tracer, mean_velocity=(0.7, -0.4)), square, stripes,
+            FLOWS[2]["kolmogorov"](**sheared, tracer=tracer, mean_velocity=(0.7, -0.4)), square, stripes,
         ),
-        "convection, tilted, stratified": (FLOWS["convection"](**convection), square, None),
+        "convection, tilted, stratified": (FLOWS[2]["convection"](**convection), square, None),
         "rayleigh_benard, Ra = 2000": (
-            FLOWS["rayleigh_benard"](rayleigh=2e3, prandtl=0.7, noise=0.3, wavenumber=2.0), layer, None,
+            FLOWS[2]["rayleigh_benard"](rayleigh=2e3, prandtl=0.7, noise=0.3, wavenumber=2.0), layer, None,
         ),
     }  # fmt: skip
     made = []

@@ -43,7 +43,9 @@ def rayleigh_benard(rayleigh: float, k: float) -> float:
     """The conducting state between free-slip plates and a wave sin(πy) cos(kx) of temperature."""
     grid = Grid((16, 16), (2.0, TURN / k))
     y, x = grid.coordinates()
-    solver = FLOWS["rayleigh_benard"](rayleigh=rayleigh).solver(grid, interval=TIME, dt=TIME / 400, dtype=torch.float64)
+    solver = FLOWS[2]["rayleigh_benard"](rayleigh=rayleigh).solver(
+        grid, interval=TIME, dt=TIME / 400, dtype=torch.float64
+    )
     wave = 1e-7 * torch.sin(math.pi * y)[:, None] * torch.cos(k * x)[None, :]
     return growth(solver, torch.zeros(1, 2, *grid.n, dtype=torch.float64), torch.stack([0 * wave, wave])[None])
 

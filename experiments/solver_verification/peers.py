@@ -38,7 +38,7 @@ def rows() -> list[Row]:
 
     made, side = [], GRID.length[0]
     # so weak that it is resolved: Exponax keeps one mode fewer on each axis than the two-thirds rule allows
-    start = FLOWS["decaying"](viscosity=1e-2, wavenumber=3.0, bandwidth=0.5, rms=1.0).starts(GRID, [0])
+    start = FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=3.0, bandwidth=0.5, rms=1.0).starts(GRID, [0])
     options = {"viscosity": 1e-2, "interval": 1.0, "dt": 1 / STEPS, "dtype": torch.float64}
     nodes = torch.arange(N, dtype=torch.float64) * GRID.spacing[1]  # its samples sit at the nodes, its second axis is x
     for order in (4, 2):

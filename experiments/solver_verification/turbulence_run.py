@@ -32,7 +32,7 @@ SERIES = ("energy", "enstrophy", "palinstrophy", "injected_energy", "injected_en
 
 def solver(n: int) -> NavierStokes2D:
     """The flow on n² cells, float32."""
-    flow = FLOWS["stirred"](
+    flow = FLOWS[2]["stirred"](
         viscosity=VISCOSITY * (N / n) ** 2, drag=DRAG, rate=RATE, wavenumber=RING[0], bandwidth=RING[1], renewal=0.02
     )
     return flow.solver(Grid.square(n), interval=INTERVAL)
@@ -67,7 +67,7 @@ def simulate() -> dict:
     if KEPT.exists():
         held = torch.load(KEPT, weights_only=False)
     else:
-        flow = FLOWS["stirred"](viscosity=1.0, wavenumber=RING[0], bandwidth=RING[1], rms=1.0)
+        flow = FLOWS[2]["stirred"](viscosity=1.0, wavenumber=RING[0], bandwidth=RING[1], rms=1.0)
         held = {"clock": 0, "state": flow.starts(Grid.square(STAGES[0][0]), [SEED]).float(), "samples": []}
     for number, (n, until) in enumerate(STAGES):
         if held["clock"] * INTERVAL >= until:

@@ -121,7 +121,7 @@ def audit(
     >>> import torch
     >>> import fluidsurrogate as fs
     >>> from solvers import FLOWS, Grid
-    >>> flow, grid = FLOWS["decaying"](viscosity=1e-2), Grid.square(32)
+    >>> flow, grid = FLOWS[2]["decaying"](viscosity=1e-2), Grid.square(32)
     >>> solver = flow.solver(grid, interval=0.1, dtype=torch.float64)
     >>> report = fs.audit(solver, states=flow.starts(grid, seeds=[0, 1]), steps=2)
     >>> report.attrs["verdict"], report.attrs["group"]

@@ -350,10 +350,10 @@ class Experiment(Config):
             built[name] = self._build_resampled(config, config.n or stored.n, device)
         return built
 
-    def _build_resampled(self, config: SolverConfig, cells: int | tuple[int, int], device: str | None) -> Stepper:
+    def _build_resampled(self, config: SolverConfig, cells: int | tuple[int, ...], device: str | None) -> Stepper:
         """Build a solver on other cells that takes and returns states on the stored grid."""
         stored = self.grid.build_stored()
-        grid = Grid.rectangle(cells, stored.length)
+        grid = Grid.box(cells, stored.length)
         if grid.is_square != stored.is_square:
             raise ValueError(f"solver.n must be square if and only if the stored grid is square (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
@@ -415,7 +415,7 @@ def as_experiment(experiment: Experiment | str | Path) -> Experiment:
     return experiment if isinstance(experiment, Experiment) else Experiment.read(experiment)
 
 
-def cells_for_all_modes(n: tuple[int, int]) -> tuple[int, int]:
+def cells_for_all_modes(n: tuple[int, ...]) -> tuple[int, ...]:
     """Return on how many cells the two-thirds rule retains every mode of a grid of n cells.
 
     Parameters

@@ -12,7 +12,7 @@ from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.errors import describe_exception
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.nn import Network, code_is_allowed
-from solvers import FORCING, Group, StateSpec, point_group
+from solvers import FORCING, Group, StateSpec, point_group, subgroups
 
 if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
@@ -162,7 +162,7 @@ def check_groups(experiment: Experiment, groups: Mapping[str, Group], spec: Stat
 
 def _names(group: Group) -> str:
     """Return the names of all subgroups of a group."""
-    return ", ".join(subgroup.name for subgroup in group.subgroups)
+    return ", ".join(subgroup.name for subgroup in subgroups(group))
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class FlowConfig(Config):
 
     def _build(self, choose: Callable[[Any, str], Any]) -> Flow:
         """Build the flow whose parameters are chosen by a function of the parameter and its dotted name."""
-        return FLOWS[self.kind](**_chosen_arguments(self, choose))
+        return FLOWS[2][self.kind](**_chosen_arguments(self, choose))
 
     @model_validator(mode="after")
     def _check(self):
@@ -300,7 +300,7 @@ if TYPE_CHECKING:
     AnyFlowConfig = FlowConfig
     AnyModelConfig = ModelConfig
 else:
-    AnyFlowConfig = _config_union(FLOWS, FlowConfig)
+    AnyFlowConfig = _config_union(FLOWS[2], FlowConfig)
     AnyModelConfig = _config_union(ARCHITECTURES, ModelConfig)
 
 

@@ -47,7 +47,7 @@ class CoarseSolverConfig(SolverConfig):
         every mode of the stored states. On the stored grid itself it would drop a third of them.
     """
 
-    n: int | tuple[int, int] | None = None
+    n: int | tuple[int, ...] | None = None
 
 
 class BaselineSolverConfig(SolverConfig):
@@ -65,7 +65,7 @@ class BaselineSolverConfig(SolverConfig):
         Number of cells, one number or (y, x). By default those of the stored grid.
     """
 
-    n: int | tuple[int, int] | None = None
+    n: int | tuple[int, ...] | None = None
 
     def name(self, stored: Grid) -> str:
         """Return the name of this solver in a comparison, such as solver-48, solver-48-etdrk2 or solver-48-dt0.05.
@@ -80,7 +80,7 @@ class BaselineSolverConfig(SolverConfig):
         str
             The name.
         """
-        ny, nx = Grid.rectangle(self.n or stored.n, stored.length).n
+        ny, nx = Grid.box(self.n or stored.n, stored.length).n
         order = "" if self.order == 4 else f"-etdrk{self.order}"
         step = "" if self.dt is None else f"-dt{self.dt:g}"
         return f"solver-{ny if ny == nx else f'{ny}x{nx}'}{order}{step}"

@@ -36,9 +36,9 @@ class GridConfig(Config):
         Number of cells of what is stored and learnt, one number or (y, x). By default `n`.
     """
 
-    n: int | tuple[int, int]
-    length: float | tuple[float, float] = 2 * math.pi
-    store: int | tuple[int, int] | None = None
+    n: int | tuple[int, ...]
+    length: float | tuple[float, ...] = 2 * math.pi
+    store: int | tuple[int, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self):
@@ -58,7 +58,7 @@ class GridConfig(Config):
         Grid
             The grid.
         """
-        return Grid.rectangle(self.n, self.length)
+        return Grid.box(self.n, self.length)
 
     def build_stored(self) -> Grid:
         """Build the grid of the stored states.
@@ -68,7 +68,7 @@ class GridConfig(Config):
         Grid
             The grid.
         """
-        return Grid.rectangle(self.store or self.n, self.length)
+        return Grid.box(self.store or self.n, self.length)
 
 
 class DataConfig(Config):

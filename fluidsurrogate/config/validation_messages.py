@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from fluidsurrogate.config.parameter_sampling import PARAMETER_FORMS
 
 MAX_MESSAGE_LENGTH = 400  # characters
-_PAIR_BRANCHES = {"int", "float", "tuple[int, int]", "tuple[float, float]"}
+_PAIR_BRANCHES = {"int", "float", "tuple[int, ...]", "tuple[float, ...]"}
 
 
 def describe_errors(

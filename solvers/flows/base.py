@@ -12,18 +12,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.array_types import State, Vector2D
+from solvers.array_types import State, Vector
 from solvers.backends import AUTO
 from solvers.docstrings import InheritDocstrings
 from solvers.equation import TransportedScalar
 from solvers.grid import Grid
 from solvers.navier_stokes import NavierStokes2D
+from solvers.point_groups import stabiliser
 from solvers.solver_inputs import default_inputs
 from solvers.stochastic_forcing import StochasticForcing
-from solvers.symmetry import Group, stabiliser
+from solvers.symmetry import Group
 from solvers.validation import require_finite, require_non_negative, require_positive
 
-FLOWS: dict[str, type[Flow]] = {}
+FLOWS: dict[int, dict[str, type[Flow]]] = {2: {}, 3: {}}  # by number of dimensions and kind
 
 
 def flow(kind: str) -> Callable[[type[Flow]], type[Flow]]:
@@ -42,7 +43,7 @@ def flow(kind: str) -> Callable[[type[Flow]], type[Flow]]:
 
     def register(cls: type[Flow]) -> type[Flow]:
         cls.kind = kind
-        FLOWS[kind] = cls
+        FLOWS[cls.dimensions][kind] = cls
         return cls
 
     return register
@@ -96,6 +97,8 @@ class Flow(InheritDocstrings, ABC):
     ----------
     kind : str
         The name of the flow; set by the decorator `flow`.
+    dimensions : int
+        2 or 3.
     plates : bool
         Whether the box is a layer between two plates and its mirror image: see `solvers.FieldSpec.wall`.
     examples : tuple of FlowExample
@@ -104,10 +107,11 @@ class Flow(InheritDocstrings, ABC):
 
     viscosity: float
     drag: float = 0.0
-    mean_velocity: Vector2D = (0.0, 0.0)
+    mean_velocity: Vector = (0.0, 0.0)
     spin_up: float = 0.0
 
     kind: ClassVar[str]
+    dimensions: ClassVar[int] = 2
     plates: ClassVar[bool] = False
     examples: ClassVar[tuple[FlowExample, ...]] = ()
 
@@ -146,7 +150,7 @@ class Flow(InheritDocstrings, ABC):
         return stabiliser(self.group_without_vectors, self.uniform_vectors)
 
     @property
-    def uniform_vectors(self) -> list[Vector2D]:
+    def uniform_vectors(self) -> list[Vector]:
         """The uniform vectors of the equation: mean velocity, mean gradient and gravity, those that it has."""
         scalar = self.scalar
         vectors = [self._mean_velocity, *((scalar.mean_gradient, scalar.gravity) if scalar else ())]
@@ -250,7 +254,7 @@ class Flow(InheritDocstrings, ABC):
         return default_inputs(self.coefficients, self.forcing(grid), self.scalar, self._mean_velocity)
 
     @property
-    def _mean_velocity(self) -> Vector2D | None:
+    def _mean_velocity(self) -> Vector | None:
         return self.mean_velocity if any(self.mean_velocity) else None
 
     def solver(

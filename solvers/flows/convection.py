@@ -16,8 +16,9 @@ from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, FlowExample, flow
 from solvers.flows.initial_conditions import require_resolution
 from solvers.grid import Grid, sample_modes
+from solvers.point_groups import D4
 from solvers.random_modes import mode_numbers, random_generator
-from solvers.symmetry import D4, Group
+from solvers.symmetry import Group
 from solvers.validation import require_finite, require_non_negative, require_positive
 
 MAX_BLOBS = 10_000

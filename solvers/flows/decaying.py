@@ -11,7 +11,8 @@ from solvers.flows.base import FlowExample, flow
 from solvers.flows.initial_conditions import CLOSED_FORMS, closed_form_field, random_band_field
 from solvers.flows.tracer import FlowWithTracer, Tracer
 from solvers.grid import Grid
-from solvers.symmetry import D4, Group
+from solvers.point_groups import D4
+from solvers.symmetry import Group
 from solvers.validation import require_one_of, require_positive
 
 
@@ -53,7 +54,7 @@ class Decaying(FlowWithTracer):
     Examples
     --------
     >>> from solvers import FLOWS, Grid
-    >>> flow, grid = FLOWS["decaying"](viscosity=6e-3), Grid.square(32)
+    >>> flow, grid = FLOWS[2]["decaying"](viscosity=6e-3), Grid.square(32)
     >>> flow.starts(grid, seeds=[0, 1]).shape
     torch.Size([2, 1, 32, 32])
     >>> flow.group.name

@@ -16,8 +16,9 @@ from solvers.flows.base import FlowExample, flow, is_whole, shifts
 from solvers.flows.initial_conditions import require_resolution
 from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid, sample_modes
+from solvers.point_groups import C1, C4
 from solvers.random_modes import gaussian_modes, mode_numbers
-from solvers.symmetry import C1, C4, Group
+from solvers.symmetry import Group
 from solvers.validation import require_one_of, require_positive
 
 

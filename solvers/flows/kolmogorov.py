@@ -16,7 +16,8 @@ from solvers.flows.base import FlowExample, flow, is_whole, shifts
 from solvers.flows.initial_conditions import random_band_field
 from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
-from solvers.symmetry import C2, Group
+from solvers.point_groups import C2
+from solvers.symmetry import Group
 from solvers.validation import require_positive
 
 

@@ -17,7 +17,8 @@ from solvers.fields import TEMPERATURE
 from solvers.flows.base import Flow, FlowExample, flow, is_whole, shifts
 from solvers.flows.initial_conditions import random_band_field
 from solvers.grid import Grid
-from solvers.symmetry import D2, Group
+from solvers.point_groups import D2
+from solvers.symmetry import Group
 from solvers.validation import require_positive
 
 

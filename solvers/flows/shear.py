@@ -16,7 +16,8 @@ from solvers.fields import TRACER
 from solvers.flows.base import Flow, FlowExample, flow
 from solvers.flows.initial_conditions import closed_form_field
 from solvers.grid import Grid
-from solvers.symmetry import D4, Group
+from solvers.point_groups import D4
+from solvers.symmetry import Group
 from solvers.validation import require_positive
 
 

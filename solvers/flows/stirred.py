@@ -11,8 +11,9 @@ from solvers.flows.base import FlowExample, flow
 from solvers.flows.initial_conditions import random_band_field, require_resolution
 from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
+from solvers.point_groups import D4
 from solvers.stochastic_forcing import StochasticForcing, ring_amplitude
-from solvers.symmetry import D4, Group
+from solvers.symmetry import Group
 from solvers.validation import require_positive
 
 

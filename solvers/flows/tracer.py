@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from solvers.array_types import ScalarField, State, Vector2D
+from solvers.array_types import ScalarField, State, Vector
 from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
 from solvers.flows.base import Flow
@@ -47,7 +47,7 @@ class Tracer:
     """
 
     diffusivity: float
-    mean_gradient: Vector2D = (0.0, 0.0)
+    mean_gradient: Vector = (0.0, 0.0)
     wavenumber: float = 3.0
     bandwidth: float = 1.0
     rms: float = 1.0

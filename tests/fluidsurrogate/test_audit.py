@@ -543,7 +543,7 @@ def test_a_model_that_halves_its_grid_claims_shifts_by_two_cells(of_velocity):
 
 
 def test_a_view_of_a_solver_claims_what_the_solver_does():
-    flow = FLOWS["decaying"](viscosity=1e-2, wavenumber=3, rms=1.0)
+    flow = FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=3, rms=1.0)
     solver = flow.solver(Grid.square(32), interval=0.2, dtype=torch.float64)
     form = VelocityForm(solver)
     state = with_velocity(flow.starts(Grid.square(32), [0]), Grid.square(32))

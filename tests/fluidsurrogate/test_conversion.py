@@ -10,7 +10,7 @@ from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.data.schema import check_matches
 from solvers import FORCING, KNOWN_FIELDS, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec
 
-SPEC = StateSpec(Grid.rectangle([8, 12], [2.0, 3.0]), (VORTICITY, VELOCITY, TRACER), 0.5, (FORCING,))
+SPEC = StateSpec(Grid.box([8, 12], [2.0, 3.0]), (VORTICITY, VELOCITY, TRACER), 0.5, (FORCING,))
 
 
 def states():

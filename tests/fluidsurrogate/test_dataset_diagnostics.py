@@ -16,7 +16,7 @@ from fluidsurrogate.evaluation.metrics import METRICS
 from solvers import FORCING, VORTICITY, Grid, StateSpec, spectra, turbulence, velocity
 
 SIDES = (math.pi, 2 * math.pi)
-SPEC = StateSpec(Grid.rectangle([12, 16], SIDES), (VORTICITY,), 0.5, (FORCING,))
+SPEC = StateSpec(Grid.box([12, 16], SIDES), (VORTICITY,), 0.5, (FORCING,))
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_the_order_of_the_components_does_not_matter(data):
 @pytest.mark.parametrize("name", ["energy_spectrum", "energy_flux", "kinetic_energy", "velocity", "pressure"])
 def test_axes_that_decrease_or_stretch_are_refused(name):
     """cos 1.5 y in a box of height 4π/3: the peak of its spectrum is at 1.5, and of the turned box at nothing else."""
-    grid = Grid.rectangle([24, 16], [4 * math.pi / 3 * 2, math.pi])
+    grid = Grid.box([24, 16], [4 * math.pi / 3 * 2, math.pi])
     y = grid.coordinates()[0].numpy()
     tall = xr.Dataset({"vorticity": (("y", "x"), np.cos(1.5 * y)[:, None] * np.ones(16))},
                       grid_coordinates(grid))  # fmt: skip

@@ -53,7 +53,7 @@ def test_energy_of_one_mode():
     np.testing.assert_allclose(METRICS["enstrophy_spectrum"](data, data)[0, 0].sel(wavenumber=3), 1 / 4)
 
 
-@pytest.mark.parametrize("grid", [Grid.square(32), Grid.rectangle([16, 32], [np.pi, 2 * np.pi]), Grid.square(16, 1.0)])
+@pytest.mark.parametrize("grid", [Grid.square(32), Grid.box([16, 32], [np.pi, 2 * np.pi]), Grid.square(16, 1.0)])
 def test_spectrum_sums_to_the_energy_of_the_velocity(grid):
     """Against the kinetic energy of the velocity field in physical space; Nyquist modes carry none."""
     values = torch.from_numpy(noise(2, 1, *grid.n))
@@ -517,7 +517,7 @@ def test_wrong_arguments(call, said):
 
 def scene():
     """A truth of a scalar and a vector on a rectangle, a forecast, and members."""
-    grid = Grid.rectangle([12, 16], [np.pi, 2 * np.pi])
+    grid = Grid.box([12, 16], [np.pi, 2 * np.pi])
     truth = dataset(noise(3, 4, 12, 16), grid).assign_coords(component=["x", "y"])
     truth["velocity"] = (("trajectory", "time", "component", "y", "x"), noise(3, 4, 2, 12, 16, seed=1))
     errors = xr.full_like(truth, 0.0).map(lambda v: v + noise(*v.shape, seed=v.ndim)) * (truth["time"] > 0)

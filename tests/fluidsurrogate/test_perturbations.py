@@ -107,7 +107,7 @@ def test_white_noise_turned_gives_the_field_turned(fields):
 def test_noise_obeys_plates():
     """Odd about the middle of the box as well as its edges, where the field is."""
     temperature = replace(TEMPERATURE, wall=-1)
-    grid = Grid.rectangle([16, 32], [2.0, 4.0])
+    grid = Grid.box([16, 32], [2.0, 4.0])
     spectrum = [1.0] * len(shell_wavenumbers(grid.n, grid.length))
     fields = noise_of(temperature, grid=grid, spectrum=spectrum)(generators(2))
     torch.testing.assert_close(fields, -fields.flip(-2))

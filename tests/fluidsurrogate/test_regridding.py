@@ -57,7 +57,7 @@ def test_the_same_cells_in_a_larger_box(kind):
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("grid", [LARGER, FINER, Grid.rectangle([16, 32], [2 * np.pi, 4 * np.pi])])
+@pytest.mark.parametrize("grid", [LARGER, FINER, Grid.box([16, 32], [2 * np.pi, 4 * np.pi])])
 def test_equivariant_there_too(kind, grid):
     model = surrogate(kind)
     group = D4 if grid.is_square else D2
@@ -88,7 +88,7 @@ def test_the_cut_off_is_the_same_wavenumber():
         10,
         10,
     )
-    assert move_normalisation(normalisation, OWN, Grid.rectangle([16, 32], [2 * np.pi, 4 * np.pi])).band == (5, 10)
+    assert move_normalisation(normalisation, OWN, Grid.box([16, 32], [2 * np.pi, 4 * np.pi])).band == (5, 10)
     everything = Normalisation((0.0,), (1.0,), (1.0,), (8, 8))
     assert move_normalisation(everything, OWN, FINER).band == (8, 8)
     assert move_normalisation(everything, OWN, LARGER).band == (16, 16)

@@ -59,7 +59,7 @@ def optimise(model, state, inputs, steps=20):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("name", ["C4", "D4", "cnn"])
 def test_surrogates_keep_their_group_relative_to_the_change(name, spec, trained, dtype, tolerance):
-    model, group = surrogate(name, spec, dtype), GROUPS["C1" if name == "cnn" else name]
+    model, group = surrogate(name, spec, dtype), GROUPS[2]["C1" if name == "cnn" else name]
     state, forcing = noise(spec.fields, N, dtype), noise((FORCING,), N, dtype, seed=1)
     inputs = {"forcing": forcing} if spec.inputs else None
     if trained:
@@ -144,7 +144,7 @@ def test_a_forcing_sampled_at_nodes_does_not_turn_with_the_array(name, sampled):
     """0.1 (cos 4πx + cos 4πy) keeps C4 about the middle of the box. Sampled at cell centres, as here, a quarter turn of
     the array is that turn; sampled at nodes, as in published data, the turned array is off by a cell, and with it every
     step that takes the forcing as it is."""
-    grid, flow = Grid.square(N, 1.0), FLOWS["forced"](viscosity=1e-3, pattern="cells", modes=4)
+    grid, flow = Grid.square(N, 1.0), FLOWS[2]["forced"](viscosity=1e-3, pattern="cells", modes=4)
     nodes = torch.arange(N, dtype=torch.float64) / N
     at_nodes = 0.1 * (torch.cos(4 * np.pi * nodes)[None, :] + torch.cos(4 * np.pi * nodes)[:, None])
     forcing = flow.forcing(grid) if sampled == "at cell centres" else at_nodes
@@ -158,7 +158,7 @@ def test_a_forcing_sampled_at_nodes_does_not_turn_with_the_array(name, sampled):
     state = flow.starts(grid, [0])
     with torch.no_grad():
         after = step(state, inputs)
-        for g in GROUPS["C4"].elements[1:]:
+        for g in GROUPS[2]["C4"].elements[1:]:
             error = step(acted((VORTICITY,), state, g), inputs) - acted((VORTICITY,), after, g)
             relative = float(error.norm() / (after - state).norm())
             assert relative < 1e-10 if sampled == "at cell centres" else relative > 1e-2, (g.name, relative)

@@ -50,7 +50,7 @@ def test_native_steps_are_torch_s(name, order, dtype):
 @pytest.mark.parametrize("n", [(8, 10), (34, 66), (48, 80), (100, 60), (56, 22)])
 def test_any_even_grid(n):
     grid = Grid(n, (1.0, 2.0))
-    flow = FLOWS["decaying"](viscosity=1e-3)
+    flow = FLOWS[2]["decaying"](viscosity=1e-3)
     state = torch.randn(3, 1, *n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ours, theirs = (run(flow, grid, state, k, dtype=torch.float64)[0] for k in ("native", "torch"))
     assert distance(ours, theirs) < 1e-11
@@ -98,7 +98,7 @@ def test_gradients_take_pytorch_operations():
 COMPILED = """
 import torch
 from solvers import FLOWS, Grid
-flow, grid = FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0), Grid.square(16)
+flow, grid = FLOWS[2]["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0), Grid.square(16)
 state = flow.starts(grid, [0])
 options = {"interval": 0.1, "dt": 0.05, "dtype": torch.float64}
 one, other = (flow.solver(grid, backend=backend, **options)(state) for backend in ("compile", "torch"))
@@ -134,7 +134,7 @@ def test_without_a_compiler_torch_does_the_steps_and_native_says_why(monkeypatch
     monkeypatch.setenv("CXX", "/nowhere/c++")
     load_library.cache_clear()
     try:
-        flow = FLOWS["decaying"](viscosity=1e-2)
+        flow = FLOWS[2]["decaying"](viscosity=1e-2)
         assert flow.solver(Grid.square(32), interval=0.1).backend == "torch"
         with pytest.raises(
             ValueError, match=r"backend 'native' is not available: /nowhere/c\+\+ cannot compile the solver's C\+\+"

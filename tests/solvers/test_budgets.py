@@ -6,7 +6,7 @@ import torch
 
 from solvers import FLOWS, Grid
 
-GRID, FLOW = Grid.square(32), FLOWS["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
+GRID, FLOW = Grid.square(32), FLOWS[2]["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=2.0)
 STEPS, INTERVAL = 200, 0.005
 
 

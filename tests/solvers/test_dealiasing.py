@@ -12,7 +12,7 @@ FINE = Grid.square(32)
 
 def solver(n, modes=(K, K), **options):
     grid = Grid.square(n) if isinstance(n, int) else Grid(n)
-    forcing = FLOWS["kolmogorov"](viscosity=1e-2, waves=3).forcing(grid)
+    forcing = FLOWS[2]["kolmogorov"](viscosity=1e-2, waves=3).forcing(grid)
     scalar = TransportedScalar(diffusivity=5e-3, mean_gradient=(0.0, 0.5), gravity=(0.3, -1.0))
     return NavierStokes2D(grid, **{
         "viscosity": 5e-3, "interval": INTERVAL, "dt": 0.02, "forcing": forcing, "scalar": scalar, "modes": modes,

@@ -23,7 +23,7 @@ from solvers import (
 )
 from solvers.backends.cpp_library import why_not_compiled
 from solvers.flows.initial_conditions import CLOSED_FORMS
-from solvers.symmetry import ROTATION_90
+from solvers.point_groups import ROTATION_90
 
 GRID = Grid.square(16)
 
@@ -73,7 +73,7 @@ def test_flows_and_solver(default, name, backend, dtype):
 
 @pytest.mark.parametrize("shape", CLOSED_FORMS)
 def test_closed_forms(default, shape):
-    flow = FLOWS["decaying"](viscosity=1e-2, start=shape)
+    flow = FLOWS[2]["decaying"](viscosity=1e-2, start=shape)
     same(*default(lambda: [flow.starts(GRID, [0, 1])]))
 
 
@@ -107,7 +107,9 @@ def test_diagnostics_and_transfers(default, dtype):
             continuous_symmetry.localise([VORTICITY], w, GRID),
         ]
         seen += [act(VELOCITY, seen[1], ROTATION_90), spectra.shell_wavenumbers(GRID.n, GRID.length)]
-        solver = FLOWS["decaying"](viscosity=1e-2).solver(Grid.square(24), interval=0.1, dtype=dtype, backend="torch")
+        solver = FLOWS[2]["decaying"](viscosity=1e-2).solver(
+            Grid.square(24), interval=0.1, dtype=dtype, backend="torch"
+        )
         return [*seen, VelocityForm(Resampled(solver, GRID))(seen[1])]
 
     same(*default(run))
@@ -127,7 +129,9 @@ def test_a_turn_is_as_exact_as_its_angle():
 
 def test_what_the_kicks_feed_is_known_in_double_precision():
     """Energy and enstrophy of one mode, ω = cos 2x: ¼ and 1/16, on cells whose number is no power of two."""
-    solver = FLOWS["stirred"](viscosity=1e-2).solver(Grid((30, 34)), interval=0.1, dtype=torch.float64, backend="torch")
+    solver = FLOWS[2]["stirred"](viscosity=1e-2).solver(
+        Grid((30, 34)), interval=0.1, dtype=torch.float64, backend="torch"
+    )
     x = solver.grid.coordinates()[1]
     spectrum = solver.start(torch.cos(2 * x).expand(1, 1, 30, 34).contiguous()).spectrum
     energy, enstrophy = solver._equation.energy_and_enstrophy(spectrum, spectrum)[0].tolist()

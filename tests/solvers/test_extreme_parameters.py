@@ -41,7 +41,7 @@ def test_a_flow_out_of_all_proportion(kind, options, message):
 
 
 def _build(kind, options):
-    flow = FLOWS[kind](viscosity=1e-2, **options)
+    flow = FLOWS[2][kind](viscosity=1e-2, **options)
     flow.solver(GRID, interval=0.25)
     flow.starts(GRID, [0])
 

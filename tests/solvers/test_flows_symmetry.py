@@ -120,7 +120,7 @@ def test_faster_rates_give_the_same_flow_in_less_time(example):
 
 def test_faster_stirring_has_its_rate_cubed():
     """As the flow's own numbers say it."""
-    slow, fast = (FLOWS["stirred"](viscosity=1e-2, rate=s**3 * 0.1, renewal=0.05 / s) for s in (1.0, S))
+    slow, fast = (FLOWS[2]["stirred"](viscosity=1e-2, rate=s**3 * 0.1, renewal=0.05 / s) for s in (1.0, S))
     grid = EXAMPLES["stirred"].grid(24)
     kicks = [
         flow.stochastic_forcing(grid).kicks(grid, [3], 4, interval) for flow, interval in ((slow, 0.2), (fast, 0.2 / S))

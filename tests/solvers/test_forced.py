@@ -12,7 +12,7 @@ UNIT = Grid.square(32, 1.0)
 
 
 def forced(**options):
-    return FLOWS["forced"](viscosity=1e-3, **options)
+    return FLOWS[2]["forced"](viscosity=1e-3, **options)
 
 
 def test_forcings_are_those_of_the_papers():
@@ -48,7 +48,7 @@ def test_mirrors_of_the_cells_need_a_shift_by_a_quarter():
 )
 def test_declared_translations_are_those_that_keep_the_forcing(kind, options):
     """Every shift by whole cells, those that are declared and those that are not."""
-    flow, grid = FLOWS[kind](viscosity=1e-3, **options), Grid.square(16, 1.0)
+    flow, grid = FLOWS[2][kind](viscosity=1e-3, **options), Grid.square(16, 1.0)
     forcing, declared = flow.forcing(grid), flow.translations(grid)
     if forcing is None:
         assert declared.all()

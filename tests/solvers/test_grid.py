@@ -8,7 +8,8 @@ import torch
 
 from solvers import D4, Grid, resample
 from solvers.grid import sample_modes
-from solvers.symmetry import MIRROR_DIAGONAL, move
+from solvers.point_groups import MIRROR_DIAGONAL
+from solvers.symmetry import move
 
 REACH = 15
 OUTSIDE_DIAGONAL = [g for g in D4.elements[1:] if g != MIRROR_DIAGONAL]

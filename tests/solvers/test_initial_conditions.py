@@ -34,7 +34,7 @@ def unlike(start, reference):
 @pytest.mark.parametrize("name", sorted(CLOSED_FORMS))
 def test_start_is_its_formula_shifted(name):
     grid = Grid.square(128)
-    starts = FLOWS["decaying"](viscosity=1e-3, start=name, rms=2.5).starts(grid, [1, 2])
+    starts = FLOWS[2]["decaying"](viscosity=1e-3, start=name, rms=2.5).starts(grid, [1, 2])
     assert starts.square().mean((1, 2, 3)).sqrt().numpy() == pytest.approx(2.5, rel=1e-12)
     for start in starts[:, 0]:
         assert aligned(start, still(CLOSED_FORMS[name], grid)) > 0.99
@@ -55,7 +55,7 @@ def test_start_is_the_same_function_on_every_grid(name):
 
 def test_taylor_green_decays_and_stays():
     grid = Grid.square(32)
-    flow = FLOWS["decaying"](viscosity=0.05, start="taylor_green")
+    flow = FLOWS[2]["decaying"](viscosity=0.05, start="taylor_green")
     start = flow.starts(grid, [0])
     after = flow.solver(grid, interval=1.0, dtype=torch.float64)(start)
     torch.testing.assert_close(after, start * math.exp(-0.1), rtol=0, atol=1e-12)
@@ -70,8 +70,8 @@ def centroid_x(vorticity, grid):
 def test_lamb_chaplygin_moves_along_x_with_its_own_speed():
     """A small dipole in a large box, whose images slow it by little."""
     grid = Grid.square(128, 1.0)
-    start = FLOWS["decaying"](viscosity=1e-6, start="lamb_chaplygin", rms=1.0).starts(grid, [4])
-    flow = FLOWS["decaying"](viscosity=1e-6).solver(grid, interval=0.5, dtype=torch.float64)
+    start = FLOWS[2]["decaying"](viscosity=1e-6, start="lamb_chaplygin", rms=1.0).starts(grid, [4])
+    flow = FLOWS[2]["decaying"](viscosity=1e-6).solver(grid, interval=0.5, dtype=torch.float64)
     # ω = −2 U b J₁(br) sin θ / J₀(ba): U from the enstrophy, ∫ω² = 4 U² b² / J₀² · π ∫₀ᵃ J₁² r dr = 2π U² (ba)²
     mean_square = float(start.square().mean())
     speed = math.sqrt(mean_square / (2 * math.pi)) / 3.8317059702075125
@@ -97,7 +97,7 @@ def test_lamb_chaplygin_has_its_own_speed_in_an_endless_box():
 def test_like_signed_vortices_turn_about_each_other():
     """Counter-clockwise for positive ones: after a while the pair lies across where it lay."""
     grid = Grid.square(64)
-    flow = FLOWS["decaying"](viscosity=1e-4, start="vortex_merger", rms=3.0)
+    flow = FLOWS[2]["decaying"](viscosity=1e-4, start="vortex_merger", rms=3.0)
     start = flow.starts(grid, [0])
     states = [start]
     solver = flow.solver(grid, interval=0.25, dtype=torch.float64)
@@ -120,7 +120,7 @@ def test_like_signed_vortices_turn_about_each_other():
 def test_shear_starts_as_layers_with_the_tracer_in_every_other_one():
     """Its mean over x: u = θ = ½ tanh s, s = sin(ky − π/2) / (k · width), less the mean; the nudge has its waves."""
     grid = Grid((128, 64), (2.0, 1.0))
-    flow = FLOWS["shear"](width=0.15, layers=4, waves=3, nudge=0.2)
+    flow = FLOWS[2]["shear"](width=0.15, layers=4, waves=3, nudge=0.2)
     start, y = flow.starts(grid, [5]), grid.coordinates()[0]
     k = math.pi * 4 / 2.0
     layers = (0.5 * torch.tanh(torch.sin(k * y - math.pi / 2) / (k * 0.15)))[:, None].expand(grid.n)
@@ -138,7 +138,7 @@ def test_shear_starts_as_layers_with_the_tracer_in_every_other_one():
 def test_convection_starts_with_gaussian_blobs_at_rest():
     """θ = warmth · exp(−r²/radius²), less its mean; radius as a share of the shorter side."""
     grid = Grid((64, 96), (2.0, 3.0))
-    one, four = (FLOWS["convection"](viscosity=1e-2, diffusivity=1e-2, warmth=1.5, blobs=n) for n in (1, 4))
+    one, four = (FLOWS[2]["convection"](viscosity=1e-2, diffusivity=1e-2, warmth=1.5, blobs=n) for n in (1, 4))
     vorticity, theta = one.starts(grid, [3])[0]
     y, x = grid.coordinates()
     blob = 1.5 * torch.exp(-((x[None, :] - 1.5) ** 2 + (y[:, None] - 1.0) ** 2) / 0.2**2)
@@ -153,7 +153,7 @@ def test_convection_starts_with_gaussian_blobs_at_rest():
 
 def test_rayleigh_benard_starts_with_noise_of_its_size_at_rest():
     grid = Grid((32, 64), (2.0, 4.0))
-    vorticity, theta = FLOWS["rayleigh_benard"](noise=0.03).starts(grid, [0, 1]).unbind(1)
+    vorticity, theta = FLOWS[2]["rayleigh_benard"](noise=0.03).starts(grid, [0, 1]).unbind(1)
     assert not vorticity.any()
     assert theta.square().mean((1, 2)).sqrt().tolist() == pytest.approx([0.03, 0.03], rel=1e-12)
     assert float((theta + theta.flip(1)).abs().max()) < 1e-15
@@ -161,4 +161,4 @@ def test_rayleigh_benard_starts_with_noise_of_its_size_at_rest():
 
 def test_unknown_start_is_refused():
     with pytest.raises(ValueError, match="unknown start 'storm'; one of random, taylor_green"):
-        FLOWS["decaying"](viscosity=1e-3, start="storm")
+        FLOWS[2]["decaying"](viscosity=1e-3, start="storm")

@@ -12,7 +12,7 @@ SPEED, TIME = 1.0, 60.0
 
 def growth_rate(reynolds, alpha):
     """σ of the fastest disturbance of u = U sin(ky), k = 1, in a box 2π/α long: small, so that it grows linearly."""
-    grid = Grid.rectangle([24, 24], [2 * math.pi, 2 * math.pi / alpha])
+    grid = Grid.box([24, 24], [2 * math.pi, 2 * math.pi / alpha])
     y, x = grid.coordinates()
     viscosity = SPEED / reynolds
     laminar = -SPEED * torch.cos(y)[:, None].expand(grid.n)  # ω = −∂u/∂y

@@ -51,7 +51,7 @@ def retained(state):
 @pytest.fixture(scope="module")
 def turbulent():
     """A spun-up decaying flow."""
-    start = FLOWS["decaying"](viscosity=6e-3).starts(GRID, [3])
+    start = FLOWS[2]["decaying"](viscosity=6e-3).starts(GRID, [3])
     return retained(solver(viscosity=6e-3, interval=1.0, dt=0.02)(start))
 
 
@@ -97,7 +97,7 @@ def test_a_checkerboard_has_no_odd_derivative():
 
 
 def test_advection_is_minus_u_grad_omega():
-    fine, decaying = Grid.square(64), FLOWS["decaying"](viscosity=1.0)
+    fine, decaying = Grid.square(64), FLOWS[2]["decaying"](viscosity=1.0)
     w = decaying.starts(fine, [5])[0, 0].numpy()
     (psi_x, psi_y), (w_x, w_y) = derivatives(stream_function(w)), derivatives(w)
     exact = retained(resample(torch.from_numpy(psi_x * w_y - psi_y * w_x), fine, GRID))

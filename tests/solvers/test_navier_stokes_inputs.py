@@ -51,7 +51,7 @@ def column(name):
 @pytest.fixture(scope="module")
 def starts():
     """Three flows with a tracer, of different speeds."""
-    flow = FLOWS["decaying"](viscosity=1e-2, wavenumber=3.0, tracer=Tracer(diffusivity=1e-2))
+    flow = FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=3.0, tracer=Tracer(diffusivity=1e-2))
     return flow.starts(GRID, [1, 2, 3]) * torch.tensor([1.0, 0.3, 2.0], dtype=torch.float64)[:, None, None, None]
 
 

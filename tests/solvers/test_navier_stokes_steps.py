@@ -16,7 +16,7 @@ def solver(**options):
 
 
 def starts(*rms):
-    decaying = FLOWS["decaying"](viscosity=6e-3, rms=1.0)
+    decaying = FLOWS[2]["decaying"](viscosity=6e-3, rms=1.0)
     return torch.cat([number * decaying.starts(GRID, [seed]) for seed, number in enumerate(rms)])
 
 
@@ -65,7 +65,7 @@ def test_a_batch_in_which_one_alone_is_done_again():
 @pytest.mark.parametrize("rms", [1.0, 10.0, 40.0])
 @pytest.mark.parametrize("grid", [GRID, Grid((16, 48)), Grid((32, 32), (4.5, 3.0))], ids=["square", "cells", "sides"])
 def test_the_plan_is_the_longest_step_below_the_bound(grid, order, rms):
-    state = rms * FLOWS["decaying"](viscosity=6e-3, wavenumber=2.0, rms=1.0).starts(grid, [0])
+    state = rms * FLOWS[2]["decaying"](viscosity=6e-3, wavenumber=2.0, rms=1.0).starts(grid, [0])
     flow = NavierStokes2D(grid, viscosity=6e-3, interval=INTERVAL, order=order, dtype=torch.float64)
     (steps,) = flow.start(state).planned_steps
     assert courant(state, steps, grid=grid) <= CFL[order]
@@ -92,13 +92,13 @@ def test_every_number_of_steps_can_be_asked_for(interval):
     """`dt=interval / k`, whose multiples need not be the interval to the last bit."""
     for k in (*range(1, 17), 97, 1000, 100_000):
         assert solver(interval=interval, dt=interval / k).step_control.fixed_steps == k
-    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=interval / 3)
+    stirred = FLOWS[2]["stirred"](viscosity=1e-2, renewal=interval / 3)
     for k in range(1, 17):
         assert stirred.solver(GRID, interval=interval, dt=interval / (3 * k)).step_control.fixed_steps == k
 
 
 def test_a_step_that_does_not_divide_the_time_between_two_kicks_is_refused():
-    stirred = FLOWS["stirred"](viscosity=1e-2, renewal=0.05)
+    stirred = FLOWS[2]["stirred"](viscosity=1e-2, renewal=0.05)
     message = r"dt must divide the interval 0\.05 between two kicks into at most 100000 steps \(got 0\.25\)"
     with pytest.raises(ValueError, match=message):
         stirred.solver(GRID, interval=0.3, dt=0.25)

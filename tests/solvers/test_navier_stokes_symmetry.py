@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from solvers import C2, D2, D4, FLOWS, FORCING, VORTICITY, Grid, NavierStokes2D, act
-from solvers.symmetry import MIRROR_DIAGONAL, move
+from solvers.point_groups import MIRROR_DIAGONAL
+from solvers.symmetry import move
 
 GRID = Grid.square(32)
 INTERVAL = 0.3
-KOLMOGOROV = FLOWS["kolmogorov"](viscosity=1e-2)
+KOLMOGOROV = FLOWS[2]["kolmogorov"](viscosity=1e-2)
 OUTSIDE_C2 = [g for g in D4 if g not in C2.elements]
 MIRRORS = [g for g in D4 if g.determinant < 0]
 
@@ -18,7 +19,7 @@ every_element = pytest.mark.parametrize("g", D4.elements[1:], ids=lambda g: g.na
 
 @pytest.fixture(scope="module")
 def start():
-    return FLOWS["decaying"](viscosity=6e-3).starts(GRID, [7, 8])
+    return FLOWS[2]["decaying"](viscosity=6e-3).starts(GRID, [7, 8])
 
 
 @pytest.fixture(scope="module", params=[0.05, None], ids=["fixed dt", "adaptive dt"])
@@ -85,7 +86,7 @@ def test_a_forcing_turned_as_a_scalar_does_not_commute(forced, start, g):
 def test_a_rectangle_keeps_d2(g):
     grid = Grid((24, 32), (3.0, 4.0))
     flow = NavierStokes2D(grid, viscosity=1e-3, interval=INTERVAL, dtype=torch.float64)
-    start = FLOWS["decaying"](viscosity=1e-3).starts(grid, [1])
+    start = FLOWS[2]["decaying"](viscosity=1e-3).starts(grid, [1])
     after = flow(start)
     assert relative(flow(act(VORTICITY, start, g)) - act(VORTICITY, after, g), after, start) < 1e-11
 
@@ -93,7 +94,7 @@ def test_a_rectangle_keeps_d2(g):
 @pytest.mark.parametrize("forced", [False, True])
 def test_swapped_axes_of_a_rectangle_give_the_swapped_flow(forced):
     wide, tall = Grid((16, 32), (3.0, 5.0)), Grid((32, 16), (5.0, 3.0))
-    start = FLOWS["decaying"](viscosity=1e-3, wavenumber=3.0).starts(wide, [2])
+    start = FLOWS[2]["decaying"](viscosity=1e-3, wavenumber=3.0).starts(wide, [2])
     force = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 32))) if forced else None
     options = {"viscosity": 1e-3, "drag": 0.1, "interval": INTERVAL, "dt": 0.05, "dtype": torch.float64}
     after = NavierStokes2D(wide, forcing=force, **options)(start)

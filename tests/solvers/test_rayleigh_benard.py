@@ -9,7 +9,7 @@ import torch
 from solvers import FLOWS, Grid, NavierStokes2D
 
 GRID = Grid((24, 32), (2.0, 3.0))
-FLOW = FLOWS["rayleigh_benard"](rayleigh=1e4, prandtl=0.7, noise=0.1, wavenumber=2.0)
+FLOW = FLOWS[2]["rayleigh_benard"](rayleigh=1e4, prandtl=0.7, noise=0.1, wavenumber=2.0)
 
 
 def intervals(solver, state, count):
@@ -78,7 +78,7 @@ def test_conduction_is_steady():
 @pytest.mark.parametrize("prandtl", [0.5, 1.0, 4.0])
 def test_small_disturbances_grow_at_their_rates(prandtl):
     """s² + (ν + κ) K² s + νκ K⁴ = k²/K², K² = k² + (mπ)²: both roots, for several waves at once."""
-    flow = FLOWS["rayleigh_benard"](rayleigh=3000.0, prandtl=prandtl)
+    flow = FLOWS[2]["rayleigh_benard"](rayleigh=3000.0, prandtl=prandtl)
     nu, kappa = math.sqrt(prandtl / 3000.0), 1 / math.sqrt(prandtl * 3000.0)
     y, x = (c.numpy() for c in GRID.coordinates())
     starts, rates = [], []
@@ -124,7 +124,7 @@ ONSETS = pytest.mark.parametrize(
 @pytest.mark.parametrize("prandtl", [1.0, 3.0])
 def test_the_onset_by_bisection(width, critical, prandtl):
     """Ra_c = (π² + k²)³/k², at the earliest 27π⁴/4 = 657.511 where k = π/√2; k = π: 8π⁴. Without it to begin from."""
-    flow, grid = FLOWS["rayleigh_benard"](prandtl=prandtl), Grid((8, 8), (2.0, width))
+    flow, grid = FLOWS[2]["rayleigh_benard"](prandtl=prandtl), Grid((8, 8), (2.0, width))
     low, high = 300.0, 2000.0
     while high - low > 2e-4 * low:
         tried = np.linspace(low, high, 18)
@@ -140,7 +140,7 @@ def test_the_flow_s_own_number_is_the_rayleigh_number(width, critical):
     """From the flow's own noise, just below and just above."""
     sizes = []
     for rayleigh in (0.98 * critical, 1.02 * critical):
-        flow = FLOWS["rayleigh_benard"](rayleigh=rayleigh, noise=1e-6, wavenumber=1.0, bandwidth=0.5)
+        flow = FLOWS[2]["rayleigh_benard"](rayleigh=rayleigh, noise=1e-6, wavenumber=1.0, bandwidth=0.5)
         grid = Grid((12, 16), (2.0, width))
         solver = flow.solver(grid, interval=10.0, dt=0.2, dtype=torch.float64)
         once = intervals(solver, flow.starts(grid, [0]), 1)

@@ -11,7 +11,7 @@ FINE, COARSE = Grid.square(48), Grid.square(24)
 
 
 def stepper():
-    flow = FLOWS["decaying"](viscosity=1e-2)
+    flow = FLOWS[2]["decaying"](viscosity=1e-2)
     fine = flow.solver(FINE, interval=0.25, dtype=torch.float64)
     return flow.starts(FINE, [0, 1]), fine, Resampled(fine, COARSE)
 
@@ -20,7 +20,7 @@ def test_it_is_the_fine_solver_between_two_resamplings():
     start, fine, seen = stepper()
     coarse = resample(start, FINE, COARSE)  # the start's band lies within both grids: nothing is lost
     torch.testing.assert_close(seen(coarse), resample(fine(start), FINE, COARSE), rtol=0, atol=1e-12)
-    own = FLOWS["decaying"](viscosity=1e-2).solver(COARSE, interval=0.25, dtype=torch.float64)
+    own = FLOWS[2]["decaying"](viscosity=1e-2).solver(COARSE, interval=0.25, dtype=torch.float64)
     assert float((own(coarse) - seen(coarse)).norm() / seen(coarse).norm()) > 1e-6  # the control: the coarse solver
 
 
@@ -61,7 +61,7 @@ def test_every_flow_seen_on_another_grid(name, inner):
 def test_states_of_velocity_on_another_grid(inner):
     """Either way round: the velocity of what is resampled is what is resampled of the velocity."""
     flow, grid, there = (
-        FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=3.0),
+        FLOWS[2]["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=3.0),
         Grid.square(32),
         Grid.square(inner),
     )
@@ -75,7 +75,7 @@ def test_states_of_velocity_on_another_grid(inner):
 
 
 def test_states_and_inputs_of_another_grid_are_refused():
-    flow = FLOWS["kolmogorov"](viscosity=1e-2, waves=2)
+    flow = FLOWS[2]["kolmogorov"](viscosity=1e-2, waves=2)
     seen, state = Resampled(flow.solver(FINE, interval=0.25), COARSE), torch.zeros(1, 1, 24, 24)
     with pytest.raises(ValueError, match=r"state must be \(batch, 1, 24, 24\); got \(1, 1, 48, 48\)"):
         seen(torch.zeros(1, 1, 48, 48))

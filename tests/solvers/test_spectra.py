@@ -198,7 +198,7 @@ def test_fluxes_against_filtering(n, length):
 def test_spectra_follow_the_solver():
     """∂E(k)/∂t = T_E(k) − 2ν k²E(k) − 2μE(k) + injection, shell by shell, and likewise Z(k), against the solver's own
     trajectory on a rectangle by differences of fourth order in time."""
-    grid, interval, viscosity, drag = Grid.rectangle([24, 32], [math.pi, TAU]), 1e-3, 1e-2, 0.3
+    grid, interval, viscosity, drag = Grid.box([24, 32], [math.pi, TAU]), 1e-3, 1e-2, 0.3
     y, x = grid.coordinates()
     forcing = torch.cos(4 * y)[:, None] + torch.sin(2 * x)[None, :]
     solver = NavierStokes2D(grid, viscosity=viscosity, drag=drag, forcing=forcing, interval=interval, dt=interval,

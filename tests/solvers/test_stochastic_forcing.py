@@ -10,7 +10,7 @@ import torch
 from solvers import FLOWS, Grid, NavierStokes2D, resample
 
 GRID, INTERVAL = Grid.square(24), 0.2
-FLOW = FLOWS["stirred"](viscosity=5e-3, drag=0.1, rate=0.2, renewal=0.1, rms=2.0)
+FLOW = FLOWS[2]["stirred"](viscosity=5e-3, drag=0.1, rate=0.2, renewal=0.1, rms=2.0)
 
 
 def solver(flow=FLOW, grid=GRID, **options):
@@ -115,7 +115,7 @@ def test_without_seeds_they_are_counted_from_zero():
 
 @pytest.mark.parametrize(("wavenumber", "bandwidth"), [(4.0, 0.5), (3.0, 1.0)])
 def test_kicks_feed_energy_at_the_asked_rate_in_the_asked_ring(wavenumber, bandwidth):
-    flow = FLOWS["stirred"](viscosity=1e-2, rate=0.7, wavenumber=wavenumber, bandwidth=bandwidth, renewal=0.05)
+    flow = FLOWS[2]["stirred"](viscosity=1e-2, rate=0.7, wavenumber=wavenumber, bandwidth=bandwidth, renewal=0.05)
     stirring = flow.stochastic_forcing(GRID)
     drawn = fields(stirring.kicks(GRID, range(400), 3, INTERVAL), GRID)  # 4 kicks each
     energy = energy_enstrophy_palinstrophy(drawn.flatten(0, 1)[:, None])[0]
@@ -225,7 +225,7 @@ def test_shorter_renewal_converges_at_first_order():
 
 def test_energy_settles_where_drag_and_viscosity_take_what_is_fed():
     """2μE + 2νZ = ε in the mean over time, and E near ε/2μ."""
-    flow = FLOWS["stirred"](viscosity=1e-3, drag=0.2, rate=0.2, renewal=0.1)
+    flow = FLOWS[2]["stirred"](viscosity=1e-3, drag=0.2, rate=0.2, renewal=0.1)
     grid = Grid.square(16)
     steps = solver(flow, grid, interval=1.0)
     carry, lost, energies = steps.start(flow.starts(grid, range(4))), [], []

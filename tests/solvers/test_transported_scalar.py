@@ -29,7 +29,7 @@ def distance(a, b):
 @pytest.fixture(scope="module")
 def turbulent():
     """Two decaying flows, each with a tracer."""
-    return FLOWS["decaying"](viscosity=1e-2, tracer=Tracer(diffusivity=1e-2)).starts(GRID, [1, 2])
+    return FLOWS[2]["decaying"](viscosity=1e-2, tracer=Tracer(diffusivity=1e-2)).starts(GRID, [1, 2])
 
 
 def test_a_tracer_that_starts_as_the_vorticity_stays_it(turbulent):
@@ -95,7 +95,7 @@ def test_a_mean_velocity_carries_the_scalar_along(velocity):
 @pytest.mark.parametrize("tilt", [0.0, 0.5, math.pi / 2, 2.5])
 def test_internal_waves_have_their_frequency(tilt):
     """Ω = N |sin of the angle between k and g|, N² = g|G|. One plane wave of any size solves the full equations."""
-    flow = FLOWS["convection"](viscosity=0.01, diffusivity=0.01, gravity=2.0, tilt=tilt, stratification=1.5)
+    flow = FLOWS[2]["convection"](viscosity=0.01, diffusivity=0.01, gravity=2.0, tilt=tilt, stratification=1.5)
     waves = [(1, 0), (0, 1), (1, 1), (-2, 1), (1, -3), (4, 2)]  # (mx, my)
     time, up = 3.0, (-math.sin(tilt), math.cos(tilt))
     start = torch.cat([state(0.0, 0.8 * np.cos(a * X + b * Y + 0.3)) for a, b in waves])
@@ -132,7 +132,7 @@ def test_own_steps_follow_internal_waves_where_nothing_moves_yet(order, toleranc
 
 @pytest.mark.parametrize("tilt", [0.0, math.pi / 2, math.pi, -math.pi / 2])
 def test_a_warm_blob_goes_where_gravity_does_not_point(tilt):
-    flow, grid = FLOWS["convection"](viscosity=0.01, diffusivity=0.01, tilt=tilt, blobs=1), Grid.square(40)
+    flow, grid = FLOWS[2]["convection"](viscosity=0.01, diffusivity=0.01, tilt=tilt, blobs=1), Grid.square(40)
     start = flow.starts(grid, [3])
     after = flow.solver(grid, interval=2.0, dtype=torch.float64)(start)
 
@@ -168,7 +168,7 @@ def test_without_gravity_the_scalar_is_passive(turbulent):
 
 def test_shear_has_the_numbers_of_its_reynolds_and_schmidt():
     """ν = 1/Re and κ = ν/Sc: layers that flow along x only diffuse."""
-    flow = FLOWS["shear"](reynolds=50.0, schmidt=0.4)
+    flow = FLOWS[2]["shear"](reynolds=50.0, schmidt=0.4)
     start = state(np.cos(3 * Y), np.cos(2 * Y + 0.7))
     vorticity, theta = flow.solver(GRID, interval=0.5, dt=0.01, dtype=torch.float64)(start)[0]
     assert distance(vorticity, start[0, 0] * math.exp(-9 / 50 * 0.5)) < 1e-12

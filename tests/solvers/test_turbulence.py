@@ -7,7 +7,7 @@ import torch
 
 from solvers import Grid, NavierStokes2D, turbulence
 
-GRID = Grid.rectangle([24, 32], [math.pi, 2 * math.pi])
+GRID = Grid.box([24, 32], [math.pi, 2 * math.pi])
 INTERVAL = 1e-3
 VISCOSITIES, DRAG = (1e-2, 4e-2), 0.3
 BUDGETS = {"energy": turbulence.mean_energy_budget, "enstrophy": turbulence.mean_enstrophy_budget}

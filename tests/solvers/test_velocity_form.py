@@ -10,7 +10,7 @@ from solvers.velocity_form import with_velocity
 
 
 def flow(**options):
-    return FLOWS["decaying"](viscosity=1e-2, wavenumber=4, rms=1.0, **options)
+    return FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=4, rms=1.0, **options)
 
 
 def test_vorticity_is_the_curl():
@@ -53,7 +53,7 @@ def test_a_flow_without_vorticity_is_refused():
 
 
 def test_velocity_of_plates_is_even_along_and_odd_across():
-    case = FLOWS["rayleigh_benard"](rayleigh=1e4)
+    case = FLOWS[2]["rayleigh_benard"](rayleigh=1e4)
     grid = Grid((32, 32), (2.0, 2.0))
     form = VelocityForm(case.solver(grid, interval=0.5, dtype=torch.float64))
     assert form.spec.fields[0].wall == 1
