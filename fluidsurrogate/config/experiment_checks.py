@@ -69,7 +69,8 @@ def _check_flow(experiment: Experiment) -> None:
 
 def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool) -> None:
     """Check the groups of a model, its network and, for a hybrid, its solver."""
-    check_groups(experiment, model.groups(), experiment.spec)
+    _check_kind(model, experiment.spec.grid.dimensions)
+    check_groups(experiment, model.groups(experiment.spec.grid.dimensions), experiment.spec)
     # Reading a file must not run code that the file names, unless the user has allowed it.
     may_build = not model.is_user_module or (model.import_path and code_is_allowed())
     if with_networks and may_build:

@@ -93,7 +93,7 @@ class ModelMetadata(BaseModel):
                 f"and the state must hold a {' or a '.join(FLOW_FIELDS)}"
             )
         largest = point_group(spec.grid, spec.fields)
-        for key, group in self.model.groups().items():
+        for key, group in self.model.groups(spec.grid.dimensions).items():
             if not largest.contains(group):
                 raise ValueError(f"model.{key} {group.name!r} is not a symmetry of spec.grid")
         return self
