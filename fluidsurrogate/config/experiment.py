@@ -28,6 +28,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
 from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
+from solvers import NavierStokes2D as NavierStokes
 
 SKIP_NETWORKS = "skip networks"  # the validation context in which no network is built
 MAX_REPORTED_ERRORS = 5
@@ -244,7 +245,7 @@ class Experiment(Config):
         """
         return [self.flow.for_trajectory(i, self.trajectory_seed(split, i)) for i in numbers]
 
-    def build_solver(self, interval: float | None = None, device: str | None = None) -> Solver:
+    def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes:
         """Build the classical solver on its own grid: in two dimensions in vorticity form, in three in velocity form.
 
         Parameters
@@ -363,7 +364,7 @@ class Experiment(Config):
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
-    def build_spin_up(self, device: str | None = None) -> tuple[Solver, int]:
+    def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes, int]:
         """Build the solver of the spin-up.
 
         Parameters

@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     SerializeAsAny,
     TypeAdapter,
-    ValidationInfo,
     WrapValidator,
     create_model,
     model_validator,
@@ -343,7 +342,9 @@ def _config_keys(build: Callable, owner: str, dimensions: int | None = None) -> 
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
             within = f"{owner}[{name}]"
-            part = create_model(parts[0].__name__, __base__=FlowPartConfig, **_config_keys(parts[0], within, dimensions))
+            part = create_model(
+                parts[0].__name__, __base__=FlowPartConfig, **_config_keys(parts[0], within, dimensions)
+            )
             _make_picklable(part, within)
             part.builds, annotation = parts[0], part | None if p.default is None else part
         keys[name] = (annotation, ... if p.default is p.empty else p.default)
@@ -357,7 +358,7 @@ def _check_vector(dimensions: int, vector: Vector) -> Vector:
     return vector
 
 
-def _read_flow(table: Any, handler: Any, info: ValidationInfo) -> FlowConfig:
+def _read_flow(table: Any, handler: Any, info: Any) -> FlowConfig:
     """Read the table `[flow]` as a flow of as many dimensions as the grid has."""
     if isinstance(table, FlowConfig):
         return table

@@ -46,6 +46,9 @@ class GridConfig(Config):
     @model_validator(mode="after")
     def _check(self):
         """Refuse a stored grid that is finer than the solver's, or of another shape."""
+        for name, value in (("n", self.n), ("length", self.length), ("store", self.store)):
+            if isinstance(value, tuple) and len(value) not in (2, 3):
+                raise ValueError(f"{name} must be one number, [y, x] or [z, y, x] (got {list(value)})")
         fine, stored = self.build(), self.build_stored()
         if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or not have_same_symmetry(stored, fine):
             what = "square" if fine.dimensions == 2 else "with equal sides"
