@@ -16,8 +16,8 @@ import xarray as xr
 from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.dimension_defaults import dimensions_in, with_dimension_defaults
+from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.experiment_file import read_tree
 from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, config_of_kind
 from fluidsurrogate.config.solver_configs import BaselineSolverConfig, SolverConfig
@@ -359,8 +359,8 @@ class Experiment(Config):
         stored = self.grid.build_stored()
         grid = Grid.box(cells, stored.length)
         if not have_same_symmetry(grid, stored):
-            what = "be square" if grid.dimensions == 2 else "have equal sides"
-            raise ValueError(f"solver.n must {what} if and only if the stored grid does so (got {cells})")
+            what = "square" if grid.dimensions == 2 else "with equal sides"
+            raise ValueError(f"solver.n must be {what} if and only if the stored grid is {what} (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
@@ -431,7 +431,7 @@ def cells_for_all_modes(n: tuple[int, ...]) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        The smallest even numbers of cells on each axis, about 3/2 n, on which every mode below the Nyquist mode of n cells is
-        retained.
+        The smallest even numbers of cells on each axis, about 3/2 n, on which every mode below the Nyquist mode of n
+        cells is retained.
     """
     return tuple(m + m // 2 + (m + m // 2) % 2 for m in n)
