@@ -9,5 +9,5 @@ from jaxtyping import Float
 from torch import Tensor
 
 # States of several trajectories at several times, as a Dataset holds them; without the axis `member`, and with it.
-States = Float[Tensor, "trajectory time component y x"]
-EnsembleStates = Float[Tensor, "trajectory member time component y x"]
+States = Float[Tensor, "trajectory time component *space"]
+EnsembleStates = Float[Tensor, "trajectory member time component *space"]

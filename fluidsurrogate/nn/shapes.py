@@ -20,7 +20,7 @@ SteerableFeatureOut = Float[Tensor, "batch channel_out number_out y x"]
 ConditioningNumbers = Float[Tensor, "batch condition"]
 
 # States over time, which losses compare.
-Trajectories = Float[Tensor, "batch time component y x"]
+Trajectories = Float[Tensor, "batch time component *space"]
 
 # What a convolution computes with: expanded weight and bias, or real and imaginary part of a spectral one.
 Kernel = tuple[Tensor, Tensor]
