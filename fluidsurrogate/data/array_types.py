@@ -1,6 +1,6 @@
 """Array types shared by the modules that take states out of datasets: jaxtyping annotations that name each axis.
 
-Under the tests beartype checks every annotation.
+`*space` stands for (y, x) or (z, y, x). Under the tests beartype checks every annotation.
 """
 
 from __future__ import annotations

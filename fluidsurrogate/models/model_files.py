@@ -96,7 +96,7 @@ class ModelMetadata(BaseModel):
             raise ValueError(f"normalisation.band must have {spec.grid.dimensions} numbers, one for each axis of the "
                              f"grid (got {len(normalisation.band)})")  # fmt: skip
         largest = point_group(spec.grid, spec.fields)
-        for key, group in self.model.groups().items():
+        for key, group in self.model.groups(spec.grid.dimensions).items():
             if not largest.contains(group):
                 raise ValueError(f"model.{key} {group.name!r} is not a symmetry of spec.grid")
         return self

@@ -43,27 +43,27 @@ def squared_norms(
     Parameters
     ----------
     states : Tensor
-        Shape (batch, time, component, y, x) or (batch, time, component, z, y, x).
+        Shape (batch, time, component, [z,] y, x).
     fields : tuple of FieldSpec
         Fields that the components belong to, in order.
     weight : Tensor, optional
-        Weight of each Fourier mode of a real transform, shape (ky, kx) or (kz, ky, kx) with kx ≥ 0.
+        Weight of each Fourier mode of a real transform, shape ([kz,] ky, kx) with kx ≥ 0.
 
     Returns
     -------
     Tensor
         Shape (batch, time, field).
     """
-    space = tuple(range(3 - states.ndim, 0))
+    axes = tuple(range(3 - states.ndim, 0))
     if weight is None:
-        power = states.square().mean(space)
+        power = states.square().mean(axes)
     else:
-        spectrum = torch.fft.rfftn(states, dim=space, norm="forward")
-        columns = states.new_full((spectrum.shape[-1],), 2.0)  # each stands for its conjugate at −kx, too
+        spectrum = torch.fft.rfftn(states, dim=axes, norm="forward")
+        columns = spectrum.real.new_full(spectrum.shape[-1:], 2.0)  # each stands for its conjugate at −kx, too
         columns[0] = 1.0
         if states.shape[-1] % 2 == 0:
             columns[-1] = 1.0
-        power = (weight * columns * (spectrum.real.square() + spectrum.imag.square())).sum(space)
+        power = (weight * columns * (spectrum.real.square() + spectrum.imag.square())).sum(axes)
     parts = power.split([field.components for field in fields], dim=-1)
     return torch.stack([part.sum(-1) for part in parts], dim=-1)
 
@@ -79,9 +79,8 @@ def wavenumber_magnitude(grid: Grid) -> Float[Tensor, "*modes"]:
     Returns
     -------
     Tensor
-        Shape (ky, kx) or (kz, ky, kx) with kx ≥ 0, float64.
+        Shape ([kz,] ky, kx) with kx ≥ 0, float64.
     """
     longest = max(grid.length)
-    waves = (m.double() * longest / side for m, side in zip(grid.modes(), grid.length, strict=True))
-    first, *others = (k.square() for k in waves)
+    first, *others = ((m.double() * longest / side).square() for m, side in zip(grid.modes(), grid.length, strict=True))
     return sum(others, start=first).sqrt()

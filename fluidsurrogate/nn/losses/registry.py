@@ -19,10 +19,9 @@ class LossContext(NamedTuple):
     spec : StateSpec
         Grid and fields of the states.
     change : Tensor
-        RMS change of each component over the forecast step, shape (component, 1, 1), in three dimensions
-        (component, 1, 1, 1), in the component's units.
+        RMS change of each component over the forecast step, shape (component, [1,] 1, 1), in the component's units.
     band : tuple of int
-        Largest mode numbers that change in the training data, (my, mx) or (mz, my, mx).
+        Largest mode numbers, (my, mx) or (mz, my, mx), that change in the training data.
     """
 
     spec: StateSpec
@@ -43,9 +42,8 @@ def loss(function: Loss) -> Loss:
     Parameters
     ----------
     function : callable
-        Function (predicted, truth, context) → Tensor. Both states have shape (batch, time, component, y, x), in three
-        dimensions (batch, time, component, z, y, x), and physical units, `context` is a `LossContext`, and the result
-        is a scalar.
+        Function (predicted, truth, context) → Tensor. Both states have shape (batch, time, component, [z,] y, x) and
+        physical units, `context` is a `LossContext`, and the result is a scalar.
 
     Returns
     -------
