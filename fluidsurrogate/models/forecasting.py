@@ -160,7 +160,7 @@ def perturbed_forecast(
     if check_integer("members", members) < MIN_MEMBERS:
         raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed members "
                          f"(got {members})")  # fmt: skip
-    if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
+    if model.config.networks > 1:  # each network goes its own way from a state that none of them is in
         raise UsageError(
             "a model of several networks has no perturbed members: give fs.forecast the number of networks as members"
         )

@@ -171,6 +171,9 @@ class Persistence(Stepper[State]):
     def advance(self, carry: State) -> State:
         return carry
 
+    def correct(self, carry: State, correction: State) -> State:
+        return carry + correction
+
     def state(self, carry: State) -> State:
         return carry
 
