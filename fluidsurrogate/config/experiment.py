@@ -27,8 +27,7 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
-from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
-from solvers import NavierStokes2D as NavierStokes
+from solvers import Flow, Grid, NavierStokes, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
 
 SKIP_NETWORKS = "skip networks"  # the validation context in which no network is built
 MAX_REPORTED_ERRORS = 5

@@ -26,8 +26,7 @@ from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import atomic_write
 from fluidsurrogate.simulation.rollout import rollout
-from solvers import Grid, Resampled
-from solvers import NavierStokes2D as NavierStokes
+from solvers import Grid, NavierStokes, Resampled
 from solvers.diagnostics import vorticity as curl
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 

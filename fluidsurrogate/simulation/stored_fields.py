@@ -13,8 +13,7 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.parameter_sampling import trajectory_value
 from fluidsurrogate.data.conversion import to_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block, SimulatedBlock, simulate
-from solvers import NavierStokes2D as NavierStokes
-from solvers import resample
+from solvers import NavierStokes, resample
 from solvers.velocity_form import with_velocity
 
 

@@ -20,8 +20,7 @@ from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.simulation.resolution import ResolutionSample
 from fluidsurrogate.simulation.rollout import advance_by, rollout
 from fluidsurrogate.simulation.splits import SPLITS
-from solvers import Flow
-from solvers import NavierStokes2D as NavierStokes
+from solvers import Flow, NavierStokes
 from solvers.spectral_carry import SpectralCarry
 
 COPIES = 2  # of each state in memory, while those of all times are stacked
