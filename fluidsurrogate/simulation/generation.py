@@ -32,6 +32,7 @@ from fluidsurrogate.simulation.resolution import (
 )
 from fluidsurrogate.simulation.stored_fields import block_coordinates, stored_dataset
 from fluidsurrogate.simulation.trajectory_blocks import check_block_memory, plan_blocks, simulate, stack_inputs
+from solvers import NavierStokes
 
 log = logging.getLogger("fluidsurrogate")
 SAMPLE_FILE = "sample.npz"
