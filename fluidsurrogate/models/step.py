@@ -224,7 +224,7 @@ class ChangeProjection(nn.Module):
 
 
 def remove_divergence(
-    velocity: Float[Tensor, "batch component *space"], directions: Float[Tensor, "axis *modes"]
+    velocity: Float[Tensor, "batch component *space"], directions: Float[Tensor, " axis *modes"]
 ) -> Float[Tensor, "batch component *space"]:
     r"""Return the solenoidal part of a vector field (Helmholtz decomposition), exact for the resolved modes.
 
@@ -248,7 +248,7 @@ def remove_divergence(
     return torch.fft.irfftn(spectrum - directions * along, s=velocity.shape[2:], dim=space)
 
 
-def _unit_wavevectors(grid: Grid) -> Float[Tensor, "axis *modes"]:
+def _unit_wavevectors(grid: Grid) -> Float[Tensor, " axis *modes"]:
     """Return k/|k| as (x, y) or (x, y, z) in float64; zero for the mean and where all wavenumbers are Nyquist's."""
     k = torch.stack(torch.broadcast_tensors(*reversed(grid.odd_wavenumbers())))
     length = k.square().sum(0).sqrt()
