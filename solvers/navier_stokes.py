@@ -230,6 +230,31 @@ checkpoint_every, backend, dtype, device
             injected=result.injected,
         )
 
+    def correct(self, carry: SpectralCarry, correction: State) -> SpectralCarry:
+        """Add a correction to the state of a carry; modes that are not retained are dropped.
+
+        Parameters
+        ----------
+        carry : SpectralCarry
+            What `start` or `advance` returned.
+        correction : Tensor
+            What to add to the state, shape (batch, component, y, x).
+
+        Returns
+        -------
+        SpectralCarry
+            The same trajectories at the same time, with steps planned for the corrected state.
+
+        Raises
+        ------
+        ValueError
+            If the corrected flow is too fast.
+        """
+        added = self._equation.to_spectrum(correction)
+        added = self._equation.odd_part(added) if self._interval_solver.setup.plates else added
+        corrected = replace(carry, spectrum=carry.spectrum + added)
+        return replace(corrected, planned_steps=self._interval_solver.plan(corrected, correction))
+
     def state(self, carry: SpectralCarry) -> State:
         """Return the state of a carry.
 

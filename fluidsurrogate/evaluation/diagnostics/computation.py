@@ -6,7 +6,7 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.conversion import derive_field
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.data.schema import check_field, check_units
 from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS
 from solvers import VELOCITY, VORTICITY, diagnostics
@@ -95,7 +95,7 @@ def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
     field = next((field for field in ("vorticity", "velocity") if field in dataset), None)
     if field is None or dataset[field].chunks is None:
         return compute(dataset, name)
-    inner = [dim for dim in (*SPATIAL_DIMS, "component") if dim in dataset[field].dims]
+    inner = [dim for dim in (*spatial_dims(dataset), "component") if dim in dataset[field].dims]
     leading = [dim for dim in dataset[field].dims if dim not in inner]
     needed = dataset[[field]]
     needed = needed.drop_vars([c for c in needed.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
@@ -132,7 +132,7 @@ def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     if given is None:
         raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
     check_field(dataset[given.name], given)
-    for axis in SPATIAL_DIMS:
+    for axis in spatial_dims(dataset):
         if axis in dataset.coords:
             check_units(dataset[axis], axis, "m")
     if given is VORTICITY:
