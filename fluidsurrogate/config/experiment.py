@@ -16,8 +16,8 @@ import xarray as xr
 from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
-from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.dimension_defaults import dimensions_in, with_dimension_defaults
+from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.experiment_file import read_tree
 from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, config_of_kind
 from fluidsurrogate.config.solver_configs import BaselineSolverConfig, SolverConfig
@@ -27,8 +27,7 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
-from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
-from solvers import NavierStokes2D as NavierStokes
+from solvers import Flow, Grid, NavierStokes, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
 
 SKIP_NETWORKS = "skip networks"  # the validation context in which no network is built
 MAX_REPORTED_ERRORS = 5
@@ -359,8 +358,8 @@ class Experiment(Config):
         stored = self.grid.build_stored()
         grid = Grid.box(cells, stored.length)
         if not have_same_symmetry(grid, stored):
-            what = "be square" if grid.dimensions == 2 else "have equal sides"
-            raise ValueError(f"solver.n must {what} if and only if the stored grid does so (got {cells})")
+            what = "square" if grid.dimensions == 2 else "with equal sides"
+            raise ValueError(f"solver.n must be {what} if and only if the stored grid is {what} (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
@@ -431,7 +430,7 @@ def cells_for_all_modes(n: tuple[int, ...]) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        The smallest even numbers of cells on each axis, about 3/2 n, on which every mode below the Nyquist mode of n cells is
-        retained.
+        The smallest even numbers of cells on each axis, about 3/2 n, on which every mode below the Nyquist mode of n
+        cells is retained.
     """
     return tuple(m + m // 2 + (m + m // 2) % 2 for m in n)

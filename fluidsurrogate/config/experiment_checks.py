@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,12 +11,18 @@ import torch
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.errors import describe_exception
+from fluidsurrogate.core.memory import check_free_memory
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.nn import ARCHITECTURES, DIMENSIONS, Network, code_is_allowed
 from solvers import FORCING, Group, StateSpec, point_group, subgroups
 
 if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
+
+
+MIN_STATES = 8  # that a solver and an initial state take, in double precision: a lower bound
+DOUBLE_BYTES = 8
 
 
 def check_experiment(experiment: Experiment, with_networks: bool) -> None:
@@ -34,6 +41,7 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
     ValueError
         If they do not fit together; the message names the table.
     """
+    _check_memory(experiment)
     _check_flow(experiment)
     train = experiment.train
     if train.precision != "full" and experiment.torch_dtype is torch.float64:
@@ -53,6 +61,15 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
                 f"train.unroll, train.push_forward and models.{name}.intervals need training trajectories of at least "
                 f"{span} intervals; data.steps = {experiment.data.steps}"
             )
+
+
+def _check_memory(experiment: Experiment) -> None:
+    """Check that the memory has room for a few states on the solver's grid, before any is allocated."""
+    grid = experiment.grid.build()
+    components = 1 if grid.dimensions == 2 else grid.dimensions
+    needed = MIN_STATES * components * DOUBLE_BYTES * math.prod(grid.n)
+    with prefix_errors("grid.n"):
+        check_free_memory(needed, f"a flow on {describe_grid(grid)}", "lower grid.n")
 
 
 def _check_flow(experiment: Experiment) -> None:

@@ -7,7 +7,7 @@ architecture thus needs no config of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
@@ -338,7 +338,8 @@ def _config_keys(build: Callable, owner: str, dimensions: int | None = None) -> 
             annotation = VaryingFloat
         elif dimensions and annotation == Vector:
             annotation = Annotated[annotation, AfterValidator(partial(_check_vector, dimensions))]
-            p = p.replace(default=p.default if any(p.default) else (0.0,) * dimensions)
+            is_zero = p.default is not p.empty and not any(p.default)
+            p = p.replace(default=(0.0,) * dimensions if is_zero else p.default)
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
             within = f"{owner}[{name}]"

@@ -43,8 +43,8 @@ class CoarseSolverConfig(SolverConfig):
     kernel : str
         The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     n : int or tuple of int, optional
-        Number of cells, one number, (y, x) or (z, y, x). By default 3/2 of the stored grid's, on which the two-thirds rule retains
-        every mode of the stored states. On the stored grid itself it would drop a third of them.
+        Number of cells, one number, (y, x) or (z, y, x). By default 3/2 of the stored grid's, on which the two-thirds
+        rule retains every mode of the stored states. On the stored grid itself it would drop a third of them.
     """
 
     n: int | tuple[int, ...] | None = None

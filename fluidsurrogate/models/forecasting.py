@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.memory import check_free_memory
 from fluidsurrogate.data.conversion import read_states, stack_members, to_dataset, to_inputs
 from fluidsurrogate.data.coordinates import select_time
 from fluidsurrogate.data.flow_constants import check_constants
@@ -30,7 +31,6 @@ from fluidsurrogate.models.perturbations import (
 from fluidsurrogate.models.regridding import APPLIED_TO_GRID, OTHER_GRID_HINT, TRAINED_ON_GRID
 from fluidsurrogate.models.saving import hash_weights, metadata_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import write_rollout
