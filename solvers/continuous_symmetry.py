@@ -180,8 +180,7 @@ def localise(fields: Sequence[FieldSpec], state: State, grid: Grid) -> State:
     if set(state.shape[2:]) == {1}:
         return state
     square, distance2 = (
-        sum((v**2 for v in others), start=first**2)
-        for first, *others in (grid.wavenumbers(), _from_the_middle(grid))
+        sum((v**2 for v in others), start=first**2) for first, *others in (grid.wavenumbers(), _from_the_middle(grid))
     )
     keep = square.sqrt() <= CUTOFF * math.pi / max(grid.spacing)
     window = torch.exp(-0.5 * distance2 / (WINDOW_WIDTH * min(grid.length)) ** 2)

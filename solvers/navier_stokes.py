@@ -250,7 +250,7 @@ checkpoint_every, backend, dtype, device
         ValueError
             If the corrected flow is too fast.
         """
-        added = self._equation.to_spectrum(correction)
+        added = self._equation.project(self._equation.to_spectrum(correction))
         added = self._equation.odd_part(added) if self._interval_solver.setup.plates else added
         corrected = replace(carry, spectrum=carry.spectrum + added)
         return replace(corrected, planned_steps=self._interval_solver.plan(corrected, correction))

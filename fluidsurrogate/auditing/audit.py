@@ -24,7 +24,7 @@ from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
-from solvers import Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
+from solvers import Group, NavierStokes, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
 
 DEFAULT_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 ROUNDING_MARGIN = 30  # the tolerance is at least so many times the rounding of the states
@@ -225,7 +225,7 @@ def _claimed_symmetries(
         own_group = inner.network.group
         own_stride = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
     elif (
-        isinstance(inner, NavierStokes2D)
+        isinstance(inner, NavierStokes)
         and inner.stochastic_forcing is None
         and (sample.inputs or not inner.spec.inputs)
     ):

@@ -10,7 +10,7 @@ themselves, and the tests in `tests/fluidsurrogate/test_dataset_diagnostics.py` 
 """
 
 from fluidsurrogate.core.registration import import_submodules
-from fluidsurrogate.evaluation.diagnostics.computation import add, compute, compute_lazily, vorticity
+from fluidsurrogate.evaluation.diagnostics.computation import add, compute, compute_field, compute_lazily, vorticity
 from fluidsurrogate.evaluation.diagnostics.registry import (
     DIAGNOSTICS,
     Diagnostic,
@@ -22,6 +22,7 @@ from fluidsurrogate.evaluation.diagnostics.registry import (
 import_submodules(__name__, __path__)
 
 __all__ = [
-    "DIAGNOSTICS", "Diagnostic", "FieldDiagnostic", "SummaryDiagnostic", "add", "compute", "compute_lazily",
+    "DIAGNOSTICS", "Diagnostic", "FieldDiagnostic", "SummaryDiagnostic", "add", "compute", "compute_field",
+    "compute_lazily",
     "register_diagnostic", "vorticity",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.conversion import derive_field
 from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.data.schema import check_field, check_units
-from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS
+from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS, FieldDiagnostic
 from solvers import VELOCITY, VORTICITY, diagnostics
 
 
@@ -74,6 +74,32 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
     if name not in DIAGNOSTICS:
         raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
     return DIAGNOSTICS[name].compute(dataset.assign(vorticity=vorticity(dataset))).rename(name)
+
+
+def compute_field(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Return a field of a dataset: the vorticity, or a diagnostic that is a field.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        States with the vorticity or the velocity.
+    name : str
+        "vorticity", or the name of a field in `DIAGNOSTICS`, such as "q_criterion".
+
+    Returns
+    -------
+    xr.DataArray
+        The field.
+
+    Raises
+    ------
+    UsageError
+        If there is no such field, or it cannot be computed (see `compute`).
+    """
+    fields = ["vorticity", *(key for key, value in DIAGNOSTICS.items() if isinstance(value, FieldDiagnostic))]
+    if name not in fields:
+        raise UsageError(f"unknown field {name!r}; one of {', '.join(fields)}")
+    return vorticity(dataset) if name == "vorticity" else compute(dataset, name)
 
 
 def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
