@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from style import bare, save
 
-from fluidsurrogate.nn import GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn import GroupPool, LiftingConv
 from solvers import D4, VORTICITY, Grid, act
 from solvers.flows import FLOWS
 from solvers.point_groups import ROTATION_90
@@ -14,7 +14,7 @@ from solvers.point_groups import ROTATION_90
 grid = Grid.square(40)
 flow = FLOWS[2]["decaying"](viscosity=1e-2, wavenumber=3, rms=1)
 state = flow.starts(grid, [3]).float()[:, :1]
-lift, pool = LiftingConv2d(D4, [VORTICITY], channels=1, size=7), GroupPool2d(D4, [VORTICITY])
+lift, pool = LiftingConv(D4, [VORTICITY], channels=1, size=7), GroupPool(D4, [VORTICITY])
 # A kernel that answers to edges of one direction, 25 degrees from the x axis: eight different answers under D4.
 row, column = torch.meshgrid(torch.arange(-3.0, 4), torch.arange(-3.0, 4), indexing="ij")
 along = math.cos(math.radians(25)) * column + math.sin(math.radians(25)) * row

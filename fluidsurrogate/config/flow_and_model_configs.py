@@ -248,8 +248,13 @@ class ModelConfig(Config):
             made = [build(fields, spec.fields, **self.builder_options()) for _ in range(self.networks)]
         return cast_weights(made[0] if self.networks == 1 else DeepEnsemble(made), dtype)
 
-    def groups(self) -> dict[str, Group]:
+    def groups(self, dimensions: int = 2) -> dict[str, Group]:
         """Return the point groups that the model needs as symmetries of the flow.
+
+        Parameters
+        ----------
+        dimensions : int
+            2 or 3, the grid's.
 
         Returns
         -------
@@ -260,7 +265,7 @@ class ModelConfig(Config):
             "group": (getattr(self, "group", None), EXACT_GROUPS[self.kind]),
             "augment": (self.augment, group_named),
         }
-        return {key: find(name) for key, (name, find) in named.items() if name is not None}
+        return {key: find(name, dimensions) for key, (name, find) in named.items() if name is not None}
 
 
 def _config_union(registry: Mapping[str, Callable], base: type[Config]) -> Any:

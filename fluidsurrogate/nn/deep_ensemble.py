@@ -23,9 +23,9 @@ class DeepEnsemble(Network):
     """Deep ensemble of networks of one architecture (Lakshminarayanan et al. 2017, arXiv:1612.01474).
 
     Fields come in and go out with the states of one member after those of the other, in shape
-    (members · batch, component, y, x). Each weight is a stack of the members' weights. One `vmap` applies all members,
-    and turns a convolution of each into one grouped convolution. On large grids on a CPU, where that is slower, the
-    members are applied in turn.
+    (members · batch, component, [z,] y, x). Each weight is a stack of the members' weights. One `vmap` applies all
+    members, and turns a convolution of each into one grouped convolution. On large grids on a CPU, where that is
+    slower, the members are applied in turn.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ class DeepEnsemble(Network):
         Parameters
         ----------
         x : Tensor
-            Normalised fields, of shape (members · batch, component, y, x).
+            Normalised fields, of shape (members · batch, component, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Normalised fields, of shape (members · batch, component_out, y, x).
+            Normalised fields, of shape (members · batch, component_out, [z,] y, x).
         """
         weights: dict[str, Tensor] = {name: self.get_parameter(_without_dots(name)) for name in self._names["weights"]}
         buffers = {name: self.get_buffer(_without_dots(name)) for name in self._names["buffers"]}

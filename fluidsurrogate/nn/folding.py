@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv2d
+from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=nn.Module)
 def fold_kernels(module: nn.Module) -> nn.Module:
     """Return the module with every kernel expanded once, for as long as the weights stay the same.
 
-    The result shares weights, buffers, hooks and everything else with the module, except that each `EquivariantConv2d`
+    The result shares weights, buffers, hooks and everything else with the module, except that each `EquivariantConv`
     is replaced by a shallow copy that holds its expanded kernel. Gradients reach the weights through the kernels. The
     module itself is left as it is, so that several threads can fold and apply one module at the same time, and no
     exception leaves anything behind.
@@ -28,7 +28,7 @@ def fold_kernels(module: nn.Module) -> nn.Module:
     Returns
     -------
     Module
-        A shallow copy, or the module itself if it has no `EquivariantConv2d`.
+        A shallow copy, or the module itself if it has no `EquivariantConv`.
     """
     return _folded(module, {})
 
@@ -37,11 +37,11 @@ def _folded(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     """Fold a module; `done` holds what was folded before, by identity, so that a shared layer stays shared."""
     key = id(module)
     if key not in done:
-        done[key] = _fold_layer(module) if isinstance(module, EquivariantConv2d) else _fold_parts(module, done)
+        done[key] = _fold_layer(module) if isinstance(module, EquivariantConv) else _fold_parts(module, done)
     return done[key]
 
 
-def _fold_layer(layer: EquivariantConv2d) -> EquivariantConv2d:
+def _fold_layer(layer: EquivariantConv) -> EquivariantConv:
     return _shallow_copy(layer, folded_kernel=layer.expand_kernel())
 
 
@@ -77,5 +77,5 @@ def to_plain_module(module: nn.Module) -> nn.Module:
         A deep copy that shares nothing with the module, for inference and `torch.export`. It holds the kernels expanded
         from the present weights.
     """
-    layers = {id(layer): layer.to_plain() for layer in module.modules() if isinstance(layer, EquivariantConv2d)}
+    layers = {id(layer): layer.to_plain() for layer in module.modules() if isinstance(layer, EquivariantConv)}
     return copy.deepcopy(module, layers).eval().requires_grad_(False)

@@ -50,12 +50,12 @@ class Network(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor
-            Normalised fields, of shape (batch, component, y, x).
+            Normalised fields, of shape (batch, component, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Normalised fields, of shape (batch, component_out, y, x).
+            Normalised fields, of shape (batch, component_out, [z,] y, x).
         """
 
     def fold(self) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from fluidsurrogate.nn.layers import (
     ConditioningSplit,
-    LiftingConv2d,
+    LiftingConv,
     Readout,
     ResidualBlock,
     activate,
@@ -65,11 +65,11 @@ class ResidualGroupNetwork(Network):
         pool: str,
     ) -> None:
         super().__init__()
-        self.group, self.activation = group_named(group), activation
+        self.group, self.activation = group_named(group, fields_in[0].dimensions), activation
         channels = channels_for_width(width, self.group)
         before = channels_before_activation(channels, activation)
         self.conditions = ConditioningSplit(fields_in, modulate)
-        self.lift = LiftingConv2d(self.group, self.conditions.convolved_fields, before, lifting_size)
+        self.lift = LiftingConv(self.group, self.conditions.convolved_fields, before, lifting_size)
         self.blocks = nn.ModuleList(
             ResidualBlock(convolution(self.group, channels, before), channels, activation, norm, self.conditions)
             for convolution in convolutions
@@ -82,12 +82,12 @@ class ResidualGroupNetwork(Network):
         Parameters
         ----------
         x : Tensor
-            Normalised fields, of shape (batch, component, y, x).
+            Normalised fields, of shape (batch, component, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Normalised fields, of shape (batch, component_out, y, x).
+            Normalised fields, of shape (batch, component_out, [z,] y, x).
         """
         fields, numbers = self.conditions(x)
         h = activate(self.lift(fields), self.activation)

@@ -1,16 +1,19 @@
-"""Array types: the axes of each kind of tensor, as jaxtyping annotations that are checked when the tests run."""
+"""Array types: the axes of each kind of tensor, as jaxtyping annotations that are checked when the tests run.
+
+`*space` stands for (y, x) in the plane and for (z, y, x) in space; docstrings write [z,] y, x.
+"""
 
 from jaxtyping import Float
 from torch import Tensor
 
 # A stack of fields of the flow: what a network takes, and what it returns.
-Field = Float[Tensor, "batch component y x"]
-FieldOut = Float[Tensor, "batch component_out y x"]
+Field = Float[Tensor, "batch component *space"]
+FieldOut = Float[Tensor, "batch component_out *space"]
 
-# A function on the group and the plane: what group convolutions take and return. alpha counts the group's elements.
-Feature = Float[Tensor, "batch channel alpha y x"]
-FeatureOut = Float[Tensor, "batch channel_out alpha y x"]
-ResampledFeature = Float[Tensor, "batch channel alpha y2 x2"]
+# A function on the group and the grid: what group convolutions take and return. alpha counts the group's elements.
+Feature = Float[Tensor, "batch channel alpha *space"]
+FeatureOut = Float[Tensor, "batch channel_out alpha *space"]
+ResampledFeature = Float[Tensor, "batch channel alpha *resampled"]
 
 # A feature of a steerable network: `number` counts the dimensions of its representation.
 SteerableFeature = Float[Tensor, "batch channel number y x"]
@@ -20,7 +23,7 @@ SteerableFeatureOut = Float[Tensor, "batch channel_out number_out y x"]
 ConditioningNumbers = Float[Tensor, "batch condition"]
 
 # States over time, which losses compare.
-Trajectories = Float[Tensor, "batch time component y x"]
+Trajectories = Float[Tensor, "batch time component *space"]
 
 # What a convolution computes with: expanded weight and bias, or real and imaginary part of a spectral one.
 Kernel = tuple[Tensor, Tensor]

@@ -15,7 +15,7 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.model_files import CONFIG_FILE
 from fluidsurrogate.nn import Network, cpu_state_dict
-from fluidsurrogate.nn.layers import LiftingConv2d
+from fluidsurrogate.nn.layers import LiftingConv
 from solvers import FieldSpec
 
 
@@ -97,7 +97,7 @@ def load_initial_weights(network: Network, fields: Sequence[FieldSpec], folder: 
 
 def _lifting_fields(network: Network) -> dict[str, Sequence[FieldSpec]]:
     """Return the fields that each lifting of a network takes, by the name of the layer."""
-    return {name: layer.fields for name, layer in network.named_modules() if isinstance(layer, LiftingConv2d)}
+    return {name: layer.fields for name, layer in network.named_modules() if isinstance(layer, LiftingConv)}
 
 
 def _match_fields(weight: Tensor, old: Sequence[FieldSpec], new: Sequence[FieldSpec]) -> Tensor:

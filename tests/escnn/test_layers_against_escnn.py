@@ -15,7 +15,7 @@ pytest.importorskip("escnn.nn", reason="escnn is not installed: see `make test-e
 from escnn import gspaces, nn
 from escnn.group import directsum
 
-from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn import GroupConv, GroupPool, LiftingConv
 from solvers import C4, D4, TRACER, VELOCITY, VORTICITY
 
 N, CHANNELS, TOLERANCE = 10, 3, 1e-5  # escnn samples its kernels in single precision
@@ -133,7 +133,7 @@ def compare(ours, theirs, group, elements, map_in, values):
 def compare_lifting(group, fields, size, elements):
     found, map_in = irreps(group, fields)
     theirs = convolution(nn.FieldType(SPACES[group], found), regular(group), size)
-    return compare(LiftingConv2d(group, fields, CHANNELS, size), theirs, group, elements, map_in,
+    return compare(LiftingConv(group, fields, CHANNELS, size), theirs, group, elements, map_in,
                    noise(2, len(map_in), N, N))  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def compare_group_convolution(group, size, elements, dilation=1):
     theirs = convolution(regular(group, 2), regular(group), size, dilation)
     # (escnn's channel) = (ours) in the order of elements
     reorder = torch.eye(len(group), dtype=torch.float64)[elements].T
-    return compare(GroupConv2d(group, 2, CHANNELS, size, dilation), theirs, group, elements,
+    return compare(GroupConv(group, 2, CHANNELS, size, dilation), theirs, group, elements,
                    torch.block_diag(reorder, reorder), noise(2, 2, len(group), N, N))  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_the_wrong_order_of_elements_is_far_off(group, size):
 @pytest.mark.parametrize(("ours", "theirs"), [((TRACER,), (VORTICITY,)), ((VORTICITY,), (TRACER,))])
 def test_the_wrong_parity_is_far_off(ours, theirs):
     found, map_in = irreps(D4, theirs)
-    theirs, ours = convolution(nn.FieldType(SPACES[D4], found), regular(D4), 5), LiftingConv2d(D4, ours, CHANNELS, 5)
+    theirs, ours = convolution(nn.FieldType(SPACES[D4], found), regular(D4), 5), LiftingConv(D4, ours, CHANNELS, 5)
     assert compare(ours, theirs, D4, order(D4), map_in, noise(2, 1, N, N))["output"] > 1e-2
 
 
@@ -184,7 +184,7 @@ def test_the_wrong_parity_is_far_off(ours, theirs):
 def test_a_mirrored_kernel_is_far_off(group):
     found, map_in = irreps(group, (VORTICITY,))
     theirs = convolution(nn.FieldType(SPACES[group], found), regular(group), 5)
-    ours, elements, x = LiftingConv2d(group, (VORTICITY,), CHANNELS, 5).double(), order(group), noise(2, 1, N, N)
+    ours, elements, x = LiftingConv(group, (VORTICITY,), CHANNELS, 5).double(), order(group), noise(2, 1, N, N)
     out = theirs(nn.GeometricTensor(x, theirs.in_type)).tensor.unflatten(1, (CHANNELS, len(group)))[:, :, elements]
     for mirrored in (False, True):
         with torch.no_grad():
@@ -201,7 +201,7 @@ def test_pooling_scalars_by_the_maximum_is_escnns(group):
     theirs = torch.empty_like(x)
     theirs[:, :, elements] = x
     pooled = nn.GroupPooling(regular(group))(nn.GeometricTensor(theirs.flatten(1, 2), regular(group))).tensor
-    assert torch.equal(GroupPool2d(group, (TRACER,) * CHANNELS, "max")(x), pooled)
+    assert torch.equal(GroupPool(group, (TRACER,) * CHANNELS, "max")(x), pooled)
 
 
 def distance_from_intertwiners(group, fields, claimed, elements):
@@ -216,7 +216,7 @@ def distance_from_intertwiners(group, fields, claimed, elements):
             layer.weights.copy_(coefficients)
         kernel = layer.expand_parameters()[0][:, :, 0, 0].detach().unflatten(1, (-1, len(group)))[:, :, elements]
         span.append((components.T @ kernel.flatten(1)).flatten())
-    pool = GroupPool2d(group, fields).double()
+    pool = GroupPool(group, fields).double()
     unit = torch.eye(len(components) * len(group), dtype=torch.float64)
     ours = pool(unit.unflatten(1, (len(components), len(group)))[..., None, None])[..., 0, 0].T.flatten()
     columns = torch.stack(span, 1)
@@ -241,4 +241,4 @@ def test_pooling_scalars_by_the_mean_is_the_average_of_escnns_feature(group):
     x, elements = noise(2, CHANNELS, len(group), N, N), order(group)
     theirs = torch.empty_like(x)
     theirs[:, :, elements] = x
-    torch.testing.assert_close(GroupPool2d(group, (TRACER,) * CHANNELS)(x), theirs.mean(2))
+    torch.testing.assert_close(GroupPool(group, (TRACER,) * CHANNELS)(x), theirs.mean(2))

@@ -10,7 +10,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Surrogate
 from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.models.normalisation import Normalisation
-from fluidsurrogate.nn.layers import EquivariantConv2d
+from fluidsurrogate.nn.layers import EquivariantConv
 from solvers import FORCING, TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, StateSpec
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
@@ -50,7 +50,7 @@ def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
 def test_folded_is_plain_and_equal(trained, name):
     data, models = trained
     folded, state = fs.as_module(models[name]), state_of(data)
-    assert not any(isinstance(module, EquivariantConv2d) for module in folded.modules())
+    assert not any(isinstance(module, EquivariantConv) for module in folded.modules())
     assert not list(folded.parameters())
     with torch.no_grad():
         torch.testing.assert_close(folded(state), models[name](state), rtol=0, atol=1e-6)

@@ -13,7 +13,7 @@ from fluidsurrogate.nn.shapes import Field, FieldOut
 from solvers import C1, FieldSpec
 
 
-@architecture("fno")
+@architecture("fno", dimensions=(2,))
 @final
 class FNO(Network):
     """Fourier neural operator of the neuraloperator package; needs pip install "fluidsurrogate[fno]".

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import final
 
-from fluidsurrogate.nn.layers import GroupConv2d
+from fluidsurrogate.nn.layers import GroupConv, SeparableGroupConv
 from fluidsurrogate.nn.registry import architecture, register_without_group
 from fluidsurrogate.nn.residual_network import ResidualGroupNetwork
 from solvers import FieldSpec
 
 
-@architecture("gcnn")
+@architecture("gcnn", in_space={"group": "Oh", "width": 48})
 @final
 class GCNN(ResidualGroupNetwork):
     r"""Group CNN: lifting → residual, dilated group convolutions → readout over the group.
@@ -20,7 +20,7 @@ class GCNN(ResidualGroupNetwork):
     .. math:: h_0 = \sigma(\mathrm{lift}(x)), \quad h_{i+1} = h_i + \sigma(\mathrm{conv}_i(h_i)), \quad
         y = \sum_g \rho(g) \, w \, h(g)
 
-    With dilations 1, 2, 4, 2, 1 and 3 × 3 kernels after a 5 × 5 lifting the receptive field is 25 cells.
+    With dilations 1, 2, 4, 2, 1 and kernels of side 3 after a lifting of side 5 the receptive field is 25 cells.
 
     Parameters
     ----------
@@ -29,15 +29,18 @@ class GCNN(ResidualGroupNetwork):
     fields_out : sequence of FieldSpec
         Fields that the network returns.
     group : str
-        Name of the point group, "D4" for example.
+        Name of the point group: one of the square's, such as "D4", or in space one of the cube's; there "Oh" by
+        default.
     width : int
-        Activations per cell: channels times elements of the group.
+        Activations per cell: channels times elements of the group; in space 48 by default.
     lifting_size : int
         Side of the lifting kernel in cells, odd.
     size : int
         Side of the kernels of the residual blocks, odd.
     dilations : tuple of int
         For each residual block, cells between neighbouring points of its kernel.
+    separable : bool
+        Whether the blocks' convolutions are `SeparableGroupConv`: fewer weights and operations.
     activation : str
         Activation σ, "gelu" or "gated".
     norm : bool
@@ -58,16 +61,18 @@ class GCNN(ResidualGroupNetwork):
         lifting_size: int = 5,
         size: int = 3,
         dilations: tuple[int, ...] = (1, 2, 4, 2, 1),
+        separable: bool = False,
         activation: str = "gelu",
         norm: bool = False,
         modulate: bool = False,
         pool: str = "mean",
     ) -> None:
+        layer = SeparableGroupConv if separable else GroupConv
         super().__init__(
-            fields_in, fields_out, [partial(GroupConv2d, size=size, dilation=dilation) for dilation in dilations],
+            fields_in, fields_out, [partial(layer, size=size, dilation=dilation) for dilation in dilations],
             group=group, width=width, lifting_size=lifting_size, activation=activation, norm=norm, modulate=modulate,
             pool=pool,
         )  # fmt: skip
 
 
-register_without_group("cnn", GCNN, "Plain CNN: `gcnn` over the trivial group.")
+register_without_group("cnn", GCNN, "Plain CNN: `gcnn` over the trivial group.", in_space={"width": 48})

@@ -8,14 +8,14 @@ from typing import final
 
 from torch import nn
 
-from fluidsurrogate.nn.layers import GroupConv2d, SpectralGroupConv2d
+from fluidsurrogate.nn.layers import GroupConv, SpectralGroupConv2d
 from fluidsurrogate.nn.registry import architecture
 from fluidsurrogate.nn.residual_network import ResidualGroupNetwork
 from fluidsurrogate.nn.shapes import Feature, FeatureOut
 from solvers import FieldSpec, Group
 
 
-@architecture("gfno")
+@architecture("gfno", dimensions=(2,))
 @final
 class GFNO(ResidualGroupNetwork):
     r"""Group-equivariant Fourier neural operator: lifting → residual Fourier layers → readout over the group.
@@ -104,7 +104,7 @@ class FourierLayer(nn.Module):
     def __init__(self, group: Group, channels_in: int, channels: int, modes: int, size: int) -> None:
         super().__init__()
         self.spectral = SpectralGroupConv2d(group, channels_in, channels, modes)
-        self.local = GroupConv2d(group, channels_in, channels, size)
+        self.local = GroupConv(group, channels_in, channels, size)
 
     def forward(self, h: Feature) -> FeatureOut:
         """Apply both convolutions.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import final
 
@@ -11,10 +12,11 @@ from torch import nn
 
 from fluidsurrogate.nn.layers import (
     ConditioningSplit,
-    GroupConv2d,
-    LiftingConv2d,
+    GroupConv,
+    LiftingConv,
     Readout,
     ResidualBlock,
+    SeparableGroupConv,
     activate,
     channels_before_activation,
     channels_for_width,
@@ -27,7 +29,7 @@ from fluidsurrogate.nn.shapes import ConditioningNumbers, Feature, FeatureOut, F
 from solvers import FieldSpec, Group, group_named
 
 
-@architecture("gunet")
+@architecture("gunet", in_space={"group": "Oh", "width": 48})
 @final
 class GUNet(Network):
     r"""Group U-Net: down to coarser grids and up again, with group convolutions throughout.
@@ -37,8 +39,8 @@ class GUNet(Network):
 
     Each level of the U-Net (Ronneberger et al. 2015, arXiv:1505.04597) has a grid half as fine and twice the channels.
     A block is a convolution that changes the channels and a residual one, with an activation after each. Downsampling
-    takes means of 2 × 2 cells and upsampling interpolates between cell centres, both exact under the group. Each side
-    of the grid must be a multiple of 2^levels.
+    takes means of 2 × 2 cells (in space 2 × 2 × 2) and upsampling interpolates between cell centres, both exact under
+    the group. Each side of the grid must be a multiple of 2^levels.
 
     Parameters
     ----------
@@ -47,15 +49,18 @@ class GUNet(Network):
     fields_out : sequence of FieldSpec
         Fields that the network returns.
     group : str
-        Name of the point group, "D4" for example.
+        Name of the point group: one of the square's, such as "D4", or in space one of the cube's; there "Oh" by
+        default.
     width : int
-        Activations per cell of the finest grid: channels times elements of the group.
+        Activations per cell of the finest grid: channels times elements of the group; in space 48 by default.
     levels : int
         Number of coarser grids, 1 to 10.
     lifting_size : int
         Side of the lifting kernel in cells, odd.
     size : int
         Side of the kernels of the blocks, odd.
+    separable : bool
+        Whether the blocks' convolutions are `SeparableGroupConv`: fewer weights and operations.
     activation : str
         Activation, "gelu" or "gated".
     norm : bool
@@ -81,21 +86,23 @@ class GUNet(Network):
         levels: int = 2,
         lifting_size: int = 5,
         size: int = 3,
+        separable: bool = False,
         activation: str = "gelu",
         norm: bool = False,
         modulate: bool = False,
         pool: str = "mean",
     ) -> None:
         super().__init__()
-        self.group, self.activation = group_named(group), activation
+        self.group, self.activation = group_named(group, fields_in[0].dimensions), activation
         if not 1 <= levels <= 10:
             raise ValueError(f"levels must be 1 to 10 (got {levels})")
         self.levels, self.stride = levels, 2**levels
         channels = [channels_for_width(width, self.group) * 2**level for level in range(levels + 1)]
         self.conditions = ConditioningSplit(fields_in, modulate)
         before = channels_before_activation(channels[0], activation)
-        self.lift = LiftingConv2d(self.group, self.conditions.convolved_fields, before, lifting_size)
-        options = (size, activation, norm, self.conditions)
+        self.lift = LiftingConv(self.group, self.conditions.convolved_fields, before, lifting_size)
+        convolution = partial(SeparableGroupConv if separable else GroupConv, size=size)
+        options = (convolution, activation, norm, self.conditions)
         self.first = UNetBlock(self.group, channels[0], channels[0], *options)
         self.down = nn.ModuleList(UNetBlock(self.group, a, b, *options) for a, b in pairwise(channels))
         self.up = nn.ModuleList(UNetBlock(self.group, a + b, a, *options) for a, b in pairwise(channels))
@@ -107,16 +114,17 @@ class GUNet(Network):
         Parameters
         ----------
         x : Tensor
-            Normalised fields, of shape (batch, component, y, x).
+            Normalised fields, of shape (batch, component, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Normalised fields, of shape (batch, component_out, y, x).
+            Normalised fields, of shape (batch, component_out, [z,] y, x).
         """
-        (ny, nx), multiple = x.shape[-2:], 2**self.levels
-        if ny % multiple or nx % multiple:
-            raise ValueError(f"levels need sides that are multiples of {multiple} cells (got {ny} x {nx})")
+        sides, multiple = x.shape[2:], 2**self.levels
+        if any(cells % multiple for cells in sides):
+            grid = " x ".join(map(str, sides))
+            raise ValueError(f"levels need sides that are multiples of {multiple} cells (got {grid})")
         fields, numbers = self.conditions(x)
         h = self.first(activate(self.lift(fields), self.activation), numbers)
         skips = [h]
@@ -141,8 +149,8 @@ class UNetBlock(nn.Module):
         Channels that come in.
     channels : int
         Channels that come out.
-    size : int
-        Side of the kernels in cells, odd.
+    convolution : callable
+        Function (group, channels_in, channels_out) → layer from features to features.
     activation : str
         Activation after each convolution.
     norm : bool
@@ -156,7 +164,7 @@ class UNetBlock(nn.Module):
         group: Group,
         channels_in: int,
         channels: int,
-        size: int,
+        convolution: Callable[[Group, int, int], nn.Module],
         activation: str,
         norm: bool,
         conditions: ConditioningSplit,
@@ -164,10 +172,8 @@ class UNetBlock(nn.Module):
         super().__init__()
         before = channels_before_activation(channels, activation)
         self.activation = activation
-        self.mix = GroupConv2d(group, channels_in, before, size)
-        self.residual = ResidualBlock(
-            GroupConv2d(group, channels, before, size), channels, activation, norm, conditions
-        )
+        self.mix = convolution(group, channels_in, before)
+        self.residual = ResidualBlock(convolution(group, channels, before), channels, activation, norm, conditions)
 
     def forward(self, x: Feature, numbers: ConditioningNumbers | None) -> FeatureOut:
         """Apply the block.
@@ -175,16 +181,16 @@ class UNetBlock(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, channels_in, |G|, y, x).
+            Feature, of shape (batch, channels_in, |G|, [z,] y, x).
         numbers : Tensor or None
             Conditioning numbers, of shape (batch, condition).
 
         Returns
         -------
         Tensor
-            Feature, of shape (batch, channels, |G|, y, x).
+            Feature, of shape (batch, channels, |G|, [z,] y, x).
         """
         return self.residual(activate(self.mix(x), self.activation), numbers)
 
 
-register_without_group("unet", GUNet, "Plain U-Net: `gunet` over the trivial group.")
+register_without_group("unet", GUNet, "Plain U-Net: `gunet` over the trivial group.", in_space={"width": 48})

@@ -16,7 +16,7 @@ from fluidsurrogate.nn.shapes import Field, FieldOut
 from solvers import FieldSpec
 
 
-@architecture("steerable", exact_group=lattice_group)
+@architecture("steerable", exact_group=lambda name, dimensions: lattice_group(name), dimensions=(2,))
 @final
 class SteerableCNN(Network):
     r"""Residual steerable CNN over C8, C16, D8, SO2 or O2; needs escnn.

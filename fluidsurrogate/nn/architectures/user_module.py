@@ -14,7 +14,7 @@ from fluidsurrogate.nn.network import Network
 from fluidsurrogate.nn.registry import architecture
 from fluidsurrogate.nn.shapes import Field, FieldOut
 from fluidsurrogate.nn.user_code import USER_MODULE, construct_module, require_code_permission
-from solvers import C1, FieldSpec, Group, group_named
+from solvers import FieldSpec, Group, group_named
 
 
 @final
@@ -27,7 +27,8 @@ class UserModule(Network):
     Parameters
     ----------
     module : Module
-        Maps normalised fields (batch, components in, y, x) to normalised fields (batch, components out, y, x).
+        Maps normalised fields (batch, components in, [z,] y, x) to normalised fields (batch, components out, [z,] y,
+        x).
     fields_out : sequence of FieldSpec
         Fields that the module returns.
 
@@ -56,8 +57,9 @@ class UserModule(Network):
         if extra:
             raise UsageError(f"{name} keeps {extra[0]} beside its tensors: models are saved as tensors only")
         claimed = getattr(module, "group", None)
-        claimed = group_named(claimed) if isinstance(claimed, str) else claimed
-        self.group = claimed if isinstance(claimed, Group) else C1
+        dimensions = fields_out[0].dimensions
+        claimed = group_named(claimed, dimensions) if isinstance(claimed, str) else claimed
+        self.group = claimed if isinstance(claimed, Group) else group_named("C1", dimensions)
         self.module, self.components_out = module, sum(field.components for field in fields_out)
 
     def forward(self, x: Field) -> FieldOut:
@@ -66,12 +68,12 @@ class UserModule(Network):
         Parameters
         ----------
         x : Tensor
-            Normalised fields, of shape (batch, component, y, x).
+            Normalised fields, of shape (batch, component, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Normalised fields, of shape (batch, component_out, y, x).
+            Normalised fields, of shape (batch, component_out, [z,] y, x).
         """
         y, expected = self.module(x), (len(x), self.components_out, *x.shape[2:])
         if not isinstance(y, Tensor) or tuple(y.shape) != expected:

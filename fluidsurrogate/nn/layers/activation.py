@@ -17,7 +17,7 @@ def activate(x: Feature, kind: str) -> FeatureOut:
     Parameters
     ----------
     x : Tensor
-        Feature, of shape (batch, channel, |G|, y, x).
+        Feature, of shape (batch, channel, |G|, [z,] y, x).
     kind : str
         "gelu"; or "gated", with the first half of the channels as values F and the second half as gates G.
 

@@ -10,7 +10,7 @@ from fluidsurrogate.nn.shapes import Kernel
 from solvers import Group
 
 
-class EquivariantConv2d(nn.Module, ABC):
+class EquivariantConv(nn.Module, ABC):
     """Convolution with a kernel that is expanded from fewer free weights, so that it commutes with a group.
 
     A layer defines `expand_kernel` and `convolve`. A call expands the kernel and convolves with it. In a copy of the

@@ -43,8 +43,8 @@ def signed_permutations(
     return (moved.abs() - 1).long(), moved.sign()
 
 
-def act_on_regular(group: Group, kernel: Float[Tensor, "*batch alpha y x"], g: Element) -> Tensor:
-    r"""Move a function on the group and the plane by a group element (the regular representation).
+def act_on_regular(group: Group, kernel: Float[Tensor, "..."], g: Element) -> Tensor:
+    r"""Move a function on the group and the grid by a group element (the regular representation).
 
     .. math:: (g F)(h, x) = F(g^{-1} h, g^{-1} x)
 
@@ -53,7 +53,7 @@ def act_on_regular(group: Group, kernel: Float[Tensor, "*batch alpha y x"], g: E
     group : Group
         Point group, whose elements the axis alpha counts.
     kernel : Tensor
-        Shape (..., alpha, y, x).
+        Shape (..., alpha, [z,] y, x).
     g : Element
         Element of the group.
 
@@ -64,16 +64,16 @@ def act_on_regular(group: Group, kernel: Float[Tensor, "*batch alpha y x"], g: E
     """
     inverse = group.inverse(g)
     order = [group.index(group.product(inverse, h)) for h in group]
-    return move(kernel[..., order, :, :], g)
+    return move(kernel.index_select(-1 - group.dimensions, torch.tensor(order)), g)
 
 
-def restrict(feature: Feature, group: Group, subgroup: Group) -> Float[Tensor, "batch channel_out alpha_out y x"]:
+def restrict(feature: Feature, group: Group, subgroup: Group) -> Float[Tensor, "batch channel_out alpha_out *space"]:
     """Restrict a feature of a group to a feature of a subgroup.
 
     Parameters
     ----------
     feature : Tensor
-        Shape (batch, channel, |G|, y, x).
+        Shape (batch, channel, |G|, [z,] y, x).
     group : Group
         Group G of the feature.
     subgroup : Group
@@ -82,7 +82,7 @@ def restrict(feature: Feature, group: Group, subgroup: Group) -> Float[Tensor, "
     Returns
     -------
     Tensor
-        Shape (batch, channel · |G|/|H|, |H|, y, x): one channel for each coset, see `Group.restriction`.
+        Shape (batch, channel · |G|/|H|, |H|, [z,] y, x): one channel for each coset, see `Group.restriction`.
     """
     rows = torch.tensor(group.restriction(subgroup), device=feature.device)
     return feature[:, :, rows].flatten(1, 2)

@@ -14,7 +14,7 @@ from solvers import FieldSpec, Group
 
 
 @final
-class GroupPool2d(nn.Module):
+class GroupPool(nn.Module):
     r"""Pooling over the group, from a feature to a stack of fields, with one channel for each component.
 
     The mean projects onto the representation ρ of the fields, and is right for every type:
@@ -42,9 +42,9 @@ class GroupPool2d(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from fluidsurrogate.nn import GroupPool2d
+    >>> from fluidsurrogate.nn import GroupPool
     >>> from solvers import D4, VELOCITY, VORTICITY
-    >>> pool = GroupPool2d(D4, [VORTICITY, VELOCITY])
+    >>> pool = GroupPool(D4, [VORTICITY, VELOCITY])
     >>> pool(torch.randn(2, 3, 8, 32, 32)).shape
     torch.Size([2, 3, 32, 32])
     """
@@ -61,7 +61,8 @@ class GroupPool2d(nn.Module):
         self.reduce, self.fields = reduce, tuple(fields)
         self.register_buffer("representation", field_representation(group, fields), persistent=False)
         twisted = [field.parity < 0 for field in fields]
-        self.register_buffer("twisted", torch.tensor(twisted)[:, None, None], persistent=False)
+        self._ones = (1,) * group.dimensions
+        self.register_buffer("twisted", torch.tensor(twisted).view(-1, *self._ones), persistent=False)
 
     def forward(self, x: Feature) -> Field:
         """Pool over the group.
@@ -69,17 +70,17 @@ class GroupPool2d(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, component, |G|, y, x).
+            Feature, of shape (batch, component, |G|, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Fields, of shape (batch, component, y, x).
+            Fields, of shape (batch, component, [z,] y, x).
         """
         representation = self.representation.to(x.dtype)
         if self.reduce == "mean":
-            return torch.einsum("gij,bjgyx->biyx", representation, x) / len(representation)
+            return torch.einsum("gij,bjg...->bi...", representation, x) / len(representation)
         signs = representation.diagonal(dim1=1, dim2=2).T  # det(g) or 1: (component, |G|)
-        untwisted = x * signs[:, :, None, None]
+        untwisted = x * signs.reshape(*signs.shape, *self._ones)
         largest = untwisted.amax(2)
         return torch.where(self.twisted, largest + untwisted.amin(2), largest)

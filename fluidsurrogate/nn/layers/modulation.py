@@ -44,7 +44,7 @@ class FiLM(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, channel, |G|, y, x).
+            Feature, of shape (batch, channel, |G|, [z,] y, x).
         conditions : Tensor
             Conditioning numbers, of shape (batch, condition).
 
@@ -53,7 +53,7 @@ class FiLM(nn.Module):
         Tensor
             Feature of the same shape.
         """
-        factor, shift = self.outer(F.silu(self.inner(conditions)))[..., None, None, None].chunk(2, dim=1)
+        factor, shift = self.outer(F.silu(self.inner(conditions)))[(..., *[None] * (x.ndim - 2))].chunk(2, dim=1)
         return (1 + factor) * x + shift
 
 
@@ -106,18 +106,18 @@ class ConditioningSplit(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Fields, of shape (batch, component, y, x).
+            Fields, of shape (batch, component, [z,] y, x).
 
         Returns
         -------
         fields : Tensor
-            Components to convolve, of shape (batch, component, y, x).
+            Components to convolve, of shape (batch, component, [z,] y, x).
         numbers : Tensor or None
             Conditioning numbers, of shape (batch, condition); None if there are none.
         """
         if not self._numbers:
             return x, None
-        return x[:, self._convolved], x[:, self._numbers, 0, 0]
+        return x[:, self._convolved], x[:, self._numbers].flatten(2)[..., 0]
 
 
 def is_conditioning_number(field: FieldSpec) -> bool:

@@ -13,7 +13,7 @@ from fluidsurrogate.nn.shapes import Feature
 
 @final
 class FeatureNorm(nn.Module):
-    r"""Normalisation of a feature over channels, group elements and the plane together.
+    r"""Normalisation of a feature over channels, group elements and the grid together.
 
     .. math:: \frac{F - m}{s} \, a_c + b_c
 
@@ -37,7 +37,7 @@ class FeatureNorm(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, channel, |G|, y, x).
+            Feature, of shape (batch, channel, |G|, [z,] y, x).
 
         Returns
         -------

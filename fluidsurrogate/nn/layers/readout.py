@@ -10,23 +10,23 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv2d
+from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
 from fluidsurrogate.nn.layers.group_action import field_representation
-from fluidsurrogate.nn.layers.group_conv import GroupConv2d
-from fluidsurrogate.nn.layers.group_pool import GroupPool2d
-from fluidsurrogate.nn.layers.periodic_conv import PlainConv2d, periodic_conv2d
+from fluidsurrogate.nn.layers.group_conv import GroupConv
+from fluidsurrogate.nn.layers.group_pool import GroupPool
+from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
 from fluidsurrogate.nn.shapes import Feature, Field, Kernel
 from solvers import TRACER, FieldSpec, Group
 
 
 @final
-class ReadoutConv2d(EquivariantConv2d):
-    r"""Linear 1 × 1 convolution from a feature to a stack of fields.
+class ReadoutConv(EquivariantConv):
+    r"""Linear pointwise convolution from a feature to a stack of fields.
 
     .. math:: f(x) = \sum_c \sum_g \rho(g) \, w_c \, F_c(g, x) + P b, \quad P = \frac{1}{|G|} \sum_g \rho(g)
 
     It is the most general equivariant 1 × 1 map onto the representation ρ of the fields: a 1 × 1 group convolution and
-    the projection of `GroupPool2d` in one. w and b have a value for each component. P keeps of b what no element
+    the projection of `GroupPool` in one. w and b have a value for each component. P keeps of b what no element
     changes, which is nothing for a pseudoscalar and a group with mirrors.
 
     Parameters
@@ -56,10 +56,11 @@ class ReadoutConv2d(EquivariantConv2d):
         Returns
         -------
         tuple of Tensor
-            Weight of shape (components, channels · |G|, 1, 1), and bias of shape (components,).
+            Weight of shape (components, channels · |G|, 1, 1), with another 1 in space, and bias of shape
+            (components,).
         """
         weight = torch.einsum("gij,jc->icg", self.representation, self.weight).flatten(1)
-        return weight[..., None, None], self.representation.mean(0) @ self.bias
+        return weight.reshape(*weight.shape, *[1] * self.group.dimensions), self.representation.mean(0) @ self.bias
 
     def convolve(self, x: Feature, kernel: Kernel) -> Field:
         """Convolve with an expanded kernel.
@@ -67,38 +68,38 @@ class ReadoutConv2d(EquivariantConv2d):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, channel, |G|, y, x).
+            Feature, of shape (batch, channel, |G|, [z,] y, x).
         kernel : tuple of Tensor
             What `expand_kernel` returns.
 
         Returns
         -------
         Tensor
-            Fields, of shape (batch, component, y, x).
+            Fields, of shape (batch, component, [z,] y, x).
         """
-        return periodic_conv2d(x.flatten(1, 2), kernel)
+        return periodic_conv(x.flatten(1, 2), kernel)
 
-    def to_plain(self) -> PlainConv2d:
+    def to_plain(self) -> PlainConv:
         """Convert the layer to an ordinary convolution.
 
         Returns
         -------
-        PlainConv2d
+        PlainConv
             Holds the kernel expanded from the present weights, detached from them.
         """
-        return PlainConv2d(self.expand_kernel())
+        return PlainConv(self.expand_kernel())
 
 
 @final
 class Readout(nn.Module):
     r"""Readout of fields from a feature, by one of three kinds of pooling.
 
-    "mean" is `ReadoutConv2d`: linear, for every type of field. "gated" multiplies each field of it by a gate, from a
+    "mean" is `ReadoutConv`: linear, for every type of field. "gated" multiplies each field of it by a gate, from a
     scalar s that is read out beside the field:
 
     .. math:: 2 \sigma(s), \quad \text{which is 1 at } s = 0
 
-    "max" is a 1 × 1 group convolution and `GroupPool2d` by the maximum, for scalars and pseudoscalars.
+    "max" is a 1 × 1 group convolution and `GroupPool` by the maximum, for scalars and pseudoscalars.
 
     Parameters
     ----------
@@ -124,12 +125,12 @@ class Readout(nn.Module):
         self.components = sum(field.components for field in fields)
         self.gate_of = [i for i, field in enumerate(fields) for _ in range(field.components)] if pool == "gated" else []
         gates = [replace(TRACER, name=f"gate of {field.name}") for field in fields] if pool == "gated" else []
-        self.head: EquivariantConv2d
+        self.head: EquivariantConv
         if pool == "max":
-            self.head = GroupConv2d(group, channels, self.components, 1)
-            self.pool: nn.Module = GroupPool2d(group, fields, "max")
+            self.head = GroupConv(group, channels, self.components, 1)
+            self.pool: nn.Module = GroupPool(group, fields, "max")
         else:
-            self.head, self.pool = ReadoutConv2d(group, channels, [*fields, *gates]), nn.Identity()
+            self.head, self.pool = ReadoutConv(group, channels, [*fields, *gates]), nn.Identity()
 
     def forward(self, x: Feature) -> Field:
         """Read out the fields.
@@ -137,12 +138,12 @@ class Readout(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Feature, of shape (batch, channel, |G|, y, x).
+            Feature, of shape (batch, channel, |G|, [z,] y, x).
 
         Returns
         -------
         Tensor
-            Fields, of shape (batch, component, y, x).
+            Fields, of shape (batch, component, [z,] y, x).
         """
         y = self.pool(self.head(x))
         if not self.gate_of:

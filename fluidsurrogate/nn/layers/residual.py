@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
         Parameters
         ----------
         h : Tensor
-            Feature, of shape (batch, channel, |G|, y, x).
+            Feature, of shape (batch, channel, |G|, [z,] y, x).
         numbers : Tensor or None
             Conditioning numbers, of shape (batch, condition).
 

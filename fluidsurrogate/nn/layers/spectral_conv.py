@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv2d
+from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
 from fluidsurrogate.nn.layers.group_action import act_on_regular, signed_permutations
 from fluidsurrogate.nn.shapes import Feature, FeatureOut, Kernel
 from solvers import Group
 
 
 @final
-class SpectralGroupConv2d(EquivariantConv2d):
+class SpectralGroupConv2d(EquivariantConv):
     r"""Group convolution in Fourier space, from a feature to a feature (Helwig et al. 2023, arXiv:2306.05697, eq. 7).
 
     .. math:: \hat F'(g, \xi) = \sum_h \hat\psi(g^{-1} h, g^{-1} \xi) \, \hat F(h, \xi)

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv2d
-from fluidsurrogate.nn.layers.periodic_conv import PlainConv2d, periodic_conv2d
+from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
+from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
 from fluidsurrogate.nn.layers.steerable_group import SteerableGroup
 from fluidsurrogate.nn.shapes import Kernel, SteerableFeature, SteerableFeatureOut
 from solvers import Group
@@ -38,7 +38,7 @@ class SharedBasis(nn.Module):
 
 
 @final
-class SteerableConv2d(EquivariantConv2d):
+class SteerableConv2d(EquivariantConv):
     r"""Steerable convolution from channels of one representation to channels of another (arXiv:1911.08251, section 2).
 
     .. math:: \kappa_{oi}(x) = \sum_k w_{oik} \, \kappa_k(x)
@@ -109,17 +109,17 @@ class SteerableConv2d(EquivariantConv2d):
         Tensor
             Feature, of shape (batch, channels, out, y, x).
         """
-        return periodic_conv2d(x.flatten(1, 2), kernel, self.dilation).unflatten(1, (-1, len(self.constant)))
+        return periodic_conv(x.flatten(1, 2), kernel, self.dilation).unflatten(1, (-1, len(self.constant)))
 
-    def to_plain(self) -> PlainConv2d:
+    def to_plain(self) -> PlainConv:
         """Convert the layer to an ordinary convolution.
 
         Returns
         -------
-        PlainConv2d
+        PlainConv
             Holds the kernel expanded from the present weights, detached from them.
         """
-        return PlainConv2d(self.expand_kernel(), len(self.constant), self.dilation)
+        return PlainConv(self.expand_kernel(), len(self.constant), self.dilation)
 
 
 @final

@@ -27,7 +27,7 @@ def bands(predicted: Trajectories, truth: Trajectories, context: LossContext) ->
     Parameters
     ----------
     predicted : Tensor
-        Predicted states, shape (batch, time, component, y, x).
+        Predicted states, shape (batch, time, component, [z,] y, x).
     truth : Tensor
         True states, of the same shape.
     context : LossContext

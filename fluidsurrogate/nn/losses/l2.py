@@ -20,7 +20,7 @@ def l2(predicted: Trajectories, truth: Trajectories, context: LossContext) -> Te
     Parameters
     ----------
     predicted : Tensor
-        Predicted states, shape (batch, time, component, y, x).
+        Predicted states, shape (batch, time, component, [z,] y, x).
     truth : Tensor
         True states, of the same shape.
     context : LossContext

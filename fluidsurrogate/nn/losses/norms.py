@@ -34,7 +34,7 @@ def mean_relative_error(error: Tensor, size: Tensor) -> Tensor:
 
 
 def squared_norms(
-    states: Trajectories, fields: tuple[FieldSpec, ...], weight: Float[Tensor, "ky kx"] | None = None
+    states: Trajectories, fields: tuple[FieldSpec, ...], weight: Float[Tensor, "*modes"] | None = None
 ) -> Float[Tensor, "batch time field"]:
     r"""Compute the squared norm of each field, summed over its components.
 
@@ -43,31 +43,32 @@ def squared_norms(
     Parameters
     ----------
     states : Tensor
-        Shape (batch, time, component, y, x).
+        Shape (batch, time, component, [z,] y, x).
     fields : tuple of FieldSpec
         Fields that the components belong to, in order.
     weight : Tensor, optional
-        Weight of each Fourier mode of a real transform, shape (ky, kx) with kx ≥ 0.
+        Weight of each Fourier mode of a real transform, shape ([kz,] ky, kx) with kx ≥ 0.
 
     Returns
     -------
     Tensor
         Shape (batch, time, field).
     """
+    axes = tuple(range(3 - states.ndim, 0))
     if weight is None:
-        power = states.square().mean((-2, -1))
+        power = states.square().mean(axes)
     else:
-        spectrum = torch.fft.rfft2(states, norm="forward")
-        columns = torch.full_like(spectrum.real[0, 0, 0, 0], 2.0)  # each stands for its conjugate at −kx, too
+        spectrum = torch.fft.rfftn(states, dim=axes, norm="forward")
+        columns = spectrum.real.new_full(spectrum.shape[-1:], 2.0)  # each stands for its conjugate at −kx, too
         columns[0] = 1.0
         if states.shape[-1] % 2 == 0:
             columns[-1] = 1.0
-        power = (weight * columns * (spectrum.real.square() + spectrum.imag.square())).sum((-2, -1))
+        power = (weight * columns * (spectrum.real.square() + spectrum.imag.square())).sum(axes)
     parts = power.split([field.components for field in fields], dim=-1)
     return torch.stack([part.sum(-1) for part in parts], dim=-1)
 
 
-def wavenumber_magnitude(grid: Grid) -> Float[Tensor, "ky kx"]:
+def wavenumber_magnitude(grid: Grid) -> Float[Tensor, "*modes"]:
     """Compute the magnitude of each mode's wavenumber, in waves across the longer side of the box.
 
     Parameters
@@ -78,9 +79,8 @@ def wavenumber_magnitude(grid: Grid) -> Float[Tensor, "ky kx"]:
     Returns
     -------
     Tensor
-        Shape (ky, kx) with kx ≥ 0, float64.
+        Shape ([kz,] ky, kx) with kx ≥ 0, float64.
     """
-    my, mx = grid.modes()
     longest = max(grid.length)
-    ky, kx = (m.double() * longest / side for m, side in zip((my, mx), grid.length, strict=True))
-    return (ky.square() + kx.square()).sqrt()
+    first, *others = ((m.double() * longest / side).square() for m, side in zip(grid.modes(), grid.length, strict=True))
+    return sum(others, start=first).sqrt()

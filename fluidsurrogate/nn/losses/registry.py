@@ -19,14 +19,14 @@ class LossContext(NamedTuple):
     spec : StateSpec
         Grid and fields of the states.
     change : Tensor
-        RMS change of each component over the forecast step, shape (component, 1, 1), in the component's units.
+        RMS change of each component over the forecast step, shape (component, [1,] 1, 1), in the component's units.
     band : tuple of int
-        Largest mode numbers (my, mx) that change in the training data.
+        Largest mode numbers, (my, mx) or (mz, my, mx), that change in the training data.
     """
 
     spec: StateSpec
     change: Tensor
-    band: tuple[int, int]
+    band: tuple[int, ...]
 
 
 Loss = Callable[[Trajectories, Trajectories, LossContext], Tensor]
@@ -42,7 +42,7 @@ def loss(function: Loss) -> Loss:
     Parameters
     ----------
     function : callable
-        Function (predicted, truth, context) → Tensor. Both states have shape (batch, time, component, y, x) and
+        Function (predicted, truth, context) → Tensor. Both states have shape (batch, time, component, [z,] y, x) and
         physical units, `context` is a `LossContext`, and the result is a scalar.
 
     Returns

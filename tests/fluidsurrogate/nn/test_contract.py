@@ -16,7 +16,7 @@ from fluidsurrogate import Surrogate
 from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.nn import ARCHITECTURES
-from fluidsurrogate.nn.layers import EquivariantConv2d
+from fluidsurrogate.nn.layers import EquivariantConv
 from fluidsurrogate.nn.registry import options_of
 from solvers import (
     D4,
@@ -320,7 +320,7 @@ def gains(architecture, group, seed):
     """Mean square out over mean square in, of the modes that it keeps, for every convolution of a fresh network."""
     torch.manual_seed(seed)
     network = ARCHITECTURES[architecture]((VORTICITY,), (VORTICITY,) * 8, group=group)
-    names = {layer: name for name, layer in network.named_modules() if isinstance(layer, EquivariantConv2d)}
+    names = {layer: name for name, layer in network.named_modules() if isinstance(layer, EquivariantConv)}
     gain = {}
 
     def look(layer, given, made):

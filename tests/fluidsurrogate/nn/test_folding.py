@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from fluidsurrogate.nn import ARCHITECTURES, GroupConv2d, GroupPool2d, LiftingConv2d, Network, UserModule
+from fluidsurrogate.nn import ARCHITECTURES, GroupConv, GroupPool, LiftingConv, Network, UserModule
 from fluidsurrogate.nn.folding import fold_kernels
-from fluidsurrogate.nn.layers import EquivariantConv2d
+from fluidsurrogate.nn.layers import EquivariantConv
 from solvers import D4, VORTICITY
 
 
@@ -29,10 +29,10 @@ class Author(Network):
 
     def __init__(self):
         super().__init__()
-        self.lift = LiftingConv2d(D4, (VORTICITY,), 2)
-        shared = GroupConv2d(D4, 2, 2)
+        self.lift = LiftingConv(D4, (VORTICITY,), 2)
+        shared = GroupConv(D4, 2, 2)
         self.parts = nn.ModuleDict({"first": shared, "again": shared, "norm": nn.Identity()})
-        self.last, self.pool = GroupConv2d(D4, 2, 1), GroupPool2d(D4, (VORTICITY,))
+        self.last, self.pool = GroupConv(D4, 2, 1), GroupPool(D4, (VORTICITY,))
 
     def forward(self, x):
         if x.isnan().any():
@@ -46,7 +46,7 @@ class Author(Network):
 def expansions(monkeypatch):
     """The layers whose kernels were expanded, in order."""
     seen = []
-    for kind in (LiftingConv2d, GroupConv2d):
+    for kind in (LiftingConv, GroupConv):
         expand = kind.expand_kernel
         monkeypatch.setattr(kind, "expand_kernel", lambda layer, expand=expand: (seen.append(layer), expand(layer))[1])
     return seen
@@ -94,7 +94,7 @@ def test_nothing_is_left_behind_by_an_exception():
         folded(x * float("nan"))
     with torch.no_grad():
         network.lift.weight.mul_(2)
-    assert all(layer.folded_kernel is None for layer in network.modules() if isinstance(layer, EquivariantConv2d))
+    assert all(layer.folded_kernel is None for layer in network.modules() if isinstance(layer, EquivariantConv))
     assert not torch.equal(network(x), before)
     assert torch.equal(folded(x), before)
 
@@ -134,7 +134,7 @@ def test_hooks_and_mode_go_along():
     network.eval()
     folded = network.fold()
     folded(x)
-    assert seen == [GroupConv2d]
+    assert seen == [GroupConv]
     assert not folded.training
 
 
@@ -152,7 +152,7 @@ def test_a_fold_is_freed_with_its_kernels():
 
 
 def test_a_users_module_that_uses_our_layers_is_folded(expansions):
-    module = nn.Sequential(LiftingConv2d(D4, (VORTICITY,), 1), GroupPool2d(D4, (VORTICITY,)))
+    module = nn.Sequential(LiftingConv(D4, (VORTICITY,), 1), GroupPool(D4, (VORTICITY,)))
     network, x = UserModule(module, (VORTICITY,)), fields()
     folded = network.fold()
     folded(folded(x))
@@ -175,7 +175,7 @@ def test_plain_holds_no_group_and_no_weights(kind):
         assert torch.equal(plain(x), network(x))
         assert torch.equal(folded(x), network(x))
     assert not list(plain.parameters())
-    assert not any(isinstance(layer, EquivariantConv2d) for layer in plain.modules())
+    assert not any(isinstance(layer, EquivariantConv) for layer in plain.modules())
 
 
 def test_a_compiled_network_folds_to_a_compiled_one():

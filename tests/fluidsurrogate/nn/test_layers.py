@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fluidsurrogate.nn import GroupConv2d, GroupPool2d, LiftingConv2d
+from fluidsurrogate.nn import GroupConv, GroupPool, LiftingConv
 from fluidsurrogate.nn.layers import (
     FeatureNorm,
     FiLM,
     Readout,
-    ReadoutConv2d,
+    ReadoutConv,
     SpectralGroupConv2d,
     downsample,
     upsample,
@@ -102,7 +102,7 @@ def grid_of(group):
 @every_type
 @every_group
 def test_lifting_is_equivariant(group, fields, dtype, tolerance):
-    layer, f = randomised(LiftingConv2d(group, fields, 3, 5)), noise(2, components(fields), *grid_of(group))
+    layer, f = randomised(LiftingConv(group, fields, 3, 5)), noise(2, components(fields), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
         assert distance(apply(layer, acted(fields, f, a), dtype), acted_on_feature(group, after, a)) < tolerance
@@ -112,7 +112,7 @@ def test_lifting_is_equivariant(group, fields, dtype, tolerance):
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 1)])
 @every_group
 def test_group_convolution_is_equivariant(group, size, dilation, dtype, tolerance):
-    layer = randomised(GroupConv2d(group, 2, 3, size, dilation))
+    layer = randomised(GroupConv(group, 2, 3, size, dilation))
     f = noise(2, 2, len(group), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
@@ -128,7 +128,7 @@ def test_group_convolution_is_equivariant(group, size, dilation, dtype, toleranc
 def test_pooling_is_equivariant(group, fields, reduce, dtype, tolerance):
     if reduce == "max" and any(field.order for field in fields):
         fields = (PSEUDO, TRACER)
-    layer = GroupPool2d(group, fields, reduce)
+    layer = GroupPool(group, fields, reduce)
     f = noise(2, components(fields), len(group), *grid_of(group))
     after = apply(layer, f, dtype)
     for a in group:
@@ -137,7 +137,7 @@ def test_pooling_is_equivariant(group, fields, reduce, dtype, tolerance):
 
 @every_group
 def test_lifting_with_the_wrong_parity_is_not_equivariant(group):
-    layer, f = LiftingConv2d(group, (TRACER,), 3, 3), noise(2, 1, *grid_of(group))
+    layer, f = LiftingConv(group, (TRACER,), 3, 3), noise(2, 1, *grid_of(group))
     after = apply(layer, f)
     for a in group.elements[1:]:
         error = distance(apply(layer, acted((PSEUDO,), f, a)), acted_on_feature(group, after, a))
@@ -146,7 +146,7 @@ def test_lifting_with_the_wrong_parity_is_not_equivariant(group):
 
 @pytest.mark.parametrize("group", [D1, D2, D4], ids=lambda group: group.name)
 def test_the_plain_maximum_is_no_pseudoscalar(group):
-    plain, right = GroupPool2d(group, (TRACER,), "max"), GroupPool2d(group, (PSEUDO,), "max")
+    plain, right = GroupPool(group, (TRACER,), "max"), GroupPool(group, (PSEUDO,), "max")
     f = noise(2, 1, len(group), *grid_of(group))
     np.testing.assert_array_equal(apply(plain, f), f.max(2))
     for a in group.elements[1:]:
@@ -160,7 +160,7 @@ def test_the_plain_maximum_is_no_pseudoscalar(group):
 
 def test_c4_layers_do_not_commute_with_mirrors():
     """From 5 × 5 on, that is: a 3 × 3 kernel averaged over C4 has all of D4."""
-    layer, pool, f = LiftingConv2d(C4, (TRACER,), 3, 5), GroupPool2d(C4, (TRACER,) * 3), noise(2, 1, 8, 8)
+    layer, pool, f = LiftingConv(C4, (TRACER,), 3, 5), GroupPool(C4, (TRACER,) * 3), noise(2, 1, 8, 8)
     after = apply(pool, apply(layer, f))
     for a in D4:
         error = distance(apply(pool, apply(layer, moved(f, a))), moved(after, a))
@@ -171,7 +171,7 @@ def test_c4_layers_do_not_commute_with_mirrors():
 @pytest.mark.parametrize("group", [C4, D2, D4], ids=lambda group: group.name)
 def test_lifting_is_the_sum_over_the_lattice(group, fields):
     """Cohen & Welling 2016 eq. 10 as a correlation: [f ⋆ ψ](g, x) = Σ_y Σ_j [g·ψ]_j(y) f_j(x + y)."""
-    n, layer, f = 6, randomised(LiftingConv2d(group, fields, 2, 3)).double(), noise(1, components(fields), 6, 6)
+    n, layer, f = 6, randomised(LiftingConv(group, fields, 2, 3)).double(), noise(1, components(fields), 6, 6)
     weight, bias = (p.detach().numpy() for p in (layer.weight, layer.bias))
     expected = np.zeros((1, 2, len(group), n, n)) + bias[:, None, None, None]
     cells = itertools.product(range(2), range(len(group)), range(n), range(n), (-1, 0, 1), (-1, 0, 1))
@@ -192,7 +192,7 @@ def test_lifting_is_the_sum_over_the_lattice(group, fields):
 @every_group
 def test_group_convolution_is_the_sum_over_group_and_lattice(group, dilation):
     """Cohen & Welling 2016 eq. 11 as a correlation: [F ⋆ ψ](g, x) = Σ_h Σ_y ψ(g⁻¹h, g⁻¹y) F(h, x + y)."""
-    n, order, layer = 6, len(group), randomised(GroupConv2d(group, 2, 1, 3, dilation)).double()
+    n, order, layer = 6, len(group), randomised(GroupConv(group, 2, 1, 3, dilation)).double()
     f, weight = noise(1, 2, order, n, n), layer.weight.detach().numpy()
     matrices = [np.array(g.matrix) for g in group]
     expected = np.full((1, 1, order, n, n), layer.bias.item())
@@ -214,11 +214,11 @@ def test_pooling_is_the_projection_onto_the_field(fields):
         acted(fields, moved(f[:, :, i], D4.inverse(g)), g)  # the position moved back: ρ(g) alone
         for i, g in enumerate(D4)
     )
-    np.testing.assert_allclose(apply(GroupPool2d(D4, fields), f), expected / 8, atol=1e-14)
+    np.testing.assert_allclose(apply(GroupPool(D4, fields), f), expected / 8, atol=1e-14)
 
 
 def test_a_kernel_turns_counter_clockwise():
-    layer = LiftingConv2d(C4, (TRACER,), 1, 3).double()
+    layer = LiftingConv(C4, (TRACER,), 1, 3).double()
     free, turned = layer.weight.detach()[0, 0], layer.expand_kernel()[0][C4.index(ROTATION_90), 0].detach()
     assert torch.equal(turned, torch.rot90(free, -1))  # rows grow upwards, rot90 draws them downwards
     assert (turned - torch.rot90(free, 1)).norm() > 1e-2
@@ -228,13 +228,13 @@ def test_a_kernel_turns_counter_clockwise():
 def test_bad_arguments_are_refused(group):
     for size in (2, 0, -1, 4):
         with pytest.raises(ValueError, match="must be odd"):
-            LiftingConv2d(group, (TRACER,), 2, size)
+            LiftingConv(group, (TRACER,), 2, size)
         with pytest.raises(ValueError, match="must be odd"):
-            GroupConv2d(group, 2, 2, size)
+            GroupConv(group, 2, 2, size)
     with pytest.raises(ValueError, match="'mean' or 'max'"):
-        GroupPool2d(group, (TRACER,), "sum")
+        GroupPool(group, (TRACER,), "sum")
     with pytest.raises(ValueError, match="a vector leaves by"):
-        GroupPool2d(group, (TRACER, VELOCITY), "max")
+        GroupPool(group, (TRACER, VELOCITY), "max")
 
 
 @every_group
@@ -266,7 +266,7 @@ def test_readout_is_equivariant(group, fields, dtype, tolerance):
 @every_group
 def test_readout_is_a_1x1_group_convolution_and_the_projection(group, fields):
     """Σ_g ρ(g) w_c F_c(g) is what a convolution whose kernel is w_c at every h gives, projected, times |G|."""
-    readout, convolution = ReadoutConv2d(group, 2, fields), GroupConv2d(group, 2, components(fields), 1)
+    readout, convolution = ReadoutConv(group, 2, fields), GroupConv(group, 2, components(fields), 1)
     torch.nn.init.normal_(readout.bias)
     # [F ⋆ ψ](g) = Σ_h ψ(g⁻¹h) F(h): at g⁻¹h = 1 alone, it is w F(g).
     with torch.no_grad():
@@ -274,7 +274,7 @@ def test_readout_is_a_1x1_group_convolution_and_the_projection(group, fields):
         convolution.weight[:, :, 0, 0, 0] = readout.weight * len(group)
         convolution.bias.copy_(readout.bias)
     f = noise(1, 2, len(group), *grid_of(group))
-    by_two = apply(GroupPool2d(group, fields), apply(convolution, f))
+    by_two = apply(GroupPool(group, fields), apply(convolution, f))
     np.testing.assert_allclose(apply(readout, f), by_two, atol=1e-12)
 
 
@@ -282,7 +282,7 @@ def test_a_gate_multiplies_each_field_by_twice_the_sigmoid_of_a_scalar():
     fields, f = (PSEUDO, VELOCITY), noise(1, 3, len(D4), 4, 4)
     layer = Readout(D4, 3, fields, "gated")
     weight = layer.head.weight.detach()
-    plain = ReadoutConv2d(D4, 3, (*fields, TRACER, TRACER))
+    plain = ReadoutConv(D4, 3, (*fields, TRACER, TRACER))
     with torch.no_grad():
         plain.weight.copy_(weight)
     read = apply(plain, f)

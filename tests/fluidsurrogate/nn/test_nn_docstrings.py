@@ -11,7 +11,7 @@ MAY_MISS = {"EX01", "SA01", "ES01"}
 
 
 def test_there_are_examples():
-    for example in (nn.GroupConv2d, nn.GroupPool2d, nn.LiftingConv2d, nn.Network, nn.architecture):
+    for example in (nn.GroupConv, nn.GroupPool, nn.LiftingConv, nn.Network, nn.architecture):
         assert "\nExamples\n" in inspect.getdoc(example)
 
 
