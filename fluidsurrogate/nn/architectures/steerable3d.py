@@ -8,7 +8,7 @@ from typing import final
 from torch import nn
 
 from fluidsurrogate.nn.layers.irreps import Irreps, lattice_group_in_space, rotation_group
-from fluidsurrogate.nn.layers.irreps_conv import IrrepsConv
+from fluidsurrogate.nn.layers.irreps_conv import IrrepsBasis, IrrepsConv
 from fluidsurrogate.nn.layers.irreps_gate import IrrepsFiLM, IrrepsGate, IrrepsNorm
 from fluidsurrogate.nn.layers.modulation import ConditioningSplit
 from fluidsurrogate.nn.network import Network
@@ -47,6 +47,9 @@ class SteerableCNN3d(Network):
         Side of the kernels of the residual blocks, odd and at least 3.
     dilations : tuple of int
         For each residual block, cells between neighbouring points of its kernel.
+    anisotropy : float
+        Largest anisotropy of a kernel, see `fluidsurrogate.nn.layers.irreps_basis.isotropic_profiles`: the smaller, the
+        closer to equivariant under rotations off the lattice, and the fewer kernels.
     norm : bool
         Whether what each convolution takes in is normalised.
     modulate : bool
@@ -69,6 +72,7 @@ class SteerableCNN3d(Network):
         lifting_size: int = 3,
         size: int = 3,
         dilations: tuple[int, ...] = (1, 2, 2, 1),
+        anisotropy: float = 0.03,
         norm: bool = False,
         modulate: bool = False,
     ) -> None:
@@ -85,16 +89,20 @@ class SteerableCNN3d(Network):
         self.conditions = ConditioningSplit(fields_in, modulate)
         taken = self.conditions.convolved_fields
         numbers = len(fields_in) - len(taken)
-        self.lift = IrrepsConv(group, Irreps.of_fields(taken, mirrors), irreps, lifting_size)
+        first, last = Irreps.of_fields(taken, mirrors), Irreps.of_fields(fields_out, mirrors)
+        self.lift_basis = IrrepsBasis(irreps.orders, first.orders, lifting_size, anisotropy)
+        self.basis = IrrepsBasis(irreps.orders, irreps.orders, size, anisotropy)
+        self.head_basis = IrrepsBasis(last.orders, irreps.orders, 1, anisotropy)
+        self.lift = IrrepsConv(group, first, irreps, self.lift_basis)
         self.gate = IrrepsGate(self.group, irreps)
         self.blocks = nn.ModuleList(
             IrrepsBlock(
-                IrrepsConv(group, irreps, irreps, size, dilation), IrrepsGate(self.group, irreps),
+                IrrepsConv(group, irreps, irreps, self.basis, dilation), IrrepsGate(self.group, irreps),
                 IrrepsNorm(irreps) if norm else nn.Identity(), IrrepsFiLM(numbers, irreps) if numbers else None,
             )
             for dilation in dilations
         )  # fmt: skip
-        self.head = IrrepsConv(group, irreps, Irreps.of_fields(fields_out, mirrors), 1)
+        self.head = IrrepsConv(group, irreps, last, self.head_basis)
 
     def forward(self, x: Field) -> FieldOut:
         """Apply the network.

@@ -22,6 +22,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 MAXIMUM_ORDER = 4  # of the harmonics in a kernel
+SHORTEST = 6  # cells: the shortest waves for which kernels are to be isotropic
 
 
 def import_e3nn() -> Any:
@@ -110,32 +111,91 @@ def wigner_matrix(order: int, rotation: Float64[Tensor, "3 3"]) -> Float64[Tenso
     return (2 * order + 1) * torch.einsum("abm,ac,bd,cdn->mn", c, lower, rotation, c)
 
 
-def radial_profiles(radius: Float64[Tensor, " point"], reach: int, rings: int) -> Float64[Tensor, "point ring"]:
-    """Evaluate the radial profiles: Gaussians about radii from one cell to the corner of the kernel.
+def radial_profiles(radius: Float64[Tensor, " point"], size: int) -> Float64[Tensor, "point ring"]:
+    """Evaluate smooth radial profiles, as many as there are distances in a kernel: Gaussians about equidistant radii.
 
     Parameters
     ----------
     radius : Tensor
         Distances from the centre in cells, float64.
-    reach : int
-        Cells from the centre of the kernel to its side.
-    rings : int
-        Number of profiles.
+    size : int
+        Side of the kernel in cells, odd and at least 3.
 
     Returns
     -------
     Tensor
-        Shape (point, ring), float64. All are 0 at the centre.
+        Shape (point, ring), float64. All are 0 at the centre. The radii reach from one cell to the corner.
     """
-    outer = math.sqrt(3) * reach
+    outer, rings = math.sqrt(3) * (size // 2), len(_distances(size))
     centres = torch.linspace(1.0, outer, rings, dtype=torch.float64, device="cpu")
-    width = (outer - 1) / max(rings - 1, 1)
+    width = (outer - 1) / (rings - 1)
     near = -torch.expm1(-4 * radius[:, None] ** 2)  # the harmonics have no direction at the centre
     return near * torch.exp(-0.5 * ((radius[:, None] - centres) / width) ** 2)
 
 
+def _distances(size: int) -> list[float]:
+    """Return the distances of a kernel's cells from its centre, without 0."""
+    along = range(size // 2 + 1)
+    return [math.sqrt(s) for s in sorted({a * a + b * b + c * c for a in along for b in along for c in along} - {0})]
+
+
+@lru_cache
+def isotropic_profiles(order: int, size: int) -> tuple[Float64[Tensor, "ring profile"], Float64[Tensor, " profile"]]:
+    r"""Combine the radial profiles so that the most isotropic kernels come first, and measure how isotropic they are.
+
+    Sampled on the lattice, a kernel φ(r) Y(x/r) answers to a wave of wavevector k by
+
+    .. math:: \hat f_m(k) = \sum_d \varphi(|d|) \, Y_m(d) \, e^{i k \cdot d}
+        = \psi(|k|) \, Y_m(k / |k|) + \text{rest}
+
+    The rest does not turn with k. Its root mean square over all waves of six cells and longer, for a kernel whose sum
+    of squares is 1, is the anisotropy of the kernel. It is a quadratic form in φ, whose eigenvectors are the profiles.
+
+    Parameters
+    ----------
+    order : int
+        The order l of the harmonics.
+    size : int
+        Side of the kernel in cells, odd and at least 3.
+
+    Returns
+    -------
+    coefficients : Tensor
+        Shape (ring, profile), float64: each profile as a sum of `radial_profiles`.
+    anisotropy : Tensor
+        Shape (profile,), float64, ascending.
+    """
+    points = lattice_points(size)
+    radius = points.norm(dim=1)
+    of_ring = radius[:, None].sub(torch.tensor(_distances(size), dtype=torch.float64, device="cpu")).abs() < 1e-6
+    harmonics, directions = spherical_harmonics(order, points), _directions(500)
+    far = spherical_harmonics(order, directions)
+    size_of = (of_ring * harmonics.square().mean(1, keepdim=True)).sum(0).rsqrt()
+    kernels = (of_ring * size_of)[:, :, None] * harmonics[:, None]
+    form, total = torch.zeros(len(size_of), len(size_of), dtype=torch.float64, device="cpu"), 0.0
+    for part in range(8):
+        wavenumber = 2 * math.pi / SHORTEST * (part + 0.5) / 8
+        waves = torch.polar(torch.ones((), dtype=torch.float64, device="cpu"), wavenumber * directions @ points.T)
+        response = torch.einsum("kp,psm->ksm", waves, kernels.to(waves.dtype))
+        turning = torch.einsum("ksm,km->s", response, far.to(waves.dtype)) / far.square().sum()
+        rest = response - turning[None, :, None] * far[:, None]
+        form += wavenumber**2 * torch.einsum("ksm,ktm->st", rest.conj(), rest).real / far.numel()
+        total += wavenumber**2
+    squares, vectors = torch.linalg.eigh(form / total)
+    distances = torch.tensor(_distances(size), dtype=torch.float64, device="cpu")
+    coefficients = torch.linalg.solve(radial_profiles(distances, size), size_of[:, None] * vectors)
+    return coefficients, squares.clamp(min=0).sqrt()
+
+
+def _directions(count: int) -> Float64[Tensor, "point 3"]:
+    """Return directions spread evenly over the sphere, on a spiral."""
+    number = torch.arange(count, dtype=torch.float64, device="cpu") + 0.5
+    angle, z = math.pi * (1 + math.sqrt(5)) * number, 1 - 2 * number / count
+    return torch.stack([angle.cos() * (1 - z**2).sqrt(), angle.sin() * (1 - z**2).sqrt(), z], dim=1)
+
+
 def kernel_functions(
-    order_out: int, order_in: int, order: int, points: Float64[Tensor, "point 3"], reach: int, rings: int
+    order_out: int, order_in: int, order: int, points: Float64[Tensor, "point 3"], size: int, anisotropy: float
 ) -> Float64[Tensor, "basis out components point"]:
     """Evaluate a basis of the equivariant kernels with harmonics of one order.
 
@@ -147,10 +207,10 @@ def kernel_functions(
         The order l of the harmonics.
     points : Tensor
         Vectors (x, y, z) in cells, float64, shape (point, 3), on the lattice or off it.
-    reach : int
-        Cells from the centre of the kernel to its side; 0 for a kernel of one cell.
-    rings : int
-        Number of radial profiles away from the centre.
+    size : int
+        Side of the kernel in cells, odd.
+    anisotropy : float
+        Largest anisotropy of the radial profiles, see `isotropic_profiles`.
 
     Returns
     -------
@@ -159,16 +219,15 @@ def kernel_functions(
         is 0 from a distance of one cell on: the self-connection.
     """
     radius = points.norm(dim=1)
-    profiles = []
-    if order == 0:
-        profiles.append((1 - radius).clamp(min=0)[:, None] ** 2)
-    if reach:
-        profiles.append(radial_profiles(radius, reach, rings))
-    if not profiles:
-        return torch.zeros(0, 2 * order_out + 1, 2 * order_in + 1, len(points), dtype=torch.float64, device="cpu")
+    profiles = [(1 - radius).clamp(min=0)[:, None] ** 2] if order == 0 else [radius.new_zeros(len(points), 0)]
+    if size > 1:
+        coefficients, found = isotropic_profiles(order, size)
+        profiles.append(radial_profiles(radius, size) @ coefficients[:, found <= anisotropy])
     angular = torch.einsum(
         "oim,pm->oip", clebsch_gordan(order_out, order_in, order), spherical_harmonics(order, points)
     )
+    # C has norm 1: with this factor the sum of squares of a kernel, the mean over the components out, is that of φ Y.
+    angular = angular * math.sqrt((2 * order_out + 1))
     return torch.einsum("pk,oip->koip", torch.cat(profiles, dim=1), angular)
 
 
@@ -192,8 +251,8 @@ def lattice_points(size: int) -> Float64[Tensor, "point 3"]:
 
 @lru_cache(maxsize=256)
 def lattice_kernels(
-    order_out: int, order_in: int, size: int, rings: int
-) -> tuple[Float64[Tensor, "basis out components size size size"], tuple[int, ...]]:
+    order_out: int, order_in: int, size: int, anisotropy: float = math.inf
+) -> tuple[Float64[Tensor, "basis out components {size} {size} {size}"], tuple[int, ...]]:
     """Sample a basis of the equivariant kernels between two irreps on the lattice, once a process.
 
     Parameters
@@ -202,22 +261,21 @@ def lattice_kernels(
         Orders of the irreps that come out and in.
     size : int
         Side of the kernel in cells, odd.
-    rings : int
-        Number of radial profiles away from the centre.
+    anisotropy : float
+        Largest anisotropy of the radial profiles, see `isotropic_profiles`. By default all equivariant kernels with
+        harmonics up to `MAXIMUM_ORDER` are there, with a free value at each distance.
 
     Returns
     -------
     kernels : Tensor
-        Shape (basis, 2 order_out + 1, 2 order_in + 1, size, size, size), float64, axes (z, y, x). The sum of squares of
-        each is 1, the mean over the components out. Those that vanish on the whole lattice are left out.
+        Shape (basis, 2 order_out + 1, 2 order_in + 1, size, size, size), float64, axes (z, y, x). They are orthogonal.
+        The sum of squares of each is 1, the mean over the components out.
     orders : tuple of int
         The order l of the harmonics of each.
     """
     points, found, orders = lattice_points(size), [], []
     for order in range(abs(order_out - order_in), min(order_out + order_in, MAXIMUM_ORDER) + 1):
-        kernels = kernel_functions(order_out, order_in, order, points, size // 2, rings)
-        norms = (kernels.square().sum((1, 2, 3), keepdim=True) / (2 * order_out + 1)).sqrt()
-        kept = norms.flatten() > 1e-6
-        found.append((kernels[kept] / norms[kept]).unflatten(-1, (size, size, size)))
-        orders += [order] * int(kept.sum())
+        kernels = kernel_functions(order_out, order_in, order, points, size, anisotropy)
+        found.append(kernels.unflatten(-1, (size, size, size)))
+        orders += [order] * len(kernels)
     return torch.cat(found), tuple(orders)

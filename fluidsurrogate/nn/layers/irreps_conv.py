@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from typing import final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,67 @@ from fluidsurrogate.nn.layers.irreps import Irreps, rotation_group
 from fluidsurrogate.nn.layers.irreps_basis import lattice_kernels
 from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
 from fluidsurrogate.nn.shapes import Field, FieldOut, Kernel
+
+
+@final
+class IrrepsBasis(nn.Module):
+    """Bases of equivariant kernels between irreps of several orders, for the layers that share them.
+
+    The bases are saved with the weights, which mean nothing without them: another machine's linear algebra may find
+    other ones. A network is made in single precision and may be cast to double, in which its symmetry shall be as
+    exact: each number is therefore kept as a sum of two of single precision.
+
+    Parameters
+    ----------
+    orders_out, orders_in : sequence of int
+        Orders of the irreps that come out and in.
+    size : int
+        Side of the kernels in cells, odd.
+    anisotropy : float
+        Largest anisotropy of a kernel, see `isotropic_profiles`.
+
+    Attributes
+    ----------
+    pairs : list of tuple of int
+        The pairs of orders (out, in).
+    harmonics : list of tuple of int
+        For each pair, the order of the spherical harmonics of each kernel.
+    """
+
+    def __init__(self, orders_out: Sequence[int], orders_in: Sequence[int], size: int, anisotropy: float) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"kernel size must be odd, so that it has a centre (got {size})")
+        self.size, self.pairs, self.harmonics = size, list(product(orders_out, orders_in)), []
+        for pair in self.pairs:
+            kernels, orders = lattice_kernels(*pair, size, anisotropy)
+            self.harmonics.append(orders)
+            high = kernels.flatten(1).float()
+            for name, half in (("high", high), ("low", kernels.flatten(1) - high.double())):
+                buffer = torch.empty(half.shape, dtype=torch.float32).copy_(half)
+                self.register_buffer(self._name(name, pair), buffer)
+
+    @staticmethod
+    def _name(half: str, pair: tuple[int, int]) -> str:
+        return f"{half}_{pair[0]}_{pair[1]}"
+
+    def between(self, pair: tuple[int, int], dtype: torch.dtype) -> Float[Tensor, "basis numbers"]:
+        """Return the basis of one pair of orders.
+
+        Parameters
+        ----------
+        pair : tuple of int
+            Orders (out, in).
+        dtype : torch.dtype
+            Precision.
+
+        Returns
+        -------
+        Tensor
+            Shape (basis, (2 out + 1) (2 in + 1) size³).
+        """
+        high, low = (self.get_buffer(self._name(half, pair)).to(dtype) for half in ("high", "low"))
+        return high + low if dtype is torch.float64 else high
 
 
 @final
@@ -34,34 +96,34 @@ class IrrepsConv(EquivariantConv):
         What comes in.
     irreps_out : Irreps
         What comes out.
-    size : int
-        Side of the kernel in cells, odd.
+    basis : IrrepsBasis
+        Kernels between the orders of the two.
     dilation : int
         Cells between neighbouring points of the kernel.
 
     Raises
     ------
     ValueError
-        If `size` is even or less than 1, or `dilation` is less than 1.
+        If `dilation` is less than 1.
     """
 
     index: Tensor
+    bias_index: Tensor
+    places_out: Tensor
+    places_in: Tensor
 
-    def __init__(self, group: str, irreps_in: Irreps, irreps_out: Irreps, size: int = 3, dilation: int = 1) -> None:
+    def __init__(
+        self, group: str, irreps_in: Irreps, irreps_out: Irreps, basis: IrrepsBasis, dilation: int = 1
+    ) -> None:
         super().__init__()
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f"kernel size must be odd, so that it has a centre (got {size})")
         if dilation < 1:
             raise ValueError(f"dilation must be at least 1 (got {dilation})")
         mirrors, self.group = rotation_group(group)
-        self.irreps_in, self.irreps_out, self.size, self.dilation = irreps_in, irreps_out, size, dilation
-        self._orders = (irreps_out.orders, irreps_in.orders)
+        self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
+        self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
         self._shapes: list[tuple[int, int, int]] = []  # of the weights of each pair of orders: copies out, in, basis
         indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
-        for number, (first, second) in enumerate(product(*self._orders)):
-            basis, orders = lattice_kernels(first, second, size, size)
-            for name, half in zip(("high", "low"), _halves(basis.flatten(1)), strict=True):
-                self.register_buffer(f"basis_{name}_{number}", half, persistent=False)
+        for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
             rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
             signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
             parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
@@ -90,7 +152,7 @@ class IrrepsConv(EquivariantConv):
     def _initialise(self, indices: list[Tensor], fans: Tensor) -> None:
         """Draw weights so that each copy out has a variance of 1 if all channels in are white noise."""
         deviations = torch.zeros(len(self.weight))
-        for index, first in zip(indices, (first for first, _ in product(*self._orders)), strict=True):
+        for index, first in zip(indices, (first for first, _ in self._basis[0].pairs), strict=True):
             fan = fans[self.irreps_out.copies_of_order(first)][:, None, None].expand_as(index)
             deviations[index[index >= 0]] = fan[index >= 0].rsqrt()
         self.weight.copy_(torch.randn(len(self.weight)) * deviations)
@@ -104,25 +166,19 @@ class IrrepsConv(EquivariantConv):
             Weight of shape (channels out, channels in, size, size, size), and bias of shape (channels out,).
         """
         with torch.autocast(self.weight.device.type, enabled=False):  # half a precision would break the symmetry
-            shapes, points = self._shapes, self.size**3
+            basis, shapes = self._basis[0], self._shapes
             weights = F.pad(self.weight, (0, 1)).index_select(0, self.index).split([math.prod(s) for s in shapes])
             blocks = []
-            for number, (j, i) in enumerate(product(*self._orders)):
-                rows, columns, _ = shapes[number]
-                block = weights[number].view(rows * columns, -1) @ self._basis(number)
-                block = block.view(rows, columns, 2 * j + 1, 2 * i + 1, points).transpose(1, 2)
-                blocks.append(block.reshape(rows * (2 * j + 1), columns * (2 * i + 1), points))
-            width = len(self._orders[1])
+            for pair, (rows, columns, _), own in zip(basis.pairs, shapes, weights, strict=True):
+                block = own.view(rows * columns, -1) @ basis.between(pair, own.dtype)
+                j, i = (2 * order + 1 for order in pair)
+                blocks.append(block.view(rows, columns, j, i, -1).transpose(1, 2).reshape(rows * j, columns * i, -1))
+            width = len(self.irreps_in.orders)
             lines = [torch.cat(blocks[k : k + width], dim=1) for k in range(0, len(blocks), width)]
-            weight = torch.cat(lines).unflatten(2, (self.size,) * 3)
+            weight = torch.cat(lines).unflatten(2, (basis.size,) * 3)
             if not self._is_sorted:
                 weight = weight.index_select(0, self.places_out).index_select(1, self.places_in)
             return weight, F.pad(self.bias, (0, 1)).index_select(0, self.bias_index)
-
-    def _basis(self, number: int) -> Tensor:
-        """Return the basis of one pair of orders in the precision of the weights."""
-        high, low = (self.get_buffer(f"basis_{name}_{number}").to(self.weight.dtype) for name in ("high", "low"))
-        return high + low if high.dtype is torch.float64 else high
 
     def convolve(self, x: Field, kernel: Kernel) -> FieldOut:
         """Convolve with an expanded kernel.
@@ -151,12 +207,3 @@ class IrrepsConv(EquivariantConv):
         """
         return PlainConv(self.expand_kernel(), 0, self.dilation)
 
-
-def _halves(values: Float64[Tensor, "..."]) -> tuple[Tensor, Tensor]:
-    """Split numbers into two of single precision whose sum has double precision.
-
-    A network is made in single precision and may be cast to double, in which its symmetry shall be as exact.
-    """
-    high = values.float()
-    halves = high, (values - high.double()).float()
-    return tuple(torch.empty(half.shape, dtype=torch.float32).copy_(half) for half in halves)  # type: ignore[return-value]
