@@ -28,6 +28,10 @@ template <class T> struct Problem {
     T per_spacing[3], unit;           // unit: of the wavenumbers
     const T *root[3];                 // exp(−2πi j/n), interleaved
     const T *wavenumber[3];           // of the retained modes, divided by the unit: they overflow no square
+    int forced;                       // modes of the large scales that a forcing of fixed power feeds; 0: there is none
+    const int64_t* forced_modes;      // where they lie in a component (kz, ky, kx)
+    const double* forced_weights;     // what |û|² of each counts in the energy
+    double power;
 
     int inputs() const { return 3 + scalar; }         // fields that go to the cells
     int outputs() const { return scalar ? 8 : 5; }    // products that come back
@@ -41,8 +45,8 @@ template <class T> struct Problem {
 template <class T> struct Trajectory {
     T* state;                               // (component, kz, ky, kx), interleaved
     const T* coefficients;                  // of the scheme: (chunk, kz, factors, lane)
-    const T* forcing;                       // solenoidal f̂: (3, kz, ky, kx), interleaved
-    const T *gravity, *gradient, *velocity; // (x, y, z): of the buoyancy −gθ, of the scalar's mean, U
+    const T* forcing;                       // f̂ without divergence: (3, kz, ky, kx), interleaved
+    const T *gravity, *gradient, *velocity; // (x, y, z): g of the buoyancy −gθ, G of the scalar's mean, U
     int steps;
 };
 
@@ -145,17 +149,21 @@ template <class T> class Solver {
 
     // What the threads of a team share, and what each has of its own.
     std::vector<Memory> memory;
-    C *blocks, *u, *sum, *held, *stage;  // blocks: (field, group, pencil); the others: (chunk, kz, field)
+    C *blocks, *u, *sum, *held, *stage, *forcing;  // blocks: (field, group, pencil); the others: (chunk, kz, field)
     struct alignas(128) Own {
         C *slab, *work, *line, *rows, *products, *fields;
-        T fastest;
+        T fastest, feed;
     };
     std::vector<Own> own;
+    int team = 1;  // threads at work
     Barrier barrier;
     Trajectory<T> t;
+    struct Forced { int chunk, z, lane, mode; };
+    std::vector<Forced> forced;  // sorted by chunk
+    std::vector<T> large_scales; // û/N of the forced modes: (mode, component, re/im)
 
 public:
-    Solver(const Problem<T>& problem, bool keeps_stage)
+    Solver(const Problem<T>& problem, bool keeps_stage, bool has_forcing)
         : p(problem), nz(p.n[0]), ny(p.n[1]), nx(p.n[2]), mz(p.modes[0]), my(p.modes[1]), mx(p.modes[2]),
           inputs(p.inputs()), outputs(p.outputs()), depth(p.depth()), rows(p.rows()), columns(p.columns()),
           factors(p.factors()), planes(padded(nz)), area(padded(rows * columns)), chunks(area / W), groups(planes / W),
@@ -163,9 +171,16 @@ public:
         const size_t state = size_t(chunks) * depth * inputs;
         blocks = reserve(size_t(outputs) * groups * area);
         u = reserve(state);
-        sum = held = stage = nullptr;
+        sum = held = stage = forcing = nullptr;
         if (p.order == 4) sum = reserve(state), held = reserve(state);
         if (keeps_stage) stage = reserve(state);
+        if (has_forcing) forcing = reserve(state / inputs * 3);
+        large_scales.resize(6 * size_t(p.forced));
+        for (int i = 0; i < p.forced; ++i) {
+            const int z = int(p.forced_modes[i] / (rows * columns)), pencil = int(p.forced_modes[i] % (rows * columns));
+            forced.push_back({pencil / W, z, pencil % W, i});
+        }
+        std::stable_sort(forced.begin(), forced.end(), [](const Forced& a, const Forced& b) { return a.chunk < b.chunk; });
     }
     // How many threads can share the work of a trajectory.
     static int most_threads(const Problem<T>& p) {
@@ -184,13 +199,12 @@ public:
         C* at = reserve(total);
         C** parts[] = {&o.slab, &o.work, &o.line, &o.rows, &o.products, &o.fields};
         for (int i = 0; i < 6; ++i) *parts[i] = at, at += sizes[i];
-        o.fastest = 0;
         own.push_back(o);
     }
-    int threads() const { return int(own.size()); }
-    void start(const Trajectory<T>& trajectory) {
-        t = trajectory;
-        barrier.set(threads());
+    int threads() const { return int(own.size()); }  // that there is room for
+    void start(const Trajectory<T>& trajectory, int threads) {
+        t = trajectory, team = threads;
+        barrier.set(threads);
         for (Own& o : own) o.fastest = 0;
     }
     T fastest() const {
@@ -201,8 +215,9 @@ public:
 
     // What one thread of the team does.
     void run(int rank, bool watch) {
-        const int first = int(long(chunks) * rank / threads()), last = int(long(chunks) * (rank + 1) / threads());
+        const int first = int(long(chunks) * rank / team), last = int(long(chunks) * (rank + 1) / team);
         unpack(t.state, inputs, first, last, u);
+        if (t.forcing) unpack(t.forcing, 3, first, last, forcing);
         for (int c = first; c < last; ++c) begin(rank, c);
         barrier.wait();
         for (int step = 0; step < t.steps; ++step) {
@@ -224,15 +239,28 @@ private:
     }
 
     template <int STAGE> void phase(int rank, int first, int last, bool watch, bool ends) {
-        const int together = groups % threads(), apart = groups - together;
-        for (int g = rank; g < apart; g += threads()) slab(own[rank], g, own[rank].slab, 0, 1, watch);
+        if (p.forced) own[rank].feed = feed();
+        const int together = groups % team, apart = groups - together;
+        for (int g = rank; g < apart; g += team) slab(own[rank], g, own[rank].slab, 0, 1, watch);
         for (int g = apart; g < groups; ++g) {  // groups that are left over are shared by all threads
             barrier.wait();
-            slab(own[rank], g, own[0].slab, rank, threads(), watch);
+            slab(own[rank], g, own[0].slab, rank, team, watch);
         }
         barrier.wait();
         for (int c = first; c < last; ++c) pencils<STAGE>(rank, c, ends);
         barrier.wait();
+    }
+
+    // What the velocity of the forced modes is multiplied by in the forcing of fixed power, and by N.
+    T feed() const {
+        double energy = 0;
+        for (int i = 0; i < p.forced; ++i) {
+            double square = 0;
+            for (int j = 0; j < 6; ++j) square += double(large_scales[6 * i + j]) * large_scales[6 * i + j];
+            energy += p.forced_weights[i] * square;
+        }
+        const double cells = double(nx) * ny * nz;
+        return energy > 0 ? T(p.power / (2 * energy * cells)) : T(0);
     }
 
     // From the coefficients along z of W planes to those of the products.
@@ -319,11 +347,15 @@ private:
         const C* const product = o.products;
         V kx, ky;
         lanes(chunk, kx, ky);
+        const Forced* all = forced.data();
+        const Forced* first = std::lower_bound(all, all + forced.size(), chunk, comes_before);
+        const Forced* last = std::lower_bound(first, all + forced.size(), chunk + 1, comes_before);
         const T half = p.unit / 2, scale = T(1) / (T(nx) * T(ny) * T(nz));
         for (int z = 0; z < depth; ++z) {
             const T kz = p.wavenumber[0][z];
             const C a = product[z], b = product[depth + z], c = product[2 * depth + z], d = product[3 * depth + z];
             const C e = product[4 * depth + z];
+            const V square = kx * kx + ky * ky + kz * kz;
             C n[4];
             n[0] = tendency(kx * a.re + ky * c.re + kz * d.re, kx * a.im + ky * c.im + kz * d.im, half);
             n[1] = tendency(kx * c.re + ky * b.re + kz * e.re, kx * c.im + ky * b.im + kz * e.im, half);
@@ -333,18 +365,20 @@ private:
                 n[3] = tendency(kx * f.re + ky * g.re + kz * h.re, kx * f.im + ky * g.im + kz * h.im, half);
                 const C* before = kept + z * 4;
                 if (t.gravity)
-                    for (int i = 0; i < 3; ++i) n[i] = n[i] - before[3].scaled(t.gravity[i]);
+                    for (int i = 0; i < 3; ++i) n[i] = n[i] - fluctuation(before[3], square).scaled(t.gravity[i]);
                 if (t.gradient)
-                    for (int i = 0; i < 3; ++i) n[3] = n[3] - before[i].scaled(t.gradient[i]);
+                    for (int i = 0; i < 3; ++i) n[3] = n[3] - fluctuation(before[i], square).scaled(t.gradient[i]);
             }
-            const V square = kx * kx + ky * ky + kz * kz;
             const V inverse = T(1) / (square == 0 ? square + T(1) : square);
             const V re = (kx * n[0].re + ky * n[1].re + kz * n[2].re) * inverse;
             const V im = (kx * n[0].im + ky * n[1].im + kz * n[2].im) * inverse;
             n[0] = {n[0].re - kx * re, n[0].im - kx * im};
             n[1] = {n[1].re - ky * re, n[1].im - ky * im};
             n[2] = {n[2].re - kz * re, n[2].im - kz * im};
-            if (t.forcing) add_forcing(n, chunk, z);
+            if (t.forcing)
+                for (int f = 0; f < 3; ++f) n[f] = n[f] + forcing[(at + z) * 3 + f];
+            for (const Forced* f = first; f < last; ++f)
+                if (f->z == z) add_large_scales(n, *f, o.feed);
             for (int f = 0; f < inputs; ++f) {
                 const V* q = coefficients + z * factors + (f == 3 ? COUNT : 0);
                 const int i = z * inputs + f;
@@ -373,6 +407,26 @@ private:
                 o.fields[f * depth + z] = next.scaled(scale);
             }
         }
+        keep_large_scales(o, first, last);
+    }
+    static bool comes_before(const Forced& f, int chunk) { return f.chunk < chunk; }
+    static inline C fluctuation(C v, V square) { return {square != 0 ? v.re : V{}, square != 0 ? v.im : V{}}; }
+    void add_large_scales(C* n, const Forced& f, T feed) const {
+        for (int i = 0; i < 3; ++i) {
+            T re[W] = {}, im[W] = {};
+            re[f.lane] = feed * large_scales[6 * f.mode + 2 * i], im[f.lane] = feed * large_scales[6 * f.mode + 2 * i + 1];
+            C added;
+            std::memcpy(&added.re, re, sizeof re), std::memcpy(&added.im, im, sizeof im);
+            n[i] = n[i] + added;
+        }
+    }
+    void keep_large_scales(const Own& o, const Forced* first, const Forced* last) {
+        for (; first < last; ++first)
+            for (int i = 0; i < 3; ++i) {
+                const C& v = o.fields[i * depth + first->z];
+                large_scales[6 * first->mode + 2 * i] = v.re[first->lane];
+                large_scales[6 * first->mode + 2 * i + 1] = v.im[first->lane];
+            }
     }
     static inline C tendency(V re, V im, T half) { return {im * half, re * -half}; }
     static inline C times(V q, C v) { return {q * v.re, q * v.im}; }
@@ -388,6 +442,9 @@ private:
                 if (stage) stage[at + z * inputs + f] = v;
                 o.fields[f * depth + z] = v.scaled(scale);
             }
+        const Forced* all = forced.data();
+        const Forced* first = std::lower_bound(all, all + forced.size(), chunk, comes_before);
+        keep_large_scales(o, first, std::lower_bound(first, all + forced.size(), chunk + 1, comes_before));
         to_planes(o, chunk);
     }
 
@@ -422,14 +479,6 @@ private:
         }
     }
 
-    void add_forcing(C* n, int chunk, int z) const {
-        const int pencils = rows * columns, first = chunk * W, count = std::min(W, pencils - first);
-        for (int f = 0; f < 3; ++f) {
-            const T* from = t.forcing + 2 * (size_t(f * depth + z) * pencils + first);
-            for (int i = 0; i < count; ++i) n[f].re[i] += from[2 * i], n[f].im[i] += from[2 * i + 1];
-        }
-    }
-
     // Between the tensor's layout and that of the chunks.
     void unpack(const T* from, int fields, int first, int last, C* to) const {
         const int pencils = rows * columns;
@@ -460,10 +509,11 @@ private:
 template <class T>
 int integrate(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,
               const T* const* coefficients, const T* const* forcing, const T* const* gravity, const T* const* gradient,
-              const T* const* velocity, const int* steps, int watch, T* fastest, int threads) {
+              const T* const* velocity, const int* steps, int watch, T* fastest, int threads, const int64_t* forced_modes,
+              const double* forced_weights, double power) {
     Problem<T> p{{sizes[0], sizes[1], sizes[2]}, {sizes[3], sizes[4], sizes[5]}, sizes[6], sizes[7],
                  {reals[0], reals[1], reals[2]}, reals[3], {tables[0], tables[1], tables[2]},
-                 {tables[3], tables[4], tables[5]}};
+                 {tables[3], tables[4], tables[5]}, sizes[8], forced_modes, forced_weights, power};
     const size_t field = size_t(2) * p.inputs() * p.depth() * p.rows() * p.columns();
     const bool keeps_stage = gravity || gradient;
     const int teams = std::max(1, std::min(threads, batch));
@@ -471,7 +521,7 @@ int integrate(const int* sizes, const T* reals, const T* const* tables, int batc
     std::atomic<int> next{0};
     auto lead = [&] {
         try {
-            Solver<T> solver(p, keeps_stage);  // before it takes a trajectory: without memory others do its work
+            Solver<T> solver(p, keeps_stage, forcing);  // before it takes a trajectory: without memory others do its work
             solver.add_thread();
             try {
                 while (solver.threads() < size) solver.add_thread();
@@ -482,11 +532,20 @@ int integrate(const int* sizes, const T* reals, const T* const* tables, int batc
                     fastest[b] = 0;
                     continue;
                 }
+                std::atomic<bool> started{false};
+                std::vector<std::thread> others;
+                try {
+                    for (int i = 1; i < solver.threads(); ++i)
+                        others.emplace_back([&, i] {
+                            while (!started.load(std::memory_order_acquire)) std::this_thread::yield();
+                            solver.run(i, watch);
+                        });
+                } catch (const std::exception&) {  // as many as can be started
+                }
                 solver.start({state + b * field, coefficients[b], forcing ? forcing[b] : nullptr,
                               gravity ? gravity[b] : nullptr, gradient ? gradient[b] : nullptr,
-                              velocity ? velocity[b] : nullptr, steps[b]});
-                std::vector<std::thread> others;
-                for (int i = 1; i < solver.threads(); ++i) others.emplace_back([&, i] { solver.run(i, watch); });
+                              velocity ? velocity[b] : nullptr, steps[b]}, 1 + int(others.size()));
+                started.store(true, std::memory_order_release);
                 solver.run(0, watch);
                 for (std::thread& o : others) o.join();
                 fastest[b] = solver.fastest();
@@ -510,9 +569,9 @@ int integrate(const int* sizes, const T* reals, const T* const* tables, int batc
     extern "C" int NAME(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,                 \
                         const T* const* coefficients, const T* const* forcing, const T* const* gravity,              \
                         const T* const* gradient, const T* const* velocity, const int* steps, int watch, T* fastest,  \
-                        int threads) {                                                                               \
+                        int threads, const int64_t* forced_modes, const double* forced_weights, double power) {      \
         return integrate(sizes, reals, tables, batch, state, coefficients, forcing, gravity, gradient, velocity,     \
-                         steps, watch, fastest, threads);                                                            \
+                         steps, watch, fastest, threads, forced_modes, forced_weights, power);                                                            \
     }
 EXPORT(integrate_float, float)
 EXPORT(integrate_double, double)
