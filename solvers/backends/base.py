@@ -11,7 +11,7 @@ import torch
 
 from solvers.array_types import PerTrajectory, Spectrum
 from solvers.docstrings import InheritDocstrings
-from solvers.equation import EquationTerms, VorticityEquation
+from solvers.equation import Equation, EquationTerms
 from solvers.etdrk import Integrator
 
 BACKENDS: dict[str, type[Backend]] = {}
@@ -25,17 +25,17 @@ class StepSetup:
 
     Parameters
     ----------
-    equation : VorticityEquation
+    equation : Equation
         The right-hand side.
     scheme : type of Integrator
         The time integration scheme.
     plates : bool
-        Whether every step restores the oddness about the plates.
+        Whether every step restores the oddness about the plates; in two dimensions only.
     checkpoint_every : int, optional
         With gradients, keep the state of only every so many inner steps and recompute the others.
     """
 
-    equation: VorticityEquation
+    equation: Equation
     scheme: type[Integrator]
     plates: bool = False
     checkpoint_every: int | None = None
@@ -55,12 +55,15 @@ class Backend(InheritDocstrings, ABC):
     ----------
     name : str
         What a user calls the back end; set by `register_backend`.
+    dimensions : tuple of int
+        Numbers of dimensions of the flows that the back end can compute.
     is_differentiable : bool
         Whether gradients pass through its steps. Otherwise the solver takes PyTorch operations where gradients are
         wanted.
     """
 
     name: ClassVar[str]
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     is_differentiable: ClassVar[bool] = False
 
     @abstractmethod
@@ -98,7 +101,7 @@ class Backend(InheritDocstrings, ABC):
         Parameters
         ----------
         spectrum : Tensor
-            The state's Fourier coefficients, shape (batch, component, ky, kx).
+            The state's Fourier coefficients, shape (batch, component, …).
         terms : EquationTerms
             The terms of these trajectories.
         integrators : sequence of Integrator
@@ -113,7 +116,7 @@ class Backend(InheritDocstrings, ABC):
         spectrum : Tensor
             The coefficients afterwards.
         rate : Tensor
-            The largest ``|u|/Δx + |v|/Δy`` that each trajectory met, in 1/s; zero unless `watch_rate`.
+            The largest ``Σ |u_i|/Δx_i`` that each trajectory met, in 1/s; zero unless `watch_rate`.
         """
 
     def group_size(self, batch: int) -> int:

@@ -16,6 +16,7 @@ from solvers.backends.base import Backend, StepSetup, register_backend
 from solvers.backends.cpp_library import load_library, why_not_compiled
 from solvers.equation import EquationTerms
 from solvers.etdrk import Integrator
+from solvers.vorticity_equation import VorticityEquation
 
 CALL_CELLS = 2**24  # cells times steps of one call into C++: some seconds at most, so that Ctrl-C is answered
 
@@ -39,8 +40,11 @@ class NativeBackend(Backend):
         If there is no C++ compiler; a solver may have been pickled on a machine that has one.
     """
 
+    dimensions = (2,)
+
     def __init__(self, setup: StepSetup) -> None:
         equation = setup.equation
+        assert isinstance(equation, VorticityEquation)
         grid, modes = equation.grid, equation.modes
         (ny, nx), columns = grid.n, equation.columns
         self._cells = grid.n

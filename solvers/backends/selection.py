@@ -37,7 +37,7 @@ def check_backend_name(name: str) -> str:
     return name
 
 
-def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None:
+def check_backend(name: str, device: torch.device, has_fixed_step: bool, dimensions: int = 2) -> None:
     """Raise an error if a back end is unknown or cannot be used.
 
     Parameters
@@ -48,6 +48,8 @@ def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None
         Where the solver computes.
     has_fixed_step : bool
         Whether the user has fixed the inner time step.
+    dimensions : int
+        Number of dimensions of the flow.
 
     Raises
     ------
@@ -55,12 +57,12 @@ def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None
         If there is no back end of that name, or it is not available there; the message says why.
     """
     check_backend_name(name)
-    reason = None if name == AUTO else BACKENDS[name].why_unavailable(device, has_fixed_step)
+    reason = None if name == AUTO else _why_unavailable(name, device, has_fixed_step, dimensions)
     if reason:
         raise ValueError(f"backend {name!r} is not available: {reason}")
 
 
-def resolve_backend(name: str, device: torch.device) -> str:
+def resolve_backend(name: str, device: torch.device, dimensions: int = 2) -> str:
     """Return the name of the back end to use, looking for a C++ compiler if the choice is left open.
 
     Parameters
@@ -69,6 +71,8 @@ def resolve_backend(name: str, device: torch.device) -> str:
         The name of a back end; ``"auto"``: ``"native"`` on a CPU with a C++ compiler and ``"torch"`` elsewhere.
     device : torch.device
         Where the solver computes.
+    dimensions : int
+        Number of dimensions of the flow.
 
     Returns
     -------
@@ -77,8 +81,8 @@ def resolve_backend(name: str, device: torch.device) -> str:
     """
     if name != AUTO:
         return name
-    reason = BACKENDS["native"].why_unavailable(device, has_fixed_step=False)
-    if reason and device.type == "cpu":
+    reason = _why_unavailable("native", device, False, dimensions)
+    if reason and device.type == "cpu" and dimensions in BACKENDS["native"].dimensions:
         _warn_slow(reason)
     return "torch" if reason else "native"
 
@@ -101,6 +105,14 @@ def wants_gradients(*tensors: Tensor | None) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _why_unavailable(name: str, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
+    """Explain why a back end cannot be used for flows of that many dimensions; None if it can."""
+    backend = BACKENDS[name]
+    if dimensions not in backend.dimensions:
+        return f"it computes flows in {' or '.join(map(str, backend.dimensions))} dimensions, not in {dimensions}"
+    return backend.why_unavailable(device, has_fixed_step)
 
 
 @functools.cache

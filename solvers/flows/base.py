@@ -17,7 +17,7 @@ from solvers.backends import AUTO
 from solvers.docstrings import InheritDocstrings
 from solvers.equation import TransportedScalar
 from solvers.grid import Grid
-from solvers.navier_stokes import NavierStokes2D
+from solvers.navier_stokes_2d import NavierStokes2D
 from solvers.point_groups import stabiliser
 from solvers.solver_inputs import default_inputs
 from solvers.stochastic_forcing import StochasticForcing
