@@ -25,13 +25,12 @@ namespace {
 template <class T> struct Problem {
     int n[3], modes[3];               // (z, y, x)
     int scalar, order;                // 1: a scalar too; 2 or 4
-    T per_spacing[3], unit;           // unit: of the wavenumbers
+    T per_spacing[3], unit, power;    // unit: of the wavenumbers; power: of the forcing of fixed power
     const T *root[3];                 // exp(−2πi j/n), interleaved
     const T *wavenumber[3];           // of the retained modes, divided by the unit: they overflow no square
-    int forced;                       // modes of the large scales that a forcing of fixed power feeds; 0: there is none
-    const int64_t* forced_modes;      // where they lie in a component (kz, ky, kx)
-    const double* forced_weights;     // what |û|² of each counts in the energy
-    double power;
+    int forced;                       // modes of the large scales that this forcing feeds; 0: there is none
+    const int* forced_modes;          // where they lie in a component (kz, ky, kx)
+    const T* forced_weights;          // what |û/N|² of each counts in the energy
 
     int inputs() const { return 3 + scalar; }         // fields that go to the cells
     int outputs() const { return scalar ? 8 : 5; }    // products that come back
@@ -259,8 +258,7 @@ private:
             for (int j = 0; j < 6; ++j) square += double(large_scales[6 * i + j]) * large_scales[6 * i + j];
             energy += p.forced_weights[i] * square;
         }
-        const double cells = double(nx) * ny * nz;
-        return energy > 0 ? T(p.power / (2 * energy * cells)) : T(0);
+        return energy > 0 ? T(p.power / (2 * energy) * nx * ny * nz) : T(0);
     }
 
     // From the coefficients along z of W planes to those of the products.
@@ -509,11 +507,10 @@ private:
 template <class T>
 int integrate(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,
               const T* const* coefficients, const T* const* forcing, const T* const* gravity, const T* const* gradient,
-              const T* const* velocity, const int* steps, int watch, T* fastest, int threads, const int64_t* forced_modes,
-              const double* forced_weights, double power) {
+              const T* const* velocity, const int* steps, int watch, T* fastest, int threads) {
     Problem<T> p{{sizes[0], sizes[1], sizes[2]}, {sizes[3], sizes[4], sizes[5]}, sizes[6], sizes[7],
-                 {reals[0], reals[1], reals[2]}, reals[3], {tables[0], tables[1], tables[2]},
-                 {tables[3], tables[4], tables[5]}, sizes[8], forced_modes, forced_weights, power};
+                 {reals[0], reals[1], reals[2]}, reals[3], reals[4], {tables[0], tables[1], tables[2]},
+                 {tables[3], tables[4], tables[5]}, sizes[8], sizes + 9, tables[6]};
     const size_t field = size_t(2) * p.inputs() * p.depth() * p.rows() * p.columns();
     const bool keeps_stage = gravity || gradient;
     const int teams = std::max(1, std::min(threads, batch));
@@ -566,12 +563,13 @@ int integrate(const int* sizes, const T* reals, const T* const* tables, int batc
 }  // namespace
 
 #define EXPORT(NAME, T)                                                                                              \
-    extern "C" int NAME(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,                 \
-                        const T* const* coefficients, const T* const* forcing, const T* const* gravity,              \
-                        const T* const* gradient, const T* const* velocity, const int* steps, int watch, T* fastest,  \
-                        int threads, const int64_t* forced_modes, const double* forced_weights, double power) {      \
+    extern "C" int integrate_##NAME(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,     \
+                                    const T* const* coefficients, const T* const* forcing, const T* const* gravity,  \
+                                    const T* const* gradient, const T* const* velocity, const int* steps, int watch, \
+                                    T* fastest, int threads) {                                                       \
         return integrate(sizes, reals, tables, batch, state, coefficients, forcing, gravity, gradient, velocity,     \
-                         steps, watch, fastest, threads, forced_modes, forced_weights, power);                                                            \
-    }
-EXPORT(integrate_float, float)
-EXPORT(integrate_double, double)
+                         steps, watch, fastest, threads);                                                            \
+    }                                                                                                                \
+    extern "C" int lanes_##NAME() { return fft::Vector<T>::W; }
+EXPORT(float, float)
+EXPORT(double, double)
