@@ -358,7 +358,7 @@ class Experiment(Config):
         stored = self.grid.build_stored()
         grid = Grid.box(cells, stored.length)
         if not have_same_symmetry(grid, stored):
-            what = "square" if grid.dimensions == 2 else "with equal sides"
+            what = "square" if grid.dimensions == 2 else "equal on two axes"
             raise ValueError(f"solver.n must be {what} if and only if the stored grid is {what} (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)

@@ -41,6 +41,8 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
     ValueError
         If they do not fit together; the message names the table.
     """
+    if experiment.data.state == "vorticity" and experiment.grid.build().dimensions == 3:
+        raise ValueError("data.state = 'vorticity' needs a grid in 2 dimensions; take 'velocity'")
     _check_memory(experiment)
     _check_flow(experiment)
     train = experiment.train

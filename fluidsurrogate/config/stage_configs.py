@@ -51,7 +51,7 @@ class GridConfig(Config):
                 raise ValueError(f"{name} must be one number, [y, x] or [z, y, x] (got {list(value)})")
         fine, stored = self.build(), self.build_stored()
         if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or not have_same_symmetry(stored, fine):
-            what = "square" if fine.dimensions == 2 else "with equal sides"
+            what = "square" if fine.dimensions == 2 else "equal on two axes"
             raise ValueError(
                 f"store must be at most n along each axis, and {what} if and only if n is (got {self.store})"
             )

@@ -127,6 +127,9 @@ def compare(
         together = xr.concat(parts, source[[list(forecasts).index(name) for name in ensembles]], join="outer")
         scores = scores.assign(together.reindex(source=scores["source"]).drop_vars("source").data_vars)
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
+    viscosity = truth.attrs.get("viscosity")
+    if "z" in truth.dims and isinstance(viscosity, int | float | np.number):
+        scores.attrs["viscosity"] = float(viscosity)  # the figure of scores draws the dissipation
     return scores
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.data.array_types import States
-from solvers import VELOCITY, VORTICITY, StateSpec
+from solvers import VELOCITY, VORTICITY, StateSpec, velocity
 from solvers.spectra import kinetic_energy
 
 
@@ -80,6 +80,7 @@ def energy(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time"] 
             return 0.5 * part.square().sum(2).mean(spec.grid.dims)
         if field.name == VORTICITY.name:
             flat = part.flatten(0, 1)
-            return kinetic_energy(flat, spec.grid.length).unflatten(0, part.shape[:2])
+            flow = flat if spec.grid.dimensions == 2 else velocity(flat, spec.grid)  # as `solvers.spectra` takes it
+            return kinetic_energy(flow, spec.grid.length).unflatten(0, part.shape[:2])
         first += field.components
     return None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from solvers.array_types import State, Vector, VectorField3D
+from solvers.array_types import State, Vector, VectorField
 from solvers.equation import TransportedScalar
 from solvers.fixed_power_forcing import FixedPowerForcing
 from solvers.flows.base import Flow
@@ -69,7 +69,7 @@ class Flow3DWithTracer(Flow3D, ABC):
     tracer: Tracer | None = None
 
     @abstractmethod
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         """Return the initial velocity.
 
         Parameters

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from solvers.array_types import Vector, VectorField3D
+from solvers.array_types import Vector, VectorField
 from solvers.flows.initial_conditions import band_amplitude
 from solvers.grid import Grid, sample_modes
 from solvers.random_modes import Seed, gaussian_modes, mode_numbers, root_mean_square
@@ -23,7 +23,7 @@ def random_velocity(
     helicity: float = 0.0,
     layering: float = 0.0,
     axis: Vector = (0.0, 0.0, 1.0),
-) -> VectorField3D:
+) -> VectorField:
     r"""Draw random velocities without divergence in a band of wavenumbers.
 
     .. math::

@@ -1,7 +1,8 @@
-"""What follows from the vorticity, as xarray: `add(dataset, "energy_flux")` adds a variable to a Dataset.
+"""What follows from the flow, as xarray: `add(dataset, "energy_flux")` adds a variable to a Dataset.
 
-The vorticity is a variable of the dataset or computed from the velocity. Fields (velocity, pressure, ...) have the dims
-of the vorticity; spectra have `wavenumber` for `y`, `x`; everything else is one number a trajectory and time. Equations
+The flow is the vorticity in two dimensions and the velocity in three, as in `solvers.spectra`: a variable of the
+dataset, or computed from the other one. Fields (velocity, pressure, ...) have the dims of the flow; spectra have
+`wavenumber` in place of the spatial dims; everything else is one number a trajectory and time. Equations
 and sources are those of `solvers.diagnostics`, `solvers.spectra` and `solvers.turbulence`. Spectra, numbers and budgets
 are computed in double precision, on any periodic box.
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.array_types import VectorField3D
+from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow, is_whole, shifts
 from solvers.flows.flow_3d import Flow3DWithTracer
 from solvers.flows.random_velocity import random_velocity
@@ -120,5 +120,5 @@ class ArnoldBeltramiChildress(Flow3DWithTracer):
         k = 2 * math.pi * self.waves / grid.length[0]
         return (self.viscosity * k**2 + self.drag) * self.beltrami_flow(grid)
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return self.beltrami_flow(grid) + random_velocity(grid, seeds, 2.0 * self.waves, 0.5, self.noise)

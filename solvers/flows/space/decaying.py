@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from solvers.array_types import Vector, VectorField3D
+from solvers.array_types import Vector, VectorField
 from solvers.flows.base import FlowExample, flow
 from solvers.flows.flow_3d import Flow3DWithTracer
 from solvers.flows.random_velocity import random_velocity
@@ -101,7 +101,7 @@ class Decaying3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(
             grid, seeds, self.wavenumber, self.bandwidth, self.rms, self.helicity, self.layering, self.axis
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from solvers.array_types import VectorField3D
+from solvers.array_types import VectorField
 from solvers.fixed_power_forcing import FixedPowerForcing
 from solvers.flows.base import FlowExample, flow
 from solvers.flows.flow_3d import Flow3DWithTracer
@@ -73,5 +73,5 @@ class ForcedIsotropic(Flow3DWithTracer):
     def power_forcing(self) -> FixedPowerForcing:
         return FixedPowerForcing(self.power, self.force_wavenumber)
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, 1.0, self.rms)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from solvers.array_types import VectorField3D
+from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow, is_whole, shifts
 from solvers.flows.flow_3d import Flow3DWithTracer
 from solvers.flows.random_velocity import random_velocity
@@ -85,5 +85,5 @@ class Kolmogorov3D(Flow3DWithTracer):
         force[0] = self.amplitude * torch.sin(2 * math.pi * self.waves / grid.length[1] * y)
         return force
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, 1.0, self.rms)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from solvers.array_types import VectorField3D
+from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow
 from solvers.flows.flow_3d import Flow3DWithTracer
 from solvers.flows.initial_conditions import require_resolution
@@ -74,7 +74,7 @@ class Stirred3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, self.bandwidth / 2, self.rms)
 
     def stochastic_forcing(self, grid: Grid) -> StochasticForcing:

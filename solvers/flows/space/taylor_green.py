@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 import torch
 
-from solvers.array_types import VectorField3D
+from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow
 from solvers.flows.flow_3d import Flow3DWithTracer
 from solvers.flows.random_velocity import random_velocity
@@ -71,7 +71,7 @@ class TaylorGreen3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField3D:
+    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         if self.waves > min(grid.max_modes):
             raise ValueError(f"the grid is too coarse for {self.waves} waves; take a larger n")
         fields = []
