@@ -24,7 +24,7 @@ CUTOFF = 0.25  # of the largest wavenumber: the window widens the spectrum, whic
 POINTS_AT_ONCE = 4096  # to bound memory
 
 
-def shift(values: Float[Tensor, "*batch y x"], cells: tuple[float, float]) -> Float[Tensor, "*batch y x"]:
+def shift(values: Float[Tensor, "..."], cells: tuple[float, ...]) -> Float[Tensor, "..."]:
     """Shift fields by any number of cells: f(x) becomes f(x − a).
 
     Whole cells are a roll of the array; otherwise the spectrum is multiplied by exp(−i k·a). The Nyquist modes become
@@ -33,28 +33,29 @@ def shift(values: Float[Tensor, "*batch y x"], cells: tuple[float, float]) -> Fl
     Parameters
     ----------
     values : Tensor
-        Shape (..., y, x).
+        Shape (..., y, x) or (..., z, y, x).
     cells : tuple of float
-        The shift a along (y, x), in cells.
+        The shift a along (y, x) or (z, y, x), in cells.
 
     Returns
     -------
     Tensor
         Of the same shape.
     """
-    if values.shape[-2:] == (1, 1):
+    dims, n = tuple(range(-len(cells), 0)), tuple(values.shape[-len(cells) :])
+    if n == (1,) * len(cells):
         return values
     if all(float(c).is_integer() for c in cells):
-        return values.roll((int(cells[0]), int(cells[1])), (-2, -1))
-    n = (values.shape[-2], values.shape[-1])
+        return values.roll([int(c) for c in cells], dims)
     phases = []
-    for count, cell, fft in zip(n, cells, (torch.fft.fftfreq, torch.fft.rfftfreq), strict=True):
+    for axis, (count, cell) in enumerate(zip(n, cells, strict=True)):
+        fft = torch.fft.rfftfreq if axis == len(n) - 1 else torch.fft.fftfreq
         phase = torch.exp(-2j * math.pi * cell * fft(count, dtype=torch.float64))
         phase[count // 2] = phase[count // 2].real.clone()
-        phases.append(phase)
-    factor = phases[0][:, None] * phases[1][None, :]
-    spectrum = torch.fft.rfft2(values.double())
-    return torch.fft.irfft2(spectrum * factor.to(spectrum.device), s=n).to(values)
+        phases.append(phase.reshape([-1 if i == axis else 1 for i in range(len(n))]))
+    factor = math.prod(phases[1:], start=phases[0])
+    spectrum = torch.fft.rfftn(values.double(), dim=dims)
+    return torch.fft.irfftn(spectrum * factor.to(spectrum.device), s=n, dim=dims).to(values)
 
 
 def disc_mask(grid: Grid, radius: float) -> Bool[Tensor, "y x"]:
