@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
 from solvers.array_types import Inputs, State
-from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, rotation_matrix, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARISON_RADIUS = 0.3  # of the disc in which rotated states are compared, over the shorter side
@@ -195,13 +195,12 @@ def rotation_error(
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
-    rotated = {
-        f.name: rotate([f], unrotated[f.name], grid, degrees, whole, axis) for f in spec.inputs if f.name in unrotated
-    }
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
+    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated}
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
-        got = apply_stepper(stepper, rotate(spec.fields, state, grid, degrees, whole, axis), rotated or None)
-        expected = rotate(spec.fields, after, grid, degrees, within, axis)
+        got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
+        expected = rotate(spec.fields, after, grid, rotation, within)
         return _error(got, expected, after, state, within)
 
 
