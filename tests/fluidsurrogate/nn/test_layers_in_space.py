@@ -11,7 +11,7 @@ from reference import acted, moved
 from fluidsurrogate.nn import GroupConv, GroupPool, LiftingConv, SeparableGroupConv
 from fluidsurrogate.nn.layers import DepthwiseGroupConv, FeatureNorm, FiLM, Readout, downsample, periodic_conv, upsample
 from fluidsurrogate.nn.layers.group_action import restrict
-from fluidsurrogate.nn.layers.periodic_conv import CircularPad
+from fluidsurrogate.nn.layers.periodic_padding import CircularPad
 from solvers import D4, GROUPS, TRACER, VELOCITY, VORTICITY, field_in, subgroups
 
 U, OMEGA, SCALAR = (field_in(f, 3) for f in (VELOCITY, VORTICITY, TRACER))
