@@ -40,22 +40,26 @@ def periodic_conv(x: Tensor, kernel: Kernel, dilation: int = 1) -> Tensor:
     x = pad_periodically(x, pad)
     if weight.ndim == 4:
         return F.conv2d(x, weight, bias, dilation=dilation)
-    if _is_faster_in_halves(x, weight, dilation):
+    if _is_faster_in_halves(x, weight):
         half = x.shape[2] // 2
         halves = torch.cat([x[:, :, : half + pad], x[:, :, half - pad :]])
-        return torch.cat(F.conv3d(halves, weight, bias).chunk(2), dim=2)
+        return torch.cat(F.conv3d(halves, weight, bias, dilation=dilation).chunk(2), dim=2)
     return F.conv3d(x, weight, bias, dilation=dilation)
 
 
-def _is_faster_in_halves(x: Tensor, weight: Tensor, dilation: int) -> bool:
+def _is_faster_in_halves(x: Tensor, weight: Tensor) -> bool:
     """Return True if torch would convolve a padded batch of one by its slow code, which takes three times as long.
 
     On a CPU torch leaves a small batch of one to its own code instead of oneDNN's (`use_mkldnn` in its
     Convolution.cpp). Halves along z are a batch of two, and the result is the same.
     """
     return (
-        len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32 and dilation == 1
-        and weight.shape[-1] == 3 and x.shape[2] % 2 == 0 and x.shape[1:4].numel() <= 20480
+        len(x) == 1
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and weight.shape[-1] == 3
+        and x.shape[2] % 2 == 0
+        and x.shape[1:4].numel() <= 20480
     )  # fmt: skip
 
 
