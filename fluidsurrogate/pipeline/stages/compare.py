@@ -13,6 +13,7 @@ from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensembl
 
 log = logging.getLogger("fluidsurrogate")
 SCORES = "scores.nc"
+MAX_FLOWS = 5  # in the picture of flows in space
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
@@ -29,9 +30,11 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     """Score the forecasts, write the scores and draw the figures."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
     from fluidsurrogate.evaluation.score_tables import to_csv
     from fluidsurrogate.pipeline.forecasts import score_all
     from fluidsurrogate.rendering.comparison_figure import draw_comparison
+    from fluidsurrogate.rendering.isosurface_figure import draw_flows_in_space
     from fluidsurrogate.rendering.scores_figure import draw_scores
 
     log.info(f"compare: {run.out / SCORES}")
@@ -43,6 +46,11 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
         write_text(run.out / "scores.csv", to_csv(scores))
         with atomic_write(run.out / "comparison.png") as beside:
             draw_comparison(forecasts, beside, ensembles=ensembles)
+        if "z" in forecasts.dims:
+            sources = [str(name) for name in forecasts["source"].values if str(name) != PERSISTENCE]
+            names = [TRUTH, *(name for name in sources if name != TRUTH)][:MAX_FLOWS]
+            with atomic_write(run.out / "vortices.png") as beside:
+                draw_flows_in_space(forecasts, names, beside)
     with atomic_write(run.out / "scores.png") as beside:
         draw_scores(scores, beside)
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)

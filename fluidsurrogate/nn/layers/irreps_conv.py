@@ -1,0 +1,209 @@
+"""Convolution between direct sums of irreps of the rotations of space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
+from fluidsurrogate.nn.layers.irreps import Irreps, rotation_group
+from fluidsurrogate.nn.layers.irreps_basis import lattice_kernels
+from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
+from fluidsurrogate.nn.shapes import Field, FieldOut, Kernel
+
+
+@final
+class IrrepsBasis(nn.Module):
+    """Bases of equivariant kernels between irreps of several orders, for the layers that share them.
+
+    The bases are saved with the weights, which mean nothing without them: another machine's linear algebra may find
+    other ones. A network is made in single precision and may be cast to double, in which its symmetry shall be as
+    exact: each number is therefore kept as a sum of two of single precision.
+
+    Parameters
+    ----------
+    orders_out, orders_in : sequence of int
+        Orders of the irreps that come out and in.
+    size : int
+        Side of the kernels in cells, odd.
+    anisotropy : float
+        Largest anisotropy of a kernel, see `isotropic_profiles`.
+
+    Attributes
+    ----------
+    pairs : list of tuple of int
+        The pairs of orders (out, in).
+    harmonics : list of tuple of int
+        For each pair, the order of the spherical harmonics of each kernel.
+    """
+
+    def __init__(self, orders_out: Sequence[int], orders_in: Sequence[int], size: int, anisotropy: float) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"kernel size must be odd, so that it has a centre (got {size})")
+        self.size, self.pairs, self.harmonics = size, list(product(orders_out, orders_in)), []
+        for pair in self.pairs:
+            kernels, orders = lattice_kernels(*pair, size, anisotropy)
+            self.harmonics.append(orders)
+            high = kernels.flatten(1).float()
+            for name, half in (("high", high), ("low", kernels.flatten(1) - high.double())):
+                buffer = torch.empty(half.shape, dtype=torch.float32).copy_(half)
+                self.register_buffer(self._name(name, pair), buffer)
+
+    @staticmethod
+    def _name(half: str, pair: tuple[int, int]) -> str:
+        return f"{half}_{pair[0]}_{pair[1]}"
+
+    def between(self, pair: tuple[int, int], dtype: torch.dtype) -> Float[Tensor, "basis numbers"]:
+        """Return the basis of one pair of orders.
+
+        Parameters
+        ----------
+        pair : tuple of int
+            Orders (out, in).
+        dtype : torch.dtype
+            Precision.
+
+        Returns
+        -------
+        Tensor
+            Shape (basis, (2 out + 1) (2 in + 1) size³).
+        """
+        high, low = (self.get_buffer(self._name(half, pair)).to(dtype) for half in ("high", "low"))
+        return high + low if dtype is torch.float64 else high
+
+
+@final
+class IrrepsConv(EquivariantConv):
+    r"""Convolution from one direct sum of irreps to another (Weiler et al. 2018, arXiv:1807.02547).
+
+    .. math:: \kappa_{ji}(x) = \sum_{l, k} w_{jilk} \, \varphi_k(|x|) \, \sum_m C^{jil}_{\cdot \cdot m} Y^l_m(x / |x|)
+
+    The self-connection is the tap at the centre. An invariant that comes out has a bias.
+
+    Parameters
+    ----------
+    group : str
+        SO3 or O3.
+    irreps_in : Irreps
+        What comes in.
+    irreps_out : Irreps
+        What comes out.
+    basis : IrrepsBasis
+        Kernels between the orders of the two.
+    dilation : int
+        Cells between neighbouring points of the kernel.
+
+    Raises
+    ------
+    ValueError
+        If `dilation` is less than 1.
+    """
+
+    index: Tensor
+    bias_index: Tensor
+    places_out: Tensor
+    places_in: Tensor
+
+    def __init__(
+        self, group: str, irreps_in: Irreps, irreps_out: Irreps, basis: IrrepsBasis, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        if dilation < 1:
+            raise ValueError(f"dilation must be at least 1 (got {dilation})")
+        mirrors, self.group = rotation_group(group)
+        self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
+        self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
+        self._shapes: list[tuple[int, int, int]] = []  # of the weights of each pair of orders: copies out, in, basis
+        indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
+        for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
+            rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
+            signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
+            parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
+            allowed = torch.tensor(parities)[..., None] == signs
+            if not mirrors:
+                allowed = torch.ones_like(allowed)
+            index = torch.full(allowed.shape, -1)
+            index[allowed] = torch.arange(count, count + int(allowed.sum()))
+            count += int(allowed.sum())
+            fans[rows] += allowed.sum((1, 2))
+            self._shapes.append((len(rows), len(columns), len(orders)))
+            indices.append(index)
+        self.register_buffer("index", torch.cat([i.where(i >= 0, count).flatten() for i in indices]), persistent=False)
+        self.weight = nn.Parameter(torch.empty(count))
+        self._initialise(indices, fans)
+        invariant = torch.tensor(irreps_out.is_invariant)[list(irreps_out.copy_of_channel)]
+        self.register_buffer("bias_index", (invariant.cumsum(0) - 1).where(invariant, invariant.sum()), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
+        channels = [irreps.channels_by_order for irreps in (irreps_out, irreps_in)]
+        places = [torch.tensor(order).argsort() for order in channels]
+        self._is_sorted = all(list(order) == sorted(order) for order in channels)
+        self.register_buffer("places_out", places[0], persistent=False)
+        self.register_buffer("places_in", places[1], persistent=False)
+
+    @torch.no_grad()
+    def _initialise(self, indices: list[Tensor], fans: Tensor) -> None:
+        """Draw weights so that each copy out has a variance of 1 if all channels in are white noise."""
+        deviations = torch.zeros(len(self.weight))
+        for index, first in zip(indices, (first for first, _ in self._basis[0].pairs), strict=True):
+            fan = fans[self.irreps_out.copies_of_order(first)][:, None, None].expand_as(index)
+            deviations[index[index >= 0]] = fan[index >= 0].rsqrt()
+        self.weight.copy_(torch.randn(len(self.weight)) * deviations)
+
+    def expand_kernel(self) -> Kernel:
+        """Expand the free weights to the kernel of an ordinary convolution.
+
+        Returns
+        -------
+        tuple of Tensor
+            Weight of shape (channels out, channels in, size, size, size), and bias of shape (channels out,).
+        """
+        with torch.autocast(self.weight.device.type, enabled=False):  # half a precision would break the symmetry
+            basis, shapes = self._basis[0], self._shapes
+            weights = F.pad(self.weight, (0, 1)).index_select(0, self.index).split([math.prod(s) for s in shapes])
+            blocks = []
+            for pair, (rows, columns, _), own in zip(basis.pairs, shapes, weights, strict=True):
+                block = own.view(rows * columns, -1) @ basis.between(pair, own.dtype)
+                j, i = (2 * order + 1 for order in pair)
+                blocks.append(block.view(rows, columns, j, i, -1).transpose(1, 2).reshape(rows * j, columns * i, -1))
+            width = len(self.irreps_in.orders)
+            lines = [torch.cat(blocks[k : k + width], dim=1) for k in range(0, len(blocks), width)]
+            weight = torch.cat(lines).unflatten(2, (basis.size,) * 3)
+            if not self._is_sorted:
+                weight = weight.index_select(0, self.places_out).index_select(1, self.places_in)
+            return weight, F.pad(self.bias, (0, 1)).index_select(0, self.bias_index)
+
+    def convolve(self, x: Field, kernel: Kernel) -> FieldOut:
+        """Convolve with an expanded kernel.
+
+        Parameters
+        ----------
+        x : Tensor
+            Channels of `irreps_in`, of shape (batch, channel, z, y, x).
+        kernel : tuple of Tensor
+            What `expand_kernel` returns.
+
+        Returns
+        -------
+        Tensor
+            Channels of `irreps_out`, of shape (batch, channel, z, y, x).
+        """
+        return periodic_conv(x, kernel, self.dilation)
+
+    def to_plain(self) -> PlainConv:
+        """Convert the layer to an ordinary convolution.
+
+        Returns
+        -------
+        PlainConv
+            Holds the kernel expanded from the present weights, detached from them.
+        """
+        return PlainConv(self.expand_kernel(), 0, self.dilation)
+
