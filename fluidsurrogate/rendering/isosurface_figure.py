@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +42,7 @@ def draw_flows_in_space(flows: xr.Dataset, names: Sequence[str], path: Path) -> 
     last = flows.isel(trajectory=0, time=-1)
     shown = [last.sel(source=name).load() for name in names]
     pictures = None
-    if find_spec("pyvista") is not None:
+    if find_spec("pyvista") is not None and _can_draw_off_screen():
         try:
             pictures = _isosurfaces(shown)
         except Exception as error:  # of a machine without graphics: libraries raise whatever they do
@@ -67,10 +69,20 @@ def draw_flows_in_space(flows: xr.Dataset, names: Sequence[str], path: Path) -> 
     figure.savefig(path, dpi=DPI, format="png")
 
 
+def _can_draw_off_screen() -> bool:
+    """Return whether VTK can draw here: before 9.5 it ends the process if there is no display."""
+    from importlib.metadata import version
+
+    has_display = sys.platform != "linux" or "DISPLAY" in os.environ
+    return has_display or tuple(map(int, version("vtk").split(".")[:2])) >= (9, 5)
+
+
 def _isosurfaces(flows: Sequence[xr.Dataset]) -> list[np.ndarray]:
     """Return a picture of the Q criterion of each flow."""
     import pyvista
+    from vtkmodules.vtkCommonCore import vtkLogger
 
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)  # it warns that there is no display
     level = limit = 0.0
     pictures = []
     for flow in flows:
@@ -97,7 +109,7 @@ def _isosurfaces(flows: Sequence[xr.Dataset]) -> list[np.ndarray]:
                 show_scalar_bar=False,
             )  # fmt: skip
         plotter.camera_position = "iso"
-        plotter.camera.zoom(1.1)
+        plotter.camera.zoom(0.95)
         pictures.append(np.asarray(plotter.screenshot(None, return_img=True)))
         plotter.close()
     return pictures
