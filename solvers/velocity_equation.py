@@ -206,7 +206,7 @@ class VelocityEquation(Equation):
         if terms.forcing is not None:
             tendency = tendency + terms.forcing
         if self.power_forcing is not None:
-            tendency = self._add_power(tendency, w)
+            tendency = self._add_power(tendency, w[:, :3])
         if self.components == 3:
             return tendency
         transport = self._minus_divergence(*spectra[:, 5:].unbind(1))[:, None]

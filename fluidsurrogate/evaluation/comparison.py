@@ -10,14 +10,14 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.alignment import align_to_truth
-from fluidsurrogate.data.coordinates import box_sides, spatial_dims
+from fluidsurrogate.data.coordinates import AXES, box_sides, spatial_dims
 from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.correlation_time import correlation_time
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.metrics import METRICS
 from fluidsurrogate.evaluation.metrics.finiteness import finite
-from solvers.grid import AXES
+
 
 log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has

@@ -55,22 +55,19 @@ class Backend(InheritDocstrings, ABC):
     ----------
     name : str
         What a user calls the back end; set by `register_backend`.
-    dimensions : tuple of int
-        Numbers of dimensions of the flows that the back end can compute.
     is_differentiable : bool
         Whether gradients pass through its steps. Otherwise the solver takes PyTorch operations where gradients are
         wanted.
     """
 
     name: ClassVar[str]
-    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     is_differentiable: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, setup: StepSetup) -> None: ...
 
     @classmethod
-    def why_unavailable(cls, device: torch.device, has_fixed_step: bool) -> str | None:
+    def why_unavailable(cls, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
         """Explain why the back end cannot be used.
 
         Parameters
@@ -79,6 +76,8 @@ class Backend(InheritDocstrings, ABC):
             Where the solver computes.
         has_fixed_step : bool
             Whether the user has fixed the inner time step.
+        dimensions : int
+            Number of dimensions of the flow, 2 or 3.
 
         Returns
         -------

@@ -57,7 +57,7 @@ def check_backend(name: str, device: torch.device, has_fixed_step: bool, dimensi
         If there is no back end of that name, or it is not available there; the message says why.
     """
     check_backend_name(name)
-    reason = None if name == AUTO else _why_unavailable(name, device, has_fixed_step, dimensions)
+    reason = None if name == AUTO else BACKENDS[name].why_unavailable(device, has_fixed_step, dimensions)
     if reason:
         raise ValueError(f"backend {name!r} is not available: {reason}")
 
@@ -81,8 +81,8 @@ def resolve_backend(name: str, device: torch.device, dimensions: int = 2) -> str
     """
     if name != AUTO:
         return name
-    reason = _why_unavailable("native", device, False, dimensions)
-    if reason and device.type == "cpu" and dimensions in BACKENDS["native"].dimensions:
+    reason = BACKENDS["native"].why_unavailable(device, False, dimensions)
+    if reason and device.type == "cpu":
         _warn_slow(reason)
     return "torch" if reason else "native"
 
@@ -105,14 +105,6 @@ def wants_gradients(*tensors: Tensor | None) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
-def _why_unavailable(name: str, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
-    """Explain why a back end cannot be used for flows of that many dimensions; None if it can."""
-    backend = BACKENDS[name]
-    if dimensions not in backend.dimensions:
-        return f"it computes flows in {' or '.join(map(str, backend.dimensions))} dimensions, not in {dimensions}"
-    return backend.why_unavailable(device, has_fixed_step)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from fluidsurrogate.nn.shapes import ConditioningNumbers, Field, FieldOut
 from solvers import FieldSpec
 
 
-@architecture("steerable3d", exact_group=lattice_group_in_space)
+@architecture("steerable3d", exact_group=lambda name, dimensions: lattice_group_in_space(name), dimensions=(3,))
 @final
 class SteerableCNN3d(Network):
     r"""Residual steerable CNN in space, over SO3 or O3 (SE(3)- or E(3)-equivariant); needs e3nn.

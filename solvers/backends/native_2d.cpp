@@ -415,3 +415,5 @@ int integrate(const int* sizes, const T* per_spacing, const T* const* tables, in
     }
 EXPORT(integrate_float, float)
 EXPORT(integrate_double, double)
+extern "C" int lanes_float() { return BYTES / sizeof(float); }
+extern "C" int lanes_double() { return BYTES / sizeof(double); }
