@@ -27,7 +27,6 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import atomic_write
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import Grid, NavierStokes, Resampled
-from solvers.diagnostics import vorticity as curl
 from solvers.spectra import enstrophy_spectrum, palinstrophy
 
 RESOLUTION = "data_resolution"  # the key of a model's metadata that describes the resolution of its training data
@@ -87,16 +86,15 @@ class ResolutionSample:
         """
         grid = solver.grid
         flow = states[:, : solver.spec.fields[0].components].cpu().double()
-        vorticity = flow if grid.dimensions == 2 else curl(flow, grid)
         modes = zip(grid.max_modes, grid.length, strict=True)
         kmax = min(2 * math.pi * most / side for most, side in modes)
-        spectrum = enstrophy_spectrum(vorticity, grid.length)
+        spectrum = enstrophy_spectrum(flow, grid.length)
         k = 2 * math.pi / max(grid.length) * torch.arange(1, spectrum.shape[-1] + 1, dtype=torch.float64)
         share = spectrum[:, k >= TAIL_START * kmax].sum(-1) / spectrum.sum(-1).clamp(
             min=torch.finfo(torch.float64).tiny
         )
         if grid.dimensions == 2:
-            chi = float(2 * viscosity * palinstrophy(vorticity, grid.length).max())
+            chi = float(2 * viscosity * palinstrophy(flow, grid.length).max())
             eta = math.sqrt(viscosity) / chi ** (1 / 6) if chi > 0 else math.inf
         else:
             epsilon = float(2 * viscosity * spectrum.sum(-1).max())
