@@ -108,7 +108,7 @@ def _isosurfaces(flows: Sequence[xr.Dataset]) -> list[np.ndarray]:
                 surface, scalars="vorticity", cmap="RdBu_r", clim=[-limit, limit], smooth_shading=True,
                 show_scalar_bar=False,
             )  # fmt: skip
-        plotter.camera_position = "iso"
+        plotter.view_isometric()
         plotter.camera.zoom(0.95)
         pictures.append(np.asarray(plotter.screenshot(None, return_img=True)))
         plotter.close()

@@ -79,7 +79,7 @@ def report(run: Run) -> str:
 register(
     Stage(
         name="compare",
-        summary="score all forecasts against the truth: scores.nc, scores.csv, scores.png, comparison.png, in space vortices.png",
+        summary="score all forecasts against the truth: scores.nc, scores.csv, scores.png, comparison.png",
         inputs=("rollout",),
         kind="scores",
         files=(SCORES,),
