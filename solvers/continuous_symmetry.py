@@ -160,8 +160,9 @@ def localise(fields: Sequence[FieldSpec], state: State, grid: Grid) -> State:
 
     Waves shorter than eight cells are removed, and the rest is multiplied by the window w = exp(−r²/2σ²), σ a tenth of
     the shorter side. For a vorticity, and for a solenoidal velocity through its vorticity, the window multiplies the
-    stream function, ω = −∇²(w ψ), in three dimensions the vector potential, so that the velocity ends with the window and stays free of divergence; otherwise the
-    far field of a vortex would feel the shape of the box. Uniform fields stay as they are.
+    stream function, ω = −∇²(w ψ), in three dimensions the vector potential. So the velocity ends with the window and
+    stays free of divergence; otherwise the far field of a vortex would feel the shape of the box. Uniform fields stay
+    as they are.
 
     Parameters
     ----------
