@@ -133,8 +133,8 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     state : Tensor
         States x, shape (batch, component, y, x).
     cells : sequence of float
-        The shift (y, x) or (z, y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric interpolant,
-        which is exact for states without Nyquist modes.
+        The shift (y, x) or (z, y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric
+        interpolant, which is exact for states without Nyquist modes.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name; inputs that are fields are shifted with the state.
 
@@ -164,8 +164,8 @@ def rotation_error(
 
     A rotated periodic field is not periodic. States and inputs that are fields are localised first (`localise`): a few
     eddies under a window that has died out where the box ends. Rotated copies are the interpolants read at the rotated
-    points, and the norms are over a disc or ball D of 0.3 times the shortest side, where a step that reaches less than a third
-    of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
+    points, and the norms are over a disc or ball D of 0.3 times the shortest side, where a step that reaches less than
+    a third of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
 
     A step that reaches everywhere, as the pressure does, feels that the box itself is not round. The error of the
     classical solver, some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is then the least that can be measured. Isotropic
@@ -196,7 +196,9 @@ def rotation_error(
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
     rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
-    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated}
+    rotated = {
+        f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
+    }
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
         got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)

@@ -227,7 +227,7 @@ def kernel_functions(
         "oim,pm->oip", clebsch_gordan(order_out, order_in, order), spherical_harmonics(order, points)
     )
     # C has norm 1: with this factor the sum of squares of a kernel, the mean over the components out, is that of φ Y.
-    angular = angular * math.sqrt((2 * order_out + 1))
+    angular = angular * math.sqrt(2 * order_out + 1)
     return torch.einsum("pk,oip->koip", torch.cat(profiles, dim=1), angular)
 
 
