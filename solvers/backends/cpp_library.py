@@ -1,4 +1,4 @@
-"""The C++ libraries of the inner steps (`native_2d.cpp`, `native_3d.cpp`): compiled for this machine, kept in a cache."""
+"""The C++ libraries of the inner steps (`native_2d.cpp`, `native_3d.cpp`): compiled here, kept in a cache."""
 
 from __future__ import annotations
 

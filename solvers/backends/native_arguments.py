@@ -146,7 +146,7 @@ class VelocityArguments(NativeArguments):
         return terms.forcing, gravity, gradient, terms.mean_velocity
 
     def pack(self, coefficients: Sequence[Tensor]) -> Tensor:
-        # (block of lanes, kz, component and coefficient, lane), the lanes neighbouring (ky, kx); velocities share theirs.
+        # (block, kz, component and coefficient, lane), lanes being neighbouring (ky, kx); the velocities share theirs.
         rows = [c[0, component].flatten(1) for component in (0, 3)[: self.components - 2] for c in coefficients]
         padded = torch.nn.functional.pad(torch.stack(rows), (0, -rows[0].shape[1] % self.lanes))
         return padded.unflatten(2, (-1, self.lanes)).permute(2, 1, 0, 3)
