@@ -10,8 +10,9 @@ from reference import acted, moved
 
 from fluidsurrogate.nn import GroupConv, GroupPool, LiftingConv, SeparableGroupConv
 from fluidsurrogate.nn.layers import DepthwiseGroupConv, FeatureNorm, FiLM, Readout, downsample, periodic_conv, upsample
+from fluidsurrogate.nn.layers.depthwise_conv import periodic_depthwise_conv
 from fluidsurrogate.nn.layers.group_action import restrict
-from fluidsurrogate.nn.layers.periodic_conv import CircularPad
+from fluidsurrogate.nn.layers.periodic_padding import CircularPad
 from solvers import D4, GROUPS, TRACER, VELOCITY, VORTICITY, field_in, subgroups
 
 U, OMEGA, SCALAR = (field_in(f, 3) for f in (VELOCITY, VORTICITY, TRACER))
@@ -197,17 +198,21 @@ def test_dimensions_of_the_kernels_from_vectors_to_vectors(name, size, dimension
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("sides", [(6, 4, 8), (5, 3, 4)])
-def test_periodic_convolution_is_the_sum_over_the_lattice(sides, batch, dtype):
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize(("batch", "sides"), [(1, (6, 4, 8)), (1, (5, 3, 4)), (2, (4, 5, 6))])
+def test_periodic_convolution_is_the_sum_over_the_lattice(batch, sides, dilation, dtype):
     """For a batch of one too, which is convolved in halves; and so is its gradient."""
     x, weight = noise(batch, 2, *sides).to(dtype).requires_grad_(), noise(3, 2, 3, 3, 3).to(dtype)
     bias = noise(3).to(dtype)
     expected = bias[:, None, None, None] + sum(
-        torch.einsum("oi,bizyx->bozyx", weight[..., z + 1, y + 1, x0 + 1], x.roll((-z, -y, -x0), (-3, -2, -1)))
+        torch.einsum(
+            "oi,bizyx->bozyx",
+            weight[..., z + 1, y + 1, x0 + 1],
+            x.roll([-dilation * m for m in (z, y, x0)], (-3, -2, -1)),
+        )
         for z, y, x0 in itertools.product(*3 * [ORDERS])
     )
-    made = periodic_conv(x, (weight, bias))
+    made = periodic_conv(x, (weight, bias), dilation)
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
     ours, theirs = (torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0] for y in (made, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
@@ -247,3 +252,23 @@ def test_bad_arguments_are_refused():
         downsample(torch.zeros(1, 1, 1, 4, 5, 4))
     with pytest.raises(ValueError, match=r"reaches 2 cells does not fit a grid of \(4, 1, 4\)"):
         periodic_conv(torch.zeros(1, 1, 4, 1, 4), (torch.zeros(1, 1, 5, 5, 5), torch.zeros(1)))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("sides", [(8, 12), (5, 7), (4, 8, 6), (4, 5, 7)])
+def test_depthwise_convolution_and_its_gradients_are_those_of_torch(sides, dilation):
+    """On sides that are multiples of the dilation, and on others."""
+    dimensions = len(sides)
+    x, weight = (noise(*shape).requires_grad_() for shape in ((2, 3, *sides), (3, 1, *[3] * dimensions)))
+    convolve = torch.nn.functional.conv2d if dimensions == 2 else torch.nn.functional.conv3d
+    padded = torch.nn.functional.pad(x, (dilation,) * 2 * dimensions, mode="circular")
+    expected, made = convolve(padded, weight, dilation=dilation, groups=3), periodic_depthwise_conv(x, weight, dilation)
+    torch.testing.assert_close(made, expected)
+    torch.testing.assert_close(periodic_depthwise_conv(x.detach(), weight.detach(), dilation), expected)
+    cotangent = noise(*expected.shape, seed=1)
+    ours, theirs = (torch.autograd.grad(y, (x, weight), cotangent) for y in (made, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch.autograd.gradgradcheck(
+        lambda x: periodic_depthwise_conv(x, weight.detach()[:1], dilation).sin(), x[:1, :1].detach().requires_grad_()
+    )
