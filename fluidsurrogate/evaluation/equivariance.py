@@ -198,9 +198,14 @@ def rotation_error(
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
+<<<<<<< HEAD
     rotated = {
         f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
     }
+=======
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
+    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated}
+>>>>>>> solver3d
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
         got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
