@@ -145,10 +145,12 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     """
     # The step's result is contiguous too: if the step changes nothing, the same bits are shifted.
     state = state.contiguous()
-    shifted = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
+    shifted = None if inputs is None else {name: shift(value, tuple(cells)) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
-        return _error(apply_stepper(stepper, shift(state, cells), shifted), shift(after, cells), after, state)
+        return _error(
+            apply_stepper(stepper, shift(state, tuple(cells)), shifted), shift(after, tuple(cells)), after, state
+        )
 
 
 def rotation_error(
@@ -190,12 +192,12 @@ def rotation_error(
         The error.
     """
     spec, grid = stepper.spec, stepper.spec.grid
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
     whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARISON_RADIUS)
     state, unrotated = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
-    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
     rotated = {
         f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
     }
@@ -254,7 +256,7 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
         got = apply_stepper(stepper, state + added, boosted or None)
-        return _error(got, shift(after, cells) + added.to(after), after, state)
+        return _error(got, shift(after, tuple(cells)) + added.to(after), after, state)
 
 
 def reason_not_galilean(spec: StateSpec, axis: int, inputs: Inputs = None) -> str:
