@@ -13,9 +13,10 @@ from torch import Tensor
 
 # A state, or any stack of fields along the component axis.
 State = Float[Tensor, "batch component *space"]
-ScalarField = Float[Tensor, "batch 1 y x"]
-VectorField = Float[Tensor, "batch 2 y x"]
-VectorField3D = Float[Tensor, "batch 3 z y x"]
+ScalarField = Float[Tensor, "batch 1 *space"]
+VectorField = Float[Tensor, "batch direction *space"]
+# A flow, given by its vorticity or by its velocity.
+FlowField = Float[Tensor, "batch flow *space"]
 
 # What advection needs at the cell centres: the velocity, and the scalar if there is one.
 FlowFields = Float[Tensor, "batch velocity_and_scalar *space"]
