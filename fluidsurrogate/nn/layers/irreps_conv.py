@@ -170,7 +170,8 @@ class IrrepsConv(EquivariantConv):
         tuple of Tensor
             Weight of shape (channels out, channels in, size, size, size), and bias of shape (channels out,).
         """
-        with torch.autocast(self.weight.device.type, enabled=False):  # half a precision would break the symmetry
+        device = "cpu" if self.weight.is_meta else self.weight.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):  # half a precision would break the symmetry
             basis, shapes = self._basis[0], self._shapes
             weights = F.pad(self.weight, (0, 1)).index_select(0, self.index).split([math.prod(s) for s in shapes])
             blocks = []
