@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
-from fluidsurrogate.core.devices import device_available
+from fluidsurrogate.core.devices import device_available, single_precision_convolutions
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
@@ -290,7 +290,7 @@ class Surrogate(Stepper[SurrogateCarry]):
         base = None if self.base is None else self._advance_by_solver(self.base, carry)
 
         def network(z: Tensor) -> Tensor:
-            with self._autocast_context():
+            with self._autocast_context(), single_precision_convolutions(self.device):
                 return carry.network(z).to(z.dtype)
 
         return replace(carry, state=self.step(network, carry.state, carry.normalised_inputs, base, self._with_budget))
