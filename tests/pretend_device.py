@@ -1,4 +1,4 @@
-"""A pretend accelerator for machines without one: its tensors hold the numbers of the CPU and refuse to mix with the CPU's.
+"""A pretend accelerator, for machines without a real one: its tensors refuse to mix with those of the CPU.
 
     import pretend_device
 
@@ -9,8 +9,8 @@
     with pretend_device.only_there():
         torch.zeros(3)        # RuntimeError: computed on the CPU
 
-What only a GPU does (streams, graphs, kernels, precision) it cannot show. Install it in a process of its own: torch has one
-such device a process, and it stays.
+Each of its tensors holds a tensor on the CPU, so that results can be compared. It cannot show what only a GPU has:
+streams, graphs, kernels, precision. Install it in a process of its own, because it stays for as long as the process.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _made_on_cpu_first(make: Any) -> Any:
 
 @contextmanager
 def only_there() -> Iterator[None]:
-    """Refuse, while the block runs, every operation that computes a tensor on the CPU; copies to and fro are allowed."""
+    """Refuse every operation that computes a tensor on the CPU while the block runs; copies to and fro are allowed."""
     with _NothingOnCPU():
         yield
 

@@ -1,6 +1,7 @@
-"""No path mixes devices or computes on the CPU unasked: the checks of `device_checks.py` on a pretend device.
+"""No path of the package mixes devices, or computes on the CPU unasked: `device_checks.py` on a pretend device.
 
-They run in a process of its own, which the device stays in: `python tests/test_pretend_device.py NAME...` runs some of them.
+The checks run in another process, because the device stays in the process that installs it. To run some of them
+by hand: `python tests/test_pretend_device.py NAME...`
 """
 
 import json
@@ -23,14 +24,11 @@ from device_checks import CHECKS, KOLMOGOROV, SQUARE, Device
 
 pytestmark = pytest.mark.skipif(not pretend_device.IS_POSSIBLE, reason="this torch takes no devices written in Python")
 
-# What others of the same kind cover, too long for every run.
-SLOW = {
-    name for name in CHECKS
-    if name.startswith(("training, ", "training_goes_on", "generation, ", "network, ", "calibration", "whole_run"))
-} - {
-    "training, noise, average, parts", "training, with inputs", "training, hybrid", "training_goes_on_to_the_same_bits, gcnn",
-    "generation, stirred", "network, gunet, dressed", "network, gfno, plain", "calibration_and_members, one",
-}  # fmt: skip
+# Too long for every run, and mostly covered by others of the same kind.
+LONG = ("training", "generation, ", "rollouts, ", "calibration", "whole_run")
+CHOSEN = {"training, noise, average, parts", "training, with inputs", "training, hybrid", "training, two networks",
+          "generation, inputs", "rollouts, inputs", "calibration_and_members, one"}  # fmt: skip
+SLOW = {name for name in CHECKS if name.startswith(LONG)} - CHOSEN
 
 
 def outcomes_of(names):

@@ -1,6 +1,6 @@
-"""On a GPU: the numbers of the CPU, by every back end; the same bits again after a kill; memory; whole runs.
+"""A GPU gives the numbers of the CPU by every back end, and the same bits again; its memory bounds the batches.
 
-With FLUIDSURROGATE_TEST_DEVICE=cpu, what does not need a GPU runs on the CPU, to look at the tests themselves.
+With FLUIDSURROGATE_TEST_DEVICE=cpu, all tests that are not about CUDA alone run on the CPU, as a trial of the tests.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from fluidsurrogate import UsageError
 from fluidsurrogate.cli import main
 from fluidsurrogate.core import jobs
 from fluidsurrogate.core.devices import reproducible_kernels, single_precision_convolutions
+from fluidsurrogate.data.conversion import to_dataset
 from fluidsurrogate.simulation import batch_sizes
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.train import train_model
@@ -50,16 +52,18 @@ def test_numbers_are_those_of_the_cpu(tmp_path, name):
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
 @pytest.mark.parametrize("name", ["convection, tilted", "kolmogorov", "stirred", "rayleigh_benard"])
 def test_a_recorded_graph_gives_the_numbers_of_the_cpu(name, dtype):
-    """Replayed for three intervals; other starts need another recording, and no result is overwritten by a later one."""
+    """Three intervals replay it, other starts record it again, and no replay overwrites an earlier result."""
     example, grid = EXAMPLES[name], EXAMPLES[name].grid(32)
     interval = 0.1 * grid.length[0] / 6.28
-    options = {"interval": interval, "dt": interval / 20, "dtype": dtype}
+    options = {"interval": interval, "dt": interval / 24, "dtype": dtype}
     cpu = example.flow.solver(grid, backend="torch", **options)
     graph = example.flow.solver(grid, backend="graph", device="cuda", **options)
     states = starts_of(example, grid)
     kept = []
     for state in (states, states.flip(0)):
-        expected, found = (rollout(solver, given, 3, seeds=[5, 6]) for solver, given in ((cpu, state), (graph, state.cuda())))
+        expected, found = (
+            rollout(solver, given, 3, seeds=[5, 6]) for solver, given in ((cpu, state), (graph, state.cuda()))
+        )
         assert distance(found[:, 3], expected[:, 3]) < BOUNDS[dtype]
         kept.append((found, found.clone()))
     assert all(torch.equal(*pair) for pair in kept)
@@ -80,7 +84,8 @@ def test_a_recorded_graph_takes_gradients_by_pytorch_operations():
 COMPILED = """
 import sys, torch
 from solvers import FLOWS, Grid
-device, flow, grid = sys.argv[1], FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0), Grid.square(32)
+device, grid = sys.argv[1], Grid.square(32)
+flow = FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0)
 state = flow.starts(grid, [0, 1])
 for dtype, dt in ((torch.float64, 0.05), (torch.float32, 0.05), (torch.float64, None)):
     options = {"interval": 0.1, "dt": dt, "dtype": dtype}
@@ -112,14 +117,18 @@ def test_the_graph_back_end_in_an_experiment(tmp_path):
 
 
 @needs_cuda
-def test_a_solver_waits_for_the_device_once_an_interval():
-    """The steps that it chooses are planned on the host; nothing else is read back."""
+def test_the_host_waits_once_an_interval_for_the_steps_to_take():
     solver = KOLMOGOROV.flow.solver(Grid.square(64), interval=0.1, device="cuda")
     carry = solver.advance(solver.start(KOLMOGOROV.anything(Grid.square(64)).cuda()))
-    assert solver.backend == "torch"
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        solver.advance(carry)
-    assert sum(event.count for event in profile.key_averages() if event.key == "aten::_to_copy") <= 4
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            solver.advance(carry)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [str(warning.message) for warning in caught if "called a synchronizing" in str(warning.message)]
+    assert len(waits) == 1, waits
 
 
 # -- precision and reproducibility
@@ -137,10 +146,10 @@ def convolved(precise):
 def test_convolutions_are_in_single_precision():
     """The control: by default, torch rounds their operands to ten bits."""
     before = torch.backends.cudnn.allow_tf32
-    assert convolved(precise=True) < 2e-6
+    assert convolved(precise=True) < 1e-5
     assert torch.backends.cudnn.allow_tf32 == before
     if before:
-        assert convolved(precise=False) > 2e-5
+        assert convolved(precise=False) > 5e-5
 
 
 @needs_cuda
@@ -167,24 +176,23 @@ def test_several_threads_may_ask_for_single_precision():
 
 @needs_cuda
 @pytest.mark.filterwarnings("error:.*deterministic.*")
-@pytest.mark.parametrize("precision", ["full", "bfloat16"])
-@pytest.mark.parametrize("options", ["kind = 'gcnn', width = 32", "kind = 'gunet', width = 32, levels = 2",
-                                     "kind = 'gfno', width = 32, layers = 2, modes = 6", "kind = 'cnn', width = 32",
-                                     "kind = 'gcnn', width = 16, networks = 3"])  # fmt: skip
+@pytest.mark.parametrize(("options", "precision"), [
+    ("kind = 'gcnn', width = 32", "full"), ("kind = 'gcnn', width = 32", "bfloat16"),
+    ("kind = 'gunet', width = 32, levels = 2", "full"), ("kind = 'gunet', width = 32, levels = 2", "bfloat16"),
+    ("kind = 'gfno', width = 32, layers = 2, modes = 6", "full"), ("kind = 'cnn', width = 32", "full"),
+    ("kind = 'unet', width = 16, levels = 2", "full"), ("kind = 'gcnn', width = 16, networks = 3", "full"),
+])  # fmt: skip
 def test_training_gives_the_same_bits_again(options, precision):
     """Of every architecture, on 64 x 64 cells; no operation warns that it has no reproducible kernel."""
-    if precision == "bfloat16" and "gfno" in options:
-        pytest.skip("torch has no Fourier transforms in bfloat16")
     sizes = ["grid.n=64", "data.train=4", "train.batch=8", "train.steps=6", f"train.precision={precision}"]
     experiment = fs.Experiment.read(MINIATURE, [f"models={{n = {{{options}}}}}", f"device={DEVICE}", *sizes])
     data = fs.generate(experiment)
-    states = before = torch.cuda.get_rng_state()
+    before = torch.cuda.get_rng_state()
     models = [train_model(experiment, "n", data, {}) for _ in range(2)]
+    assert torch.equal(torch.cuda.get_rng_state(), before), "the user's random generator was used"
     first, second = (model.network.state_dict() for model in models)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.equal(states, before)
-    assert torch.equal(torch.cuda.get_rng_state(), before), "the user's random generator was used"
     assert fs.forecast(models[0], data, 3).equals(fs.forecast(models[1], data, 3))
 
 
@@ -223,7 +231,8 @@ for compiled in ("false", "true"):
     experiment = fs.Experiment.read(toml, overrides)
     model = train_model(experiment, "n", fs.generate(experiment), {})
     weights.append({name: value.cpu() for name, value in model.network.state_dict().items()})
-print(max(float((weights[1][name] - value).norm() / value.norm().clamp(min=1e-3)) for name, value in weights[0].items()))
+pairs = [(weights[1][name], value) for name, value in weights[0].items()]
+print(max(float((a - b).norm() / b.norm().clamp(min=1e-3)) for a, b in pairs))
 """
 
 
@@ -238,9 +247,7 @@ def test_compiled_training(tmp_path):
 
 def test_data_read_ahead_by_other_processes(tmp_path):
     made = fs.generate(experiment_on("cpu"), tmp_path)
-    in_memory, read = (
-        train_model(experiment_on(DEVICE, f"train.loaders={count}"), "n", made, {}) for count in (0, 2)
-    )
+    in_memory, read = (train_model(experiment_on(DEVICE, f"train.loaders={count}"), "n", made, {}) for count in (0, 2))
     for name, weight in in_memory.network.state_dict().items():
         assert torch.equal(weight, read.network.state_dict()[name])
 
@@ -320,8 +327,6 @@ def test_too_large_a_batch_is_one_line(tmp_path):
     grid = Grid.square(256)
     solver = KOLMOGOROV.flow.solver(grid, interval=0.1, device="cuda")
     states = KOLMOGOROV.anything(grid).float()[:, None].expand(64, -1, -1, -1, -1)
-    from fluidsurrogate.data.conversion import to_dataset
-
     data = to_dataset(solver.spec, states, inputs={"forcing": solver.forcing.cpu().expand(64, 1, 256, 256)})
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info()[1]
@@ -359,4 +364,4 @@ def test_large_grids_in_single_precision():
     state = EXAMPLES["decaying"].anything(grid).float()
     assert distance(gpu(state.cuda()), cpu(state)) < 2e-5
     assert gpu.spec.fields == (VORTICITY,)
-    assert max(fs.equivariance_error(gpu, state.cuda(), D4).values()) < 1e-4
+    assert max(fs.equivariance_error(gpu, state.cuda(), D4).values()) < 3e-4
