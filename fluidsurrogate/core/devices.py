@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -60,8 +61,7 @@ def single_precision_convolutions(device: torch.device) -> Iterator[None]:
     """Compute convolutions of a GPU in single precision while the block runs.
 
     By default torch rounds their operands to TF32, which has ten bits of mantissa instead of 23: a symmetry that is
-    exact in single precision would hold to three or four digits. Several threads may be in such a block. If the user
-    has set the precision of convolutions by `torch.backends.cudnn.conv.fp32_precision`, it stays as it is.
+    exact in single precision would hold to three or four digits. Several threads may be in such a block.
 
     Parameters
     ----------
@@ -73,10 +73,10 @@ def single_precision_convolutions(device: torch.device) -> Iterator[None]:
     None
         While convolutions are in single precision.
     """
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     try:
         changes = device.type == "cuda" and cudnn.allow_tf32 is not None
-    except RuntimeError:  # the newer settings are in use, and torch does not mix the two
+    except RuntimeError:  # the user has chosen a precision by torch's newer settings, and torch does not mix the two
         changes = False
     if not changes:
         yield
@@ -115,16 +115,17 @@ def reproducible_kernels(device: torch.device) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch warns of matrix products
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, which takes time
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filling = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=warns or not enabled)  # an error if the user has asked for it
+    memory.fill_uninitialized_memory = False  # a debugging aid, which takes time
     try:
         with single_precision_convolutions(device):
             yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filling
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        memory.fill_uninitialized_memory = filling
 
 
 @contextmanager

@@ -197,13 +197,18 @@ def test_training_gives_the_same_bits_again(options, precision):
 
 
 @needs_cuda
-def test_reproducible_kernels_leave_the_settings_as_they_were():
-    torch.use_deterministic_algorithms(True)
+@pytest.mark.parametrize(("enabled", "warns"), [(False, False), (True, False), (True, True)])
+def test_reproducible_kernels_leave_the_settings_as_they_were(enabled, warns):
+    def settings():
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    torch.use_deterministic_algorithms(enabled, warn_only=warns)
     try:
         with reproducible_kernels(torch.device("cuda")):
-            assert torch.is_deterministic_algorithms_warn_only_enabled()
-        assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+            assert settings() == (True, warns or not enabled)
+            assert not torch.backends.cudnn.allow_tf32
+        assert settings() == (enabled, warns)
+        assert torch.utils.deterministic.fill_uninitialized_memory
     finally:
         torch.use_deterministic_algorithms(False)
 
