@@ -33,7 +33,8 @@ SLOW = {name for name in CHECKS if name.startswith(LONG)} - CHOSEN
 
 def outcomes_of(names):
     """What each check raised, None where it passed."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, __file__, *names], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
