@@ -40,8 +40,8 @@ __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
-    "compare", "equivariance_error", "export_vtk", "forecast", "forecast_to_zarr", "generate", "info", "load", "move_to_grid",
-    "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
+    "compare", "equivariance_error", "export_vtk", "forecast", "forecast_to_zarr", "generate", "info", "load",
+    "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
 ]  # fmt: skip
 
 _HOME = {

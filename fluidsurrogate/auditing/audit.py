@@ -99,9 +99,8 @@ def audit(
           dimensions Oh on cubes, else D4h or D2h.
         - `wrong_parity_error` (element): the error of the mirrors with pseudoscalars treated as plain scalars, in three
           dimensions with vectors treated as pseudovectors. It is a control and must be large.
-        - `translation_error`, `translation_claimed` (shift): the error of translations by `shift_y`, `shift_x` cells, in three
-          dimensions by `shift_z` too.
-          Translations by parts of a cell are never claimed.
+        - `translation_error`, `translation_claimed` (shift): the error of translations by `shift_y`, `shift_x` and, in
+          three dimensions, `shift_z` cells. Translations by parts of a cell are never claimed.
         - `rotation_error` (angle): the error of rotations by any angle, of a localised patch of flow.
         - `rotation_error_of_solver` (angle): the same for the classical solver that made a surrogate's data, if it is
           known. It shows what the box and the grid contribute.

@@ -372,11 +372,12 @@ def _read_flow(table: Any, handler: Any, info: Any) -> FlowConfig:
     return _FLOW_ADAPTERS[dimensions].validate_json(json.dumps(table, default=str))  # JSON: a list stands for a tuple
 
 
+_FLOW_ADAPTERS = {dimensions: TypeAdapter(_flow_union(dimensions)) for dimensions in FLOWS}
+
 if TYPE_CHECKING:
     AnyFlowConfig = FlowConfig
     AnyModelConfig = ModelConfig
 else:
-    _FLOW_ADAPTERS = {dimensions: TypeAdapter(_flow_union(dimensions)) for dimensions in FLOWS if FLOWS[dimensions]}
     AnyFlowConfig = Annotated[SerializeAsAny[FlowConfig], WrapValidator(_read_flow)]
     AnyModelConfig = _model_union()
 

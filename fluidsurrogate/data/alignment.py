@@ -50,9 +50,9 @@ def align_to_truth(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the for
             raise UsageError(f"cannot compare {name}: it has {here} along {dim}, the truth {there}")
     known = [dim for dim in shared if dim in forecast.coords and dim in truth.coords]
     if "component" in known:
-        ours, theirs = (list(data["component"].values) for data in (forecast, truth))
-        if ours != theirs and set(ours) == set(theirs):
-            forecast = forecast.isel(component=[ours.index(name) for name in theirs])
+        found, expected = (list(data["component"].values) for data in (forecast, truth))
+        if found != expected and set(found) == set(expected):
+            forecast = forecast.isel(component=[found.index(component) for component in expected])
     for dim in known:
         if reason := _difference(dim, forecast[dim].values, truth[dim].values):
             raise UsageError(f"cannot compare {name}: its {dim} {reason}")

@@ -296,7 +296,7 @@ def _to_variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> 
     """Return dims, values and attributes of the variable that holds a field."""
     array = values.detach().cpu().numpy()
     if field.uniform:
-        array = array[(..., *(0,) * field.dimensions)]
+        array = array.reshape(array.shape[: -field.dimensions])
     if field.order == 0:
         array = array.squeeze(len(leading))
     return (*leading, *field_dims(field)), array, field_attributes(field)

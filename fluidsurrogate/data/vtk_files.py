@@ -193,7 +193,7 @@ def _point_array(variable: xr.DataArray, space: tuple[str, ...]) -> np.ndarray:
 
 def _active(fields: Mapping[str, np.ndarray]) -> str:
     """Return the attributes that name the scalar and the vector that are shown first."""
-    shown = {}
+    shown: dict[str, str] = {}
     for name, values in fields.items():
         shown.setdefault("Scalars" if values.shape[-1] == 1 else "Vectors", name)
     return "".join(f" {kind}={quoteattr(name)}" for kind, name in shown.items())

@@ -18,7 +18,6 @@ from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.metrics import METRICS
 from fluidsurrogate.evaluation.metrics.finiteness import finite
 
-
 log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
 # Metrics that are scored in every comparison, because tables and figures are made of them.

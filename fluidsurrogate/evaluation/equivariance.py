@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
 from solvers.array_types import Inputs, State
-from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, rotation_matrix, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARISON_RADIUS = 0.3  # of the disc in which rotated states are compared, over the shorter side
@@ -133,8 +133,8 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     state : Tensor
         States x, shape (batch, component, y, x).
     cells : sequence of float
-        The shift (y, x) or (z, y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric interpolant,
-        which is exact for states without Nyquist modes.
+        The shift (y, x) or (z, y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric
+        interpolant, which is exact for states without Nyquist modes.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name; inputs that are fields are shifted with the state.
 
@@ -145,10 +145,12 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     """
     # The step's result is contiguous too: if the step changes nothing, the same bits are shifted.
     state = state.contiguous()
-    shifted = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
+    shifted = None if inputs is None else {name: shift(value, tuple(cells)) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
-        return _error(apply_stepper(stepper, shift(state, cells), shifted), shift(after, cells), after, state)
+        return _error(
+            apply_stepper(stepper, shift(state, tuple(cells)), shifted), shift(after, tuple(cells)), after, state
+        )
 
 
 def rotation_error(
@@ -164,8 +166,8 @@ def rotation_error(
 
     A rotated periodic field is not periodic. States and inputs that are fields are localised first (`localise`): a few
     eddies under a window that has died out where the box ends. Rotated copies are the interpolants read at the rotated
-    points, and the norms are over a disc or ball D of 0.3 times the shortest side, where a step that reaches less than a third
-    of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
+    points, and the norms are over a disc or ball D of 0.3 times the shortest side, where a step that reaches less than
+    a third of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
 
     A step that reaches everywhere, as the pressure does, feels that the box itself is not round. The error of the
     classical solver, some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is then the least that can be measured. Isotropic
@@ -190,18 +192,19 @@ def rotation_error(
         The error.
     """
     spec, grid = stepper.spec, stepper.spec.grid
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
     whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARISON_RADIUS)
     state, unrotated = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
     rotated = {
-        f.name: rotate([f], unrotated[f.name], grid, degrees, whole, axis) for f in spec.inputs if f.name in unrotated
+        f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
     }
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
-        got = apply_stepper(stepper, rotate(spec.fields, state, grid, degrees, whole, axis), rotated or None)
-        expected = rotate(spec.fields, after, grid, degrees, within, axis)
+        got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
+        expected = rotate(spec.fields, after, grid, rotation, within)
         return _error(got, expected, after, state, within)
 
 
@@ -253,7 +256,7 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
         got = apply_stepper(stepper, state + added, boosted or None)
-        return _error(got, shift(after, cells) + added.to(after), after, state)
+        return _error(got, shift(after, tuple(cells)) + added.to(after), after, state)
 
 
 def reason_not_galilean(spec: StateSpec, axis: int, inputs: Inputs = None) -> str:

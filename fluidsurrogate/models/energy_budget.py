@@ -233,7 +233,7 @@ class EnergyBudget(nn.Module):
     def _coefficient(self, name: str, inputs: Tensor | None) -> Tensor | float:
         """Return viscosity or drag: one number a trajectory if it is an input, else the constant of the flow."""
         if inputs is not None and name in self.input_index:
-            return inputs[(slice(None), self.input_index[name], *(0 for _ in self.dims))]
+            return inputs[:, self.input_index[name]].flatten(1)[:, 0]
         return getattr(self.budget_coefficients, name)
 
 

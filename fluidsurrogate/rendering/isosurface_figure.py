@@ -6,8 +6,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -79,9 +81,8 @@ def _can_draw_off_screen() -> bool:
 
 def _isosurfaces(flows: Sequence[xr.Dataset]) -> list[np.ndarray]:
     """Return a picture of the Q criterion of each flow."""
-    import pyvista
-    from vtkmodules.vtkCommonCore import vtkLogger
-
+    pyvista: Any = import_module("pyvista")  # optional packages: not known to those who check types without them
+    vtkLogger: Any = import_module("vtkmodules.vtkCommonCore").vtkLogger
     vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)  # it warns that there is no display
     level = limit = 0.0
     pictures = []
@@ -108,7 +109,7 @@ def _isosurfaces(flows: Sequence[xr.Dataset]) -> list[np.ndarray]:
                 surface, scalars="vorticity", cmap="RdBu_r", clim=[-limit, limit], smooth_shading=True,
                 show_scalar_bar=False,
             )  # fmt: skip
-        plotter.camera_position = "iso"
+        plotter.view_isometric()
         plotter.camera.zoom(0.95)
         pictures.append(np.asarray(plotter.screenshot(None, return_img=True)))
         plotter.close()

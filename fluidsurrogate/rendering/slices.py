@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
 from fluidsurrogate.evaluation.diagnostics import vorticity
@@ -60,4 +59,4 @@ def magnitude(field: xr.DataArray) -> xr.DataArray:
     xr.DataArray
         Without that dim, with the attributes of the field.
     """
-    return np.sqrt((field**2).sum("component", keep_attrs=True)).assign_attrs(field.attrs)
+    return xr.ufuncs.sqrt((field**2).sum("component")).assign_attrs(field.attrs)

@@ -90,7 +90,7 @@ def test_scores(finished):
 
 
 def test_info(finished, capsys):
-    assert main(["info", str(finished / "data.zarr"), str(finished / "models" / "small-o")]) == 0
+    assert all(main(["info", str(finished / part)]) == 0 for part in ("data.zarr", "models/small-o"))
     said = capsys.readouterr().out
     assert "velocity(trajectory, time, component, z, y, x): float32, m s-1, vector" in said
     assert "8 x 8 x 8 cells on 6.28319 x 6.28319 x 6.28319" in said

@@ -30,7 +30,7 @@ def parse(path):
     """Return the image element and the arrays by name of a .vti file; the raw part is no XML and is cut off first."""
     head, _, raw = path.read_bytes().partition(b"\n_")
     tree = ElementTree.fromstring(head + b"</AppendedData></VTKFile>")
-    assert tree.attrib["byte_order"] == "LittleEndian" and tree.attrib["header_type"] == "UInt64"
+    assert (tree.attrib["byte_order"], tree.attrib["header_type"]) == ("LittleEndian", "UInt64")
     arrays = {}
     for found in tree.iter("DataArray"):
         offset = int(found.attrib["offset"])
@@ -74,7 +74,7 @@ def test_pyvista_reads_it(data, tmp_path):
     np.testing.assert_allclose(mesh.points[point], place)
     np.testing.assert_array_equal(mesh["velocity"][point], one["velocity"].values)
     assert mesh["tracer"][point] == float(one["tracer"])
-    between = pyvista.PolyData([np.array(place) + [mesh.spacing[0] / 2, 0, 0]]).sample(mesh)  # halfway to the next in x
+    between = pyvista.PolyData([np.add(place, (mesh.spacing[0] / 2, 0, 0))]).sample(mesh)  # halfway to the next in x
     mean = data["tracer"].isel(trajectory=0, time=2, z=AT["z"], y=AT["y"], x=[AT["x"], AT["x"] + 1]).mean()
     assert float(between["tracer"][0]) == pytest.approx(float(mean), rel=1e-5)
 

@@ -19,8 +19,8 @@ def add(commands) -> None:
         Where commands are declared.
     """
     about = (
-        f"{EXPORT_HELP}. Open FOLDER/trajectory_0.pvd: it lists the times of a trajectory. Fields are point data at the "
-        "cell centres. (A trained network as a torch module or ONNX file: fs.as_module in Python.)"
+        f"{EXPORT_HELP}. Open FOLDER/trajectory_0.pvd: it lists the times of a trajectory. Fields are point data at "
+        "the cell centres. (A trained network as a torch module or ONNX file: fs.as_module in Python.)"
     )
     export = commands.add_parser("export", help=EXPORT_HELP, description=about)
     export.set_defaults(run=run)

@@ -68,8 +68,9 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
     ------
     UsageError
         If the name is unknown, or the diagnostic not defined in so many dimensions; if the dataset has no vorticity or
-        velocity, or no viscosity, drag or forcing and the diagnostic needs one; if coordinates are not evenly spaced and increasing or, for fields, cells are not centred
-        on (i + ½) Δ; or if a variable has units other than expected.
+        velocity, or no viscosity, drag or forcing and the diagnostic needs one; if coordinates are not evenly spaced
+        and increasing or, for fields, cells are not centred on (i + ½) Δ; or if a variable has units other than
+        expected.
     """
     if name not in DIAGNOSTICS:
         raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")

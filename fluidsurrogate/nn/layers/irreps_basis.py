@@ -5,9 +5,11 @@ The constraint κ(gx) = ρ_out(g) κ(x) ρ_in(g)⁻¹ between irreps of the orde
 
 .. math:: \kappa(x) = \varphi(|x|) \sum_m C^{j i l}_{\cdot \cdot m} \, Y^l_m(x / |x|), \quad |j - i| \le l \le j + i
 
-with Clebsch–Gordan coefficients C and spherical harmonics Y from e3nn (arXiv:2207.09453) and any radial profile φ; under
-mirrors, only those l for which (−1)^l is the product of both parities. Only tensors leave this module, and all are
-computed in double precision on the CPU, whatever the default precision.
+with Clebsch–Gordan coefficients C and spherical harmonics Y from e3nn (arXiv:2207.09453) and any radial profile φ.
+Under mirrors, (−1)^l must be the product of both parities. Only tensors leave this module, and all are computed in
+double precision on the CPU, whatever the default precision.
+
+On a lattice of few points a kernel turns only nearly. `isotropic_profiles` finds the profiles for which it turns well.
 """
 
 from __future__ import annotations
@@ -227,7 +229,7 @@ def kernel_functions(
         "oim,pm->oip", clebsch_gordan(order_out, order_in, order), spherical_harmonics(order, points)
     )
     # C has norm 1: with this factor the sum of squares of a kernel, the mean over the components out, is that of φ Y.
-    angular = angular * math.sqrt((2 * order_out + 1))
+    angular = angular * math.sqrt(2 * order_out + 1)
     return torch.einsum("pk,oip->koip", torch.cat(profiles, dim=1), angular)
 
 

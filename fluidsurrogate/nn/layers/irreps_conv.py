@@ -140,7 +140,9 @@ class IrrepsConv(EquivariantConv):
         self.weight = nn.Parameter(torch.empty(count))
         self._initialise(indices, fans)
         invariant = torch.tensor(irreps_out.is_invariant)[list(irreps_out.copy_of_channel)]
-        self.register_buffer("bias_index", (invariant.cumsum(0) - 1).where(invariant, invariant.sum()), persistent=False)
+        self.register_buffer(
+            "bias_index", (invariant.cumsum(0) - 1).where(invariant, invariant.sum()), persistent=False
+        )
         self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
         channels = [irreps.channels_by_order for irreps in (irreps_out, irreps_in)]
         places = [torch.tensor(order).argsort() for order in channels]
@@ -206,4 +208,3 @@ class IrrepsConv(EquivariantConv):
             Holds the kernel expanded from the present weights, detached from them.
         """
         return PlainConv(self.expand_kernel(), 0, self.dilation)
-

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from fluidsurrogate.config.dimension_defaults import dimensions_in
 from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensemble_models
 
 log = logging.getLogger("fluidsurrogate")
-SCORES = "scores.nc"
+SCORES, VORTICES = "scores.nc", "vortices.png"
 MAX_FLOWS = 5  # in the picture of flows in space
 
 
@@ -24,6 +25,12 @@ def outputs(tree: Tree) -> tuple[str, ...]:
 def provenance(run: Run, output: str) -> Provenance:
     """Return what the scores depend on."""
     return {"forecasts": run.provenance(FORECASTS), "compare": run.tree["compare"]}
+
+
+def figures_and_table(tree: Tree) -> tuple[str, ...]:
+    """Return the names of the files beside that of the scores."""
+    of_space = (VORTICES,) if dimensions_in(tree) > 2 else ()
+    return ("scores.csv", "comparison.png", "scores.png", *of_space)
 
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
@@ -49,7 +56,7 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
         if "z" in forecasts.dims:
             sources = [str(name) for name in forecasts["source"].values if str(name) != PERSISTENCE]
             names = [TRUTH, *(name for name in sources if name != TRUTH)][:MAX_FLOWS]
-            with atomic_write(run.out / "vortices.png") as beside:
+            with atomic_write(run.out / VORTICES) as beside:
                 draw_flows_in_space(forecasts, names, beside)
     with atomic_write(run.out / "scores.png") as beside:
         draw_scores(scores, beside)
@@ -79,7 +86,7 @@ register(
         outputs=outputs,
         provenance=provenance,
         make=make,
-        extra_files=("scores.csv", "comparison.png", "scores.png"),
+        extra_files=figures_and_table,
         report=report,
     )
 )
