@@ -77,6 +77,31 @@ def disc_mask(grid: Grid, radius: float) -> Bool[Tensor, "*space"]:
     return reduce(torch.hypot, _from_the_middle(grid)) <= radius * min(grid.length)
 
 
+def rotation_matrix(degrees: float, axis: Sequence[float]) -> Float[Tensor, "3 3"]:
+    r"""Return the matrix of a rotation of space about an axis (Rodrigues' formula).
+
+    .. math:: R = \cos\theta \, I + \sin\theta \, [e]_\times + (1 - \cos\theta) \, e e^T
+
+    Parameters
+    ----------
+    degrees : float
+        The angle θ, counter-clockwise.
+    axis : sequence of float
+        Direction (x, y, z) of the axis.
+
+    Returns
+    -------
+    Tensor
+        Shape (3, 3), acting on (x, y, z), float64.
+    """
+    angle = math.radians(degrees)
+    c, s = math.cos(angle), math.sin(angle)
+    x, y, z = (value / math.hypot(*axis) for value in axis)
+    unit = torch.tensor([x, y, z], dtype=torch.float64)
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    return c * torch.eye(3, dtype=torch.float64) + s * cross + (1 - c) * torch.outer(unit, unit)
+
+
 def rotate(
     fields: Sequence[FieldSpec],
     state: State,
