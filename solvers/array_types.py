@@ -26,7 +26,7 @@ Spectrum = Complex[Tensor, "batch component *modes"]
 
 # Kicks of a stochastic forcing: Fourier coefficients of the vorticity, or in three dimensions of the velocity, for each
 # part of an interval.
-Kicks = Complex[Tensor, "batch part component *modes"]
+Kicks = Complex[Tensor, "batch part flow *kicked_modes"]
 
 # Sums over shells of wavenumbers |k|, and one number for each field or trajectory of a batch.
 ShellSpectrum = Float[Tensor, "batch shell"]

@@ -13,10 +13,10 @@ from functools import reduce
 from typing import ClassVar
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import FlowFields, PerTrajectory, Spectrum, State, Vector
+from solvers.array_types import FlowFields, Kicks, PerTrajectory, Spectrum, State, Vector
 from solvers.docstrings import InheritDocstrings
 from solvers.fields import TRACER, FieldSpec
 from solvers.grid import Grid
@@ -296,7 +296,7 @@ class Equation(InheritDocstrings, ABC):
     # -- stochastic forcing
 
     @abstractmethod
-    def place_kicks(self, coefficients: Complex[Tensor, "batch part component *modes"]) -> Tensor:
+    def place_kicks(self, coefficients: Kicks) -> Kicks:
         """Return the kicks of a stochastic forcing as `kicked` takes them.
 
         Parameters

@@ -77,7 +77,7 @@ checkpoint_every, backend, dtype, device
         interval: float,
         dt: float | None,
         drag: float,
-        forcing: Float[Tensor, "*space"] | None,
+        forcing: Float[Tensor, "*force"] | None,
         scalar: TransportedScalar | None,
         mean_velocity: Vector | None,
         stochastic_forcing: StochasticForcing | None,

@@ -116,7 +116,7 @@ class NavierStokes3D(NavierStokes):
         interval: float,
         dt: float | None = None,
         drag: float = 0.0,
-        forcing: Float[Tensor, "3 z y x"] | None = None,
+        forcing: Float[Tensor, "*force"] | None = None,
         scalar: TransportedScalar | None = None,
         mean_velocity: Vector | None = None,
         stochastic_forcing: StochasticForcing | None = None,

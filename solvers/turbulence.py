@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import FlowField, PerTrajectory, ScalarField, Sides, VectorField
+from solvers.array_types import FlowField, PerTrajectory, Sides, VectorField
 from solvers.diagnostics import velocity_gradient
 from solvers.grid import Grid
 from solvers.spectra import (
@@ -255,7 +255,7 @@ def derivative_skewness(velocity: VectorField, length: Sides) -> PerTrajectory:
     return gradient.pow(3).mean(1) / gradient.square().mean(1) ** 1.5
 
 
-def dissipation_wavenumber(vorticity: ScalarField, length: Sides, viscosity: Coefficient) -> PerTrajectory:
+def dissipation_wavenumber(vorticity: FlowField, length: Sides, viscosity: Coefficient) -> PerTrajectory:
     r"""Compute the wavenumber at which viscosity ends the enstrophy cascade of two dimensions.
 
     .. math:: k_d = \eta^{1/6} / \nu^{1/2}, \qquad \eta = 2 \nu P
@@ -346,7 +346,7 @@ def mean_energy_budget(
 
 
 def mean_enstrophy_budget(
-    vorticity: ScalarField,
+    vorticity: FlowField,
     length: Sides,
     viscosity: Coefficient,
     drag: Coefficient = 0.0,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
 from solvers.array_types import Inputs, State
-from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, rotation_matrix, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARISON_RADIUS = 0.3  # of the disc in which rotated states are compared, over the shorter side
@@ -145,10 +145,11 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     """
     # The step's result is contiguous too: if the step changes nothing, the same bits are shifted.
     state = state.contiguous()
-    shifted = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
+    shifted = None if inputs is None else {name: shift(value, tuple(cells)) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
-        return _error(apply_stepper(stepper, shift(state, cells), shifted), shift(after, cells), after, state)
+        got = apply_stepper(stepper, shift(state, tuple(cells)), shifted)
+        return _error(got, shift(after, tuple(cells)), after, state)
 
 
 def rotation_error(
@@ -195,13 +196,12 @@ def rotation_error(
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
-    rotated = {
-        f.name: rotate([f], unrotated[f.name], grid, degrees, whole, axis) for f in spec.inputs if f.name in unrotated
-    }
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
+    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated}
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
-        got = apply_stepper(stepper, rotate(spec.fields, state, grid, degrees, whole, axis), rotated or None)
-        expected = rotate(spec.fields, after, grid, degrees, within, axis)
+        got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
+        expected = rotate(spec.fields, after, grid, rotation, within)
         return _error(got, expected, after, state, within)
 
 
@@ -253,7 +253,7 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
         got = apply_stepper(stepper, state + added, boosted or None)
-        return _error(got, shift(after, cells) + added.to(after), after, state)
+        return _error(got, shift(after, tuple(cells)) + added.to(after), after, state)
 
 
 def reason_not_galilean(spec: StateSpec, axis: int, inputs: Inputs = None) -> str:
