@@ -25,7 +25,7 @@ CUTOFF = 0.25  # of the largest wavenumber: the window widens the spectrum, whic
 POINTS_AT_ONCE = 4096  # to bound memory
 
 
-def shift(values: Float[Tensor, "..."], cells: tuple[float, ...]) -> Float[Tensor, "..."]:
+def shift(values: Float[Tensor, "..."], cells: Sequence[float]) -> Float[Tensor, "..."]:
     """Shift fields by any number of cells: f(x) becomes f(x − a).
 
     Whole cells are a roll of the array; otherwise the spectrum is multiplied by exp(−i k·a). The Nyquist modes become
@@ -35,7 +35,7 @@ def shift(values: Float[Tensor, "..."], cells: tuple[float, ...]) -> Float[Tenso
     ----------
     values : Tensor
         Shape (..., y, x) or (..., z, y, x).
-    cells : tuple of float
+    cells : sequence of float
         The shift a along (y, x) or (z, y, x), in cells.
 
     Returns

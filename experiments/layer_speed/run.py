@@ -142,9 +142,9 @@ def interleaved(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, l
     return times
 
 
-def ratio(times: dict[str, list[float]], name: str, reference: str) -> str:
+def ratio(times: dict[str, list[float]], name: str, reference: str, digits: int = 2) -> str:
     """The median over rounds of the ratio within a round."""
-    return f"{statistics.median(a / b for a, b in zip(times[name], times[reference], strict=True)):.2f}"
+    return f"{statistics.median(a / b for a, b in zip(times[name], times[reference], strict=True)):.{digits}f}"
 
 
 def memory(network: nn.Module, step: Callable[[], None], x: Tensor) -> float:

@@ -63,9 +63,7 @@ def exponax(n: int, order: int, steps: int, state: torch.Tensor) -> Run:
     import exponax as ex
     import jax
 
-    stepper = ex.stepper.NavierStokesVelocity(
-        3, Grid.cube(n).length[0], n, STEP, diffusivity=VISCOSITY, order=order
-    )
+    stepper = ex.stepper.NavierStokesVelocity(3, Grid.cube(n).length[0], n, STEP, diffusivity=VISCOSITY, order=order)
     one = lambda u: jax.lax.fori_loop(0, steps, lambda _, v: stepper(v), u)  # noqa: E731
     compiled = jax.jit(jax.vmap(one)) if len(state) > 1 else jax.jit(one)
     flipped = state.permute(0, 1, 4, 3, 2).contiguous().numpy()
@@ -207,7 +205,9 @@ def main() -> None:
     text += f"Geometric mean of ours / floor: {mean:.2f} (largest {max(ratios):.2f})"
     for name, column in zip(peers, (8, 10), strict=False):
         text += f"; of {name} / ours: {geometric_mean([row[:column] for row in rows])}"
-    text += f".\n\nDifference from ours after ten steps, relative to the change: {agreement(peers)}.\n" if peers else ".\n"
+    text += (
+        f".\n\nDifference from ours after ten steps, relative to the change: {agreement(peers)}.\n" if peers else ".\n"
+    )
     if Path("/proc/self/clear_refs").exists():
         cases = [(n, batch, order) for n, batch, order in cases if n in (64, 96) and not arguments.quick]
         header = ["n", "batch", "scheme", "state [MB]", "needed [MB]", "taken [MB]", "taken / needed"]

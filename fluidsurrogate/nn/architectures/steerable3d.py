@@ -17,7 +17,7 @@ from fluidsurrogate.nn.shapes import ConditioningNumbers, Field, FieldOut
 from solvers import FieldSpec
 
 
-@architecture("steerable3d", exact_group=lambda name, dimensions: lattice_group_in_space(name), dimensions=(3,))
+@architecture("steerable3d", exact_group=lattice_group_in_space, dimensions=(3,))
 @final
 class SteerableCNN3d(Network):
     r"""Residual steerable CNN in space, over SO3 or O3 (SE(3)- or E(3)-equivariant); needs e3nn.
@@ -26,8 +26,9 @@ class SteerableCNN3d(Network):
         y = \mathrm{head}(h)
 
     Features are direct sums of irreps: scalars, vectors and symmetric traceless matrices, of both parities. The
-    activation σ multiplies each irrep by a gate. The attribute `group` is the part of the group that the lattice has,
-    O or Oh, which the network keeps exactly.
+    activation σ multiplies each irrep by a gate. The head is a 3³ convolution, which the matrices pass to vectors. The
+    attribute `group` is the part of the group that the lattice has, O or Oh, which the network keeps exactly. It has as
+    many layers as `gcnn`, with smaller dilations, because few points far apart do not turn well.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class SteerableCNN3d(Network):
     Raises
     ------
     ValueError
-        If an option is out of its range, a field is not in space, or e3nn is not installed.
+        If an option is out of its range, or e3nn is not installed.
     """
 
     def __init__(
@@ -69,19 +70,15 @@ class SteerableCNN3d(Network):
         group: str = "O3",
         width: int = 48,
         order: int = 2,
-        lifting_size: int = 3,
+        lifting_size: int = 5,
         size: int = 3,
-        dilations: tuple[int, ...] = (1, 2, 2, 1),
+        dilations: tuple[int, ...] = (1, 1, 2, 1, 1),
         anisotropy: float = 0.03,
         norm: bool = False,
         modulate: bool = False,
     ) -> None:
         super().__init__()
         mirrors, self.group = rotation_group(group)
-        for field in (*fields_in, *fields_out):
-            if field.dimensions != 3:
-                raise ValueError(f"kind = 'steerable3d' is for space ({field.name!r} is a field of the plane): take "
-                                 "'steerable' or 'gcnn'")  # fmt: skip
         for number in (lifting_size, size):
             if number < 3 or number % 2 == 0:
                 raise ValueError(f"kernel size must be odd and at least 3, to have directions (got {number})")
@@ -92,7 +89,7 @@ class SteerableCNN3d(Network):
         first, last = Irreps.of_fields(taken, mirrors), Irreps.of_fields(fields_out, mirrors)
         self.lift_basis = IrrepsBasis(irreps.orders, first.orders, lifting_size, anisotropy)
         self.basis = IrrepsBasis(irreps.orders, irreps.orders, size, anisotropy)
-        self.head_basis = IrrepsBasis(last.orders, irreps.orders, 1, anisotropy)
+        self.head_basis = IrrepsBasis(last.orders, irreps.orders, 3, anisotropy)  # 1³ would not see the matrices
         self.lift = IrrepsConv(group, first, irreps, self.lift_basis)
         self.gate = IrrepsGate(self.group, irreps)
         self.blocks = nn.ModuleList(
@@ -183,7 +180,8 @@ def hidden_irreps(width: int, order: int, mirrors: bool) -> Irreps:
     Returns
     -------
     Irreps
-        For 48 channels up to l = 2: 12 scalars, 6 pseudoscalars, 3 vectors, 2 pseudovectors, 2 matrices, 1 pseudomatrix.
+        For 48 channels up to l = 2: 12 scalars, 6 pseudoscalars, 3 vectors, 2 pseudovectors, 2 matrices and 1
+        pseudomatrix.
 
     Raises
     ------
@@ -196,12 +194,10 @@ def hidden_irreps(width: int, order: int, mirrors: bool) -> Irreps:
     if share < 2 * order + 1:
         least = (2 * order + 1) * (order + 1)
         raise ValueError(f"width must be at least {least}, for irreps up to order {order} (got {width})")
-    copies = {l: share // (2 * l + 1) for l in range(1, order + 1)}
-    copies[0] = width - sum((2 * l + 1) * count for l, count in copies.items())
+    copies = {k: share // (2 * k + 1) for k in range(1, order + 1)}
+    copies[0] = width - sum((2 * k + 1) * count for k, count in copies.items())
     counts = {}
-    for l in range(order + 1):
-        pseudo = copies[l] // (3 if l == 0 else 2)
-        natural = "eo"[l % 2]
-        counts[f"{l}{natural}"] = copies[l] - pseudo
-        counts[f"{l}{'eo'[1 - l % 2]}"] = pseudo
+    for k, count in copies.items():
+        pseudo = count // (2 if k else 3)
+        counts[f"{k}{'eo'[k % 2]}"], counts[f"{k}{'oe'[k % 2]}"] = count - pseudo, pseudo
     return Irreps.of_multiplicities(counts, mirrors)

@@ -42,13 +42,15 @@ def rotation_group(name: str) -> tuple[bool, Group]:
     return _GROUPS[name]
 
 
-def lattice_group_in_space(name: str) -> Group:
+def lattice_group_in_space(name: str, dimensions: int = 3) -> Group:
     """Return the largest point group of the cube in a group of rotations of space.
 
     Parameters
     ----------
     name : str
         SO3 or O3.
+    dimensions : int
+        Always 3.
 
     Returns
     -------
@@ -120,13 +122,13 @@ class Irreps:
         Returns
         -------
         Irreps
-            Copies of the lowest order come first.
+            Copies of the lowest order come first; of one order, those of true tensors: 0e, 1o, 2e.
         """
         copies = [
             Irrep(int(name[:-1]), -1 if mirrors and name[-1] == "o" else 1)
             for name, count in multiplicities.items() for _ in range(count)
         ]  # fmt: skip
-        return cls(tuple(sorted(copies, key=lambda irrep: (irrep.order, -irrep.parity))))
+        return cls(tuple(sorted(copies, key=lambda irrep: (irrep.order, -irrep.parity * (-1) ** irrep.order))))
 
     @classmethod
     def of_fields(cls, fields: Sequence[FieldSpec], mirrors: bool = True) -> Irreps:

@@ -5,9 +5,11 @@ The constraint κ(gx) = ρ_out(g) κ(x) ρ_in(g)⁻¹ between irreps of the orde
 
 .. math:: \kappa(x) = \varphi(|x|) \sum_m C^{j i l}_{\cdot \cdot m} \, Y^l_m(x / |x|), \quad |j - i| \le l \le j + i
 
-with Clebsch–Gordan coefficients C and spherical harmonics Y from e3nn (arXiv:2207.09453) and any radial profile φ; under
-mirrors, only those l for which (−1)^l is the product of both parities. Only tensors leave this module, and all are
-computed in double precision on the CPU, whatever the default precision.
+with Clebsch–Gordan coefficients C and spherical harmonics Y from e3nn (arXiv:2207.09453) and any radial profile φ.
+Under mirrors, (−1)^l must be the product of both parities. Only tensors leave this module, and all are computed in
+double precision on the CPU, whatever the default precision.
+
+On a lattice of few points a kernel turns only nearly. `isotropic_profiles` finds the profiles for which it turns well.
 """
 
 from __future__ import annotations

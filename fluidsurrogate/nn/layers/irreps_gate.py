@@ -36,10 +36,9 @@ class GateConv(EquivariantConv):
         super().__init__()
         self.group = group
         copies = len(irreps.copies)
-        self.weight = nn.Parameter(torch.randn(copies, copies) / math.sqrt(copies))
+        dimensions = torch.tensor([float(irrep.dimension) for irrep in irreps.copies])
+        self.weight = nn.Parameter(torch.randn(copies, copies) / (math.sqrt(copies) * dimensions))  # means of squares
         self.bias = nn.Parameter(torch.zeros(copies))
-        with torch.no_grad():  # as if each |h|² were a mean over the components
-            self.weight /= torch.tensor([float(irrep.dimension) for irrep in irreps.copies])
         self.register_buffer("copy", torch.tensor(irreps.copy_of_channel), persistent=False)
 
     def expand_kernel(self) -> Kernel:

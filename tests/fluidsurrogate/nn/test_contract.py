@@ -36,7 +36,7 @@ from solvers import (
 from solvers.symmetry import act_on_inputs
 
 # These need a package or are code of the user's: they have tests of their own.
-APART = {"fno", "module", "steerable"}
+APART = {"fno", "module", "steerable", "steerable3d"}
 OPTIONS = {kind: options_of(build) for kind, build in ARCHITECTURES.items() if kind not in APART}
 WITH_GROUP = [kind for kind, options in OPTIONS.items() if "group" in options]
 TYPES = {
