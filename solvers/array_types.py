@@ -27,6 +27,8 @@ Spectrum = Complex[Tensor, "batch component *modes"]
 # Kicks of a stochastic forcing: Fourier coefficients of the vorticity, or in three dimensions of the velocity, for each
 # part of an interval.
 Kicks = Complex[Tensor, "batch part flow *kicked_modes"]
+# The same as Fourier series, in the layout of `solvers.grid.place_modes`.
+KickSeries = Complex[Tensor, "batch part flow *series"]
 
 # Sums over shells of wavenumbers |k|, and one number for each field or trajectory of a batch.
 ShellSpectrum = Float[Tensor, "batch shell"]

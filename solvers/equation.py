@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import FlowFields, Kicks, PerTrajectory, Spectrum, State, Vector
+from solvers.array_types import FlowFields, Kicks, KickSeries, PerTrajectory, Spectrum, State, Vector
 from solvers.docstrings import InheritDocstrings
 from solvers.fields import TRACER, FieldSpec
 from solvers.grid import Grid
@@ -296,7 +296,7 @@ class Equation(InheritDocstrings, ABC):
     # -- stochastic forcing
 
     @abstractmethod
-    def place_kicks(self, coefficients: Kicks) -> Kicks:
+    def place_kicks(self, coefficients: KickSeries) -> Kicks:
         """Return the kicks of a stochastic forcing as `kicked` takes them.
 
         Parameters

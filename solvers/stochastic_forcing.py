@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.array_types import Sides
+from solvers.array_types import KickSeries, Sides
 from solvers.grid import Grid, place_modes
 from solvers.random_modes import gaussian_modes, mode_numbers
 
@@ -75,7 +75,7 @@ class StochasticForcing:
             raise ValueError(f"renewal must be at least the interval divided by {MAX_KICKS} (got {self.renewal})")
         return max(1, int(np.ceil(interval / self.renewal - 1e-9)))
 
-    def coefficients(self, grid: Grid, seeds: Sequence[int], intervals_done: int, interval: float) -> Tensor:
+    def coefficients(self, grid: Grid, seeds: Sequence[int], intervals_done: int, interval: float) -> KickSeries:
         """Draw the kicks of one interval as Fourier series: the same functions of space on every grid.
 
         Parameters

@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from solvers.array_types import FlowFields, Kicks, Spectrum, State
+from solvers.array_types import FlowFields, Kicks, KickSeries, Spectrum, State
 from solvers.equation import Equation, EquationTerms, broadcast_but_components
 from solvers.fixed_power_forcing import FixedPowerForcing
 from solvers.grid import Grid, cell_centre_phase, corners
@@ -234,7 +234,7 @@ class VelocityEquation(Equation):
 
     # -- stochastic forcing
 
-    def place_kicks(self, coefficients: Kicks) -> Kicks:
+    def place_kicks(self, coefficients: KickSeries) -> Kicks:
         """Return the kicks of a stochastic forcing, projected, as `kicked` takes them.
 
         Parameters

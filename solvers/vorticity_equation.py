@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import FlowFields, Kicks, Spectrum, State
+from solvers.array_types import FlowFields, Kicks, KickSeries, Spectrum, State
 from solvers.diagnostics import velocity_multiplier
 from solvers.equation import Equation, EquationTerms, broadcast_but_components
 from solvers.grid import Grid, place_modes
@@ -165,7 +165,7 @@ class VorticityEquation(Equation):
             tendency = torch.cat([tendency, transport], dim=1)
         return tendency if terms.coupling is None else torch.addcmul(tendency, terms.coupling, w.flip(1))
 
-    def place_kicks(self, coefficients: Kicks) -> Kicks:
+    def place_kicks(self, coefficients: KickSeries) -> Kicks:
         kept = place_modes(coefficients, self.grid)[..., : self.columns].to(self.complex_dtype)
         return kept.to(self.device, non_blocking=True)
 

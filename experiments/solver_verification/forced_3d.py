@@ -7,8 +7,8 @@ doi:10.1098/rspa.1947.0095), and a spectrum that falls as k^(−5/3) or faster b
     python experiments/solver_verification/forced_3d.py --n 64
     python experiments/solver_verification/forced_3d.py --n 128 --device cuda
 
-A run that was cut off, or that has used its --seconds, goes on from where it was left when it is called again. It needs
-PyTorch and NumPy.
+A run that was cut off, or that has used its --seconds, goes on from where it was left when it is called again. Tables
+go to results/, states to runs/, which is not kept in git. It needs PyTorch and NumPy.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--seconds", type=float, default=540.0, help="stop after so many, and go on at the next call")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=HERE / "runs" / "forced_3d")
+    parser.add_argument("--out", type=Path, help="a folder for table and state in place of results/ and runs/")
     options = parser.parse_args()
+    tables, states = (options.out or HERE / kind / "forced_3d" for kind in ("results", "runs"))
     if options.threads:
         torch.set_num_threads(options.threads)
     grid, viscosity = Grid.cube(options.n), VISCOSITY_64 * (64 / options.n) ** (4 / 3)
@@ -75,7 +76,7 @@ def main() -> None:
         grid, viscosity=viscosity, interval=INTERVAL, order=2, power_forcing=FixedPowerForcing(POWER, FORCED),
         backend=options.backend, dtype=getattr(torch, options.dtype), device=options.device,
     )  # fmt: skip
-    run = series.Series(options.out, f"n{options.n}_{options.dtype}")
+    run = series.Series(tables, states, f"n{options.n}_{options.dtype}")
     is_done = run.run(
         solver, lambda: start(grid).to(options.device), lambda u: measure(u.double(), grid, viscosity), options.until,
         options.seconds,

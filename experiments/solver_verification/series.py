@@ -23,15 +23,18 @@ class Series:
 
     Parameters
     ----------
-    folder : Path
-        Where both files lie.
+    tables : Path
+        Where NAME.csv lies.
+    states : Path
+        Where NAME.pt lies.
     name : str
         What is computed, with all numbers that matter: other numbers, another name.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.table, self.kept = folder / f"{name}.csv", folder / f"{name}.pt"
+    def __init__(self, tables: Path, states: Path, name: str) -> None:
+        for folder in (tables, states):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.table, self.kept = tables / f"{name}.csv", states / f"{name}.pt"
         self.rows: list[Row] = []
         self.state: torch.Tensor | None = None
         if self.kept.exists():

@@ -10,7 +10,7 @@ at t ≈ 9).
     python experiments/solver_verification/taylor_green_3d.py --compare      # the peaks of all runs that there are
 
 A run that was cut off, or that has used its --seconds, goes on from where it was left when it is called again. Tables
-and states go to runs/, which is not kept in git. It needs PyTorch and NumPy.
+go to results/, states to runs/, which is not kept in git. It needs PyTorch and NumPy.
 """
 
 from __future__ import annotations
@@ -62,11 +62,12 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--seconds", type=float, default=540.0, help="stop after so many, and go on at the next call")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=HERE / "runs" / "taylor_green_3d")
+    parser.add_argument("--out", type=Path, help="a folder for table and state in place of results/ and runs/")
     parser.add_argument("--compare", action="store_true")
     options = parser.parse_args()
+    tables, states = (options.out or HERE / kind / "taylor_green_3d" for kind in ("results", "runs"))
     if options.compare:
-        compare(options.out)
+        compare(tables)
         return
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -76,13 +77,13 @@ def main() -> None:
         dtype=getattr(torch, options.dtype), device=options.device,
     )  # fmt: skip
     name = f"re{options.reynolds:g}_n{options.n}_{options.dtype}" + ("_etdrk2" if options.order == 2 else "")
-    run = series.Series(options.out, name)
+    run = series.Series(tables, states, name)
     is_done = run.run(
         solver, lambda: start(grid).to(options.device), lambda u: measure(u.double(), grid, viscosity), options.until,
         options.seconds,
     )  # fmt: skip
     print(f"{name} on {options.device} by {solver.backend}: {'done' if is_done else 'to be continued'}")
-    compare(options.out)
+    compare(tables)
 
 
 def compare(folder: Path) -> None:

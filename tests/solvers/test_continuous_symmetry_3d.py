@@ -7,7 +7,7 @@ import torch
 from flows_3d import distance, mesh, random_field
 
 from solvers import TRACER, VELOCITY, VISCOSITY, VORTICITY, Grid, diagnostics, field_in
-from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, rotation_matrix, shift
 
 GRID = Grid((20, 16, 18), (2.5, 2.0, 2.25))  # cubic cells, no cube
 FIELDS = (field_in(TRACER, 3), field_in(VELOCITY, 3))
@@ -35,6 +35,19 @@ def test_a_shift_moves_the_function(cells):
     moved = shift(wave(*mesh(GRID))[None, None], cells)[0, 0]
     distances = [c * d for c, d in zip(reversed(cells), reversed(GRID.spacing), strict=True)]
     assert distance(moved, wave(*mesh(GRID, distances))) < 1e-12
+
+
+@pytest.mark.parametrize(("axis", "degrees"), [((0, 0, 1), 90.0), ((1, 2, 3), 37.0), ((-1, 0.5, 0), -120.0)])
+def test_rotations_are_counter_clockwise_about_their_axis(axis, degrees):
+    matrix = rotation_matrix(degrees, axis)
+    assert distance(matrix, turn(axis, degrees)) < 1e-14
+    direction = torch.tensor(axis, dtype=torch.float64)
+    assert distance(matrix @ direction, direction) < 1e-14
+    if axis == (0, 0, 1):
+        assert (
+            distance(matrix @ torch.tensor([1.0, 0, 0], dtype=torch.float64), torch.eye(3, dtype=torch.float64)[1])
+            < 1e-14
+        )
 
 
 @pytest.mark.parametrize("rotation", [turn((0, 0, 1), 90), turn((1, 2, 3), 37.0), turn((-1, 0.5, 0), -120)])
