@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.core.errors import UsageError
     from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.data.vtk_files import export_vtk
     from fluidsurrogate.evaluation.comparison import compare
     from fluidsurrogate.evaluation.equivariance import equivariance_error
     from fluidsurrogate.inspection.hub_upload import push_to_hub
@@ -39,8 +40,8 @@ __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
-    "compare", "equivariance_error", "forecast", "forecast_to_zarr", "generate", "info", "load", "move_to_grid",
-    "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
+    "compare", "equivariance_error", "export_vtk", "forecast", "forecast_to_zarr", "generate", "info", "load",
+    "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -56,6 +57,7 @@ _HOME = {
     "compare": "evaluation.comparison",
     "Experiment": "config.experiment",
     "open_data": "data.readers",
+    "export_vtk": "data.vtk_files",
     "equivariance_error": "evaluation.equivariance",
     "UsageError": "core.errors",
     "Persistence": "simulation.rollout",

@@ -23,9 +23,12 @@ from solvers.fields import (
     StateSpec,
     field_in,
 )  # fmt: skip
+from solvers.fixed_power_forcing import FixedPowerForcing
 from solvers.flows import FLOWS, Flow, Tracer
 from solvers.grid import Grid, resample
-from solvers.navier_stokes import NavierStokes2D
+from solvers.navier_stokes import NavierStokes
+from solvers.navier_stokes_2d import NavierStokes2D
+from solvers.navier_stokes_3d import NavierStokes3D
 from solvers.point_groups import (
     C1,
     C2,
@@ -78,10 +81,13 @@ __all__ = [
     "VORTICITY",
     "Element",
     "FieldSpec",
+    "FixedPowerForcing",
     "Flow",
     "Grid",
     "Group",
+    "NavierStokes",
     "NavierStokes2D",
+    "NavierStokes3D",
     "Resampled",
     "StateSpec",
     "Stepper",

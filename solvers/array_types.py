@@ -13,15 +13,22 @@ from torch import Tensor
 
 # A state, or any stack of fields along the component axis.
 State = Float[Tensor, "batch component *space"]
-ScalarField = Float[Tensor, "batch 1 y x"]
-VectorField = Float[Tensor, "batch 2 y x"]
-VectorField3D = Float[Tensor, "batch 3 z y x"]
+ScalarField = Float[Tensor, "batch 1 *space"]
+VectorField = Float[Tensor, "batch direction *space"]
+# A flow, given by its vorticity or by its velocity.
+FlowField = Float[Tensor, "batch flow *space"]
+
+# What advection needs at the cell centres: the velocity, and the scalar if there is one.
+FlowFields = Float[Tensor, "batch velocity_and_scalar *space"]
 
 # Fourier coefficients as `torch.fft.rfftn` gives them, perhaps cut to the columns kx ≥ 0 that hold retained modes.
 Spectrum = Complex[Tensor, "batch component *modes"]
 
-# Kicks of a stochastic forcing: Fourier coefficients of the vorticity for each part of an interval.
-Kicks = Complex[Tensor, "batch part *modes"]
+# Kicks of a stochastic forcing: Fourier coefficients of the vorticity, or in three dimensions of the velocity, for each
+# part of an interval.
+Kicks = Complex[Tensor, "batch part flow *kicked_modes"]
+# The same as Fourier series, in the layout of `solvers.grid.place_modes`.
+KickSeries = Complex[Tensor, "batch part flow *series"]
 
 # Sums over shells of wavenumbers |k|, and one number for each field or trajectory of a batch.
 ShellSpectrum = Float[Tensor, "batch shell"]

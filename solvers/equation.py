@@ -1,40 +1,30 @@
-r"""The right-hand side that all flows share, in Fourier space: vorticity, and a scalar that is passive or buoyant.
+"""What the equations of flow in two and three dimensions have in common: their coefficients, and what they compute.
 
-.. math::
-
-    \partial_t \omega + u \cdot \nabla \omega
-        &= \nu \nabla^2 \omega - \mu \omega + f - (g_y \partial_x \theta - g_x \partial_y \theta) \\
-    \partial_t \theta + u \cdot \nabla \theta
-        &= \kappa \nabla^2 \theta - (u - U) \cdot G
-
-with :math:`\omega = \partial_x v - \partial_y u`, :math:`\nabla^2 \psi = -\omega` and
-:math:`u = U + (\partial_y \psi, -\partial_x \psi)`.
-
-θ is the departure from a mean profile of uniform gradient G; g is gravity times the thermal expansion, so that the
-buoyancy is −gθ (Boussinesq 1903; Vallis 2017, §2.4, doi:10.1017/9781107588417); U is a uniform mean velocity. Without
-gravity θ is a passive tracer. Advection is in the four-transform flux form −u·∇ω = ∂x∂y(u² − v²) − (∂xx − ∂yy)(uv),
-−u·∇θ = −∂x(uθ) − ∂y(vθ), dealiased by the two-thirds rule.
+The equations themselves are in `solvers.vorticity_equation` (two dimensions) and `solvers.velocity_equation` (three
+dimensions). Integrators, step-size control, carries and back ends know only what is here.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import final
+from functools import reduce
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.array_types import PerTrajectory, Spectrum, State, Vector
-from solvers.diagnostics import velocity_multiplier
+from solvers.array_types import FlowFields, Kicks, KickSeries, PerTrajectory, Spectrum, State, Vector
+from solvers.docstrings import InheritDocstrings
 from solvers.fields import TRACER, FieldSpec
 from solvers.grid import Grid
 
 
 @dataclass(frozen=True)
 class TransportedScalar:
-    """A scalar that the flow transports beside its vorticity.
+    """A scalar that the flow transports beside its vorticity or velocity.
 
     Parameters
     ----------
@@ -43,9 +33,10 @@ class TransportedScalar:
     diffusivity : float
         Scalar diffusivity κ ≥ 0, in m²/s.
     mean_gradient : tuple of float, optional
-        Uniform gradient G of the scalar's mean profile, as (x, y); the state holds the departure from that profile.
+        Uniform gradient G of the scalar's mean profile, as (x, y) or (x, y, z); the state holds the departure from that
+        profile.
     gravity : tuple of float, optional
-        Gravity times the thermal expansion, as (x, y); None: the scalar is passive.
+        Gravity times the thermal expansion, as (x, y) or (x, y, z); None: the scalar is passive.
     """
 
     field: FieldSpec = TRACER
@@ -58,16 +49,18 @@ class TransportedScalar:
 class EquationTerms:
     """The coefficients of the equation, which may differ from trajectory to trajectory.
 
-    All have the shape (1 or batch, component, ky or 1, kx or 1); None stands for a term that is absent.
+    All have the shape (1 or batch, component, ky or 1, kx or 1), in three dimensions with an axis kz before ky; None
+    stands for a term that is absent.
 
     Parameters
     ----------
     linear : Tensor
-        The linear rates −νk² − μ and −κk², float64.
+        The linear rates −νk² − μ and −κk², float64: one component for all of the flow or, with a scalar, as many as the
+        state has.
     forcing : Tensor, optional
         The Fourier coefficients of the forcing f.
     coupling : Tensor, optional
-        What the scalar adds to the vorticity's tendency, and the vorticity to the scalar's, per unit of either.
+        What the scalar adds to the flow's tendency, and the flow to the scalar's, per unit of either.
     mean_velocity : Tensor, optional
         The mean velocity U.
     buoyancy_rate : Tensor, optional
@@ -99,18 +92,17 @@ class EquationTerms:
         return replace(self, **{k: v[which] for k, v in held.items() if v is not None and len(v) > 1})
 
 
-@final
-class VorticityEquation:
-    """The terms of the equation on one grid, on one device and in one precision.
+class Equation(InheritDocstrings, ABC):
+    """The terms of an equation on one grid, on one device and in one precision.
 
     Parameters
     ----------
     grid : Grid
         The grid.
     modes : tuple of int
-        The retained modes are those with mode numbers my, mx of at most these in magnitude.
+        The retained modes are those with mode numbers of at most these in magnitude, (my, mx) or (mz, my, mx).
     has_scalar : bool
-        Whether a scalar is transported beside the vorticity.
+        Whether a scalar is transported beside the flow.
     dtype : torch.dtype
         Precision of the fields.
     device : torch.device
@@ -118,18 +110,20 @@ class VorticityEquation:
 
     Attributes
     ----------
+    flow_components : int
+        Components of the flow itself: 1 for a vorticity in the plane, 3 for a velocity in space.
     components : int
-        1 for the vorticity alone, 2 with a scalar.
-    columns : int
-        How many columns kx ≥ 0 of a spectrum are kept: the others hold no retained mode, so that nothing is
-        transformed or multiplied there.
+        Components of the state: those of the flow, and one more with a scalar.
     complex_dtype : torch.dtype
         Precision of the spectra.
     double_device : torch.device
         Where numbers in double precision live: on the CPU if the device (Apple's GPUs) has none.
     k_squared : Tensor
-        The square of the wavenumber, float64.
+        The square of the wavenumber of each coefficient of a spectrum, float64.
     """
+
+    flow_components: ClassVar[int]
+    k_squared: Tensor
 
     def __init__(
         self, grid: Grid, modes: tuple[int, ...], has_scalar: bool, dtype: torch.dtype, device: torch.device
@@ -137,52 +131,54 @@ class VorticityEquation:
         self.grid, self.modes, self.dtype, self.device = grid, modes, dtype, device
         self.double_device = torch.device("cpu") if device.type == "mps" else device
         self.complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        self.components = 2 if has_scalar else 1
-        self.columns = modes[1] + 1
-        keep = grid.retained(modes)[:, : self.columns]
-        ky, kx = (k[..., : self.columns] for k in grid.wavenumbers())
-        self._advection = self._as_complex(torch.stack([-kx * ky, kx**2 - ky**2]) * keep)
-        self._flux = self._as_complex(1j * torch.stack(torch.broadcast_tensors(-kx, -ky)) * keep)
-        self._velocity = self._as_complex(velocity_multiplier(grid)[..., : self.columns] * keep)
-        self._ky, self._kx, self._kept = (t.to(self.double_device) for t in (ky, kx, keep))
-        self.k_squared = self._ky**2 + self._kx**2
-        self._keep = keep.to(device)
-
-    def _as_complex(self, values: Tensor) -> Tensor:
-        return values.to(self.complex_dtype).to(self.device)
+        self.components = self.flow_components + int(has_scalar)
 
     # -- between fields and spectra
 
+    @abstractmethod
     def to_spectrum(self, field: State) -> Spectrum:
         """Return the Fourier coefficients of the retained modes of a field.
 
         Parameters
         ----------
         field : Tensor
-            Shape (batch, component, y, x).
+            Shape (batch, component, y, x) or (batch, component, z, y, x).
 
         Returns
         -------
         Tensor
-            Shape (batch, component, ky, kx), zero for modes that are not retained.
+            The coefficients, in the layout of this equation.
         """
-        return torch.fft.rfft2(field.to(self.device, self.dtype))[..., : self.columns] * self._keep
 
+    @abstractmethod
     def to_field(self, spectrum: Spectrum) -> State:
         """Return the field of a spectrum.
 
         Parameters
         ----------
         spectrum : Tensor
-            Shape (batch, component, ky, kx).
+            The coefficients, in the layout of this equation.
 
         Returns
         -------
         Tensor
-            Shape (batch, component, y, x).
+            Shape (batch, component, y, x) or (batch, component, z, y, x).
         """
-        # Along y only the columns that are kept; along x `irfft` fills the missing ones with zeros.
-        return torch.fft.irfft(torch.fft.ifft(spectrum, dim=-2), n=self.grid.n[1])
+
+    @abstractmethod
+    def project(self, spectrum: Spectrum) -> Spectrum:
+        """Return the part of a state that the equation allows: a velocity without divergence.
+
+        Parameters
+        ----------
+        spectrum : Tensor
+            The state's Fourier coefficients.
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; the spectrum itself if every state is allowed.
+        """
 
     def odd_part(self, spectrum: Spectrum) -> Spectrum:
         """Return the part that is odd about the plates, y = 0 and half the height of the box.
@@ -190,19 +186,23 @@ class VorticityEquation:
         Parameters
         ----------
         spectrum : Tensor
-            Shape (batch, component, ky, kx).
+            The state's Fourier coefficients.
 
         Returns
         -------
         Tensor
             Of the same shape.
+
+        Raises
+        ------
+        NotImplementedError
+            If the equation knows no plates.
         """
-        ny = self.grid.n[0]
-        phase = torch.exp(2j * math.pi * torch.arange(ny, dtype=torch.float64, device=self.double_device) / ny)
-        return 0.5 * (spectrum - self._as_complex(phase)[:, None] * spectrum.flip(-2).roll(1, -2))
+        raise NotImplementedError("only the equation of the vorticity in two dimensions knows plates")
 
     # -- the terms
 
+    @abstractmethod
     def terms(
         self,
         viscosity: Tensor,
@@ -218,73 +218,50 @@ class VorticityEquation:
         Parameters
         ----------
         viscosity, drag : Tensor
-            Kinematic viscosity ν in m²/s and linear drag μ in 1/s, shape (1 or batch, 1, 1, 1).
+            Kinematic viscosity ν in m²/s and linear drag μ in 1/s, shape (1 or batch, 1, 1, 1), in three dimensions
+            with one axis more.
         diffusivity : Tensor, optional
             Scalar diffusivity κ in m²/s, of the same shape.
         forcing : Tensor, optional
-            The curl f of the body force in 1/s², shape (1 or batch, 1, y, x).
+            The forcing f at the cell centres: in two dimensions the curl of the body force in 1/s², shape
+            (1 or batch, 1, y, x); in three the body force in m/s², shape (1 or batch, 3, z, y, x).
         mean_velocity, mean_gradient, gravity : Tensor, optional
-            The vectors U, G and g with components (x, y), shape (1 or batch, 2, 1, 1).
+            The vectors U, G and g with components (x, y) or (x, y, z), shape (1 or batch, component, 1, 1), in three
+            dimensions with one axis more.
 
         Returns
         -------
         EquationTerms
             The coefficients in Fourier space.
         """
-        linear = -viscosity * self.k_squared - drag
-        if diffusivity is not None:
-            linear = torch.cat(_broadcast_but_components(linear, -diffusivity * self.k_squared), dim=1)
-        coupling = buoyancy_rate = None
-        if gravity is not None or mean_gradient is not None:
-            zero = torch.zeros(1, 2, 1, 1, dtype=torch.float64, device=self.double_device)
-            (gx, gy), (Gx, Gy) = ((zero if v is None else v).split(1, dim=1) for v in (gravity, mean_gradient))
-            buoyancy = -1j * (gy * self._kx - gx * self._ky)
-            inverse = 1 / self.k_squared.where(self.k_squared > 0, math.inf)
-            production = -1j * (Gx * self._ky - Gy * self._kx) * inverse
-            coupling = self._as_complex(torch.cat(_broadcast_but_components(buoyancy, production), dim=1) * self._kept)
-            buoyancy_rate = (torch.hypot(gx, gy) * torch.hypot(Gx, Gy)).sqrt().to(self.dtype).to(self.device)
-        return EquationTerms(
-            linear,
-            None if forcing is None else self.to_spectrum(forcing),
-            coupling,
-            None if mean_velocity is None else mean_velocity.to(self.dtype, copy=True).to(self.device),
-            buoyancy_rate,
-        )
 
-    def velocity_and_scalar(self, w: Spectrum, terms: EquationTerms) -> Float[Tensor, "batch uvs y x"]:
-        """Compute what the advection terms need at the cell centres: u, v and, if there is one, the scalar.
+    @abstractmethod
+    def velocity_and_scalar(self, w: Spectrum, terms: EquationTerms) -> FlowFields:
+        """Compute what the advection terms need at the cell centres: the velocity and, if there is one, the scalar.
 
         Parameters
         ----------
         w : Tensor
-            The state's Fourier coefficients, shape (batch, component, ky, kx).
+            The state's Fourier coefficients.
         terms : EquationTerms
             The coefficients of the equation.
 
         Returns
         -------
         Tensor
-            Shape (batch, 2 or 3, y, x).
+            The components x, y (and z) of the velocity and then the scalar, shape (batch, component, y, x) or
+            (batch, component, z, y, x).
         """
-        velocity = self._velocity * w[:, :1]
-        if self.components == 1:
-            uv = self.to_field(velocity)
-            return uv if terms.mean_velocity is None else uv + terms.mean_velocity
-        uvs = self.to_field(torch.cat([velocity, w[:, 1:]], dim=1))
-        if terms.mean_velocity is None:
-            return uvs
-        return torch.cat([uvs[:, :2] + terms.mean_velocity, uvs[:, 2:]], dim=1)
 
-    def explicit_tendency(
-        self, w: Spectrum, uvs: Float[Tensor, "batch uvs y x"], terms: EquationTerms
-    ) -> Spectrum:  # fmt: skip
-        """Compute all of ∂w/∂t but the linear decay: advection, forcing and coupling.
+    @abstractmethod
+    def explicit_tendency(self, w: Spectrum, fields: FlowFields, terms: EquationTerms) -> Spectrum:
+        """Compute all of the state's time derivative but the linear decay: advection, forcing and coupling.
 
         Parameters
         ----------
         w : Tensor
-            The state's Fourier coefficients, shape (batch, component, ky, kx).
-        uvs : Tensor
+            The state's Fourier coefficients.
+        fields : Tensor
             The result of `velocity_and_scalar` for that state.
         terms : EquationTerms
             The coefficients of the equation.
@@ -294,26 +271,13 @@ class VorticityEquation:
         Tensor
             The tendency, of the shape of `w`.
         """
-        u, v = uvs[:, 0], uvs[:, 1]
-        products = [(u + v) * (u - v), u * v]
-        if self.components == 2:
-            products += [u * uvs[:, 2], v * uvs[:, 2]]
-        spectra = torch.fft.fft(torch.fft.rfft(torch.stack(products, dim=1))[..., : self.columns], dim=-2)
-        first, second = self._advection
-        tendency = torch.addcmul(first * spectra[:, :1], second, spectra[:, 1:2])
-        if terms.forcing is not None:
-            tendency = tendency + terms.forcing
-        if self.components == 2:
-            transport = (self._flux * spectra[:, 2:]).sum(1, keepdim=True)
-            tendency = torch.cat([tendency, transport], dim=1)
-        return tendency if terms.coupling is None else torch.addcmul(tendency, terms.coupling, w.flip(1))
 
-    def advection_rate(self, uvs: Float[Tensor, "batch uvs y x"], terms: EquationTerms) -> PerTrajectory:
+    def advection_rate(self, fields: FlowFields, terms: EquationTerms) -> PerTrajectory:
         """Compute the rate that limits an explicit time step: the CFL number divided by the step.
 
         Parameters
         ----------
-        uvs : Tensor
+        fields : Tensor
             The result of `velocity_and_scalar`.
         terms : EquationTerms
             The coefficients of the equation.
@@ -321,34 +285,102 @@ class VorticityEquation:
         Returns
         -------
         Tensor
-            ``max(|u|/Δx + |v|/Δy)``, and no less than twice the rate at which buoyancy acts, in 1/s, shape (batch,).
+            ``max(|u|/Δx + |v|/Δy)``, in three dimensions with ``|w|/Δz`` in the sum, and no less than twice the rate at
+            which buoyancy acts, in 1/s, shape (batch,).
         """
-        dy, dx = self.grid.spacing
-        speed = uvs[:, :2].detach().abs()
-        rate = (speed[:, 0] / dx + speed[:, 1] / dy).amax((-2, -1))
+        speed, spacing = fields[:, : self.grid.dimensions].detach().abs(), self.grid.spacing[::-1]
+        first, *others = (speed[:, i] / side for i, side in enumerate(spacing))
+        rate = sum(others, start=first).amax(self.grid.dims)
         return rate if terms.buoyancy_rate is None else torch.maximum(rate, 2 * terms.buoyancy_rate.flatten())
 
+    # -- stochastic forcing
+
+    @abstractmethod
+    def place_kicks(self, coefficients: KickSeries) -> Kicks:
+        """Return the kicks of a stochastic forcing as `kicked` takes them.
+
+        Parameters
+        ----------
+        coefficients : Tensor
+            The Fourier coefficients of the kicks, in the layout of `solvers.grid.place_modes`.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch, part, …).
+        """
+
+    @abstractmethod
+    def kicked(self, w: Spectrum, kicks: Tensor) -> Spectrum:
+        """Add one kick of a stochastic forcing to the flow of each trajectory.
+
+        Parameters
+        ----------
+        w : Tensor
+            The state's Fourier coefficients.
+        kicks : Tensor
+            One part of what `place_kicks` returned, shape (batch, …).
+
+        Returns
+        -------
+        Tensor
+            The state's Fourier coefficients afterwards.
+        """
+
+    @abstractmethod
     def energy_and_enstrophy(self, a: Spectrum, b: Spectrum) -> Float[Tensor, "batch 2"]:
         """Compute the inner products whose quadratic forms are the kinetic energy and the enstrophy.
 
         Parameters
         ----------
         a, b : Tensor
-            Two states' Fourier coefficients, of which the vorticity counts.
+            Two states' Fourier coefficients, of which the flow counts.
 
         Returns
         -------
         Tensor
-            ½⟨ψ_a ω_b⟩ and ½⟨ω_a ω_b⟩, shape (batch, 2): energy and enstrophy if `a` is `b`.
+            ½⟨u_a·u_b⟩ and ½⟨ω_a·ω_b⟩, shape (batch, 2): energy and enstrophy if `a` is `b`.
         """
-        count = (1 + (self._kx > 0).double()) / (2 * math.prod(self.grid.n) ** 2)  # half a spectrum: kx > 0 twice
-        density = (a[:, 0].conj() * b[:, 0]).real.to(self.double_device).double() * count
-        inverse = 1 / self.k_squared.where(self.k_squared > 0, math.inf)
-        return torch.stack([(density * inverse).sum((-2, -1)), density.sum((-2, -1))], dim=1)
+
+    # -- what the equations share
+
+    def _as_complex(self, values: Tensor) -> Tensor:
+        return values.to(self.complex_dtype).to(self.device)
+
+    def _mode_weights(self, kx: Tensor) -> Tensor:
+        """Return by what the modes of a half spectrum count in half a mean square: those of kx > 0 twice."""
+        return (1 + (kx > 0).double()) / (2 * math.prod(self.grid.n) ** 2)
+
+    def _inverse_k_squared(self) -> Tensor:
+        """Return 1/k², zero for k = 0."""
+        return 1 / self.k_squared.where(self.k_squared > 0, math.inf)
+
+    def _linear_rates(self, viscosity: Tensor, drag: Tensor, diffusivity: Tensor | None) -> Tensor:
+        linear = -viscosity * self.k_squared - drag
+        if diffusivity is None:
+            return linear
+        flow, scalar = broadcast_but_components(linear, -diffusivity * self.k_squared)
+        return torch.cat([flow.expand(-1, self.flow_components, *flow.shape[2:]), scalar], dim=1)
+
+    def _buoyancy_rate(self, gravity: Tensor, mean_gradient: Tensor) -> Tensor:
+        """Return ``√(|g||G|)`` for vectors of shape (1 or batch, component, 1, …)."""
+        sizes = [reduce(torch.hypot, vector.split(1, dim=1)) for vector in (gravity, mean_gradient)]
+        return (sizes[0] * sizes[1]).sqrt().to(self.dtype).to(self.device)
 
 
-def _broadcast_but_components(*values: Tensor) -> list[Tensor]:
-    """Expand to a common batch size and a common (ky, kx), but keep the number of components."""
+def broadcast_but_components(*values: Tensor) -> list[Tensor]:
+    """Expand to a common batch size and common modes, but keep the number of components.
+
+    Parameters
+    ----------
+    *values : Tensor
+        Each of shape (1 or batch, component, …).
+
+    Returns
+    -------
+    list of Tensor
+        Of equal shapes but for the components.
+    """
     batch = max(len(v) for v in values)
     shape = torch.broadcast_shapes(*(v.shape[2:] for v in values))
     return [v.expand(batch, v.shape[1], *shape) for v in values]

@@ -31,7 +31,7 @@ class Integrator(InheritDocstrings, ABC):
     Parameters
     ----------
     coefficients : sequence of Tensor
-        They broadcast against the spectral state (batch, component, ky, kx).
+        They broadcast against the spectral state (batch, component, …).
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Integrator(InheritDocstrings, ABC):
     name : str
         What the scheme is called in the literature.
     cfl : float
-        The largest ``Δt · max(|u|/Δx + |v|/Δy)`` that a solver chooses by itself.
+        The largest ``Δt · max(Σ |u_i|/Δx_i)`` that a solver chooses by itself.
     """
 
     order: ClassVar[int]

@@ -383,7 +383,25 @@ def place_modes(coefficients: Tensor, grid: Grid) -> Tensor:
     out = coefficients.new_zeros(*coefficients.shape[: -grid.dimensions], *grid.half_shape())
     for block in corners(most):
         out[block] = centred[block]
-    return out * torch.exp(0.5j * _dot(grid.wavenumbers(), grid.spacing)).to(coefficients)
+    return out * cell_centre_phase(grid.wavenumbers(), grid.spacing).to(coefficients)
+
+
+def cell_centre_phase(wavenumbers: Sequence[Tensor], spacing: Sequence[float]) -> Tensor:
+    """Return the factors exp(i k·Δ/2) of Fourier series whose first sample lies half a cell from the origin.
+
+    Parameters
+    ----------
+    wavenumbers : sequence of Tensor
+        The wavenumbers (ky, kx) or (kz, ky, kx), shaped to broadcast.
+    spacing : sequence of float
+        Sides of a cell, in the same order.
+
+    Returns
+    -------
+    Tensor
+        A complex factor for each mode.
+    """
+    return torch.exp(0.5j * _dot(wavenumbers, spacing))
 
 
 def _centre_phase(target: Grid, source: Grid) -> Tensor:

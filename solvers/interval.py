@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.array_types import Kicks, PerTrajectory, Spectrum
-from solvers.equation import VorticityEquation
+from solvers.equation import Equation
 
 
 @final
@@ -20,9 +20,9 @@ class IntervalResult(NamedTuple):
     Parameters
     ----------
     spectrum : Tensor
-        The states' Fourier coefficients at its end, shape (batch, component, ky, kx).
+        The states' Fourier coefficients at its end, shape (batch, component, …).
     rate : Tensor
-        The largest advection rate ``|u|/Δx + |v|/Δy`` met at the beginning of a step, shape (batch,).
+        The largest advection rate ``Σ |u_i|/Δx_i`` met at the beginning of a step, shape (batch,).
     injected : Tensor
         Energy and enstrophy that the kicks fed, float64, shape (batch, 2).
     """
@@ -69,7 +69,7 @@ class IntervalResult(NamedTuple):
 
 
 def run_interval(
-    equation: VorticityEquation,
+    equation: Equation,
     spectrum: Spectrum,
     advance: Callable[[Spectrum], tuple[Spectrum, PerTrajectory]],
     parts: int,
@@ -79,16 +79,16 @@ def run_interval(
 
     Parameters
     ----------
-    equation : VorticityEquation
+    equation : Equation
         Measures what the kicks feed.
     spectrum : Tensor
-        The states' Fourier coefficients at the beginning, shape (batch, component, ky, kx).
+        The states' Fourier coefficients at the beginning, shape (batch, component, …).
     advance : callable
         Takes the inner steps of one part: from a spectrum to the spectrum afterwards and the advection rate met.
     parts : int
         Into how many parts the interval is divided.
     kicks : Tensor, optional
-        What is added to the vorticity's coefficients at the end of each part, shape (batch, parts, ky, kx).
+        What is added to the flow's coefficients at the end of each part, from `Equation.place_kicks`.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def run_interval(
         w, rate = advance(w)
         rates.append(rate)
         if kicks is not None:
-            kicked = torch.cat([w[:, :1] + kicks[:, part, None], w[:, 1:]], dim=1)
+            kicked = equation.kicked(w, kicks[:, part])
             injected = injected + equation.energy_and_enstrophy(kicked + w, kicked - w)  # a² − b² = (a + b)(a − b)
             w = kicked
     return IntervalResult(w, rates[0] if parts == 1 else torch.stack(rates).amax(0), injected)

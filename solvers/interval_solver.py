@@ -39,7 +39,8 @@ class IntervalSolver:
     """
 
     def __init__(self, setup: StepSetup, control: StepSizeController, backend_name: str) -> None:
-        check_backend(backend_name, setup.equation.device, control.fixed_steps is not None)
+        equation = setup.equation
+        check_backend(backend_name, equation.device, control.fixed_steps is not None, equation.grid.dimensions)
         self.setup, self.control, self.backend_name = setup, control, backend_name
 
     def __getstate__(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class IntervalSolver:
     @cached_property
     def backend(self) -> str:
         """Name of the back end; asked for the first time, ``"auto"`` looks for a C++ compiler."""
-        return resolve_backend(self.backend_name, self.setup.equation.device)
+        return resolve_backend(self.backend_name, self.setup.equation.device, self.setup.equation.grid.dimensions)
 
     @cached_property
     def chosen_backend(self) -> Backend:
@@ -69,7 +70,7 @@ class IntervalSolver:
         carry : SpectralCarry
             The trajectories at their start.
         state : Tensor
-            The state that they start from, shape (batch, component, y, x).
+            The state that they start from, shape (batch, component, y, x) or (batch, component, z, y, x).
 
         Returns
         -------
@@ -84,7 +85,7 @@ class IntervalSolver:
         if self.control.fixed_steps:
             return (self.control.fixed_steps,) * len(state)
         steps = self.control.plan(self._rate(carry.spectrum, carry.terms).tolist())
-        if 0 in steps and bool(state[[m == 0 for m in steps]].isfinite().all((1, 2, 3)).any()):
+        if 0 in steps and bool(state[[m == 0 for m in steps]].isfinite().flatten(1).all(1).any()):
             precision = str(self.setup.equation.dtype).removeprefix("torch.")
             raise ValueError(
                 f"the flow is too fast for numbers in {precision}: choose units of length and time in which its "
@@ -104,7 +105,7 @@ class IntervalSolver:
         carry : SpectralCarry
             The trajectories at the beginning.
         kicks : Tensor, optional
-            The kicks of the interval, shape (batch, parts, ky, kx).
+            The kicks of the interval, from `Equation.place_kicks`.
 
         Returns
         -------

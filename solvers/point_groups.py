@@ -243,5 +243,21 @@ def _subgroup(group: Group, belongs: Callable[[Element], bool]) -> Group:
     """Return the elements that belong, as a named group if they are one."""
     kept = tuple(g for g in group if belongs(g))
     matrices = {g.matrix for g in kept}
-    named = [known for known in GROUPS[group.dimensions].values() if {g.matrix for g in known} == matrices]
-    return named[0] if named else Group(" and ".join(g.name for g in kept), kept)
+    for known in GROUPS[group.dimensions].values():
+        if {g.matrix for g in known} == matrices:
+            return known
+    return Group(_name_turned(matrices) if group.dimensions == 3 else " and ".join(g.name for g in kept), kept)
+
+
+def _name_turned(matrices: set[Matrix]) -> str:
+    """Return the name of a group of the cube that is a named one about another axis."""
+    for name, known in GROUPS[3].items():
+        for g in GROUPS[3]["O"] if len(known) == len(matrices) else ():
+            back = tuple(zip(*g.matrix, strict=True))
+            if {multiply(multiply(g.matrix, h.matrix), back) for h in known} == matrices:
+                axis = [sum(row) if name == "C3" else row[2] for row in g.matrix]
+                terms = [
+                    ("-" if value < 0 else "+") + letter for letter, value in zip("xyz", axis, strict=True) if value
+                ]
+                return f"{name} about {''.join(terms).removeprefix('+')}"
+    return f"a group of {len(matrices)} elements"

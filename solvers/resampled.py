@@ -67,5 +67,8 @@ class Resampled(Stepper[Carry]):
     def advance(self, carry: Carry) -> Carry:
         return self.stepper.advance(carry)
 
+    def correct(self, carry: Carry, correction: State) -> Carry:
+        return self.stepper.correct(carry, resample(correction, self.spec.grid, self.stepper.spec.grid))
+
     def state(self, carry: Carry) -> State:
         return resample(self.stepper.state(carry), self.stepper.spec.grid, self.spec.grid)

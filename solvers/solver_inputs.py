@@ -11,7 +11,7 @@ from torch import Tensor
 from solvers import fields as known
 from solvers.array_types import Vector
 from solvers.equation import TransportedScalar
-from solvers.fields import FieldSpec
+from solvers.fields import FieldSpec, field_in
 from solvers.validation import require_non_negative
 
 # Inputs of a solver only where a user asks for them, one value a trajectory.
@@ -22,9 +22,10 @@ TERMS = {f.name: f for f in (known.FORCING, known.GRAVITY, known.MEAN_GRADIENT, 
 
 def default_inputs(
     coefficients: Mapping[str, float],
-    forcing: Float[Tensor, "y x"] | None = None,
+    forcing: Float[Tensor, "*space"] | None = None,
     scalar: TransportedScalar | None = None,
     mean_velocity: Vector | None = None,
+    dimensions: int = 2,
 ) -> dict[str, Tensor]:
     """Return every term of an equation as a solver's input for one trajectory.
 
@@ -33,31 +34,46 @@ def default_inputs(
     coefficients : mapping of str to float
         Viscosity, drag and, with a scalar, diffusivity.
     forcing : Tensor, optional
-        The curl of the body force, shape (y, x), in 1/s²; None: unforced.
+        The curl of the body force, shape (y, x), in 1/s², or in three dimensions the body force, shape (3, z, y, x), in
+        m/s²; None: unforced.
     scalar : TransportedScalar, optional
         Gives mean gradient and gravity.
     mean_velocity : tuple of float, optional
-        As (x, y), in m/s; None: zero.
+        As (x, y) or (x, y, z), in m/s; None: zero.
+    dimensions : int
+        Number of dimensions, 2 or 3.
 
     Returns
     -------
     dict of str to Tensor
-        Float64 on the CPU: numbers (1, 1, 1, 1), vectors (1, 2, 1, 1), the forcing (1, 1, y, x). Terms that are absent
-        are left out.
+        Float64 on the CPU: numbers (1, 1, 1, 1), vectors (1, 2, 1, 1), the forcing (1, 1, y, x); in three dimensions
+        (1, 1, 1, 1, 1), (1, 3, 1, 1, 1) and (1, 3, z, y, x). Terms that are absent are left out.
+
+    Raises
+    ------
+    ValueError
+        If a vector has another number of components.
     """
     vectors = {"mean_velocity": mean_velocity}
     if scalar is not None:
         vectors |= {"mean_gradient": scalar.mean_gradient, "gravity": scalar.gravity}
     values = {name: [value] for name, value in coefficients.items()}
     values |= {name: list(vector) for name, vector in vectors.items() if vector is not None}
-    tensors = {name: torch.tensor(v, dtype=torch.float64)[None, :, None, None] for name, v in values.items()}
+    for name, vector in vectors.items():
+        if vector is not None and len(vector) != dimensions:
+            raise ValueError(f"{name} must have {dimensions} components (got {vector})")
+    ones = [1] * dimensions
+    tensors = {name: torch.tensor(v, dtype=torch.float64).reshape(1, -1, *ones) for name, v in values.items()}
     if forcing is None:
         return tensors
     # A copy: the caller may change its own tensor later.
-    return tensors | {"forcing": forcing.to(torch.float64, copy=True)[None, None]}
+    copied = forcing.to(torch.float64, copy=True)
+    return tensors | {"forcing": copied.reshape(1, -1, *copied.shape[-dimensions:])}
 
 
-def input_fields(defaults: Mapping[str, Tensor], varying: Sequence[str]) -> tuple[FieldSpec, ...]:
+def input_fields(
+    defaults: Mapping[str, Tensor], varying: Sequence[str], dimensions: int = 2
+) -> tuple[FieldSpec, ...]:  # fmt: skip
     """Return which terms are inputs of a solver.
 
     Parameters
@@ -66,6 +82,8 @@ def input_fields(defaults: Mapping[str, Tensor], varying: Sequence[str]) -> tupl
         Every term of the equation, as from `default_inputs`.
     varying : sequence of str
         Which of viscosity, drag and diffusivity may differ from trajectory to trajectory.
+    dimensions : int
+        Number of dimensions, 2 or 3.
 
     Returns
     -------
@@ -73,7 +91,8 @@ def input_fields(defaults: Mapping[str, Tensor], varying: Sequence[str]) -> tupl
         Forcing and vectors that there are, then the varying coefficients.
     """
     terms = [field for name, field in TERMS.items() if name in defaults]
-    return (*terms, *(field for name, field in COEFFICIENTS.items() if name in varying))
+    chosen = (*terms, *(field for name, field in COEFFICIENTS.items() if name in varying))
+    return tuple(field_in(field, dimensions) for field in chosen)
 
 
 def check_coefficients(coefficients: Mapping[str, float], varying: Sequence[str]) -> None:

@@ -18,7 +18,9 @@ class SpectralCarry:
     Parameters
     ----------
     spectrum : Tensor
-        The state's Fourier coefficients, shape (batch, component, ky, kx): the columns that hold retained modes.
+        The state's Fourier coefficients in the layout of the equation: shape (batch, component, ky, kx), the columns
+        that hold retained modes, or (batch, component, kz, ky, kx), the retained modes only, see
+        `solvers.velocity_equation.VelocityEquation`.
     terms : EquationTerms
         The coefficients of each trajectory's equation.
     planned_steps : tuple of int

@@ -1,6 +1,6 @@
 """Control of the step size: how many inner steps each trajectory takes within a stored interval.
 
-A step Δt must keep ``Δt · max(|u|/Δx + |v|/Δy)`` below the CFL bound of the scheme. Steps are planned once an interval,
+A step Δt must keep ``Δt · max(Σ |u_i|/Δx_i)`` below the CFL bound of the scheme. Steps are planned once an interval,
 for the speeds at its beginning; a trajectory that outgrows the bound on the way is computed again from the beginning of
 the interval with halved steps. Every trajectory has its own number of steps, so that none depends on the others in a
 batch.
@@ -32,7 +32,7 @@ class StepSizeController:
     parts : int
         Into how many parts kicks divide the interval; 1 without kicks.
     cfl : float
-        Largest ``Δt · max(|u|/Δx + |v|/Δy)`` of the scheme.
+        Largest ``Δt · max(Σ |u_i|/Δx_i)`` of the scheme.
     fixed_steps : int, optional
         The number of steps of every trajectory; None: by the CFL bound.
     """
@@ -53,7 +53,7 @@ class StepSizeController:
         parts : int
             Into how many parts kicks divide the interval.
         cfl : float
-            Largest ``Δt · max(|u|/Δx + |v|/Δy)`` of the scheme.
+            Largest ``Δt · max(Σ |u_i|/Δx_i)`` of the scheme.
         dt : float, optional
             The inner time step; None: by the CFL bound.
 
@@ -90,7 +90,7 @@ class StepSizeController:
         Parameters
         ----------
         rates : sequence of float
-                The largest ``|u|/Δx + |v|/Δy`` of each trajectory.
+                The largest ``Σ |u_i|/Δx_i`` of each trajectory.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class StepSizeController:
         steps : int
             Steps that a trajectory took in each part of the interval.
         rates : sequence of float
-            Values of ``|u|/Δx + |v|/Δy`` that it met.
+            Values of ``Σ |u_i|/Δx_i`` that it met.
 
         Returns
         -------

@@ -81,6 +81,31 @@ class Stepper(InheritDocstrings, ABC, Generic[Carry]):
             Shape (batch, component, y, x).
         """
 
+    def correct(self, carry: Carry, correction: State) -> Carry:
+        """Add a correction to the state of a carry, and keep whatever else the carry holds.
+
+        A solver on a finer grid keeps the scales that its states do not show. Hybrids and perturbed forecasts correct a
+        carry between two intervals. A stepper need not support it.
+
+        Parameters
+        ----------
+        carry : Carry
+            What `start` or `advance` returned.
+        correction : Tensor
+            What to add to the state, shape (batch, component, y, x).
+
+        Returns
+        -------
+        Carry
+            The same trajectories at the same time, with the corrected state.
+
+        Raises
+        ------
+        NotImplementedError
+            If this kind of stepper cannot be corrected.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no corrections: it does not implement `correct`")
+
     def __call__(self, state: State, inputs: Inputs = None) -> State:
         """Return the state one interval later."""
         return self.state(self.advance(self.start(state, inputs)))

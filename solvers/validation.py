@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from solvers.array_types import Vector
+from solvers.grid import Grid
 
 
 def require_positive(**values: float) -> None:
@@ -81,3 +82,26 @@ def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """
     if value not in allowed:
         raise ValueError(f"unknown {name} {value!r}; one of {', '.join(allowed)}")
+
+
+def require_dimensions(what: str, grid: Grid, dimensions: int, advice: str) -> None:
+    """Raise an error unless a grid has the number of dimensions that something needs.
+
+    Parameters
+    ----------
+    what : str
+        What needs the grid, as a message calls it.
+    grid : Grid
+        The grid.
+    dimensions : int
+        The number of dimensions that is needed.
+    advice : str
+        What to do otherwise, as the end of the message.
+
+    Raises
+    ------
+    ValueError
+        If the grid has another number of dimensions.
+    """
+    if grid.dimensions != dimensions:
+        raise ValueError(f"{what} needs a grid in {dimensions} dimensions (got {grid.dimensions}): {advice}")

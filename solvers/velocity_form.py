@@ -92,6 +92,10 @@ class VelocityForm(Stepper[Carry]):
     def advance(self, carry: Carry) -> Carry:
         return self.stepper.advance(carry)
 
+    def correct(self, carry: Carry, correction: State) -> Carry:
+        curl = vorticity(correction[:, :2], self.spec.grid)
+        return self.stepper.correct(carry, torch.cat([curl, correction[:, 2:]], dim=1))
+
     def state(self, carry: Carry) -> State:
         return with_velocity(self.stepper.state(carry), self.spec.grid)
 

@@ -254,7 +254,7 @@ def main() -> None:
     # The size that the targets are about first, all networks of a seed together.
     runs = [run for run in product((8, 4, 16), SEEDS, MODELS) if run[0] == 8 or run[2] not in ONLY_EIGHT]
     jobs = [(name, size, seed, steps[name]) for size, seed, name in runs]
-    with ProcessPoolExecutor(arguments.process_count) as pool:
+    with ProcessPoolExecutor(arguments.processes) as pool:
         for done in [pool.submit(train_and_score, *job) for job in jobs]:
             done.result()
     score_solvers()

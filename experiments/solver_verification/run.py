@@ -19,6 +19,7 @@ import accuracy
 import closed_forms
 import conservation
 import gradients
+import in_space
 import independent
 import onsets
 import peers
@@ -31,12 +32,15 @@ CHECKS: dict[str, tuple[str, Callable[[], list[record.Row]]]] = {
     "order": ("Order of accuracy in time", accuracy.order_in_time),
     "space": ("Convergence in space", accuracy.convergence_in_space),
     "peers": ("Another solver: Exponax 0.2.0", peers.rows),
+    "space_peers": ("Another solver in three dimensions: Exponax 0.2.0", in_space.peer_rows),
     "independent": ("Another method: velocity, advective form, DOP853", independent.rows),
     "closed_forms": ("Closed forms", closed_forms.rows),
     "onsets": ("Onsets of instability", onsets.rows),
     "budgets": ("Budgets and invariants", conservation.budgets),
     "products": ("Product grids", conservation.products),
     "gradients": ("Gradients of a rollout", gradients.rows),
+    "in_space": ("Three dimensions: closed forms, invariants, symmetries", in_space.rows),
+    "runs_in_space": ("Three dimensions: Taylor–Green vortex and forced turbulence", in_space.run_rows),
     "throughput": ("Data sets", throughput.rows),
     "turbulence": ("Steady turbulence at 512², float32", turbulence_figure.rows),
 }

@@ -24,12 +24,16 @@ from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
-from solvers import C1, Group, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
+from solvers import Group, NavierStokes, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
 
 DEFAULT_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 ROUNDING_MARGIN = 30  # the tolerance is at least so many times the rounding of the states
 DEFAULT_ANGLES = (15.0, 30.0, 45.0)  # degrees
-DEFAULT_SHIFTS = ((0, 1), (1, 0), (2, 2), (3, 5), (0, 0.5), (0.5, 0), (0.5, 0.5))  # cells along (y, x)
+# In cells along (y, x) or (z, y, x), by number of dimensions.
+DEFAULT_SHIFTS: dict[int, tuple[tuple[float, ...], ...]] = {
+    2: ((0, 1), (1, 0), (2, 2), (3, 5), (0, 0.5), (0.5, 0), (0.5, 0.5)),
+    3: ((0, 0, 1), (0, 1, 0), (1, 0, 0), (2, 2, 2), (3, 5, 1), (0, 0, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
 def audit(
@@ -43,7 +47,7 @@ def audit(
     steps: int = 20,
     tolerance: float | None = None,
     angles: Sequence[float] = DEFAULT_ANGLES,
-    shifts: Sequence[tuple[float, float]] = DEFAULT_SHIFTS,
+    shifts: Sequence[Sequence[float]] | None = None,
 ) -> xr.Dataset:
     """Measure which symmetries one step of a model keeps, and what a rollout conserves.
 
@@ -80,9 +84,10 @@ def audit(
         The largest error that a claimed symmetry may have. By default 1e-4 in single and 1e-10 in double precision,
         or thirty times the rounding of the states relative to their change, whichever is larger.
     angles : sequence of float
-        Rotations in degrees, counter-clockwise.
-    shifts : sequence of (float, float)
-        Translations in cells along (y, x). If the stride is more than one cell, one stride along each axis is added.
+        Rotations in degrees, counter-clockwise; in three dimensions about an oblique axis.
+    shifts : sequence of sequence of float, optional
+        Translations in cells along (y, x) or (z, y, x); by default some along each axis, by whole and by half cells. If
+        the stride is more than one cell, one stride along each axis is added.
 
     Returns
     -------
@@ -90,15 +95,16 @@ def audit(
         The measurements:
 
         - `equivariance_error`, `claimed` (element): the error of every element of the grid's point group, and whether
-          the model claims the element. The group is D4 on squares, D2 on rectangles and between plates.
-        - `wrong_parity_error` (element): the error of the mirrors with pseudoscalars treated as plain scalars. It is a
-          control and must be large.
-        - `translation_error`, `translation_claimed` (shift): the error of translations by `shift_y`, `shift_x` cells.
-          Translations by parts of a cell are never claimed.
+          the model claims the element. The group is D4 on squares, D2 on rectangles and between plates; in three
+          dimensions Oh on cubes, else D4h or D2h.
+        - `wrong_parity_error` (element): the error of the mirrors with pseudoscalars treated as plain scalars, in three
+          dimensions with vectors treated as pseudovectors. It is a control and must be large.
+        - `translation_error`, `translation_claimed` (shift): the error of translations by `shift_y`, `shift_x` and, in
+          three dimensions, `shift_z` cells. Translations by parts of a cell are never claimed.
         - `rotation_error` (angle): the error of rotations by any angle, of a localised patch of flow.
         - `rotation_error_of_solver` (angle): the same for the classical solver that made a surrogate's data, if it is
           known. It shows what the box and the grid contribute.
-        - `galilean_error` (direction): the error of a uniform velocity added along x or y.
+        - `galilean_error` (direction): the error of a uniform velocity added along one of the axes.
         - `mean_drift` (component, time): the mean of a field, ⟨f⟩(t) − ⟨f⟩(0), over the RMS of the field at the start;
           the largest absolute value over the trajectories.
         - `mean_drift_step` (component): the largest absolute change of that in one step.
@@ -139,8 +145,11 @@ def audit(
     stepper = _as_stepper(model, spec)
     steps = check_integer("steps", steps, 1)
     stride = None if stride is None else check_integer("stride", stride, 1)
-    if any(len(tuple(s)) != 2 for s in shifts):
-        raise UsageError(f"shifts must be pairs of cells along (y, x) (got {list(shifts)})")
+    axes = stepper.spec.grid.axes
+    shifts = DEFAULT_SHIFTS[len(axes)] if shifts is None else shifts
+    if any(len(tuple(s)) != len(axes) for s in shifts):
+        tuples = "pairs" if len(axes) == 2 else "triples"
+        raise UsageError(f"shifts must be {tuples} of cells along ({', '.join(axes)}) (got {list(shifts)})")
     angles = list(dict.fromkeys(angles))
     if tolerance is not None and not tolerance > 0:
         raise UsageError(f"tolerance must be positive (got {tolerance})")
@@ -153,7 +162,8 @@ def audit(
     if isinstance(stepper, Surrogate) and isinstance(states, xr.Dataset):
         check_flow_constants(stepper, states)
     claimed, stride = _claimed_symmetries(stepper, sample, group, stride)
-    shifts = [*shifts, (0, stride), (stride, 0)] if stride is not None and stride > 1 else shifts
+    if stride is not None and stride > 1:  # along x, y and, in three dimensions, z
+        shifts = [*shifts, *(tuple(stride * (a == axis) for a in axes) for axis in reversed(axes))]
     solver = reference_solver(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
     with _evaluation_mode(stepper), torch.no_grad():
         after = _first_step(stepper, sample)
@@ -209,19 +219,19 @@ def _claimed_symmetries(
     """Return the group and the stride that are claimed: the arguments, or else what the model itself claims."""
     inner = _unwrap(stepper)
     largest = point_group(stepper.spec.grid, stepper.spec.fields)
-    own_group, own_stride = C1, None
+    own_group, own_stride = group_named("C1", stepper.spec.grid.dimensions), None
     if isinstance(inner, Surrogate):
         own_group = inner.network.group
         own_stride = inner.network.stride if inner.spec.grid == stepper.spec.grid else None
     elif (
-        isinstance(inner, NavierStokes2D)
+        isinstance(inner, NavierStokes)
         and inner.stochastic_forcing is None
         and (sample.inputs or not inner.spec.inputs)
     ):
         own_group, own_stride = largest, 1
     if isinstance(group, str):
         try:
-            group = group_named(group)
+            group = group_named(group, stepper.spec.grid.dimensions)
         except ValueError as error:
             raise UsageError(str(error)) from None
     claimed = own_group if group is None else group

@@ -26,6 +26,8 @@ from solvers import MEAN_VELOCITY, Group, Stepper, point_group
 
 log = logging.getLogger("fluidsurrogate")
 ROTATED_STATES = 4  # a rotation by any angle costs n⁴, so few states are rotated
+ROTATION_AXIS = (1.0, 2.0, 3.0)  # of rotations in space: oblique, so that no turn of the lattice is among them
+MAX_ROTATED_CELLS = 24**3  # in space, where a rotation costs n⁶: some seconds
 ERROR_FORMULA = "|f(gx) - g f(x)| / |f(x) - x|"
 
 
@@ -45,19 +47,21 @@ def measure_point_group(stepper: Stepper, sample: AuditSample, claimed: Group) -
     -------
     Dataset
         `equivariance_error`, `claimed` and `wrong_parity_error` by `element`. The last is a control: the error of each
-        mirror with pseudoscalars treated as plain scalars; NaN for rotations, and if the state has no pseudoscalar.
+        mirror with fields of the wrong parity (see `wrong_parity`); NaN for rotations, and if no field of the state can
+        have a wrong one.
     """
     spec = stepper.spec
     group = point_group(spec.grid, spec.fields)
     errors = equivariance_error(stepper, sample.states, group, sample.inputs)
     attrs, wrong = {}, dict.fromkeys(errors, math.nan)
-    if any(field.parity < 0 and field.order == 0 for field in spec.fields):
-        as_scalars = equivariance_error(stepper, sample.states, group, sample.inputs, wrong_parity(spec))
-        wrong = {g.name: as_scalars[g.name] if g.determinant < 0 else math.nan for g in group.elements[1:]}
+    if wrong_parity(spec).fields != spec.fields:
+        mistaken = equivariance_error(stepper, sample.states, group, sample.inputs, wrong_parity(spec))
+        wrong = {g.name: mistaken[g.name] if g.determinant < 0 else math.nan for g in group.elements[1:]}
     else:
         attrs["wrong_parity_reason"] = "the state has no pseudoscalar"
     is_claimed = [g in claimed.elements for g in group.elements[1:]]
-    control = f"{ERROR_FORMULA}, pseudoscalars as plain scalars"
+    confused = "pseudoscalars as plain scalars" if spec.grid.dimensions == 2 else "vectors as pseudovectors"
+    control = f"{ERROR_FORMULA}, {confused}"
     return xr.Dataset(
         {
             "equivariance_error": ("element", list(errors.values()), _dimensionless(ERROR_FORMULA)),
@@ -70,7 +74,7 @@ def measure_point_group(stepper: Stepper, sample: AuditSample, claimed: Group) -
 
 
 def measure_translations(
-    stepper: Stepper, sample: AuditSample, shifts: Sequence[tuple[float, float]], stride: int | None
+    stepper: Stepper, sample: AuditSample, shifts: Sequence[Sequence[float]], stride: int | None
 ) -> xr.Dataset:
     """Measure the equivariance error of translations.
 
@@ -80,19 +84,21 @@ def measure_translations(
         The model f.
     sample : AuditSample
         The states x and their inputs.
-    shifts : sequence of (float, float)
-        Cells along (y, x). Repeated shifts count once; between plates, shifts along y are left out.
+    shifts : sequence of sequence of float
+        Cells along (y, x) or (z, y, x). Repeated shifts count once; between plates, shifts along y are left out.
     stride : int or None
         Shifts by multiples of so many cells are claimed; None if no shift is.
 
     Returns
     -------
     Dataset
-        `translation_error` and `translation_claimed` by `shift`, with the coordinates `shift_y` and `shift_x`.
+        `translation_error` and `translation_claimed` by `shift`, with the coordinates `shift_y` and `shift_x`, and
+        `shift_z` in three dimensions.
     """
     has_walls = any(field.wall for field in stepper.spec.fields)
-    kept = [(y, x) for y, x in dict.fromkeys(map(tuple, shifts)) if not (has_walls and y)]
-    names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip("yx", s, strict=True) if cells) for s in kept]
+    axes = stepper.spec.grid.axes
+    kept = [s for s in dict.fromkeys(map(tuple, shifts)) if not (has_walls and s[axes.index("y")])]
+    names = [", ".join(f"{cells:g} in {axis}" for axis, cells in zip(axes, s, strict=True) if cells) for s in kept]
     errors = [translation_error(stepper, sample.states, s, sample.inputs) for s in kept]
     claimed = np.array([stride is not None and all(cells % stride == 0 for cells in s) for s in kept], dtype=bool)
     return xr.Dataset(
@@ -102,8 +108,10 @@ def measure_translations(
         },
         {
             "shift": ("shift", names, _dimensionless("translation, in cells")),
-            "shift_y": ("shift", [float(s[0]) for s in kept], _dimensionless("cells along y")),
-            "shift_x": ("shift", [float(s[1]) for s in kept], _dimensionless("cells along x")),
+            **{
+                f"shift_{axis}": ("shift", [float(s[i]) for s in kept], _dimensionless(f"cells along {axis}"))
+                for i, axis in enumerate(axes)
+            },
         },
     )
 
@@ -127,25 +135,31 @@ def measure_rotations(
     Returns
     -------
     Dataset
-        `rotation_error` and `rotation_error_of_solver` by `angle`. The latter is NaN without a solver, both are NaN
-        between plates.
+        `rotation_error` and `rotation_error_of_solver` by `angle`, in three dimensions about `ROTATION_AXIS`. The
+        latter is NaN without a solver, both are NaN between plates and on more cells than can be rotated in a minute.
     """
-    few = sample.last(ROTATED_STATES)
+    grid = stepper.spec.grid
+    in_space = grid.dimensions > 2
+    axis = ROTATION_AXIS if in_space else None
+    few = sample.last(1 if in_space else ROTATED_STATES)
     attrs, errors, reference = {}, [math.nan] * len(angles), [math.nan] * len(angles)
     if any(field.wall for field in stepper.spec.fields):
         attrs["rotation_reason"] = "not defined between plates"
+    elif in_space and math.prod(grid.n) > MAX_ROTATED_CELLS:
+        attrs["rotation_reason"] = f"not measured on more than {MAX_ROTATED_CELLS:,} cells: it takes n^6 operations"
     else:
-        errors = [rotation_error(stepper, few.states, angle, few.inputs) for angle in angles]
+        errors = [rotation_error(stepper, few.states, angle, few.inputs, axis) for angle in angles]
         if solver is not None:
             few = few.to(few.states.cpu())
             try:
-                reference = [rotation_error(solver, few.states, angle, few.inputs) for angle in angles]
+                reference = [rotation_error(solver, few.states, angle, few.inputs, axis) for angle in angles]
             except ValueError as error:  # the solver may not be able to step the localised patch
                 log.warning(f"audit: no rotation error of the classical solver: {error}")
     about_solver = f"{ERROR_FORMULA} of the classical solver"
+    of_what = "of a lump, in a disc" if axis is None else f"of a lump, in a ball, about the axis (x, y, z) = {axis}"
     return xr.Dataset(
         {
-            "rotation_error": ("angle", errors, _dimensionless(f"{ERROR_FORMULA}, of a lump, in a disc")),
+            "rotation_error": ("angle", errors, _dimensionless(f"{ERROR_FORMULA}, {of_what}")),
             "rotation_error_of_solver": ("angle", reference, _dimensionless(about_solver)),
         },
         {"angle": ("angle", list(map(float, angles)), {"long_name": "angle of the turn", "units": "degrees"})},
@@ -154,7 +168,7 @@ def measure_rotations(
 
 
 def measure_galilean_invariance(stepper: Stepper, sample: AuditSample) -> xr.Dataset:
-    """Measure the error that a uniform velocity, added along x or y, makes.
+    """Measure the error that a uniform velocity, added along one of the axes, makes.
 
     Parameters
     ----------
@@ -170,16 +184,20 @@ def measure_galilean_invariance(stepper: Stepper, sample: AuditSample) -> xr.Dat
     """
     errors: list[float] = []
     attrs: dict[str, str] = {}
-    for axis, name in enumerate("xy"):
+    directions = list(reversed(stepper.spec.grid.axes))
+    for axis, name in enumerate(directions):
         reason = reason_not_galilean(stepper.spec, axis, sample.inputs)
-        if not reason and MEAN_VELOCITY.name not in (sample.inputs or {}) and not isinstance(stepper, ModuleStepper):
+        has_mean = (
+            len(directions) > 2 or isinstance(stepper, ModuleStepper) or MEAN_VELOCITY.name in (sample.inputs or {})
+        )
+        if not reason and not has_mean:
             reason = "the mean of the velocity is zero by definition"  # see `solvers.VelocityForm`
         errors.append(math.nan if reason else galilean_error(stepper, sample.states, axis, sample.inputs))
         attrs |= {f"galilean_{name}_reason": reason} if reason else {}
     formula = "|f(x; U+V) - S f(x; U)| / |f(x) - x|, S the shift by V T"
     return xr.Dataset(
         {"galilean_error": ("direction", errors, _dimensionless(formula))},
-        {"direction": ("direction", ["x", "y"], _dimensionless("direction of the uniform velocity"))},
+        {"direction": ("direction", directions, _dimensionless("direction of the uniform velocity"))},
         attrs,
     )
 

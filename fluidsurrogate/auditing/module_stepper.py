@@ -87,5 +87,8 @@ class ModuleStepper(Stepper[ModuleCarry]):
             log.warning(f"{type(self.module).__name__} changes its input in place; every step gives it a copy")
         return ModuleCarry(after, carry.inputs)
 
+    def correct(self, carry: ModuleCarry, correction: State) -> ModuleCarry:
+        return ModuleCarry(carry.state + correction, carry.inputs)
+
     def state(self, carry: ModuleCarry) -> State:
         return carry.state

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
@@ -16,17 +16,18 @@ import xarray as xr
 from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.dimension_defaults import dimensions_in, with_dimension_defaults
 from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.experiment_file import read_tree
 from fluidsurrogate.config.flow_and_model_configs import AnyFlowConfig, AnyModelConfig, ModelConfig, config_of_kind
 from fluidsurrogate.config.solver_configs import BaselineSolverConfig, SolverConfig
-from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig
+from fluidsurrogate.config.stage_configs import CompareConfig, DataConfig, GridConfig, TrainConfig, have_same_symmetry
 from fluidsurrogate.config.validation_messages import describe_errors
 from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.flow_constants import check_constants
-from solvers import Flow, Grid, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
+from solvers import Flow, Grid, NavierStokes, NavierStokes2D, Resampled, StateSpec, Stepper, VelocityForm
 
 SKIP_NETWORKS = "skip networks"  # the validation context in which no network is built
 MAX_REPORTED_ERRORS = 5
@@ -152,11 +153,13 @@ class Experiment(Config):
             the first five.
         """
         try:
+            tree = with_dimension_defaults(tree)
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             context = None if check_networks else SKIP_NETWORKS
             return cls.model_validate_json(json.dumps(tree, default=str), context=context)
         except ValidationError as error:
-            lines = describe_errors(cls, error.errors(), config_of_kind)
+            of_kind = partial(config_of_kind, dimensions=dimensions_in(tree))
+            lines = describe_errors(cls, error.errors(), of_kind)
             hidden = len(lines) - MAX_REPORTED_ERRORS
             more = [f"and {hidden} more errors"] if hidden > 0 else []
             raise UsageError("\n".join(f"{origin}: {line}" for line in lines[:MAX_REPORTED_ERRORS] + more)) from None
@@ -241,8 +244,8 @@ class Experiment(Config):
         """
         return [self.flow.for_trajectory(i, self.trajectory_seed(split, i)) for i in numbers]
 
-    def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes2D:
-        """Build the classical solver on its own grid, in vorticity form.
+    def build_solver(self, interval: float | None = None, device: str | None = None) -> NavierStokes:
+        """Build the classical solver on its own grid: in two dimensions in vorticity form, in three in velocity form.
 
         Parameters
         ----------
@@ -253,7 +256,7 @@ class Experiment(Config):
 
         Returns
         -------
-        NavierStokes2D
+        NavierStokes2D or NavierStokes3D
             The solver. Coefficients of the flow that vary from trajectory to trajectory are inputs of it.
         """
         flow = self.build_flow()
@@ -284,7 +287,7 @@ class Experiment(Config):
             A stepper of the vorticity or the velocity.
         """
         solver = self.build_solver(device=device)
-        return VelocityForm(solver) if self.data.state == "velocity" else solver
+        return VelocityForm(solver) if isinstance(solver, NavierStokes2D) and self.data.state == "velocity" else solver
 
     def build_hybrid_solver(self, config: ModelConfig, device: str | None = None) -> Stepper | None:
         """Build the coarse solver of a hybrid.
@@ -354,12 +357,13 @@ class Experiment(Config):
         """Build a solver on other cells that takes and returns states on the stored grid."""
         stored = self.grid.build_stored()
         grid = Grid.box(cells, stored.length)
-        if grid.is_square != stored.is_square:
-            raise ValueError(f"solver.n must be square if and only if the stored grid is square (got {cells})")
+        if not have_same_symmetry(grid, stored):
+            what = "square" if grid.dimensions == 2 else "equal on two axes"
+            raise ValueError(f"solver.n must be {what} if and only if the stored grid is {what} (got {cells})")
         own = {"solver": config, "grid": GridConfig(n=grid.n, length=grid.length)}
         return Resampled(self.model_copy(update=own).build_stepper(device), stored)
 
-    def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes2D, int]:
+    def build_spin_up(self, device: str | None = None) -> tuple[NavierStokes, int]:
         """Build the solver of the spin-up.
 
         Parameters
@@ -369,7 +373,7 @@ class Experiment(Config):
 
         Returns
         -------
-        solver : NavierStokes2D
+        solver : NavierStokes2D or NavierStokes3D
             A solver whose interval is at most the stored one.
         count : int
             The number of its intervals that the spin-up takes.
@@ -421,13 +425,12 @@ def cells_for_all_modes(n: tuple[int, ...]) -> tuple[int, ...]:
     Parameters
     ----------
     n : tuple of int
-        Number of cells (y, x).
+        Number of cells (y, x) or (z, y, x).
 
     Returns
     -------
     tuple of int
-        The smallest even numbers of cells (y, x), about 3/2 n, on which every mode below the Nyquist mode of n cells is
-        retained.
+        The smallest even numbers of cells on each axis, about 3/2 n, on which every mode below the Nyquist mode of n
+        cells is retained.
     """
-    ny, nx = (m + m // 2 + (m + m // 2) % 2 for m in n)
-    return ny, nx
+    return tuple(m + m // 2 + (m + m // 2) % 2 for m in n)

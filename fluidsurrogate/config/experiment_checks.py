@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,12 +11,18 @@ import torch
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.errors import describe_exception
+from fluidsurrogate.core.memory import check_free_memory
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
-from fluidsurrogate.nn import Network, code_is_allowed
+from fluidsurrogate.nn import ARCHITECTURES, DIMENSIONS, Network, code_is_allowed
 from solvers import FORCING, Group, StateSpec, point_group, subgroups
 
 if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
+
+
+MIN_STATES = 8  # that a solver and an initial state take, in double precision: a lower bound
+DOUBLE_BYTES = 8
 
 
 def check_experiment(experiment: Experiment, with_networks: bool) -> None:
@@ -34,6 +41,9 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
     ValueError
         If they do not fit together; the message names the table.
     """
+    if experiment.data.state == "vorticity" and experiment.grid.build().dimensions == 3:
+        raise ValueError("data.state = 'vorticity' needs a grid in 2 dimensions; take 'velocity'")
+    _check_memory(experiment)
     _check_flow(experiment)
     train = experiment.train
     if train.precision != "full" and experiment.torch_dtype is torch.float64:
@@ -55,6 +65,15 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
             )
 
 
+def _check_memory(experiment: Experiment) -> None:
+    """Check that the memory has room for a few states on the solver's grid, before any is allocated."""
+    grid = experiment.grid.build()
+    components = 1 if grid.dimensions == 2 else grid.dimensions
+    needed = MIN_STATES * components * DOUBLE_BYTES * math.prod(grid.n)
+    with prefix_errors("grid.n"):
+        check_free_memory(needed, f"a flow on {describe_grid(grid)}", "lower grid.n")
+
+
 def _check_flow(experiment: Experiment) -> None:
     """Check that the flow can be computed on the solver's grid, at the extreme values of its parameters too."""
     with prefix_errors("flow on this grid"):
@@ -69,7 +88,9 @@ def _check_flow(experiment: Experiment) -> None:
 
 def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool) -> None:
     """Check the groups of a model, its network and, for a hybrid, its solver."""
-    check_groups(experiment, model.groups(), experiment.spec)
+    dimensions = experiment.spec.grid.dimensions
+    _check_kind(model, dimensions)
+    check_groups(experiment, model.groups(dimensions), experiment.spec)
     # Reading a file must not run code that the file names, unless the user has allowed it.
     may_build = not model.is_user_module or (model.import_path and code_is_allowed())
     if with_networks and may_build:
@@ -82,6 +103,13 @@ def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool
         )
     if model.solver:
         experiment.build_hybrid_solver(model, device="cpu")
+
+
+def _check_kind(model: ModelConfig, dimensions: int) -> None:
+    """Raise an error if the architecture of a model is not for this number of dimensions."""
+    if dimensions not in DIMENSIONS[model.kind]:
+        others = ", ".join(kind for kind in sorted(ARCHITECTURES) if dimensions in DIMENSIONS[kind])
+        raise ValueError(f"kind = {model.kind!r} is not for {dimensions} dimensions; take one of {others}")
 
 
 def check_network(experiment: Experiment, network: Network, config: ModelConfig | None = None) -> None:
@@ -150,7 +178,8 @@ def check_groups(experiment: Experiment, groups: Mapping[str, Group], spec: Stat
     for key, group in groups.items():
         largest = point_group(grid, spec.fields)
         if not largest.contains(group):
-            shape = "box with plates" if point_group(grid).contains(group) else "rectangle"
+            shape = "rectangle" if grid.dimensions == 2 else "box"
+            shape = "box with plates" if point_group(grid).contains(group) else shape
             raise ValueError(f"{key} {group.name!r} is not a symmetry of this {shape}; choose one of {_names(largest)}")
         # The flow's vectors are always inputs; a forcing is an input if the flow has one.
         kept = largest if any(field.name == FORCING.name for field in spec.inputs) else flow.group_without_vectors

@@ -6,13 +6,22 @@ architecture thus needs no config of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 import torch
-from pydantic import Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 
 from fluidsurrogate.config.base import Config
 from fluidsurrogate.config.parameter_sampling import (
@@ -29,6 +38,8 @@ from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.nn.user_code import USER_MODULE
 from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
+from solvers.array_types import Vector
+from solvers.grid import AXES
 
 INTERVAL = FieldSpec("interval", 0, 1, "1", "stored intervals in a step", uniform=True)
 
@@ -42,15 +53,22 @@ class FlowPartConfig(Config):
 class FlowConfig(Config):
     """The table `[flow]`; one subclass for each registered flow, with the fields of its dataclass as keys.
 
-    Each number may be a list or a range; then it differs from trajectory to trajectory.
+    Each number may be a list or a range; then it differs from trajectory to trajectory. The flows of two and of three
+    dimensions are registered apart, and may share names.
 
     Parameters
     ----------
     kind : str
         The registered name of the flow.
+
+    Attributes
+    ----------
+    dimensions : int
+        2 or 3.
     """
 
     kind: str
+    dimensions: ClassVar[int] = 2
 
     def build(self) -> Flow:
         """Build the flow that stands for all trajectories.
@@ -116,7 +134,7 @@ class FlowConfig(Config):
 
     def _build(self, choose: Callable[[Any, str], Any]) -> Flow:
         """Build the flow whose parameters are chosen by a function of the parameter and its dotted name."""
-        return FLOWS[2][self.kind](**_chosen_arguments(self, choose))
+        return FLOWS[self.dimensions][self.kind](**_chosen_arguments(self, choose))
 
     @model_validator(mode="after")
     def _check(self):
@@ -254,7 +272,7 @@ class ModelConfig(Config):
         Parameters
         ----------
         dimensions : int
-            2 or 3, the grid's.
+            Number of dimensions of the flow, 2 or 3.
 
         Returns
         -------
@@ -268,15 +286,37 @@ class ModelConfig(Config):
         return {key: find(name, dimensions) for key, (name, find) in named.items() if name is not None}
 
 
-def _config_union(registry: Mapping[str, Callable], base: type[Config]) -> Any:
-    """Return the union of one config class for each registered kind, whose keys are the builder's arguments."""
+def _flow_union(dimensions: int) -> Any:
+    """Return the union of one config class for each registered flow, whose keys are the fields of its dataclass."""
     made = []
-    for kind, build in registry.items():
-        name = f"{base.__name__}[{kind}]"
-        keys = _config_keys(build, name, may_vary=base is FlowConfig)
-        keys |= {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
-        made.append(_make_picklable(create_model(name, __base__=base, **keys), name))
-    return Annotated[Union[tuple(made)], Field(discriminator="kind")]  # noqa: UP007
+    for kind, build in FLOWS[dimensions].items():
+        name = _class_name("flow", kind, dimensions)
+        keys = _config_keys(build, name, dimensions) | {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
+        config = _make_picklable(create_model(name, __base__=FlowConfig, **keys), name)
+        config.dimensions = dimensions  # type: ignore[attr-defined]
+        made.append(config)
+    return _union_by_kind(made)
+
+
+def _model_union() -> Any:
+    """Return the union of one config class for each registered architecture, whose keys are the builder's arguments."""
+    made = []
+    for kind, build in ARCHITECTURES.items():
+        name = _class_name("models", kind)
+        keys = _config_keys(build, name) | {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
+        made.append(_make_picklable(create_model(name, __base__=ModelConfig, **keys), name))
+    return _union_by_kind(made)
+
+
+def _union_by_kind(configs: list[type[Config]]) -> Any:
+    """Return the union of config classes that the key `kind` tells apart."""
+    return Annotated[Union[tuple(configs)], Field(discriminator="kind")] if len(configs) > 1 else configs[0]  # noqa: UP007
+
+
+def _class_name(table: str, kind: str, dimensions: int = 2) -> str:
+    """Return the name of the config class of a flow or an architecture."""
+    base = "ModelConfig" if table == "models" else "FlowConfig" if dimensions == 2 else "FlowConfig3D"
+    return f"{base}[{kind}]"
 
 
 def _make_picklable(config: type[Config], name: str) -> type[Config]:
@@ -286,30 +326,63 @@ def _make_picklable(config: type[Config], name: str) -> type[Config]:
     return config
 
 
-def _config_keys(build: Callable, owner: str, may_vary: bool) -> dict[str, Any]:
-    """Return the keyword-only arguments of a function or dataclass as the keys of the config class `owner`."""
+def _config_keys(build: Callable, owner: str, dimensions: int | None = None) -> dict[str, Any]:
+    """Return the keyword-only arguments of a function or dataclass as the keys of the config class `owner`.
+
+    The numbers of a flow, whose `dimensions` are given, may vary; its vectors have as many components as dimensions.
+    """
     keys: dict[str, Any] = {}
     for name, p in options_of(build).items():
-        annotation = VaryingFloat if may_vary and p.annotation is float else p.annotation
+        annotation = p.annotation
+        if dimensions and annotation is float:
+            annotation = VaryingFloat
+        elif dimensions and annotation == Vector:
+            annotation = Annotated[annotation, AfterValidator(partial(_check_vector, dimensions))]
+            is_zero = p.default is not p.empty and not any(p.default)
+            p = p.replace(default=(0.0,) * dimensions if is_zero else p.default)
         parts = [t for t in get_args(annotation) or [annotation] if isinstance(t, type) and is_dataclass(t)]
         if parts:
             within = f"{owner}[{name}]"
-            part = create_model(parts[0].__name__, __base__=FlowPartConfig, **_config_keys(parts[0], within, may_vary))
+            part = create_model(
+                parts[0].__name__, __base__=FlowPartConfig, **_config_keys(parts[0], within, dimensions)
+            )
             _make_picklable(part, within)
             part.builds, annotation = parts[0], part | None if p.default is None else part
         keys[name] = (annotation, ... if p.default is p.empty else p.default)
     return keys
 
 
+def _check_vector(dimensions: int, vector: Vector) -> Vector:
+    """Raise an error unless a vector has as many components as there are dimensions."""
+    if len(vector) != dimensions:
+        raise ValueError(f"must be [{', '.join(reversed(AXES[-dimensions:]))}] (got {list(vector)})")
+    return vector
+
+
+def _read_flow(table: Any, handler: Any, info: Any) -> FlowConfig:
+    """Read the table `[flow]` as a flow of as many dimensions as the grid has."""
+    if isinstance(table, FlowConfig):
+        return table
+    kind = table.get("kind") if isinstance(table, dict) else None
+    dimensions = info.data["grid"].build().dimensions if "grid" in info.data else 2 if kind in FLOWS[2] else 3
+    other = 5 - dimensions
+    if isinstance(kind, str) and kind not in FLOWS[dimensions] and kind in FLOWS[other]:
+        raise ValueError(f"kind = {kind!r} is a flow in {other} dimensions, and the grid is of {dimensions}; "
+                         f"take one of {', '.join(sorted(FLOWS[dimensions]))}")  # fmt: skip
+    return _FLOW_ADAPTERS[dimensions].validate_json(json.dumps(table, default=str))  # JSON: a list stands for a tuple
+
+
+_FLOW_ADAPTERS = {dimensions: TypeAdapter(_flow_union(dimensions)) for dimensions in FLOWS}
+
 if TYPE_CHECKING:
     AnyFlowConfig = FlowConfig
     AnyModelConfig = ModelConfig
 else:
-    AnyFlowConfig = _config_union(FLOWS[2], FlowConfig)
-    AnyModelConfig = _config_union(ARCHITECTURES, ModelConfig)
+    AnyFlowConfig = Annotated[SerializeAsAny[FlowConfig], WrapValidator(_read_flow)]
+    AnyModelConfig = _model_union()
 
 
-def config_of_kind(table: str, kind: str) -> type[Config] | None:
+def config_of_kind(table: str, kind: str, dimensions: int = 2) -> type[Config] | None:
     """Return the config class that a `kind` chooses in a table.
 
     Parameters
@@ -318,11 +391,13 @@ def config_of_kind(table: str, kind: str) -> type[Config] | None:
         The name of the table.
     kind : str
         The registered name of a flow or an architecture.
+    dimensions : int
+        Number of dimensions of the flow, 2 or 3.
 
     Returns
     -------
     type of Config or None
         The class; None if no such kind is registered.
     """
-    base = FlowConfig if table == "flow" else ModelConfig
-    return next((cls for cls in base.__subclasses__() if cls.__name__ == f"{base.__name__}[{kind}]"), None)
+    base, name = FlowConfig if table == "flow" else ModelConfig, _class_name(table, kind, dimensions)
+    return next((cls for cls in base.__subclasses__() if cls.__name__ == name), None)

@@ -43,8 +43,8 @@ class CoarseSolverConfig(SolverConfig):
     kernel : str
         The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     n : int or tuple of int, optional
-        Number of cells, one number or (y, x). By default 3/2 of the stored grid's, on which the two-thirds rule retains
-        every mode of the stored states. On the stored grid itself it would drop a third of them.
+        Number of cells, one number, (y, x) or (z, y, x). By default 3/2 of the stored grid's, on which the two-thirds
+        rule retains every mode of the stored states. On the stored grid itself it would drop a third of them.
     """
 
     n: int | tuple[int, ...] | None = None
@@ -62,7 +62,7 @@ class BaselineSolverConfig(SolverConfig):
     kernel : str
         The back end that computes the inner steps, "auto" or a name in `solvers.backends`.
     n : int or tuple of int, optional
-        Number of cells, one number or (y, x). By default those of the stored grid.
+        Number of cells, one number, (y, x) or (z, y, x). By default those of the stored grid.
     """
 
     n: int | tuple[int, ...] | None = None
@@ -80,7 +80,7 @@ class BaselineSolverConfig(SolverConfig):
         str
             The name.
         """
-        ny, nx = Grid.box(self.n or stored.n, stored.length).n
+        n = Grid.box(self.n or stored.n, stored.length).n
         order = "" if self.order == 4 else f"-etdrk{self.order}"
         step = "" if self.dt is None else f"-dt{self.dt:g}"
-        return f"solver-{ny if ny == nx else f'{ny}x{nx}'}{order}{step}"
+        return f"solver-{n[0] if len(set(n)) == 1 else 'x'.join(map(str, n))}{order}{step}"

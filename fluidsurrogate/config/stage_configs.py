@@ -12,7 +12,7 @@ from fluidsurrogate.config.solver_configs import BaselineSolverConfig
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.metrics import METRICS
 from fluidsurrogate.nn.losses import LOSSES
-from solvers import Grid
+from solvers import Grid, point_group
 
 MIN_MEMBERS = 3  # the unperturbed one and two others, which have a spread
 MIN_CALIBRATION_STARTS = 20  # of which a quantile is taken
@@ -29,24 +29,31 @@ class GridConfig(Config):
     Parameters
     ----------
     n : int or tuple of int
-        Number of cells of the solver, one number or (y, x).
+        Number of cells of the solver, one number, (y, x) or (z, y, x).
     length : float or tuple of float
-        Sides of the box in m, one number or (y, x).
+        Sides of the box in m, one number, (y, x) or (z, y, x).
     store : int or tuple of int, optional
-        Number of cells of what is stored and learnt, one number or (y, x). By default `n`.
+        Number of cells of what is stored and learnt, one number, (y, x) or (z, y, x). By default `n`.
+    dimensions : {2, 3}, optional
+        Number of dimensions. By default as many as `n`, `length` or `store` have entries, and 2 if they are numbers.
     """
 
     n: int | tuple[int, ...]
     length: float | tuple[float, ...] = 2 * math.pi
     store: int | tuple[int, ...] | None = None
+    dimensions: Literal[2, 3] | None = None
 
     @model_validator(mode="after")
     def _check(self):
         """Refuse a stored grid that is finer than the solver's, or of another shape."""
+        for name, value in (("n", self.n), ("length", self.length), ("store", self.store)):
+            if isinstance(value, tuple) and len(value) not in (2, 3):
+                raise ValueError(f"{name} must be one number, [y, x] or [z, y, x] (got {list(value)})")
         fine, stored = self.build(), self.build_stored()
-        if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or stored.is_square != fine.is_square:
+        if any(a > b for a, b in zip(stored.n, fine.n, strict=True)) or not have_same_symmetry(stored, fine):
+            what = "square" if fine.dimensions == 2 else "equal on two axes"
             raise ValueError(
-                f"store must be at most n along each axis, and square if and only if n is (got {self.store})"
+                f"store must be at most n along each axis, and {what} if and only if n is (got {self.store})"
             )
         return self
 
@@ -58,7 +65,7 @@ class GridConfig(Config):
         Grid
             The grid.
         """
-        return Grid.box(self.n, self.length)
+        return Grid.box(self.n, self.length, self._dimensions)
 
     def build_stored(self) -> Grid:
         """Build the grid of the stored states.
@@ -68,7 +75,29 @@ class GridConfig(Config):
         Grid
             The grid.
         """
-        return Grid.box(self.store or self.n, self.length)
+        return Grid.box(self.store or self.n, self.length, self._dimensions)
+
+    @property
+    def _dimensions(self) -> int:
+        """Number of dimensions, given or that of the first key that is no single number."""
+        counts = [len(value) for value in (self.n, self.length, self.store) if isinstance(value, tuple)]
+        return self.dimensions or (counts[0] if counts else 2)
+
+
+def have_same_symmetry(grid: Grid, other: Grid) -> bool:
+    """Return whether the same rotations and mirrors map two grids of one box onto themselves.
+
+    Parameters
+    ----------
+    grid, other : Grid
+        The grids.
+
+    Returns
+    -------
+    bool
+        In two dimensions true if both are square or neither is.
+    """
+    return {g.matrix for g in point_group(grid)} == {g.matrix for g in point_group(other)}
 
 
 class DataConfig(Config):
@@ -89,7 +118,7 @@ class DataConfig(Config):
     interval : float
         Time between two stored states, in s.
     state : {"vorticity", "velocity"}
-        The field that is stored and learnt.
+        The field that is stored and learnt. In three dimensions it is the velocity.
     block : int
         Number of trajectories that are computed together. Blocks are padded to this size, which is one of the things
         that fix the last bits of the data.

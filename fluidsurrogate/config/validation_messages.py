@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from fluidsurrogate.config.parameter_sampling import PARAMETER_FORMS
 
 MAX_MESSAGE_LENGTH = 400  # characters
-_PAIR_BRANCHES = {"int", "float", "tuple[int, ...]", "tuple[float, ...]"}
+_AXES_BRANCHES = {"int", "float", "tuple[int, ...]", "tuple[float, ...]"}
 
 
 def describe_errors(
@@ -41,14 +41,14 @@ def describe_errors(
         begin = 0
         if len(location) > tag_at:
             config, begin = config_of_kind(location[0], location.pop(tag_at)) or root, tag_at
-        branch = next((i for i, part in enumerate(location) if part in _PAIR_BRANCHES), None)
+        branch = next((i for i, part in enumerate(location) if part in _AXES_BRANCHES), None)
         if branch is not None:
             location = location[:branch]
         location = [part for i, part in enumerate(location) if i <= begin or part not in PARAMETER_FORMS]
         for part in location[begin:-1]:
             config = _config_at(config, part) or config
         key = ".".join(location)
-        lines.setdefault(key, _message(config, key, error, is_pair=branch is not None))
+        lines.setdefault(key, _message(config, key, error, is_per_axis=branch is not None))
     return [_printable(line) for line in lines.values()]
 
 
@@ -72,7 +72,7 @@ def _config_classes(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _config_classes(part)
 
 
-def _message(config: type[BaseModel], key: str, error: Any, is_pair: bool) -> str:
+def _message(config: type[BaseModel], key: str, error: Any, is_per_axis: bool) -> str:
     """Return the message for one of pydantic's errors."""
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
@@ -93,8 +93,8 @@ def _message(config: type[BaseModel], key: str, error: Any, is_pair: bool) -> st
             return f"{key}.kind is missing"
         case "value_error":
             return f"{key}: {message}" if key else message
-        case _ if is_pair:
+        case _ if is_per_axis:
             number = "whole number" if "int" in map(str, error["loc"]) else "finite number"
-            return f"{key}: must be one {number} or a pair [y, x] (got {error['input']!r})"
+            return f"{key}: must be one {number}, [y, x] or [z, y, x] (got {error['input']!r})"
         case _:
             return f"{key}: {message[0].lower()}{message[1:]} (got {error['input']!r})"

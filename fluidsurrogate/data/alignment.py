@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import MAX_ROUNDING, SAME_POINT, SPATIAL_DIMS, rounding_step
+from fluidsurrogate.data.coordinates import MAX_ROUNDING, SAME_POINT, rounding_step, spatial_dims
 from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.data.units import units_compatible
 
@@ -38,18 +38,21 @@ def align_to_truth(forecast: xr.Dataset, truth: xr.Dataset, name: str = "the for
         If a field of the truth is missing, or if trajectories, times, places, components or units are not the truth's.
     """
     if not field_names(truth):
-        raise UsageError(f"cannot compare {name}: the truth has no variable along time, y and x")
+        *first, last = ("time", *spatial_dims(truth))
+        raise UsageError(f"cannot compare {name}: the truth has no variable along {', '.join(first)} and {last}")
     for field in field_names(truth):
         _check_field(forecast, truth, field, name)
-    dims = ("trajectory", "time", *SPATIAL_DIMS, "component")
+    dims = ("trajectory", "time", *spatial_dims(truth), "component")
     shared = [dim for dim in dims if dim in forecast.dims and dim in truth.dims]
     for dim in shared:
         here, there = forecast.sizes[dim], truth.sizes[dim]
         if here != there:
             raise UsageError(f"cannot compare {name}: it has {here} along {dim}, the truth {there}")
     known = [dim for dim in shared if dim in forecast.coords and dim in truth.coords]
-    if "component" in known and list(forecast["component"].values) == list(truth["component"].values)[::-1]:
-        forecast = forecast.isel(component=slice(None, None, -1))
+    if "component" in known:
+        found, expected = (list(data["component"].values) for data in (forecast, truth))
+        if found != expected and set(found) == set(expected):
+            forecast = forecast.isel(component=[found.index(component) for component in expected])
     for dim in known:
         if reason := _difference(dim, forecast[dim].values, truth[dim].values):
             raise UsageError(f"cannot compare {name}: its {dim} {reason}")

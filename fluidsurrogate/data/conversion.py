@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.array_types import EnsembleStates, States
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS, box_sides
+from fluidsurrogate.data.coordinates import box_sides, spatial_dims
 from fluidsurrogate.data.grids import grid_of
-from fluidsurrogate.data.layout import COMPONENTS, field_attributes, field_dims, grid_coordinates
+from fluidsurrogate.data.layout import component_names, field_attributes, field_dims, grid_coordinates
 from fluidsurrogate.data.schema import check_matches
-from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec
+from solvers import DIFFUSIVITY, DRAG, VISCOSITY, FieldSpec, Grid, StateSpec, field_in
 from solvers.spectra import shell_wavenumbers
 
 OVERFLOW_MARGIN = 1e3  # a value's square, an energy say, times this squared is still a number
@@ -40,21 +40,21 @@ def to_dataset(
     spec : StateSpec
         Grid, fields, inputs and interval of the states.
     states : Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x), in three dimensions (trajectory, time, component, z, y, x).
     start_time : float, default 0.0
         Time of the first state, in s.
     coordinates : mapping, optional
         Further coordinates along `trajectory`, or others in place of the default ones.
     inputs : mapping of str to Tensor, optional
-        Inputs by name, shape (trajectory, component, y, x), or (trajectory, component, 1, 1) for uniform ones. They
-        become variables too; uniform ones have no y and x.
+        Inputs by name, shape (trajectory, component, y, x), or (trajectory, component, 1, 1) for uniform ones; in three
+        dimensions with one axis more. They become variables too; uniform ones have no spatial dims.
     attributes : mapping, optional
         Further attributes of the dataset.
 
     Returns
     -------
     xr.Dataset
-        Dims trajectory, time, y, x, and component if there is a vector.
+        Dims trajectory, time, y, x or z, y, x, and component if there is a vector.
     """
     variables = {}
     for field, part in zip(spec.fields, states.split([f.components for f in spec.fields], dim=2), strict=True):
@@ -70,9 +70,13 @@ def to_dataset(
         **(coordinates or {}),
     }
     if any(field.order for field in (*spec.fields, *spec.inputs)):
-        coords["component"] = ("component", COMPONENTS, {"long_name": "component of a vector"})
-    attrs = {"Conventions": "CF-1.11", "length_y": spec.grid.length[0], "length_x": spec.grid.length[1]}
-    return xr.Dataset(variables, coords, attrs | dict(attributes or {}))
+        coords["component"] = (
+            "component",
+            component_names(spec.grid.dimensions),
+            {"long_name": "component of a vector"},
+        )
+    sides = {f"length_{axis}": side for axis, side in zip(spec.grid.axes, spec.grid.length, strict=True)}
+    return xr.Dataset(variables, coords, {"Conventions": "CF-1.11", **sides, **(attributes or {})})
 
 
 def stack_members(spec: StateSpec, first: xr.Dataset, others: EnsembleStates) -> xr.Dataset:
@@ -85,7 +89,7 @@ def stack_members(spec: StateSpec, first: xr.Dataset, others: EnsembleStates) ->
     first : xr.Dataset
         The unperturbed forecast.
     others : Tensor
-        The perturbed members, shape (trajectory, member, time, component, y, x).
+        The perturbed members, shape (trajectory, member, time, component, y, x), or with z, y, x.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def to_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.f
     Returns
     -------
     Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x) or (trajectory, time, component, z, y, x).
 
     Raises
     ------
@@ -150,7 +154,7 @@ def read_states(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype, finite
     Returns
     -------
     Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x) or (trajectory, time, component, z, y, x).
 
     Raises
     ------
@@ -176,7 +180,8 @@ def to_inputs(dataset: xr.Dataset, spec: StateSpec, dtype: torch.dtype = torch.f
     Returns
     -------
     dict
-        By name, shape (trajectory, component, y, x), or (trajectory, component, 1, 1) for uniform ones.
+        By name, shape (trajectory, component, y, x), or (trajectory, component, 1, 1) for uniform ones; in three
+        dimensions with one axis more.
 
     Raises
     ------
@@ -202,9 +207,10 @@ def derive_field(
     name : str
         The variable that the function takes.
     function : callable
-        Function of a tensor (batch, component, y, x) and the grid, which returns (batch, component, y, x).
+        Function of a tensor (batch, component, y, x) and the grid, which returns (batch, component, y, x); in three
+        dimensions of tensors with z, y, x.
     field : FieldSpec
-        Name, units and type of the result.
+        Name, units and type of the result in the plane; `solvers.field_in` gives its type in space.
 
     Returns
     -------
@@ -214,63 +220,70 @@ def derive_field(
     Raises
     ------
     UsageError
-        If the dataset is empty, or y and x are not cell centres.
+        If the dataset is empty, or its coordinates are not cell centres.
     """
     if not dataset[name].size:
         raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
-    own = [dim for dim in ("component", *SPATIAL_DIMS) if dim in dataset[name].dims]
+    grid = grid_of(dataset)
+    field, inner = field_in(field, grid.dimensions), grid.dimensions + 1  # of a state: component, y, x
+    own = [dim for dim in ("component", *grid.axes) if dim in dataset[name].dims]
     source = _sort_components(dataset[name]).transpose(..., *own)
     values = torch.from_numpy(_floating_copy(source.values))
-    values = values if len(own) == 3 else values.unsqueeze(-3)
-    computed = function(values.flatten(0, -4) if values.ndim > 3 else values[None], grid_of(dataset))
-    computed = computed.reshape(*values.shape[:-3], -1, *values.shape[-2:])
+    values = values if len(own) == inner else values.unsqueeze(-inner)
+    computed = function(values.flatten(0, -inner - 1) if values.ndim > inner else values[None], grid)
+    computed = computed.reshape(*values.shape[:-inner], -1, *grid.n)
     dims, array, attrs = _to_variable(field, computed, tuple(map(str, source.dims[: -len(own)])))
     coords = {name: c for name, c in source.coords.items() if "component" not in c.dims}
-    coords |= {"component": COMPONENTS} if field.order else {}
+    coords |= {"component": component_names(grid.dimensions)} if field.order else {}
     return xr.DataArray(array, coords, dims, field.name, attrs)
 
 
-def reduce_over_box(dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.DataArray) -> xr.DataArray:
-    """Compute a number or a spectrum of each vorticity field, in double precision.
+def reduce_over_box(
+    dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.DataArray, name: str = "vorticity"
+) -> xr.DataArray:
+    """Compute a number or a spectrum of each field, in double precision.
 
     Parameters
     ----------
     dataset : xr.Dataset
-        Fields with the variable `vorticity`, on an even grid, and whatever other dims.
+        Fields on an even grid, with whatever other dims.
     function : callable
-        Function of the vorticity (batch, 1, y, x), the sides of the box (y, x) and each of the `inputs` with the same
-        batch: (batch,), or (batch, 1, y, x) if it has the dims y and x. It returns (batch,), or (batch, shell) in the
-        shells of `solvers.spectra`.
+        Function of the field (batch, component, y, x), the sides of the box (y, x) and each of the `inputs` with the
+        same batch: (batch,), or (batch, component, y, x) if it is a field. In three dimensions all fields have z, y, x.
+        It returns (batch,), or (batch, shell) in the shells of `solvers.spectra`.
     *inputs : xr.DataArray
         Further arguments of the function.
+    name : str, default "vorticity"
+        The variable that holds the field, a scalar or a vector.
 
     Returns
     -------
     xr.DataArray
-        Without y and x; a spectrum has the dim `wavenumber`, in 1/m.
+        Without spatial dims and components; a spectrum has the dim `wavenumber`, in 1/m.
 
     Raises
     ------
     UsageError
-        If the dataset is empty, or y or x is not evenly spaced.
+        If the dataset is empty, or its coordinates are not evenly spaced.
     """
-    length = box_sides(dataset)
-    given = xr.broadcast(dataset["vorticity"], *inputs, exclude=SPATIAL_DIMS)
-    leading = [dim for dim in given[0].dims if dim not in SPATIAL_DIMS]
+    length, space = box_sides(dataset), spatial_dims(dataset)
+    own = ("component", *space)
+    given = [_sort_components(g) for g in xr.broadcast(dataset[name], *inputs, exclude=own)]
+    leading = [dim for dim in given[0].dims if dim not in own]
     # A view of each, whatever it was broadcast from; only a part of the batch is ever copied, to bound memory.
-    arrays = [g.transpose(*leading, *(a for a in SPATIAL_DIMS if a in g.dims)).values[None] for g in given]
-    shape, n = arrays[0].shape[:-2], arrays[0].shape[-2:]
-    count, size = math.prod(shape), max(1, BATCH_CELLS // math.prod(n))
+    arrays = [g.transpose(*leading, *(a for a in own if a in g.dims)).values[None] for g in given]
+    shape, n = arrays[0].shape[: len(leading) + 1], arrays[0].shape[-len(space) :]
+    count, size = math.prod(shape), max(1, BATCH_CELLS // math.prod(arrays[0].shape[len(shape) :]))
     if not count:
         raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
     parts = []
     for start in range(0, count, size):
         at = np.unravel_index(np.arange(start, min(start + size, count)), shape)
         tensors = [torch.from_numpy(a[at].astype(np.float64, copy=False)) for a in arrays]
-        vorticity, *rest = (t.unsqueeze(1) if t.ndim == 3 else t for t in tensors)
-        parts.append(function(vorticity, length, *rest))
+        field, *rest = (t.unsqueeze(1) if t.ndim == len(space) + 1 else t for t in tensors)
+        parts.append(function(field, length, *rest))
     computed = torch.cat(parts).reshape((*shape[1:], *parts[0].shape[1:])).numpy()
-    coords = {name: c for name, c in given[0].coords.items() if not set(SPATIAL_DIMS) & set(c.dims)}
+    coords = {key: c for key, c in given[0].coords.items() if not set(own) & set(c.dims)}
     if computed.ndim == len(leading):
         return xr.DataArray(computed, coords, leading)
     attrs = {"long_name": "wavenumber", "units": "m-1"}
@@ -283,7 +296,7 @@ def _to_variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> 
     """Return dims, values and attributes of the variable that holds a field."""
     array = values.detach().cpu().numpy()
     if field.uniform:
-        array = array[..., 0, 0]
+        array = array.reshape(array.shape[: -field.dimensions])
     if field.order == 0:
         array = array.squeeze(len(leading))
     return (*leading, *field_dims(field)), array, field_attributes(field)
@@ -292,7 +305,7 @@ def _to_variable(field: FieldSpec, values: Tensor, leading: tuple[str, ...]) -> 
 def _to_tensor(
     dataset: xr.Dataset, field: FieldSpec, leading: Sequence[str], dtype: torch.dtype, finite: bool = True
 ) -> Tensor:
-    """Return the values of a field with the leading dims, component, y and x."""
+    """Return the values of a field with the leading dims, component, and y, x or z, y, x."""
     if field.name not in dataset:
         raise UsageError(f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars))}")
     variable = dataset[field.name]
@@ -312,12 +325,14 @@ def _to_tensor(
     if finite and not (values.abs() < torch.finfo(dtype).max ** 0.5 / OVERFLOW_MARGIN).all():  # of a NaN it is false
         raise UsageError(f"variable {field.name!r} holds NaN, infinite values, or values too large for {dtype}")
     values = values if field.order else values.unsqueeze(len(leading))
-    return values[..., None, None] if field.uniform else values
+    return values[(..., *(None,) * field.dimensions)] if field.uniform else values
 
 
 def _sort_components(variable: xr.DataArray) -> xr.DataArray:
-    """Return a vector with its components in the order x, y; anything else as it is."""
-    return variable.sel(component=COMPONENTS) if "component" in variable.coords else variable
+    """Return a vector with its components in the order x, y or x, y, z; anything else as it is."""
+    if "component" not in variable.coords or "component" not in variable.dims:
+        return variable
+    return variable.sel(component=component_names(variable.sizes["component"]))
 
 
 def _floating_copy(array: np.ndarray) -> np.ndarray:

@@ -10,10 +10,27 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
+from solvers.grid import AXES
 
 SPATIAL_DIMS = ("y", "x")
 SAME_POINT = 1e-3  # of the spacing: two places or times that are no further apart are the same
 MAX_ROUNDING = 1e-2  # of the spacing: numbers that are stored in larger steps do not tell which place or time they are
+
+
+def spatial_dims(data: xr.Dataset | xr.DataArray) -> tuple[str, ...]:
+    """Return the names of the spatial dims of fields in the plane or in space.
+
+    Parameters
+    ----------
+    data : xr.Dataset or xr.DataArray
+        Fields.
+
+    Returns
+    -------
+    tuple of str
+        ("z", "y", "x") if the data have the dim z, ("y", "x") if not.
+    """
+    return AXES if "z" in data.dims else AXES[1:]
 
 
 def rounding_step(values: np.ndarray) -> float:
@@ -124,8 +141,8 @@ def evenly_spaced_axis(dataset: xr.Dataset, axis: str) -> tuple[np.ndarray, floa
     return values, spacing
 
 
-def box_sides(dataset: xr.Dataset) -> tuple[float, float]:
-    """Return the sides of the periodic box that the coordinates y and x belong to.
+def box_sides(dataset: xr.Dataset) -> tuple[float, ...]:
+    """Return the sides of the periodic box that the coordinates y and x, or z, y and x, belong to.
 
     Parameters
     ----------
@@ -135,15 +152,15 @@ def box_sides(dataset: xr.Dataset) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        Sides (y, x) in the units of the coordinates: number of cells times their spacing.
+        Sides (y, x) or (z, y, x) in the units of the coordinates: number of cells times their spacing.
 
     Raises
     ------
     UsageError
-        If y or x is not evenly spaced and increasing.
+        If a coordinate is not evenly spaced and increasing.
     """
-    (y, dy), (x, dx) = evenly_spaced_axis(dataset, "y"), evenly_spaced_axis(dataset, "x")
-    return dy * len(y), dx * len(x)
+    axes = [evenly_spaced_axis(dataset, axis) for axis in spatial_dims(dataset)]
+    return tuple(spacing * len(values) for values, spacing in axes)
 
 
 def select_time(dataset: xr.Dataset, start_time: float | None, interval: float) -> xr.Dataset:

@@ -6,12 +6,12 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import SAME_POINT, SPATIAL_DIMS, coordinate_tolerance, evenly_spaced_axis
+from fluidsurrogate.data.coordinates import SAME_POINT, coordinate_tolerance, evenly_spaced_axis, spatial_dims
 from solvers import Grid
 
 
 def grid_of(dataset: xr.Dataset) -> Grid:
-    """Return the grid that the coordinates y and x of a dataset belong to.
+    """Return the grid that the coordinates of a dataset belong to, in two or three dimensions.
 
     Parameters
     ----------
@@ -26,10 +26,10 @@ def grid_of(dataset: xr.Dataset) -> Grid:
     Raises
     ------
     UsageError
-        If y or x is not evenly spaced, or its values are not cell centres.
+        If y, x or z is not evenly spaced, or its values are not cell centres.
     """
     n, length = [], []
-    for axis in SPATIAL_DIMS:
+    for axis in spatial_dims(dataset):
         values, spacing = evenly_spaced_axis(dataset, axis)
         if abs(values[0] - 0.5 * spacing) > coordinate_tolerance(dataset[axis].values, spacing):
             raise UsageError(
@@ -38,7 +38,7 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         n.append(len(values))
         length.append(spacing * len(values))
     try:
-        return Grid((n[0], n[1]), (length[0], length[1]))
+        return Grid(tuple(n), tuple(length))
     except ValueError as error:
         raise UsageError(f"the dataset's grid: {error}") from None
 
@@ -58,7 +58,7 @@ def describe_grid(grid: Grid, digits: int = 6) -> str:
     str
         "64 x 64 cells on 6.28319 x 6.28319".
     """
-    return f"{grid.n[0]} x {grid.n[1]} cells on {grid.length[0]:.{digits}g} x {grid.length[1]:.{digits}g}"
+    return f"{' x '.join(map(str, grid.n))} cells on {' x '.join(f'{side:.{digits}g}' for side in grid.length)}"
 
 
 def is_same_grid(grid: Grid, other: Grid) -> bool:
@@ -74,5 +74,7 @@ def is_same_grid(grid: Grid, other: Grid) -> bool:
     bool
         True for as many cells, and sides that differ by at most a thousandth of a cell.
     """
+    if grid.n != other.n:
+        return False
     apart = np.abs(np.subtract(grid.length, other.length))
-    return grid.n == other.n and bool((apart <= SAME_POINT * np.array(other.spacing)).all())
+    return bool((apart <= SAME_POINT * np.array(other.spacing)).all())

@@ -8,15 +8,32 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from solvers import FieldSpec, Grid
+from solvers.grid import AXES
 
-COMPONENTS = np.array(["x", "y"], dtype=object)  # Zarr has no settled form for strings of fixed length
 CHUNK_BYTES = 2**22  # of a Zarr chunk of several times
 
 
+def component_names(dimensions: int) -> np.ndarray:
+    """Return the coordinate `component` of vectors.
+
+    Parameters
+    ----------
+    dimensions : int
+        2 or 3.
+
+    Returns
+    -------
+    ndarray
+        "x", "y" and, in three dimensions, "z". The order is that of the components of a state.
+    """
+    # Objects, because Zarr has no settled form for strings of fixed length.
+    return np.array(AXES[: -dimensions - 1 : -1], dtype=object)
+
+
 def field_names(dataset: xr.Dataset) -> list[str]:
-    """Return the names of the fields of the state: the variables along time, y and x.
+    """Return the names of the fields of the state: the variables along time and space.
 
     Parameters
     ----------
@@ -28,7 +45,8 @@ def field_names(dataset: xr.Dataset) -> list[str]:
     list of str
         In the order of the dataset.
     """
-    return [str(name) for name, v in dataset.data_vars.items() if {"time", *SPATIAL_DIMS} <= set(v.dims)]
+    dims = {"time", *spatial_dims(dataset)}
+    return [str(name) for name, v in dataset.data_vars.items() if dims <= set(v.dims)]
 
 
 def field_dims(field: FieldSpec) -> list[str]:
@@ -42,9 +60,9 @@ def field_dims(field: FieldSpec) -> list[str]:
     Returns
     -------
     list of str
-        "component" for a vector, and y and x unless the field is uniform.
+        "component" for a vector, and y and x, or z, y and x, unless the field is uniform.
     """
-    return (["component"] if field.order else []) + ([] if field.uniform else list(SPATIAL_DIMS))
+    return (["component"] if field.order else []) + ([] if field.uniform else list(AXES[-field.dimensions :]))
 
 
 def field_attributes(field: FieldSpec) -> dict[str, Any]:
@@ -76,12 +94,11 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
     Returns
     -------
     dict
-        The coordinates y and x, in m.
+        The coordinates y and x, or z, y and x, in m.
     """
-    y, x = (c.numpy() for c in grid.coordinates())
     return {
-        name: (name, values, {"long_name": f"{name} of the cell centre", "units": "m", "axis": name.upper()})
-        for name, values in (("y", y), ("x", x))
+        name: (name, values.numpy(), {"long_name": f"{name} of the cell centre", "units": "m", "axis": name.upper()})
+        for name, values in zip(grid.axes, grid.coordinates(), strict=True)
     }
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from fluidsurrogate.core.files import atomic_write
 from fluidsurrogate.data.content_hash import CONTENT, hash_variables
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.data.readers import open_data
 
 COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
@@ -27,7 +27,8 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
     path : Path
         The file; an existing one is replaced when the new one is complete.
     """
-    fields = [name for name, variable in dataset.data_vars.items() if set(SPATIAL_DIMS) <= set(variable.dims)]
+    dims = set(spatial_dims(dataset))
+    fields = [name for name, variable in dataset.data_vars.items() if dims <= set(variable.dims)]
     with atomic_write(path) as temporary:
         dataset.to_netcdf(temporary, engine="netcdf4", encoding={name: COMPRESSED for name in fields})
         with open_data(temporary) as written:

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS, check_coordinate_precision, coordinate_tolerance
+from fluidsurrogate.data.coordinates import check_coordinate_precision, coordinate_tolerance, spatial_dims
 from fluidsurrogate.data.grids import describe_grid, grid_of, is_same_grid
-from fluidsurrogate.data.layout import field_dims
+from fluidsurrogate.data.layout import component_names, field_dims
 from fluidsurrogate.data.units import units_compatible
-from solvers import FORCING, KNOWN_FIELDS, FieldSpec, StateSpec
+from solvers import FORCING, KNOWN_FIELDS, FieldSpec, StateSpec, field_in
 
 INPUT_FIELDS = [field for field in KNOWN_FIELDS.values() if field.uniform or field is FORCING]
 PACKING_ATTRIBUTES = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # xarray removes them on decoding
@@ -37,14 +37,15 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -
     """
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
+    _check_dimensions(dataset, spec)
     if "component" in dataset.coords:
-        check_components(dataset)
+        check_components(dataset, spec.grid.dimensions)
     for field in spec.fields + spec.inputs:
         if field.name not in dataset:
             raise UsageError(
                 f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars)) or 'none'}"
             )
-        found = _field_of(field.name, dataset[field.name])
+        found = _field_of(field.name, dataset[field.name], spec.grid.dimensions)
         if (found.order, found.parity) != (field.order, field.parity):
             raise UsageError(f"variable {field.name!r} has tensor_order {found.order} and parity {found.parity}; "
                              f"expected {field.order} and {field.parity}")  # fmt: skip
@@ -55,7 +56,7 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -
             f"the dataset's grid is {describe_grid(grid, digits)}; "
             f"expected {describe_grid(spec.grid, digits)}{grid_advice}"
         )
-    for axis in SPATIAL_DIMS:
+    for axis in spec.grid.axes:
         check_units(dataset[axis], axis, "m")
     if 0 in dataset.sizes.values():
         raise UsageError(f"the dataset is empty: {dict(dataset.sizes)}")
@@ -65,8 +66,19 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -
     _check_no_input_is_ignored(dataset, spec)
 
 
+def _check_dimensions(dataset: xr.Dataset, spec: StateSpec) -> None:
+    """Check that a dataset is of the plane or of space, as the spec is."""
+    found, expected = spatial_dims(dataset), spec.grid.axes
+    if found != expected:
+        advice = (
+            "select one plane, isel(z=0) for instance" if len(found) > len(expected) else "take data of a flow in space"
+        )
+        raise UsageError(f"the dataset is of {len(found)} dimensions, {', '.join(found)}; expected {len(expected)}, "
+                         f"{', '.join(expected)}: {advice}")  # fmt: skip
+
+
 def check_field(variable: xr.DataArray, field: FieldSpec) -> None:
-    """Check that a variable holds a field: its dims, components x and y, decoded real numbers, and units.
+    """Check that a variable holds a field: its dims, its components, decoded real numbers, and units.
 
     Parameters
     ----------
@@ -83,10 +95,12 @@ def check_field(variable: xr.DataArray, field: FieldSpec) -> None:
     name = f"variable {field.name!r}"
     if missing := [dim for dim in field_dims(field) if dim not in variable.dims]:
         raise UsageError(f"{name} has no dimension {missing[0]!r}")
-    if field.order and variable.sizes["component"] != 2:
-        raise UsageError(f"{name} has {variable.sizes['component']} components; expected 2, x and y")
+    if field.order and variable.sizes["component"] != field.components:
+        *first, last = component_names(field.dimensions)
+        raise UsageError(f"{name} has {variable.sizes['component']} components; expected {field.components}, "
+                         f"{', '.join(first)} and {last}")  # fmt: skip
     if field.order and "component" in variable.coords:
-        check_components(variable)
+        check_components(variable, field.dimensions)
     if variable.dtype.kind not in "fiu":
         raise UsageError(f"{name} must be real numbers (it is {variable.dtype})")
     for attribute in PACKING_ATTRIBUTES:
@@ -98,21 +112,24 @@ def check_field(variable: xr.DataArray, field: FieldSpec) -> None:
     check_units(variable, field.name, field.units)
 
 
-def check_components(data: xr.Dataset | xr.DataArray) -> None:
-    """Check that the coordinate `component` is x and y, in either order.
+def check_components(data: xr.Dataset | xr.DataArray, dimensions: int) -> None:
+    """Check that the coordinate `component` is x and y, in three dimensions x, y and z, in any order.
 
     Parameters
     ----------
     data : xr.Dataset or xr.DataArray
         Data with this coordinate.
+    dimensions : int
+        2 or 3.
 
     Raises
     ------
     UsageError
         If it is anything else.
     """
-    if sorted(map(str, np.atleast_1d(data["component"].values))) != ["x", "y"]:
-        raise UsageError(f"the coordinate component must be x, y (got {list(np.atleast_1d(data['component'].values))})")
+    found, names = list(np.atleast_1d(data["component"].values)), list(component_names(dimensions))
+    if sorted(map(str, found)) != names:
+        raise UsageError(f"the coordinate component must be {', '.join(names)} (got {found})")
 
 
 def check_units(variable: xr.DataArray, name: str, expected: str) -> None:
@@ -180,17 +197,18 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
         raise UsageError(f"the dataset's interval is {worst:.9g}; expected {spec.interval:.9g}")
 
 
-def _field_of(name: str, variable: xr.DataArray) -> FieldSpec:
+def _field_of(name: str, variable: xr.DataArray, dimensions: int) -> FieldSpec:
     """Return the type of a field as its attributes say, or as its name says if it is a known one."""
     attrs = variable.attrs
     if "tensor_order" in attrs and "parity" in attrs:
         units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))
         try:
-            return FieldSpec(name, int(attrs["tensor_order"]), int(attrs["parity"]), units, long_name)
+            order, parity = int(attrs["tensor_order"]), int(attrs["parity"])
+            return FieldSpec(name, order, parity, units, long_name, dimensions=dimensions)
         except (TypeError, ValueError) as error:
             raise UsageError(f"variable {name!r}: tensor_order and parity: {error}") from None
     if name in KNOWN_FIELDS:
-        return KNOWN_FIELDS[name]
+        return field_in(KNOWN_FIELDS[name], dimensions)
     raise UsageError(
         f"variable {name!r} does not say how it transforms: give it the attributes tensor_order and parity"
     )

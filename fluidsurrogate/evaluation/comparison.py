@@ -10,7 +10,7 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.alignment import align_to_truth
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS, box_sides
+from fluidsurrogate.data.coordinates import AXES, box_sides, spatial_dims
 from fluidsurrogate.data.layout import field_names
 from fluidsurrogate.evaluation.correlation_time import correlation_time
 from fluidsurrogate.evaluation.ensemble_members import control_or_mean
@@ -22,7 +22,7 @@ log = logging.getLogger("fluidsurrogate")
 TRUTH, PERSISTENCE = "truth", "persistence"  # sources that every comparison of an experiment has
 # Metrics that are scored in every comparison, because tables and figures are made of them.
 ALWAYS_SCORED = ("nrmse", "correlation", "energy", "enstrophy", "energy_spectrum", "enstrophy_spectrum", "finite")
-DIMS = ("trajectory", "time", "component", *SPATIAL_DIMS)
+DIMS = ("trajectory", "time", "component", *AXES)
 ENSEMBLE_COORDINATES = ("member", "perturbed")
 START_TOLERANCE = 1e-3  # nRMSE up to which a forecast is at the truth's own state: that of half precision is 5e-4
 
@@ -46,7 +46,8 @@ def compare(
         members, the other metrics its unperturbed member if a boolean coordinate `perturbed` says which that is, or
         else the mean over the members.
     truth : xr.Dataset
-        The truth, with the vorticity or the velocity and the dims time, y and x. Times and places of a forecast are the
+        The truth, with the vorticity or the velocity and the dims time, y and x, and z in three
+        dimensions. Times and places of a forecast are the
         same if they are no further apart than a thousandth of the interval and of the cell; labels of trajectories are
         the same or not.
     correlation_threshold : float, default 0.8
@@ -125,6 +126,9 @@ def compare(
         together = xr.concat(parts, source[[list(forecasts).index(name) for name in ensembles]], join="outer")
         scores = scores.assign(together.reindex(source=scores["source"]).drop_vars("source").data_vars)
     scores.attrs = {"Conventions": "CF-1.11", "correlation_threshold": correlation_threshold}
+    viscosity = truth.attrs.get("viscosity")
+    if "z" in truth.dims and isinstance(viscosity, int | float | np.number):
+        scores.attrs["viscosity"] = float(viscosity)  # the figure of scores draws the dissipation
     return scores
 
 
@@ -184,7 +188,7 @@ def _with_dims(dataset: object, name: str, more: Sequence[str] = ()) -> xr.Datas
     Zarr can store. Its fields may have the dims in `more` besides `DIMS`."""
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"cannot compare: {name} must be an xarray Dataset (got {type(dataset).__name__})")
-    for dim in ("time", *SPATIAL_DIMS):
+    for dim in ("time", *spatial_dims(dataset)):
         if dim not in dataset.dims or dim not in dataset.coords:
             raise UsageError(f"cannot compare: {name} has no dimension {dim!r} with a coordinate")
     if dataset.sizes["time"] < 2:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.data.array_types import States
-from solvers import VELOCITY, VORTICITY, StateSpec
+from solvers import VELOCITY, VORTICITY, StateSpec, velocity
 from solvers.spectra import kinetic_energy
 
 
@@ -24,7 +24,7 @@ def component_names(spec: StateSpec) -> list[str]:
     list of str
         The name of a scalar field, and of a vector field its name with the axis: "velocity x".
     """
-    return [f"{f.name} {axis}" if f.order else f.name for f in spec.fields for axis in ("xy" if f.order else "x")]
+    return [f"{f.name} {axis}" if f.order else f.name for f in spec.fields for axis in "xyz"[: f.components]]
 
 
 def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time component"]:
@@ -39,7 +39,7 @@ def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory tim
     spec : StateSpec
         Fields of the state.
     states : Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x), in three dimensions (trajectory, time, component, z, y, x).
 
     Returns
     -------
@@ -47,9 +47,9 @@ def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory tim
         Shape (trajectory, time, component), in double precision; relative to the root mean square of the field, which
         the components of a vector share, at the start. NaN for a field that starts as zero.
     """
-    means, parts = states.double().mean((-2, -1)), []
+    means, parts = states.double().mean(spec.grid.dims), []
     for part in states[:, 0].double().split([field.components for field in spec.fields], dim=1):
-        rms = part.square().sum(1).mean((-2, -1)).sqrt()
+        rms = part.square().sum(1).mean(spec.grid.dims).sqrt()
         rms = rms.where(rms > 0, torch.nan)
         parts.append(rms[:, None].expand(-1, part.shape[1]))
     return (means - means[:, :1]) / torch.cat(parts, dim=1)[:, None]
@@ -65,7 +65,7 @@ def energy(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time"] 
     spec : StateSpec
         Fields of the state.
     states : Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x), in three dimensions (trajectory, time, component, z, y, x).
 
     Returns
     -------
@@ -77,9 +77,10 @@ def energy(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time"] 
     for field in spec.fields:
         part = states[:, :, first : first + field.components].double()
         if field.name == VELOCITY.name:
-            return 0.5 * part.square().sum(2).mean((-2, -1))
+            return 0.5 * part.square().sum(2).mean(spec.grid.dims)
         if field.name == VORTICITY.name:
             flat = part.flatten(0, 1)
-            return kinetic_energy(flat, spec.grid.length).unflatten(0, part.shape[:2])
+            flow = flat if spec.grid.dimensions == 2 else velocity(flat, spec.grid)  # as `solvers.spectra` takes it
+            return kinetic_energy(flow, spec.grid.length).unflatten(0, part.shape[:2])
         first += field.components
     return None

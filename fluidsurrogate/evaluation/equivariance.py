@@ -7,6 +7,7 @@ transformed together. The error is NaN if the step changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from solvers import MEAN_VELOCITY, VELOCITY, Group, StateSpec, Stepper, act_on_fields
 from solvers.array_types import Inputs, State
-from solvers.continuous_symmetry import disc_mask, localise, rotate, shift
+from solvers.continuous_symmetry import disc_mask, localise, rotate, rotation_matrix, shift
 from solvers.symmetry import act_on_inputs
 
 COMPARISON_RADIUS = 0.3  # of the disc in which rotated states are compared, over the shorter side
@@ -95,9 +96,11 @@ def equivariance_error(
 
 
 def wrong_parity(spec: StateSpec) -> StateSpec:
-    """Return a spec in which every pseudoscalar is called a plain scalar: a control that must fail under mirrors.
+    """Return a spec in which fields have the wrong parity: a control that must fail under mirrors.
 
-    Only a step that is odd in its pseudoscalars, such as linear diffusion, cannot tell the two apart.
+    Every pseudoscalar is called a plain scalar. In three dimensions, where a flow's state is a velocity, vectors and
+    pseudovectors are taken for one another too. Only a step that is odd in these fields, such as linear diffusion,
+    cannot tell the two apart.
 
     Parameters
     ----------
@@ -107,16 +110,18 @@ def wrong_parity(spec: StateSpec) -> StateSpec:
     Returns
     -------
     StateSpec
-        The same fields and inputs, each scalar with parity +1.
+        The same fields and inputs with other parities.
     """
 
-    def plain(field):
-        return replace(field, parity=1) if field.order == 0 else field
+    def wrong(field):
+        if field.order == 0:
+            return replace(field, parity=1)
+        return replace(field, parity=-field.parity) if field.dimensions > 2 else field
 
-    return replace(spec, fields=tuple(map(plain, spec.fields)), inputs=tuple(map(plain, spec.inputs)))
+    return replace(spec, fields=tuple(map(wrong, spec.fields)), inputs=tuple(map(wrong, spec.inputs)))
 
 
-def translation_error(stepper: Stepper, state: State, cells: tuple[float, float], inputs: Inputs = None) -> float:
+def translation_error(stepper: Stepper, state: State, cells: Sequence[float], inputs: Inputs = None) -> float:
     r"""Measure how far a stepper is from commuting with a shift S.
 
     .. math:: \|f(S x) - S f(x)\| / \|f(x) - x\|
@@ -127,9 +132,9 @@ def translation_error(stepper: Stepper, state: State, cells: tuple[float, float]
         The step f.
     state : Tensor
         States x, shape (batch, component, y, x).
-    cells : tuple of float
-        The shift (y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric interpolant,
-        which is exact for states without Nyquist modes.
+    cells : sequence of float
+        The shift (y, x) or (z, y, x) in cells. Whole cells are shifted by index, parts of a cell by the trigonometric
+        interpolant, which is exact for states without Nyquist modes.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name; inputs that are fields are shifted with the state.
 
@@ -140,21 +145,29 @@ def translation_error(stepper: Stepper, state: State, cells: tuple[float, float]
     """
     # The step's result is contiguous too: if the step changes nothing, the same bits are shifted.
     state = state.contiguous()
-    shifted = None if inputs is None else {name: shift(value, cells) for name, value in inputs.items()}
+    shifted = None if inputs is None else {name: shift(value, tuple(cells)) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
-        return _error(apply_stepper(stepper, shift(state, cells), shifted), shift(after, cells), after, state)
+        return _error(
+            apply_stepper(stepper, shift(state, tuple(cells)), shifted), shift(after, tuple(cells)), after, state
+        )
 
 
-def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Inputs = None) -> float:
+def rotation_error(
+    stepper: Stepper,
+    state: State,
+    degrees: float,
+    inputs: Inputs = None,
+    axis: Sequence[float] | None = None,
+) -> float:
     r"""Measure how far a stepper is from commuting with a rotation R by any angle, for a localised flow.
 
     .. math:: \|f(R x) - R f(x)\|_D / \|f(x) - x\|_D
 
     A rotated periodic field is not periodic. States and inputs that are fields are localised first (`localise`): a few
     eddies under a window that has died out where the box ends. Rotated copies are the interpolants read at the rotated
-    points, and the norms are over a disc D of 0.3 times the shorter side, where a step that reaches less than a third
-    of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
+    points, and the norms are over a disc or ball D of 0.3 times the shortest side, where a step that reaches less than
+    a third of the box does not feel the periodic copies of the eddies. The components of vectors are rotated as well.
 
     A step that reaches everywhere, as the pressure does, feels that the box itself is not round. The error of the
     classical solver, some 4e-2 on 32 × 32 cells and 2e-3 on 64 × 64, is then the least that can be measured. Isotropic
@@ -170,6 +183,8 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
         Angle of the rotation about the middle of the box, counter-clockwise.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name.
+    axis : sequence of float, optional
+        Direction (x, y, z) of the axis in three dimensions; by default the z axis.
 
     Returns
     -------
@@ -177,16 +192,19 @@ def rotation_error(stepper: Stepper, state: State, degrees: float, inputs: Input
         The error.
     """
     spec, grid = stepper.spec, stepper.spec.grid
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
     whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARISON_RADIUS)
     state, unrotated = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
-    rotated = {f.name: rotate([f], unrotated[f.name], grid, degrees, whole) for f in spec.inputs if f.name in unrotated}
+    rotated = {
+        f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
+    }
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
-        got = apply_stepper(stepper, rotate(spec.fields, state, grid, degrees, whole), rotated or None)
-        expected = rotate(spec.fields, after, grid, degrees, within)
+        got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
+        expected = rotate(spec.fields, after, grid, rotation, within)
         return _error(got, expected, after, state, within)
 
 
@@ -207,7 +225,7 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     state : Tensor
         States x, shape (batch, component, y, x).
     axis : int
-        Direction of the velocity, 0 for x and 1 for y.
+        Direction of the velocity, 0 for x, 1 for y and 2 for z.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name.
 
@@ -224,10 +242,12 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     spec = stepper.spec
     if reason := reason_not_galilean(spec, axis, inputs):
         raise ValueError(reason)
-    cells = (0.0, 1.0) if axis == 0 else (1.0, 0.0)
-    velocity = state.new_zeros(1, 2, 1, 1)
-    velocity[:, axis] = spec.grid.spacing[1 - axis] / spec.interval
-    boosted, added = dict(inputs or {}), state.new_zeros(1, spec.components, 1, 1)
+    along = -1 - axis  # the axis of the array
+    cells = [float(dim == along) for dim in spec.grid.dims]
+    ones = [1 for _ in spec.grid.n]
+    velocity = state.new_zeros(1, len(ones), *ones)
+    velocity[:, axis] = spec.grid.spacing[along] / spec.interval
+    boosted, added = dict(inputs or {}), state.new_zeros(1, spec.components, *ones)
     if MEAN_VELOCITY.name in boosted:
         boosted[MEAN_VELOCITY.name] = boosted[MEAN_VELOCITY.name] + velocity.to(boosted[MEAN_VELOCITY.name])
     else:
@@ -236,7 +256,7 @@ def galilean_error(stepper: Stepper, state: State, axis: int, inputs: Inputs = N
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
         got = apply_stepper(stepper, state + added, boosted or None)
-        return _error(got, shift(after, cells) + added.to(after), after, state)
+        return _error(got, shift(after, tuple(cells)) + added.to(after), after, state)
 
 
 def reason_not_galilean(spec: StateSpec, axis: int, inputs: Inputs = None) -> str:
@@ -247,7 +267,7 @@ def reason_not_galilean(spec: StateSpec, axis: int, inputs: Inputs = None) -> st
     spec : StateSpec
         State and inputs of the step.
     axis : int
-        Direction of the velocity, 0 for x and 1 for y.
+        Direction of the velocity, 0 for x, 1 for y and 2 for z.
     inputs : mapping of str to Tensor, optional
         Inputs of the step by name.
 

@@ -95,9 +95,9 @@ def _summary(model: Surrogate, experiment: Mapping[str, Any]) -> str:
     flow = experiment.get("flow", {}).get("kind")
     fields, inputs = (" and ".join(field.name for field in group) for group in (spec.fields, spec.inputs))
     given = f", given {inputs}," if inputs else ""
-    cells = " × ".join(map(str, spec.grid.n))
+    cells, dimensions = " × ".join(map(str, spec.grid.n)), "two" if spec.grid.dimensions == 2 else "three"
     return (
-        f"A surrogate of incompressible flow in two dimensions: it maps the {fields} of a "
+        f"A surrogate of incompressible flow in {dimensions} dimensions: it maps the {fields} of a "
         f"{flow + ' ' if flow else ''}flow on {cells} cells{given} to the state {spec.interval:g} time units later, "
         f"and is applied repeatedly for longer forecasts. {_symmetries(model)}"
     )
@@ -119,8 +119,9 @@ def _data_rows(model: Surrogate, experiment: Mapping[str, Any]) -> Iterable[tupl
     for key, value in flatten_keys(experiment.get("flow", {})).items():
         if key != "kind":
             yield key, value
-    yield "cells (y, x)", " × ".join(map(str, spec.grid.n))
-    yield "box (y, x)", " × ".join(f"{side:.6g}" for side in spec.grid.length)
+    axes = ", ".join(spec.grid.axes)
+    yield f"cells ({axes})", " × ".join(map(str, spec.grid.n))
+    yield f"box ({axes})", " × ".join(f"{side:.6g}" for side in spec.grid.length)
     yield "fields", ", ".join(map(_field, spec.fields))
     yield "inputs", ", ".join(map(_field, spec.inputs)) or "none"
     yield "interval", f"{spec.interval:g}"
@@ -164,12 +165,13 @@ def _scores(name: str, scores: xr.Dataset | None, curve: str | None) -> str:
 def _use(model: Surrogate, repository: str) -> str:
     """Return the code that loads and applies the model."""
     module = ", module=network" if model.config.is_user_module else ""
+    dims = ", ".join(("time", *model.spec.grid.axes))
     lines = [
         "```python",
         "import fluidsurrogate as fs",
         "",
         f'model = fs.load("hf://{repository}"{module})',
-        f"forecast = fs.forecast(model, dataset, steps=20)  # in and out: {model.spec.fields[0].name}(time, y, x)",
+        f"forecast = fs.forecast(model, dataset, steps=20)  # in and out: {model.spec.fields[0].name}({dims})",
         "```",
     ]
     code = model.config.import_path or "a torch.nn.Module of its author's"

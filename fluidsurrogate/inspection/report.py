@@ -147,7 +147,9 @@ def _model_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
         kept = "bounded" if coefficients["at_most"] else "kept"
         inputs = {field["name"] for field in info["inputs"]}
         numbers = [f"{n} {'as given' if n in inputs else f'{coefficients[n]:g}'}" for n in ("viscosity", "drag")]
-        yield "energy", f"{kept} by its budget, {' and '.join(numbers)}"
+        found = str(info.get("energy_budget_found", ""))
+        why = ": energy leaves for scales that are not stored" if "scales that are not stored" in found else ""
+        yield "energy", f"{kept} by its budget, {' and '.join(numbers)}{why}"
     elif "energy_budget_found" in info:
         yield "energy", f"not held to its budget, which {info['energy_budget_found']}"
     yield "normalisation", ", ".join(f"{k} {' '.join(f'{n:.4g}' for n in v)}" for k, v in info["normalisation"].items())

@@ -13,6 +13,7 @@ import xarray as xr
 from fluidsurrogate.config.stage_configs import MIN_CALIBRATION_STARTS, MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.core.files import check_writable, read_json
+from fluidsurrogate.core.memory import check_free_memory
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.data.conversion import to_inputs, to_states
@@ -30,7 +31,6 @@ from fluidsurrogate.models.perturbations import Perturbation, one_step_error_sta
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_free_memory
 
 FIT_ITERATIONS = 2  # of scaling the perturbation until spread and error agree
 

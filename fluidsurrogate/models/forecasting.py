@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import MIN_MEMBERS
 from fluidsurrogate.core.errors import UsageError, check_integer
+from fluidsurrogate.core.memory import check_free_memory
 from fluidsurrogate.data.conversion import read_states, stack_members, to_dataset, to_inputs
 from fluidsurrogate.data.coordinates import select_time
 from fluidsurrogate.data.flow_constants import check_constants
@@ -30,7 +31,6 @@ from fluidsurrogate.models.perturbations import (
 from fluidsurrogate.models.regridding import APPLIED_TO_GRID, OTHER_GRID_HINT, TRAINED_ON_GRID
 from fluidsurrogate.models.saving import hash_weights, metadata_of
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import write_rollout
@@ -160,7 +160,7 @@ def perturbed_forecast(
     if check_integer("members", members) < MIN_MEMBERS:
         raise UsageError(f"members must be 1, or at least {MIN_MEMBERS}: a spread needs two perturbed members "
                          f"(got {members})")  # fmt: skip
-    if not model.is_markov:  # each of its networks goes its own way from a state that none of them is in
+    if model.config.networks > 1:  # each network goes its own way from a state that none of them is in
         raise UsageError(
             "a model of several networks has no perturbed members: give fs.forecast the number of networks as members"
         )

@@ -23,6 +23,7 @@ from solvers import Grid
 
 MAX_STEP_BYTES = 2 * 2**30  # of what a step holds beside its weights: a grid of 8192 x 8192 fits
 MAX_SIDE_CELLS = 8192  # along a side of an experiment's grid
+MAX_BOX_CELLS = 512  # along a side of an experiment's grid in three dimensions
 MAX_SOLVER_REFINEMENT = 16  # cells of a hybrid's solver, over the stored ones, along a side
 TensorShapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor: dtype and shape
 DTYPES = {
@@ -161,15 +162,18 @@ def build_on_meta_device(metadata: ModelMetadata, found: TensorShapes) -> Networ
     if networks > 1 and any(shape[:1] != (networks,) for _, shape in found.values()):
         raise ValueError(f"model.networks = {networks}, but {WEIGHTS_FILE} holds another number of networks")
     components = sum(field.components for field in metadata.model.fields_in(spec))
-    ny, nx = spec.grid.n
-    held = 8 * (spec.components * ny**2 + nx**2 + ny * (nx + 2))  # the matrices of `step.ChangeProjection`
+    n, grid = spec.grid.n, spec.grid
+    # The matrices and wavevectors of `step.ChangeProjection`.
+    matrices = spec.components * n[-2] ** 2 + sum(m**2 for axis, m in zip(grid.axes, n, strict=True) if axis != "y")
+    held = 8 * (matrices + grid.dimensions * math.prod(grid.half_shape()))
     if held > MAX_STEP_BYTES:
-        raise ValueError(f"spec.grid of {ny} x {nx} cells would take {held / 2**30:.0f} GiB, at most 2 are allowed")
+        cells = " x ".join(map(str, n))
+        raise ValueError(f"spec.grid of {cells} cells would take {held / 2**30:.0f} GiB, at most 2 are allowed")
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         with _limiting_parameters(networks * (2 * len(found) + 8)):  # a layer may make a weight twice
             network = metadata.model.build(spec, metadata.torch_dtype)
         with torch.no_grad():
-            network.eval()(torch.zeros(networks, components, ny, nx, dtype=metadata.torch_dtype))
+            network.eval()(torch.zeros(networks, components, *n, dtype=metadata.torch_dtype))
         return network
 
 
@@ -204,15 +208,20 @@ def check_experiment_size(tree: Any) -> None:
     Raises
     ------
     UsageError
-        If a side of the grid has more than `MAX_SIDE_CELLS` cells.
+        If a side of the grid has more than `MAX_SIDE_CELLS` cells, in three dimensions more than `MAX_BOX_CELLS`.
     """
     grid = tree.get("grid") if isinstance(tree, dict) else None
-    for sides in [grid.get("n"), grid.get("store")] if isinstance(grid, dict) else []:
+    if not isinstance(grid, dict):
+        return
+    given = [grid.get("n"), grid.get("store")]
+    in_space = grid.get("dimensions") == 3 or any(
+        isinstance(value, list) and len(value) == 3 for value in (*given, grid.get("length"))
+    )
+    most = MAX_BOX_CELLS if in_space else MAX_SIDE_CELLS
+    for sides in given:
         for n in sides if isinstance(sides, list) else [sides]:
-            if isinstance(n, int | float) and n > MAX_SIDE_CELLS:
-                raise UsageError(
-                    f"its experiment has a grid of {n:.6g} cells a side: at most {MAX_SIDE_CELLS} are read"
-                )
+            if isinstance(n, int | float) and n > most:
+                raise UsageError(f"its experiment has a grid of {n:.6g} cells a side: at most {most} are read")
 
 
 def check_solver_size(solver: CoarseSolverConfig, stored: Grid) -> None:
@@ -228,12 +237,15 @@ def check_solver_size(solver: CoarseSolverConfig, stored: Grid) -> None:
     Raises
     ------
     UsageError
-        If a side has more than `MAX_SOLVER_REFINEMENT` times the stored cells.
+        If a side has more than `MAX_SOLVER_REFINEMENT` times the stored cells, or in three dimensions more than
+        `MAX_BOX_CELLS`.
     """
     sides = solver.n if isinstance(solver.n, tuple) else (solver.n or 0,)
     if max(sides) > MAX_SOLVER_REFINEMENT * max(stored.n):
         raise UsageError(f"model.solver.n = {max(sides)} is more than {MAX_SOLVER_REFINEMENT} times the "
                          f"{max(stored.n)} stored cells")  # fmt: skip
+    if stored.dimensions > 2 and max(sides) > MAX_BOX_CELLS:
+        raise UsageError(f"model.solver.n = {max(sides)} is more than {MAX_BOX_CELLS} cells a side")
 
 
 def count_parameters(network: Network) -> int:

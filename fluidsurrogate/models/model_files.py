@@ -92,8 +92,11 @@ class ModelMetadata(BaseModel):
                 f"normalisation.budget_coefficients must be numbers of at least 0, "
                 f"and the state must hold a {' or a '.join(FLOW_FIELDS)}"
             )
+        if len(normalisation.band) != spec.grid.dimensions:
+            raise ValueError(f"normalisation.band must have {spec.grid.dimensions} numbers, one for each axis of the "
+                             f"grid (got {len(normalisation.band)})")  # fmt: skip
         largest = point_group(spec.grid, spec.fields)
-        for key, group in self.model.groups().items():
+        for key, group in self.model.groups(spec.grid.dimensions).items():
             if not largest.contains(group):
                 raise ValueError(f"model.{key} {group.name!r} is not a symmetry of spec.grid")
         return self

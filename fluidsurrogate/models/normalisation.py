@@ -12,7 +12,7 @@ from torch import Tensor
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.array_types import States
 from fluidsurrogate.models.energy_budget import BudgetCoefficients, TrajectoryChunks
-from solvers import FieldSpec, StateSpec
+from solvers import FieldSpec, Grid, StateSpec
 
 MEAN_WARNING_RATIO = (
     10.0  # a field that is scaled only and has a mean of so many times its RMS fluctuation hardly varies
@@ -39,7 +39,7 @@ class Normalisation:
         RMS change of each state field over one interval, in the units of the field. In a hybrid it is the RMS of what
         the coarse solver misses.
     band : tuple of int
-        Largest mode numbers (my, mx) that those changes contain.
+        Largest mode numbers that those changes contain, (my, mx) or (mz, my, mx).
     budget_coefficients : BudgetCoefficients, optional
         Coefficients of the energy budget that forecasts are scaled to; None for no budget.
     """
@@ -47,7 +47,7 @@ class Normalisation:
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     change: tuple[float, ...]
-    band: tuple[int, int]
+    band: tuple[int, ...]
     budget_coefficients: BudgetCoefficients | None = None
 
     @classmethod
@@ -102,15 +102,15 @@ class Normalisation:
         Returns
         -------
         shift, scale : Tensor
-            Shape (components of state and inputs, 1, 1).
+            Shape (components of state and inputs, 1, 1); in three dimensions with one axis more.
         change : Tensor
-            Shape (components of the state, 1, 1).
+            Shape (components of the state, 1, 1); in three dimensions with one axis more.
         """
         fields = spec.fields + spec.inputs
         return (
-            _per_component(self.shift, fields),
-            _per_component(self.scale, fields),
-            _per_component(self.change, spec.fields),
+            _per_component(self.shift, fields, spec.grid),
+            _per_component(self.scale, fields, spec.grid),
+            _per_component(self.change, spec.fields, spec.grid),
         )
 
 
@@ -142,7 +142,7 @@ def describe_large_means(spec: StateSpec, chunks: TrajectoryChunks) -> list[str]
     for field, values in zip(spec.fields, _split_fields(spec, states), strict=True):
         if field.order == 0 and field.parity > 0:
             continue  # it is shifted
-        mean = values.double().mean((-2, -1), keepdim=True)
+        mean = values.double().mean(spec.grid.dims, keepdim=True)
         fluctuation = float((values - mean).square().mean().sqrt())
         size = float(mean.square().mean().sqrt())
         if fluctuation < 1e3 * torch.finfo(values.dtype).eps * size:
@@ -158,11 +158,11 @@ def describe_large_means(spec: StateSpec, chunks: TrajectoryChunks) -> list[str]
 
 def _change_statistics(
     spec: StateSpec, chunks: TrajectoryChunks, base: BaseStep | None
-) -> tuple[tuple[float, ...], tuple[int, int]]:
-    """Return the RMS change of each field, and the largest mode numbers (my, mx) that change by more than rounding.
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return the RMS change of each field, and the largest mode number on each axis that changes by more than rounding.
 
-    The two mode numbers are equal on a square, as D4 needs. Rounding noise of the transforms is spread over all modes
-    alike, in proportion to the state, not to its change.
+    Mode numbers are equal on axes of equal length and cells, as the grid's point group needs. Rounding noise of the
+    transforms is spread over all modes alike, in proportion to the state, not to its change.
     """
     grid, count, squares = spec.grid, 0, [0.0] * len(spec.fields)
     power, noise, eps = torch.zeros(()), torch.zeros(()), 0.0
@@ -176,15 +176,21 @@ def _change_statistics(
         change = after.double() - before.double()
         squares = [s + float(p.square().sum()) for s, p in zip(squares, _split_fields(spec, change), strict=True)]
         count += change[:, :, 0].numel()
-        power = power + torch.fft.rfft2(change).abs().square().sum((0, 1))
+        power = power + torch.fft.rfftn(change, dim=grid.dims).abs().square().sum((0, 1))
         eps = torch.finfo(states.dtype).eps
-        noise = noise + torch.fft.rfft2(after.double()).abs().square().mean((3, 4)).sum((0, 1)) * eps**2
-    floor = torch.maximum(1e-11 * power.amax((1, 2)), 100 * noise)
-    held = (power > floor[:, None, None]).any(0)
+        spectrum = torch.fft.rfftn(after.double(), dim=grid.dims)
+        noise = noise + spectrum.abs().square().mean(grid.dims).sum((0, 1)) * eps**2
+    floor = torch.maximum(1e-11 * power.amax(grid.dims), 100 * noise)
+    held = (power > floor.reshape(-1, *(1 for _ in grid.n))).any(0)
     modes = [torch.where(held, m, 0).max() for m in grid.modes()] if held.any() else [n // 2 for n in grid.n]
-    my, mx = (int(m) for m in modes)
-    band = (max(my, mx), max(my, mx)) if grid.is_square else (my, mx)
+    largest = [int(m) for m in modes]
+    band = tuple(max(m for j, m in enumerate(largest) if _interchangeable(grid, i, j)) for i in range(len(largest)))
     return tuple(math.sqrt(s / (count * f.components)) or 1.0 for s, f in zip(squares, spec.fields, strict=True)), band
+
+
+def _interchangeable(grid: Grid, axis: int, other: int) -> bool:
+    """Return whether two axes of a grid have the same number of cells and the same length."""
+    return grid.n[axis] == grid.n[other] and math.isclose(grid.length[axis], grid.length[other], rel_tol=1e-12)
 
 
 def _split_fields(spec: StateSpec, states: States) -> tuple[Tensor, ...]:
@@ -192,7 +198,7 @@ def _split_fields(spec: StateSpec, states: States) -> tuple[Tensor, ...]:
     return states.split([field.components for field in spec.fields], dim=2)
 
 
-def _per_component(numbers: tuple[float, ...], fields: tuple[FieldSpec, ...]) -> Tensor:
-    """Repeat the number of each field for each of its components, shape (component, 1, 1)."""
+def _per_component(numbers: tuple[float, ...], fields: tuple[FieldSpec, ...], grid: Grid) -> Tensor:
+    """Repeat the number of each field for each of its components; shape (component, 1, 1), one 1 for each axis."""
     flat = [number for number, field in zip(numbers, fields, strict=True) for _ in range(field.components)]
-    return torch.tensor(flat, dtype=torch.float64)[:, None, None]
+    return torch.tensor(flat, dtype=torch.float64).reshape(-1, *(1 for _ in grid.n))

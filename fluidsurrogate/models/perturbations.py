@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.core.seeding import derive_seed
-from fluidsurrogate.data.array_types import EnsembleStates
+from fluidsurrogate.data.array_types import EnsembleStates, States
 from fluidsurrogate.models.step import ChangeProjection
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import StateSpec, Stepper
@@ -64,14 +64,14 @@ class GaussianRandomField:
     project : ChangeProjection
         The projection of the surrogate's changes.
     band : tuple of int
-        Largest mode numbers (my, mx) that the projection keeps.
+        Largest mode numbers that the projection keeps, (my, mx) or (mz, my, mx).
     spectra : sequence of sequence of float
         For each field, the variance in each shell, as in `Perturbation`.
 
     Attributes
     ----------
     filter : Tensor
-        Amplitude of each mode of `torch.fft.rfft2`, shape (component, ky, kx).
+        Amplitude of each mode of `torch.fft.rfftn`, shape (component, ky, kx) or (component, kz, ky, kx).
 
     Raises
     ------
@@ -80,7 +80,7 @@ class GaussianRandomField:
     """
 
     def __init__(
-        self, spec: StateSpec, project: ChangeProjection, band: tuple[int, int], spectra: Sequence[Sequence[float]]
+        self, spec: StateSpec, project: ChangeProjection, band: tuple[int, ...], spectra: Sequence[Sequence[float]]
     ) -> None:
         shells = len(shell_wavenumbers(spec.grid.n, spec.grid.length))
         if len(spectra) != len(spec.fields) or any(len(spectrum) != shells for spectrum in spectra):
@@ -89,13 +89,13 @@ class GaussianRandomField:
         self.spec, self.project = spec, project
         modes, amplitudes = _count_modes_per_shell(spec, band), []
         for field, spectrum in zip(spec.fields, spectra, strict=True):
-            # Of a mode's degrees of freedom the projection keeps one where the field is solenoidal, half about plates.
+            # Of a mode's degrees of freedom the projection drops one if the field is solenoidal, half about plates.
             kept = (field.components - field.solenoidal) * (0.5 if field.wall else 1.0)
             power = torch.tensor(spectrum, dtype=torch.float64) / (modes * kept).clamp(min=1e-300)
             power = torch.where(modes > 0, power, 0.0) * math.prod(spec.grid.n)
             amplitudes += [power.sqrt()[_shell_index(spec)]] * field.components
         self.filter = torch.stack(amplitudes)
-        self.filter[:, 0, 0] = 0.0
+        self.filter.flatten(1)[:, 0] = 0.0  # the mean
 
     def __call__(self, generators: RandomGenerators) -> State:
         """Draw a field from each generator.
@@ -112,7 +112,8 @@ class GaussianRandomField:
         """
         shape = (self.spec.components, *self.spec.grid.n)
         white = torch.from_numpy(np.stack([g.standard_normal(shape) for g in generators]))
-        fields = torch.fft.irfft2(torch.fft.rfft2(white) * self.filter, s=self.spec.grid.n)
+        grid = self.spec.grid
+        fields = torch.fft.irfftn(torch.fft.rfftn(white, dim=grid.dims) * self.filter, s=grid.n, dim=grid.dims)
         return self.project(fields.to(self.project.matrices_y))
 
 
@@ -126,8 +127,8 @@ class PerturbedCarry:
         The forecast state, shape (batch, component, y, x).
     perturbed_state : Tensor
         The state that the next step starts from: the forecast state with its perturbation.
-    inputs : mapping of str to Tensor, optional
-        The inputs by name.
+    carry : object
+        What the perturbed stepper carries, with the perturbation of its state.
     noise : Tensor
         The random fields η of the last perturbation, shape (batch, component, y, x).
     generators : sequence of numpy.random.Generator
@@ -136,7 +137,7 @@ class PerturbedCarry:
 
     state: State
     perturbed_state: State
-    inputs: Inputs
+    carry: Any
     noise: Tensor
     generators: RandomGenerators
 
@@ -148,7 +149,7 @@ class PerturbedStepper(Stepper[PerturbedCarry]):
     Parameters
     ----------
     stepper : Stepper
-        The stepper to perturb.
+        The stepper to perturb, which must implement `correct`.
     random_field : callable
         Draws a random field from each of several generators, as `GaussianRandomField` does.
     perturbation : Perturbation
@@ -194,7 +195,7 @@ class PerturbedStepper(Stepper[PerturbedCarry]):
         noise = self.random_field(generators)
         state = state.to(noise)
         perturbed = state + self._amplitude(self.stepper(state, inputs) - state) * noise
-        return PerturbedCarry(perturbed, perturbed, inputs, noise, generators)
+        return PerturbedCarry(perturbed, perturbed, self.stepper.start(perturbed, inputs), noise, generators)
 
     def advance(self, carry: PerturbedCarry) -> PerturbedCarry:
         """Advance the perturbed state by one interval, and perturb the result for the next one.
@@ -209,11 +210,12 @@ class PerturbedStepper(Stepper[PerturbedCarry]):
         PerturbedCarry
             One interval later.
         """
-        state = self.stepper(carry.perturbed_state, carry.inputs)
+        after = self.stepper.advance(carry.carry)
+        state = self.stepper.state(after)
         rho = self.perturbation.memory
         noise = rho * carry.noise + math.sqrt(1 - rho**2) * self.random_field(carry.generators)
-        perturbed = state + self._amplitude(state - carry.perturbed_state) * noise
-        return PerturbedCarry(state, perturbed, carry.inputs, noise, carry.generators)
+        added = self._amplitude(state - carry.perturbed_state) * noise
+        return PerturbedCarry(state, state + added, self.stepper.correct(after, added), noise, carry.generators)
 
     def state(self, carry: PerturbedCarry) -> State:
         """Return the forecast state, before the perturbation that the next step starts with.
@@ -230,12 +232,12 @@ class PerturbedStepper(Stepper[PerturbedCarry]):
         """
         return carry.state
 
-    def _amplitude(self, change: State) -> Float[Tensor, "batch component 1 1"]:
+    def _amplitude(self, change: State) -> Float[Tensor, "batch component *ones"]:
         """Return the size b c of the perturbation at each component."""
         return self.perturbation.factor * field_rms(self.spec, change)
 
 
-def field_rms(spec: StateSpec, states: State) -> Float[Tensor, "batch component 1 1"]:
+def field_rms(spec: StateSpec, states: State) -> Float[Tensor, "batch component *ones"]:
     """Compute the root mean square of each field, over its components together.
 
     Parameters
@@ -248,9 +250,11 @@ def field_rms(spec: StateSpec, states: State) -> Float[Tensor, "batch component 
     Returns
     -------
     Tensor
-        Shape (batch, component, 1, 1); the number of a field is repeated for each of its components.
+        Shape (batch, component, 1, 1), in three dimensions (batch, component, 1, 1, 1); the number of a field is
+        repeated for each of its components.
     """
-    parts = [part.square().mean((1, 2, 3), keepdim=True).sqrt().expand(-1, part.shape[1], -1, -1)
+    within = (1, *spec.grid.dims)
+    parts = [part.square().mean(within, keepdim=True).sqrt().expand(-1, part.shape[1], *(-1 for _ in spec.grid.n))
              for part in states.split([field.components for field in spec.fields], dim=1)]  # fmt: skip
     return torch.cat(parts, dim=1)
 
@@ -317,7 +321,7 @@ def member_seeds(seed: int, labels: Sequence[int | float | str], count: int) -> 
 
 
 def one_step_error_statistics(
-    stepper: Stepper, truth: Sequence[Float[Tensor, "_ time component y x"]], inputs: Sequence[Inputs]
+    stepper: Stepper, truth: Sequence[States], inputs: Sequence[Inputs]
 ) -> tuple[tuple[tuple[float, ...], ...], float]:
     """Measure spectra and memory of a model's one-step errors, for a `Perturbation`.
 
@@ -361,16 +365,18 @@ def one_step_error_statistics(
 
 
 def _shell_index(spec: StateSpec) -> Tensor:
-    """Return the index of the shell of each mode of `torch.fft.rfft2`; the mean is counted to the first."""
-    ky, kx = spec.grid.wavenumbers()
-    return ((torch.hypot(ky, kx) * max(spec.grid.length) / (2 * math.pi)).round().long() - 1).clamp(min=0)
+    """Return the index of the shell of each mode of `torch.fft.rfftn`; the mean is counted to the first."""
+    first, *others = spec.grid.wavenumbers()
+    for k in others:
+        first = torch.hypot(first, k)
+    return ((first * max(spec.grid.length) / (2 * math.pi)).round().long() - 1).clamp(min=0)
 
 
-def _count_modes_per_shell(spec: StateSpec, band: tuple[int, int]) -> Float[Tensor, " shell"]:
+def _count_modes_per_shell(spec: StateSpec, band: tuple[int, ...]) -> Float[Tensor, " shell"]:
     """Count the modes of each shell within the band, a mode and its conjugate as two."""
     shell = _shell_index(spec)
     weight = torch.full(shell.shape, 2.0, dtype=torch.float64)
-    weight[:, 0] = weight[:, spec.grid.n[1] // 2] = 1.0
+    weight[..., 0] = weight[..., spec.grid.n[-1] // 2] = 1.0
     weight = torch.where(spec.grid.retained(band), weight, 0.0)
-    weight[0, 0] = 0.0
+    weight.flatten()[0] = 0.0  # the mean
     return torch.zeros(int(shell.max()) + 1, dtype=torch.float64).scatter_add(0, shell.flatten(), weight.flatten())

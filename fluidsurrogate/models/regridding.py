@@ -48,10 +48,14 @@ def move_to_grid(model: Surrogate, grid: Grid) -> Surrogate:
     ------
     UsageError
         If the architecture cannot be applied to the grid (a U-Net needs sides that are multiples of 2^levels), the
-        model's group is not a symmetry of the grid, or the model is a hybrid.
+        model's group is not a symmetry of the grid, the grid has another number of dimensions, or the model is a
+        hybrid.
     """
     if not isinstance(grid, Grid):
         raise UsageError(f"give a grid, Grid.square(64) say, from solvers (got {type(grid).__name__})")
+    if grid.dimensions != model.spec.grid.dimensions:
+        raise UsageError(f"a model of {model.spec.grid.dimensions} dimensions cannot be applied to a grid of "
+                         f"{grid.dimensions}: give one with axes ({', '.join(model.spec.grid.axes)})")  # fmt: skip
     if is_same_grid(model.spec.grid, grid):
         return model
     if model.base is not None:
@@ -91,8 +95,8 @@ def move_normalisation(normalisation: Normalisation, old: Grid, new: Grid) -> No
         With another band.
     """
     sides = zip(normalisation.band, old.n, old.length, new.n, new.length, strict=True)
-    my, mx = (_largest_mode(min(most, n // 2) * to / side, cells) for most, n, side, cells, to in sides)
-    return replace(normalisation, band=(my, mx))
+    band = tuple(_largest_mode(min(most, n // 2) * to / side, cells) for most, n, side, cells, to in sides)
+    return replace(normalisation, band=band)
 
 
 def _largest_mode(mode: float, cells: int) -> int:

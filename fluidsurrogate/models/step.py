@@ -42,7 +42,8 @@ class SurrogateStep(nn.Module):
     Attributes
     ----------
     shift, scale : Tensor
-        Normalisation of the components of state and inputs, shape (component, 1, 1).
+        Normalisation of the components of state and inputs, shape (component, 1, 1); in three dimensions, here and
+        below, with one axis more: (component, 1, 1, 1).
     change : Tensor
         RMS change of the components of the state over the step, shape (component, 1, 1).
     project : ChangeProjection
@@ -164,32 +165,40 @@ class ChangeProjection(nn.Module):
     fields : sequence of FieldSpec
         Fields of the state.
     band : tuple of int
-        Largest mode numbers (my, mx) to keep.
+        Largest mode numbers to keep, (my, mx) or (mz, my, mx).
 
     Attributes
     ----------
+    matrix_z : Tensor or None
+        The projection along z, shape (z, z); None in two dimensions.
     matrices_y : Tensor
-        The projection along y for each component, shape (component, y, y).
+        The projection along y for each component, shape (component, y, y), or (component, 1, y, y) in three dimensions.
     matrix_x : Tensor
         The projection along x, shape (x, x).
     directions : Tensor
-        Unit wavevectors k/|k| as (x, y), shape (2, ky, kx).
+        Unit wavevectors k/|k| as (x, y) or (x, y, z), shape (axis, ky, kx) or (axis, kz, ky, kx).
     """
 
+    matrix_z: Tensor | None
     matrices_y: Tensor
     matrix_x: Tensor
     directions: Tensor
 
-    def __init__(self, grid: Grid, fields: Sequence[FieldSpec], band: tuple[int, int]) -> None:
+    def __init__(self, grid: Grid, fields: Sequence[FieldSpec], band: tuple[int, ...]) -> None:
         super().__init__()
-        band_y, band_x = (_low_pass_matrix(n, most) for n, most in zip(grid.n, band, strict=True))
-        walls = [sign * f.wall for f in fields for sign in (1, -1)[: f.components]]  # across the plates the other sign
+        self.dims = grid.dims
+        *band_z, band_y, band_x = (_low_pass_matrix(n, most) for n, most in zip(grid.n, band, strict=True))
+        # For a vector the sign across the plates, along y, is the other one.
+        walls = [sign * f.wall for f in fields for sign in (1, -1, 1)[: f.components]]
         matrices_y = [(band_y + wall * band_y.flip(0)) / (1 + abs(wall)) for wall in walls]
-        self.register_buffer("matrices_y", torch.stack(matrices_y))
+        self.register_buffer("matrix_z", band_z[0] if band_z else None)
+        self.register_buffer("matrices_y", torch.stack(matrices_y).reshape(-1, *(1 for _ in band_z), *band_y.shape))
         self.register_buffer("matrix_x", band_x)
         self.register_buffer("directions", _unit_wavevectors(grid))
         starts = [sum(f.components for f in fields[:i]) for i in range(len(fields))]
-        self.solenoidal_starts = [start for start, f in zip(starts, fields, strict=True) if f.solenoidal]
+        self.solenoidal_parts = [
+            slice(start, start + f.components) for start, f in zip(starts, fields, strict=True) if f.solenoidal
+        ]
 
     def forward(self, change: State) -> State:
         """Project a change of the state.
@@ -197,24 +206,26 @@ class ChangeProjection(nn.Module):
         Parameters
         ----------
         change : Tensor
-            Shape (batch, component, y, x).
+            Shape (batch, component, y, x) or (batch, component, z, y, x).
 
         Returns
         -------
         Tensor
-            The projected change, shape (batch, component, y, x).
+            The projected change, of the same shape.
         """
+        if self.matrix_z is not None:
+            change = (self.matrix_z @ change.flatten(-2)).unflatten(-1, change.shape[-2:])
         change = self.matrices_y @ change @ self.matrix_x
-        change = change - change.mean((-2, -1), keepdim=True)
-        for start in self.solenoidal_starts:
-            solenoidal = remove_divergence(change[:, start : start + 2], self.directions)
-            change = torch.cat([change[:, :start], solenoidal, change[:, start + 2 :]], dim=1)
+        change = change - change.mean(self.dims, keepdim=True)
+        for part in self.solenoidal_parts:
+            solenoidal = remove_divergence(change[:, part], self.directions)
+            change = torch.cat([change[:, : part.start], solenoidal, change[:, part.stop :]], dim=1)
         return change
 
 
 def remove_divergence(
-    velocity: Float[Tensor, "batch 2 y x"], directions: Float[Tensor, "2 ky kx"]
-) -> Float[Tensor, "batch 2 y x"]:
+    velocity: Float[Tensor, "batch component *space"], directions: Float[Tensor, " axis *modes"]
+) -> Float[Tensor, "batch component *space"]:
     r"""Return the solenoidal part of a vector field (Helmholtz decomposition), exact for the resolved modes.
 
     .. math:: \hat u - e (e \cdot \hat u), \qquad e = k / |k|
@@ -222,24 +233,24 @@ def remove_divergence(
     Parameters
     ----------
     velocity : Tensor
-        Shape (batch, 2, y, x), components in the order (x, y).
+        Shape (batch, 2, y, x) or (batch, 3, z, y, x), components in the order (x, y) or (x, y, z).
     directions : Tensor
-        The unit wavevectors e as (x, y), shape (2, ky, kx).
+        The unit wavevectors e as (x, y) or (x, y, z), shape (2, ky, kx) or (3, kz, ky, kx).
 
     Returns
     -------
     Tensor
-        Shape (batch, 2, y, x).
+        Of the shape of the field.
     """
-    spectrum = torch.fft.rfft2(velocity)
+    space = tuple(range(1 - directions.ndim, 0))
+    spectrum = torch.fft.rfftn(velocity, dim=space)
     along = (directions * spectrum).sum(1, keepdim=True)
-    return torch.fft.irfft2(spectrum - directions * along, s=velocity.shape[-2:])
+    return torch.fft.irfftn(spectrum - directions * along, s=velocity.shape[2:], dim=space)
 
 
-def _unit_wavevectors(grid: Grid) -> Float[Tensor, "2 ky kx"]:
-    """Return k/|k| as (x, y) in float64; zero for the mean and where both wavenumbers are Nyquist's."""
-    ky, kx = grid.odd_wavenumbers()
-    k = torch.stack(torch.broadcast_tensors(kx, ky))
+def _unit_wavevectors(grid: Grid) -> Float[Tensor, " axis *modes"]:
+    """Return k/|k| as (x, y) or (x, y, z) in float64; zero for the mean and where all wavenumbers are Nyquist's."""
+    k = torch.stack(torch.broadcast_tensors(*reversed(grid.odd_wavenumbers())))
     length = k.square().sum(0).sqrt()
     return k / length.where(length > 0, 1.0)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -39,12 +40,18 @@ class SurrogateCarry:
         The normalised inputs, shape (batch, component, y, x).
     network : callable
         The network with its kernels expanded once for the whole rollout.
+    solver : object, optional
+        In a hybrid, what its solver carries: perhaps finer than the stored states.
+    correction : Tensor, optional
+        In a hybrid, what is to be added to the solver's state before its next interval, of the shape of `state`.
     """
 
     state: State
     inputs: Inputs
     normalised_inputs: Tensor | None
     network: Callable[[Tensor], Tensor]
+    solver: Any = None
+    correction: State | None = None
 
 
 @final
@@ -55,6 +62,9 @@ class Surrogate(Stepper[SurrogateCarry]):
 
     The network N predicts the normalised change of b, which is the state itself or, in a hybrid, the state that a
     coarse solver makes of it; c is the size of a change and P a projection. See `SurrogateStep`.
+
+    A hybrid's solver keeps its own state from interval to interval. The network's correction is added to the modes that
+    the stored states hold; the finer modes of the solver are left as they are.
 
     Parameters
     ----------
@@ -109,7 +119,8 @@ class Surrogate(Stepper[SurrogateCarry]):
         weight = next(network.parameters())
         self.step = SurrogateStep(spec, normalisation, config.multiples, multiple)
         self.step.to(weight.device, weight.real.dtype)
-        self.is_markov = config.networks == 1  # the mean of several networks does not say what state each of them is in
+        # Neither the mean of several networks nor a hybrid's stored state says all that the next step depends on.
+        self.is_markov = config.networks == 1 and base is None
         self._mean_of_networks, self._with_budget, self._autocast = True, True, False
 
     def every(self, multiple: int) -> Surrogate:
@@ -257,17 +268,21 @@ class Surrogate(Stepper[SurrogateCarry]):
         Raises
         ------
         UsageError
-            If `state` holds no trajectory.
+            If `state` holds no trajectory, or a hybrid's solver cannot run from it.
         """
         if not len(state):
             raise UsageError("state holds no trajectory: give at least one")
         self.spec.check(state, inputs)
         if (networks := self.config.networks) > 1:
-            state = state.repeat(networks, 1, 1, 1)
-            inputs = {name: value.repeat(networks, 1, 1, 1) for name, value in (inputs or {}).items()}
+            state = _repeat(state, networks)
+            inputs = {name: _repeat(value, networks) for name, value in (inputs or {}).items()}
         normalised_inputs = self.step.normalise_inputs(order_inputs(self.spec, inputs), state)
+        solver = None
+        if self.base is not None:
+            with explaining_solver_errors():
+                solver = self.base.start(state, inputs)
         with self._autocast_context():
-            return SurrogateCarry(state.to(self.step.scale), inputs, normalised_inputs, self.network.fold())
+            return SurrogateCarry(state.to(self.step.scale), inputs, normalised_inputs, self.network.fold(), solver)
 
     def advance(self, carry: SurrogateCarry) -> SurrogateCarry:
         """Advance by one interval.
@@ -287,13 +302,39 @@ class Surrogate(Stepper[SurrogateCarry]):
         UsageError
             If a hybrid's solver cannot run from this state.
         """
-        base = None if self.base is None else self._advance_by_solver(self.base, carry)
+        solver = base = None
+        if self.base is not None:
+            with explaining_solver_errors():
+                solver = carry.solver
+                if carry.correction is not None:
+                    solver = self.base.correct(solver, carry.correction)
+                solver = self.base.advance(solver)
+                base = self.base.state(solver).to(carry.state)
 
         def network(z: Tensor) -> Tensor:
             with self._autocast_context():
                 return carry.network(z).to(z.dtype)
 
-        return replace(carry, state=self.step(network, carry.state, carry.normalised_inputs, base, self._with_budget))
+        state = self.step(network, carry.state, carry.normalised_inputs, base, self._with_budget)
+        return replace(carry, state=state, solver=solver, correction=None if base is None else state - base)
+
+    def correct(self, carry: SurrogateCarry, correction: State) -> SurrogateCarry:
+        """Add a correction to the state of a carry; a hybrid's solver gets it before its next interval.
+
+        Parameters
+        ----------
+        carry : SurrogateCarry
+            A carry of `start` or `advance`.
+        correction : Tensor
+            What to add to the state, of the shape of `carry.state`.
+
+        Returns
+        -------
+        SurrogateCarry
+            The carry with the corrected state.
+        """
+        pending = correction if carry.correction is None else carry.correction + correction
+        return replace(carry, state=carry.state + correction, correction=None if carry.solver is None else pending)
 
     def state(self, carry: SurrogateCarry) -> State:
         """Return the state of a carry in physical units; for a deep ensemble, the ensemble mean.
@@ -313,14 +354,6 @@ class Surrogate(Stepper[SurrogateCarry]):
             return carry.state
         return carry.state.unflatten(0, (networks, -1)).mean(0)
 
-    @staticmethod
-    def _advance_by_solver(base: Stepper, carry: SurrogateCarry) -> State:
-        """Return the state that the solver of a hybrid makes of a carry's."""
-        try:
-            return base(carry.state, carry.inputs).to(carry.state)
-        except ValueError as error:  # of numbers with which the solver cannot run
-            raise UsageError(f"the hybrid's solver: {error}") from None
-
     def _copy_with(self, network: Network, multiple: int) -> Surrogate:
         """Return the same view of the model, uncalibrated, with another network or interval."""
         other = Surrogate(
@@ -333,3 +366,28 @@ class Surrogate(Stepper[SurrogateCarry]):
     def _autocast_context(self) -> torch.autocast:
         """Return the context in which the network is applied."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast)
+
+
+@contextmanager
+def explaining_solver_errors() -> Iterator[None]:
+    """Turn the error of a hybrid's solver, for numbers with which it cannot run, into a `UsageError`.
+
+    Yields
+    ------
+    None
+        The block runs once.
+
+    Raises
+    ------
+    UsageError
+        If the block raises ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"the hybrid's solver: {error}") from None
+
+
+def _repeat(values: Tensor, times: int) -> Tensor:
+    """Repeat a batch, whatever its other axes are."""
+    return values.repeat(times, *(1 for _ in values.shape[1:]))

@@ -69,7 +69,7 @@ def run_stage(run: Run, stage: Stage, force: bool = False) -> None:
         output
         for output in stage.outputs(run.tree)
         if not _is_up_to_date(run.out / output, stage.provenance(run, output), force)
-        or not all((run.out / other).exists() for other in stage.extra_files)
+        or not all((run.out / other).exists() for other in stage.extra_files(run.tree))
     ]
     if missing:
         stage.make(run, missing, force)
@@ -98,7 +98,7 @@ def reports(run: Run, name: str) -> str:
         return ""
     files = [run.data_path] if run.experiment.data.path else []
     for stage in stages_in_order():
-        files += [run.out / output for output in (*stage.outputs(run.tree), *stage.extra_files)]
+        files += [run.out / output for output in (*stage.outputs(run.tree), *stage.extra_files(run.tree))]
     return "\n\n".join([*texts, "\n".join(str(path) for path in files if path.exists())])
 
 

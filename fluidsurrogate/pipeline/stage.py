@@ -43,8 +43,8 @@ class Stage:
         Function (run, output) → what this result depends on. A result that was made from something else is refused.
     make : callable
         Function (run, missing, force) that makes the outputs that are missing.
-    extra_files : tuple of str
-        Further files that are made along with the outputs.
+    extra_files : callable
+        Function (tree) → further files that are made along with the outputs.
     check_existing : callable, optional
         Function (run) that is called if no output is missing.
     check_before_use : callable, optional
@@ -62,7 +62,7 @@ class Stage:
     outputs: Callable[[Tree], tuple[str, ...]]
     provenance: Callable[[Run, str], Provenance]
     make: Callable[[Run, Sequence[str], bool], None]
-    extra_files: tuple[str, ...] = ()
+    extra_files: Callable[[Tree], tuple[str, ...]] = lambda tree: ()
     check_existing: Callable[[Run], None] | None = None
     check_before_use: Callable[[Run], None] | None = None
     report: Callable[[Run], str] | None = None

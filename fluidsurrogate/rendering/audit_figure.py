@@ -26,7 +26,8 @@ def draw_audit(audit: xr.Dataset, path: Path, title: str = "") -> None:
     title : str, default ""
         What was audited.
     """
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    bars_drawn = len(audit["element"]) + len(audit["shift"]) + 1
+    figure = Figure(figsize=(12, max(4.6, 0.14 * bars_drawn + 1.2)), layout="constrained")
     bars, angles, drift = figure.subplots(1, 3, width_ratios=(1.35, 1, 1))
     _draw_bars(audit, bars)
     floor = audit["rotation_error_of_solver"].values
@@ -71,14 +72,21 @@ def _draw_bars(audit: xr.Dataset, axis: Axes) -> None:
             axis.text(left * 1.3, y, "undefined", va="center", fontsize=8, color="0.5")
     axis.axvline(tolerance, color="0.2", lw=1, ls=":")
     axis.set(xscale="log", xlim=(left, 3 * max(1.0, seen.max(initial=1.0))), yticks=place, xlabel="error")
-    axis.set_yticklabels(names, fontsize=8)
+    axis.set_yticklabels(names, fontsize=8 if len(names) <= 24 else 6.5)
     axis.invert_yaxis()
     axis.set_title("group elements and shifts")
     shown = [("claimed", COLOURS[2]), ("claimed, but broken", COLOURS[4]), ("not claimed", COLOURS[3])]
     handles: list[Patch | Line2D] = [Patch(color=c, label=label) for label, c in shown if c in colours]
     handles += [Patch(color=COLOURS[1], label="control: must be large")] if np.isfinite(control) else []
     handles += [Line2D([], [], color="0.2", lw=1, ls=":", label="tolerance")]
-    axis.legend(handles=handles, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False)
+    axis.legend(
+        handles=handles,
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.13 if len(names) <= 24 else -0.07),
+        ncols=2,
+        frameon=False,
+    )
 
 
 def _draw_drift(audit: xr.Dataset, axis: Axes) -> None:

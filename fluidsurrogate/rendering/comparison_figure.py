@@ -12,12 +12,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from fluidsurrogate.evaluation.comparison import TRUTH
-from fluidsurrogate.evaluation.diagnostics import vorticity
+from fluidsurrogate.rendering.slices import vorticity_picture
 from fluidsurrogate.rendering.style import DPI, cell_edges
 
 
 def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembles: xr.Dataset | None = None) -> None:
     """Draw the vorticity and the error of every source at a few times, all on one colour scale.
+
+    Of a flow in space the z component of the vorticity is drawn, in a plane through the middle of the box.
 
     A row is the truth or a source: vorticity on the left, error on the right. Below the first model of `ensembles`
     comes a row with one perturbed member of it and, in place of the error, the standard deviation over all members, on
@@ -34,7 +36,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
     ensembles : xr.Dataset, optional
         Members by `source`.
     """
-    field = vorticity(forecasts.isel(trajectory=0))
+    field = vorticity_picture(forecasts.isel(trajectory=0))
     times = np.unique(np.linspace(0, field.sizes["time"] - 1, columns + 1).round().astype(int))[1:]
     sources = [str(s) for s in field["source"].values]
     truth = field.sel(source=TRUTH)
@@ -42,7 +44,7 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
     spread = None
     if ensembles is not None:
         first = str(ensembles["source"].values[0])
-        members = vorticity(ensembles.sel(source=first).isel(trajectory=0).isel(member=slice(1, None)).load())
+        members = vorticity_picture(ensembles.sel(source=first).isel(trajectory=0).isel(member=slice(1, None)).load())
         spread = members.std("member", ddof=1)
         rows.insert(sources.index(first) + 1, (f"{first},\na member", members.isel(member=0), spread))
     limit = float(np.abs(truth.isel(time=times)).max())
@@ -71,5 +73,5 @@ def draw_comparison(forecasts: xr.Dataset, path: Path, columns: int = 4, ensembl
         label = f"t = {float(field['time'][t]):g}"
         axes[0][i].set_title(label, fontsize=9)
         axes[min(1, len(rows) - 1)][i + len(times)].set_title(f"error, {label}", fontsize=9)
-    figure.colorbar(colours, ax=axes, label="vorticity [1/s]", shrink=0.6, extend="both", pad=0.01)
+    figure.colorbar(colours, ax=axes, label=f"{field.attrs['long_name']} [1/s]", shrink=0.6, extend="both", pad=0.01)
     figure.savefig(path, dpi=DPI, format="png")

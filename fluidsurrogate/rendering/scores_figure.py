@@ -17,6 +17,8 @@ from fluidsurrogate.rendering.style import COLOURS, DPI, decorate, finite_or_nan
 def draw_scores(scores: xr.Dataset, path: Path) -> None:
     """Draw error, correlation, energy and enstrophy against time, and the energy spectrum halfway and at the end.
 
+    In three dimensions the dissipation takes the place of the enstrophy if the viscosity is known.
+
     Parameters
     ----------
     scores : xr.Dataset
@@ -29,6 +31,9 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
     time = scores["time"].values
     sources = [str(s) for s in scores["source"].values]
     half, last = len(time) // 2, len(time) - 1
+    # In space, where it says how turbulence decays, the dissipation 2 ν Z is drawn if ν is known.
+    viscosity = scores.attrs.get("viscosity")
+    factor = 1.0 if viscosity is None else 2 * float(viscosity)
     for number, source in enumerate(sources):
         one = scores.sel(source=source)
         style = {"color": COLOURS[number % len(COLOURS)], "label": source, "lw": 2.2 if source == TRUTH else 1.4,
@@ -37,7 +42,7 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
             _plot_with_spread(axes[0, 0], time[1:], one["nrmse"].values[1:], one["nrmse_spread"].values[1:], style)
             _plot_with_spread(axes[0, 1], time, one["correlation"].values, one["correlation_spread"].values, style)
         axes[0, 2].plot(time, finite_or_nan(one["energy"].values), **style)
-        axes[1, 2].plot(time, finite_or_nan(one["enstrophy"].values), **style)
+        axes[1, 2].plot(time, factor * finite_or_nan(one["enstrophy"].values), **style)
         for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):
             axis.loglog(scores["wavenumber"], finite_or_nan(one["energy_spectrum"].values[t]), **style)
     if "error_bound" in scores:
@@ -50,10 +55,13 @@ def draw_scores(scores: xr.Dataset, path: Path) -> None:
     axes[0, 1].set_ylim(bottom=max(axes[0, 1].get_ylim()[0], -0.2))
     if threshold is not None:
         axes[0, 1].axhline(threshold, color="0.5", lw=0.8, ls=":")
-    for axis, name in ((axes[0, 2], "energy"), (axes[1, 2], "enstrophy")):
+    for axis, name, scale in ((axes[0, 2], "energy", 1.0), (axes[1, 2], "enstrophy", factor)):
         reference = scores[name].sel(source=TRUTH).values if TRUTH in sources else scores[name].values[0]
-        axis.set(xlabel="time [s]", ylabel=f"{name} [{scores[name].attrs.get('units', '1')}]", title=name)
-        axis.set_ylim(0, 1.5 * np.nanmax(reference))
+        label, units = name, scores[name].attrs.get("units", "1")
+        if name == "enstrophy" and viscosity is not None:
+            label, units = "dissipation", "m2 s-3"
+        axis.set(xlabel="time [s]", ylabel=f"{label} [{units}]", title=label)
+        axis.set_ylim(0, 1.5 * scale * np.nanmax(reference))
     for axis, t in ((axes[1, 0], half), (axes[1, 1], last)):
         highest = float(truth[t].max())
         axis.set(xlabel="wavenumber [1/m]", ylabel="energy spectrum", title=f"spectrum at t = {time[t]:g}")

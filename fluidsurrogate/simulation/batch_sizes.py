@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.memory import free_memory
 from solvers import Stepper
 from solvers.array_types import Inputs, State
 
@@ -119,30 +118,8 @@ def memory_for_batch(device: torch.device) -> int:
     int
         Bytes: a fixed share of the free memory; on a CPU at most what a batch gains from.
     """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // MEMORY_PARTS
-    return min(psutil.virtual_memory().available // MEMORY_PARTS, MAX_CPU_BATCH_BYTES)
-
-
-def check_free_memory(needed: int, what: str, advice: str) -> None:
-    """Check that the free memory is enough.
-
-    Parameters
-    ----------
-    needed : int
-        Number of bytes.
-    what : str
-        What takes them, for the error message.
-    advice : str
-        What to do if they are not free, for the error message.
-
-    Raises
-    ------
-    UsageError
-        If less memory is free.
-    """
-    if needed > (free := psutil.virtual_memory().available):
-        raise UsageError(f"{what} would take {needed / 2**30:.3g} GiB of memory, {free / 2**30:.3g} are free: {advice}")
+    part = free_memory(device) // MEMORY_PARTS
+    return part if device.type == "cuda" else min(part, MAX_CPU_BATCH_BYTES)
 
 
 def bytes_per_interval(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int]) -> int:

@@ -31,8 +31,8 @@ from fluidsurrogate.simulation.resolution import (
     measure_resolution,
 )
 from fluidsurrogate.simulation.stored_fields import block_coordinates, stored_dataset
-from fluidsurrogate.simulation.trajectory_blocks import plan_blocks, simulate, stack_inputs
-from solvers import NavierStokes2D
+from fluidsurrogate.simulation.trajectory_blocks import check_block_memory, plan_blocks, simulate, stack_inputs
+from solvers import NavierStokes
 
 log = logging.getLogger("fluidsurrogate")
 SAMPLE_FILE = "sample.npz"
@@ -76,6 +76,7 @@ def generate_in_memory(experiment: Experiment) -> xr.Dataset:
         If the solver cannot run the flow, or the data are less well resolved than the experiment asks for.
     """
     solver, parts, inner_step = experiment.build_solver(), [], math.inf
+    check_block_memory(experiment, solver)
     with Progress(sum(b.count for b in plan_blocks(experiment)), "generate", "trajectories") as progress:
         for block in plan_blocks(experiment):
             run = simulate(experiment, solver, block)
@@ -122,16 +123,14 @@ def read_progress(folder: Path, block_count: int) -> dict[str, Any]:
     )
 
 
-def measure_and_check_resolution(
-    experiment: Experiment, solver: NavierStokes2D, sample: ResolutionSample
-) -> Resolution:
+def measure_and_check_resolution(experiment: Experiment, solver: NavierStokes, sample: ResolutionSample) -> Resolution:
     """Measure how well the data are resolved, and report it in the log.
 
     Parameters
     ----------
     experiment : Experiment
         The experiment.
-    solver : NavierStokes2D
+    solver : NavierStokes
         Its classical solver.
     sample : ResolutionSample
         Test trajectory 0 at full resolution.
@@ -151,9 +150,9 @@ def measure_and_check_resolution(
     log.info(f"  resolution: {describe_resolution(resolution.attributes)}")
     check_resolution(experiment, error)
     if error is not None and not error <= RESOLVED:
+        finer = "twice the cells" if resolution.refinement == "2n" else "one and a half times the cells along each axis"
         log.warning(
-            f"  not resolved: on twice the cells the flow differs by {error:.2%} after one interval; "
-            f"{RESOLUTION_ADVICE}"
+            f"  not resolved: on {finer} the flow differs by {error:.2%} after one interval; {RESOLUTION_ADVICE}"
         )
     return resolution
 
@@ -204,6 +203,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
         interrupted generation was from other inputs.
     """
     solver, provenance = experiment.build_solver(), data_provenance(experiment)
+    check_block_memory(experiment, solver)
     folder = start_or_resume(path, {**provenance, "device": str(solver.device), "kernel": solver.backend}, force)
     store = folder / "result"
     blocks = plan_blocks(experiment)
@@ -241,7 +241,7 @@ def generate_to_zarr(experiment: Experiment, path: Path, force: bool) -> None:
 
 
 def solver_attributes(
-    experiment: Experiment, solver: NavierStokes2D, inner_step: float, provenance: Mapping[str, Any]
+    experiment: Experiment, solver: NavierStokes, inner_step: float, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the attributes of a dataset that say what computed it, taken from the solver and not from the experiment.
 
@@ -249,7 +249,7 @@ def solver_attributes(
     ----------
     experiment : Experiment
         The experiment.
-    solver : NavierStokes2D
+    solver : NavierStokes
         The solver that ran.
     inner_step : float
         The smallest inner time step, in s.
@@ -274,8 +274,7 @@ def solver_attributes(
         "inner_step": inner_step,
         "inner_step_rule": "fixed" if solver.step_control.fixed_steps else f"CFL <= {solver.scheme.cfl}",
         "dealiasing": "two-thirds",
-        "solver_ny": solver.grid.n[0],
-        "solver_nx": solver.grid.n[1],
+        **{f"solver_n{axis}": n for axis, n in zip(solver.grid.axes, solver.grid.n, strict=True)},
         "solver_dtype": str(solver.dtype).removeprefix("torch."),
         "device": str(solver.device),
         "kernel": solver.backend,

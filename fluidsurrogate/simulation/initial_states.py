@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import final
 
 import numpy as np
@@ -106,7 +107,7 @@ class InitialStates:
             16 hexadecimal digits.
         """
         digest = hashlib.sha256()
-        at_a_time = max(1, READ_CELLS // (self.spec.components * self.spec.grid.n[0] * self.spec.grid.n[1]))
+        at_a_time = max(1, READ_CELLS // (self.spec.components * math.prod(self.spec.grid.n)))
         for first in range(0, self.count, at_a_time):
             state, inputs = self.read(first, min(first + at_a_time, self.count))
             for value in (state, *inputs.values()):

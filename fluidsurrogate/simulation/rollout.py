@@ -72,7 +72,7 @@ def rollout(
     observe: Callable[[Any], None] | None = None,
     *,
     first_from_stepper: bool = False,
-) -> Float[Tensor, "_ time component y x"]:
+) -> Float[Tensor, "_ time component *space"]:
     """Roll out any stepper: a solver, a surrogate, persistence or a hybrid.
 
     Parameters
@@ -80,7 +80,7 @@ def rollout(
     stepper : Stepper
         What advances the state. It may work in place: it starts from a copy of `state`, and its states are copied.
     state : Tensor
-        The initial states, shape (batch, component, y, x).
+        The initial states, shape (batch, component, y, x) or (batch, component, z, y, x).
     steps : int
         Number of intervals.
     inputs : mapping of str to Tensor, optional
@@ -96,7 +96,7 @@ def rollout(
     Returns
     -------
     Tensor
-        The initial states and their `steps` successors, shape (batch, steps + 1, component, y, x).
+        The initial states and their `steps` successors, shape (batch, steps + 1, component, y, x), or with z, y, x.
 
     Raises
     ------
@@ -170,6 +170,9 @@ class Persistence(Stepper[State]):
 
     def advance(self, carry: State) -> State:
         return carry
+
+    def correct(self, carry: State, correction: State) -> State:
+        return carry + correction
 
     def state(self, carry: State) -> State:
         return carry

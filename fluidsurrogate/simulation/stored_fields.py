@@ -13,18 +13,18 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.parameter_sampling import trajectory_value
 from fluidsurrogate.data.conversion import to_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block, SimulatedBlock, simulate
-from solvers import NavierStokes2D, resample
+from solvers import NavierStokes, resample
 from solvers.velocity_form import with_velocity
 
 
-def simulate_dataset(experiment: Experiment, solver: NavierStokes2D, block: Block) -> xr.Dataset:
+def simulate_dataset(experiment: Experiment, solver: NavierStokes, block: Block) -> xr.Dataset:
     """Simulate the trajectories of one block and return them as they are stored.
 
     Parameters
     ----------
     experiment : Experiment
         The experiment.
-    solver : NavierStokes2D
+    solver : NavierStokes
         Its classical solver.
     block : Block
         Which trajectories.
@@ -37,14 +37,14 @@ def simulate_dataset(experiment: Experiment, solver: NavierStokes2D, block: Bloc
     return stored_dataset(experiment, solver, simulate(experiment, solver, block))
 
 
-def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: SimulatedBlock) -> xr.Dataset:
+def stored_dataset(experiment: Experiment, solver: NavierStokes, run: SimulatedBlock) -> xr.Dataset:
     """Return simulated trajectories as they are stored: on the stored grid, in the stored fields.
 
     Parameters
     ----------
     experiment : Experiment
         The experiment.
-    solver : NavierStokes2D
+    solver : NavierStokes
         The solver that made the trajectories.
     run : SimulatedBlock
         The trajectories on the solver's grid.
@@ -55,7 +55,10 @@ def stored_dataset(experiment: Experiment, solver: NavierStokes2D, run: Simulate
         With the dims trajectory, time, y and x.
     """
     grid, uniform = experiment.spec.grid, {field.name for field in solver.spec.inputs if field.uniform}
-    states = with_velocity(run.states, solver.grid) if experiment.data.state == "velocity" else run.states
+    is_other_form = (
+        solver.spec.fields[0].name != experiment.spec.fields[0].name
+    )  # a vorticity, of which the velocity is stored
+    states = with_velocity(run.states, solver.grid) if is_other_form else run.states
     part = to_dataset(
         experiment.spec,
         resample(states, solver.grid, grid),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -13,12 +14,16 @@ from torch import Tensor
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.devices import fixed_threads
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.memory import check_free_memory
 from fluidsurrogate.core.seeding import derive_seed
+from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.simulation.resolution import ResolutionSample
 from fluidsurrogate.simulation.rollout import advance_by, rollout
 from fluidsurrogate.simulation.splits import SPLITS
-from solvers import Flow, NavierStokes2D
+from solvers import Flow, NavierStokes
 from solvers.spectral_carry import SpectralCarry
+
+COPIES = 2  # of each state in memory, while those of all times are stacked
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,28 @@ def plan_blocks(experiment: Experiment) -> list[Block]:
     return blocks
 
 
+def check_block_memory(experiment: Experiment, solver: NavierStokes) -> None:
+    """Check that the memory has room for one block of trajectories on the solver's grid, before it is computed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    solver : NavierStokes
+        Its classical solver.
+
+    Raises
+    ------
+    UsageError
+        If less memory is free; the message says how much a block takes.
+    """
+    data, spec = experiment.data, solver.spec
+    one = spec.components * math.prod(spec.grid.n) * torch.finfo(solver.dtype).bits // 8
+    needed = COPIES * data.block * (data.stored_intervals + 1) * one
+    what = f"a block of {data.block} trajectories of {data.stored_intervals + 1} states on {describe_grid(spec.grid)}"
+    check_free_memory(needed, what, "lower data.block, data.steps or grid.n", solver.device)
+
+
 @final
 @dataclass(frozen=True)
 class SimulatedBlock:
@@ -83,7 +110,7 @@ class SimulatedBlock:
     flows : sequence of Flow
         The flow of each trajectory.
     states : Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x) or (trajectory, time, component, z, y, x).
     inputs : dict of str to Tensor
         The inputs of the solver by name.
     inner_steps : sequence of tuple of int
@@ -103,12 +130,12 @@ class SimulatedBlock:
     forcing_input: Sequence[Tensor]
     smallest_inner_step: float
 
-    def sample(self, solver: NavierStokes2D) -> ResolutionSample:
+    def sample(self, solver: NavierStokes) -> ResolutionSample:
         """Return the first trajectory as a sample to measure the resolution on.
 
         Parameters
         ----------
-        solver : NavierStokes2D
+        solver : NavierStokes
             The solver that made the trajectories.
 
         Returns
@@ -120,7 +147,7 @@ class SimulatedBlock:
         return ResolutionSample.from_states(self.states[0], solver, self.flows[0].viscosity, first_steps)
 
 
-def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> SimulatedBlock:
+def simulate(experiment: Experiment, solver: NavierStokes, block: Block) -> SimulatedBlock:
     """Simulate the trajectories of one block on the solver's grid.
 
     Always `data.block` trajectories are computed, however many are kept. The last bits of an FFT depend on the size of
@@ -130,7 +157,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
     ----------
     experiment : Experiment
         The experiment.
-    solver : NavierStokes2D
+    solver : NavierStokes
         Its classical solver.
     block : Block
         Which trajectories.
@@ -163,7 +190,7 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
         except ValueError as error:
             raise UsageError(f"the solver cannot run this flow: {error}") from None
     count = block.count
-    finite = states[:count].isfinite().all(dim=(-3, -2, -1)).cpu().numpy()
+    finite = states[:count].isfinite().flatten(2).all(dim=-1).cpu().numpy()
     if not finite.all():
         which, interval = (int(i[0]) for i in np.nonzero(~finite))
         raise UsageError(
@@ -182,21 +209,21 @@ def simulate(experiment: Experiment, solver: NavierStokes2D, block: Block) -> Si
     )
 
 
-def stack_inputs(flows: Sequence[Flow], solver: NavierStokes2D) -> dict[str, Tensor]:
+def stack_inputs(flows: Sequence[Flow], solver: NavierStokes) -> dict[str, Tensor]:
     """Gather the inputs of the solver from the flows of several trajectories.
 
     Parameters
     ----------
     flows : sequence of Flow
         The flow of each trajectory.
-    solver : NavierStokes2D
+    solver : NavierStokes
         The solver, whose `spec` says which inputs its step depends on.
 
     Returns
     -------
     dict of str to Tensor
-        One value a trajectory, shape (trajectory, component, y, x) or (trajectory, component, 1, 1). A vector that a
-        flow does not have is zero.
+        One value a trajectory, shape (trajectory, component, y, x) or (trajectory, component, 1, 1); in three
+        dimensions with one axis more. A vector that a flow does not have is zero.
     """
     own, stacked = [flow.inputs(solver.grid) for flow in flows], {}
     for field in solver.spec.inputs:

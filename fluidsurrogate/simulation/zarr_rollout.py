@@ -14,12 +14,12 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.core.locks import output_lock
+from fluidsurrogate.core.memory import check_free_memory
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
 from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.data.schema import check_matches
-from fluidsurrogate.simulation.batch_sizes import check_free_memory
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout_writer import RolloutWriter
 from solvers import Stepper

@@ -37,9 +37,9 @@ class Augmentation:
         Parameters
         ----------
         states : Tensor
-            Shape (batch, time, component, y, x).
+            Shape (batch, time, component, y, x) or (batch, time, component, z, y, x).
         inputs : dict of str to Tensor
-            The inputs by name, each (batch, component, y, x).
+            The inputs by name, each (batch, component, y, x) or (batch, component, z, y, x).
         step : int
             Number of the training step.
 
@@ -52,7 +52,7 @@ class Augmentation:
         """
         if self.group is None:
             return states, inputs
-        elements = group_named(self.group).elements
+        elements = group_named(self.group, self.spec.grid.dimensions).elements
         g = elements[np.random.default_rng(derive_seed(self.seed, "augment", step)).integers(len(elements))]
         typed = {field.name: field for field in self.spec.inputs}
         return act_on_fields(self.spec.fields, states, g), {k: act(typed[k], v, g) for k, v in inputs.items()}

@@ -128,7 +128,7 @@ class Curriculum:
 
 def unroll(
     stepper: Stepper,
-    states: Float[Tensor, "windows times component y x"],
+    states: Float[Tensor, "windows times component *space"],
     start: Tensor,
     inputs: dict[str, Tensor],
     schedule: UnrollSchedule,
@@ -140,7 +140,7 @@ def unroll(
     stepper : Stepper
         The surrogate's view for training, with steps of `schedule.stride` intervals.
     states : Tensor
-        The true states, shape (windows, times, component, y, x).
+        The true states, shape (windows, times, component, y, x) or (windows, times, component, z, y, x).
     start : Tensor
         The initial states, shape (windows, component, y, x), perhaps with noise.
     inputs : dict of str to Tensor
@@ -162,4 +162,4 @@ def unroll(
     predicted = [stepper.state(carry) for carry in advance_through(stepper, carry, schedule.unroll)]
     truth = states[:, :: schedule.stride][:, schedule.push_forward + 1 :]
     networks = len(predicted[0]) // len(truth)
-    return torch.stack(predicted, dim=1), truth.repeat(networks, 1, 1, 1, 1)
+    return torch.stack(predicted, dim=1), truth.repeat(networks, *(1,) * (truth.ndim - 1))

@@ -101,8 +101,9 @@ def _lifting_fields(network: Network) -> dict[str, Sequence[FieldSpec]]:
 
 
 def _match_fields(weight: Tensor, old: Sequence[FieldSpec], new: Sequence[FieldSpec]) -> Tensor:
-    """Return the weight (channel, component, y, x) of a lifting for other fields, matched by name."""
+    """Return the weight (channel, component, [z,] y, x) of a lifting for other fields, matched by name."""
     parts = weight.split([field.components for field in old], dim=1)
     known = {field.name: part for field, part in zip(old, parts, strict=True)}
     zero = weight[:, :1] * 0
-    return torch.cat([known.get(field.name, zero.repeat(1, field.components, 1, 1)) for field in new], dim=1)
+    parts = [known.get(field.name, zero.repeat_interleave(field.components, dim=1)) for field in new]
+    return torch.cat(parts, dim=1)

@@ -52,7 +52,7 @@ def nrmse(spec: StateSpec, forecast: States, truth: States) -> Float[Tensor, "tr
     spec : StateSpec
         Fields of the states.
     forecast, truth : Tensor
-        Shape (trajectory, time, component, y, x).
+        Shape (trajectory, time, component, y, x) or (trajectory, time, component, z, y, x).
 
     Returns
     -------
@@ -60,7 +60,8 @@ def nrmse(spec: StateSpec, forecast: States, truth: States) -> Float[Tensor, "tr
         Shape (trajectory, time), in float64.
     """
     parts, values = [field.components for field in spec.fields], []
-    powers = (x.double().square().mean((3, 4)).split(parts, dim=2) for x in (forecast - truth, truth))
+    space = tuple(range(3, truth.ndim))
+    powers = (x.double().square().mean(space).split(parts, dim=2) for x in (forecast - truth, truth))
     for error, size in zip(*powers, strict=True):
         error, size = error.sum(2), size.sum(2)
         values.append((error / size.where(size > 0, 1.0)).sqrt())

@@ -11,7 +11,7 @@ import torch
 
 from solvers.array_types import PerTrajectory, Spectrum
 from solvers.docstrings import InheritDocstrings
-from solvers.equation import EquationTerms, VorticityEquation
+from solvers.equation import Equation, EquationTerms
 from solvers.etdrk import Integrator
 
 BACKENDS: dict[str, type[Backend]] = {}
@@ -25,17 +25,17 @@ class StepSetup:
 
     Parameters
     ----------
-    equation : VorticityEquation
+    equation : Equation
         The right-hand side.
     scheme : type of Integrator
         The time integration scheme.
     plates : bool
-        Whether every step restores the oddness about the plates.
+        Whether every step restores the oddness about the plates; in two dimensions only.
     checkpoint_every : int, optional
         With gradients, keep the state of only every so many inner steps and recompute the others.
     """
 
-    equation: VorticityEquation
+    equation: Equation
     scheme: type[Integrator]
     plates: bool = False
     checkpoint_every: int | None = None
@@ -67,7 +67,7 @@ class Backend(InheritDocstrings, ABC):
     def __init__(self, setup: StepSetup) -> None: ...
 
     @classmethod
-    def why_unavailable(cls, device: torch.device, has_fixed_step: bool) -> str | None:
+    def why_unavailable(cls, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
         """Explain why the back end cannot be used.
 
         Parameters
@@ -76,6 +76,8 @@ class Backend(InheritDocstrings, ABC):
             Where the solver computes.
         has_fixed_step : bool
             Whether the user has fixed the inner time step.
+        dimensions : int
+            Number of dimensions of the flow, 2 or 3.
 
         Returns
         -------
@@ -98,7 +100,7 @@ class Backend(InheritDocstrings, ABC):
         Parameters
         ----------
         spectrum : Tensor
-            The state's Fourier coefficients, shape (batch, component, ky, kx).
+            The state's Fourier coefficients, shape (batch, component, …).
         terms : EquationTerms
             The terms of these trajectories.
         integrators : sequence of Integrator
@@ -113,7 +115,7 @@ class Backend(InheritDocstrings, ABC):
         spectrum : Tensor
             The coefficients afterwards.
         rate : Tensor
-            The largest ``|u|/Δx + |v|/Δy`` that each trajectory met, in 1/s; zero unless `watch_rate`.
+            The largest ``Σ |u_i|/Δx_i`` that each trajectory met, in 1/s; zero unless `watch_rate`.
         """
 
     def group_size(self, batch: int) -> int:

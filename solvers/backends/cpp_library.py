@@ -1,4 +1,4 @@
-"""The C++ library of the inner steps (`native.cpp`): compiled for this machine and kept in the user's cache."""
+"""The C++ libraries of the inner steps (`native_2d.cpp`, `native_3d.cpp`): compiled here, kept in a cache."""
 
 from __future__ import annotations
 
@@ -13,52 +13,63 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("native.cpp")
+FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")  # not -ffast-math, which would hide NaN
 
 log = logging.getLogger("solvers")
 
 
-def why_not_compiled() -> str | None:
+def why_not_compiled(dimensions: int = 2) -> str | None:
     """Explain why there is no C++ library.
+
+    Parameters
+    ----------
+    dimensions : int
+        Number of dimensions of the flow, 2 or 3.
 
     Returns
     -------
     str or None
         The reason in one line; None if the library is there, compiled now or before.
     """
-    found = load_library()
+    found = load_library(dimensions)
     return found if isinstance(found, str) else None
 
 
 @functools.cache
-def load_library() -> ctypes.CDLL | str:
-    """Load the library, after compiling it if need be.
+def load_library(dimensions: int = 2) -> ctypes.CDLL | str:
+    """Load the library for flows in two or three dimensions, after compiling it if need be.
 
     The environment variable ``CXX`` names the compiler, in one word or several; the default is g++. The library is
-    kept in the user's cache folder. Its file name holds a hash of the source, the flags, the compiler and the
+    kept in the user's cache folder. Its file name holds a hash of the sources, the flags, the compiler and the
     processor, and a hash of the file: a truncated file is compiled again. A folder or file that another user could
     have written is not used. If the cache cannot be used, the code is compiled for this process alone, and a warning
     says why.
+
+    Parameters
+    ----------
+    dimensions : int
+        Number of dimensions of the flow, 2 or 3.
 
     Returns
     -------
     ctypes.CDLL or str
         The library, or the reason in one line why there is none.
     """
-    named = os.environ.get("CXX", "")
+    named, source = os.environ.get("CXX", ""), FOLDER / f"native_{dimensions}d.cpp"
     try:
         compiler = shlex.split(named) or ["g++"]
         # The predefined macros tell versions of the compiler and processors apart.
         macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", "-"])
-        key = _hash(SOURCE.read_bytes() + macros + " ".join(FLAGS).encode())
+        headers = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.h")))
+        key = _hash(source.read_bytes() + headers + macros + " ".join(FLAGS).encode())
         folder = found = None
         try:
             folder = _cache_folder()
             found = _load_cached(folder, key)
         except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
             log.warning(f"the solver's C++ is compiled for this process alone, which takes some seconds: {error}")
-        return found or _compile(compiler, key, folder)
+        return found or _compile(compiler, source, key, folder)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         return f"{named or 'g++'} cannot compile the solver's C++: {_error_line(error)}"
 
@@ -95,11 +106,11 @@ def _load_cached(folder: Path, key: str) -> ctypes.CDLL | None:
     return None
 
 
-def _compile(compiler: Sequence[str], key: str, folder: Path | None) -> ctypes.CDLL:
+def _compile(compiler: Sequence[str], source: Path, key: str, folder: Path | None) -> ctypes.CDLL:
     """Compile the library, and keep a copy in `folder` if that is possible."""
     with tempfile.TemporaryDirectory(prefix="fluidsurrogate-", ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / "native.so"
-        _run([*compiler, *FLAGS, str(SOURCE), "-o", str(made)])
+        _run([*compiler, *FLAGS, str(source), "-o", str(made)])
         if folder is not None:
             try:
                 path = folder / _file_name(key, made.read_bytes())

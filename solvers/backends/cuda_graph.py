@@ -35,7 +35,7 @@ class CudaGraphBackend(Backend):
         self._recording: Recording | None = None
 
     @classmethod
-    def why_unavailable(cls, device: torch.device, has_fixed_step: bool) -> str | None:
+    def why_unavailable(cls, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
         return None if device.type == "cuda" and has_fixed_step else "it needs a fixed dt on a CUDA device"
 
     def advance(

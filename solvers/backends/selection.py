@@ -37,7 +37,7 @@ def check_backend_name(name: str) -> str:
     return name
 
 
-def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None:
+def check_backend(name: str, device: torch.device, has_fixed_step: bool, dimensions: int = 2) -> None:
     """Raise an error if a back end is unknown or cannot be used.
 
     Parameters
@@ -48,6 +48,8 @@ def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None
         Where the solver computes.
     has_fixed_step : bool
         Whether the user has fixed the inner time step.
+    dimensions : int
+        Number of dimensions of the flow.
 
     Raises
     ------
@@ -55,12 +57,12 @@ def check_backend(name: str, device: torch.device, has_fixed_step: bool) -> None
         If there is no back end of that name, or it is not available there; the message says why.
     """
     check_backend_name(name)
-    reason = None if name == AUTO else BACKENDS[name].why_unavailable(device, has_fixed_step)
+    reason = None if name == AUTO else BACKENDS[name].why_unavailable(device, has_fixed_step, dimensions)
     if reason:
         raise ValueError(f"backend {name!r} is not available: {reason}")
 
 
-def resolve_backend(name: str, device: torch.device) -> str:
+def resolve_backend(name: str, device: torch.device, dimensions: int = 2) -> str:
     """Return the name of the back end to use, looking for a C++ compiler if the choice is left open.
 
     Parameters
@@ -69,6 +71,8 @@ def resolve_backend(name: str, device: torch.device) -> str:
         The name of a back end; ``"auto"``: ``"native"`` on a CPU with a C++ compiler and ``"torch"`` elsewhere.
     device : torch.device
         Where the solver computes.
+    dimensions : int
+        Number of dimensions of the flow.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def resolve_backend(name: str, device: torch.device) -> str:
     """
     if name != AUTO:
         return name
-    reason = BACKENDS["native"].why_unavailable(device, has_fixed_step=False)
+    reason = BACKENDS["native"].why_unavailable(device, False, dimensions)
     if reason and device.type == "cpu":
         _warn_slow(reason)
     return "torch" if reason else "native"

@@ -32,7 +32,7 @@ class TorchCompileBackend(Backend):
         self._eager = TorchBackend(setup, transform=torch.compile)
 
     @classmethod
-    def why_unavailable(cls, device: torch.device, has_fixed_step: bool) -> str | None:
+    def why_unavailable(cls, device: torch.device, has_fixed_step: bool, dimensions: int) -> str | None:
         # On a CPU `torch.compile` needs a C++ compiler, as the native steps do.
         return why_not_compiled() if device.type == "cpu" else None
 

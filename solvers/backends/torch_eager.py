@@ -115,18 +115,19 @@ class StepLoop:
         self.longest = max(counts)
         device = backend.setup.equation.device
         is_uneven = min(counts) < self.longest
-        self._counts = torch.tensor(counts, device=device)[:, None, None, None] if is_uneven else None
+        ones = [1] * (1 + backend.setup.equation.grid.dimensions)
+        self._counts = torch.tensor(counts, device=device).reshape(-1, *ones) if is_uneven else None
 
     def __call__(self, w: Spectrum, rate: Tensor, first: int, last: int) -> tuple[Spectrum, Tensor]:
         """Take the steps from number `first` up to, and without, number `last`."""
         velocity, tendency = self._backend.velocity_and_scalar, self._backend.explicit_tendency
         setup, terms = self._backend.setup, self._terms
         for i in range(first, last):
-            uvs = velocity(w, terms)
+            fields = velocity(w, terms)
             if self._watch_rate:
-                rate = torch.maximum(rate, setup.equation.advection_rate(uvs, terms))
+                rate = torch.maximum(rate, setup.equation.advection_rate(fields, terms))
             after = self._integrator.step(
-                w, tendency(w, uvs, terms), lambda a: tendency(a, velocity(a, terms), terms)
+                w, tendency(w, fields, terms), lambda a: tendency(a, velocity(a, terms), terms)
             )  # fmt: skip
             if setup.plates:  # after every step: the part that is even may grow faster than the flow
                 after = setup.equation.odd_part(after)

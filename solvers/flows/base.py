@@ -17,7 +17,8 @@ from solvers.backends import AUTO
 from solvers.docstrings import InheritDocstrings
 from solvers.equation import TransportedScalar
 from solvers.grid import Grid
-from solvers.navier_stokes import NavierStokes2D
+from solvers.navier_stokes import NavierStokes
+from solvers.navier_stokes_2d import NavierStokes2D
 from solvers.point_groups import stabiliser
 from solvers.solver_inputs import default_inputs
 from solvers.stochastic_forcing import StochasticForcing
@@ -99,6 +100,8 @@ class Flow(InheritDocstrings, ABC):
         The name of the flow; set by the decorator `flow`.
     dimensions : int
         2 or 3.
+    solver_class : type of NavierStokes
+        The solver of the flow.
     plates : bool
         Whether the box is a layer between two plates and its mirror image: see `solvers.FieldSpec.wall`.
     examples : tuple of FlowExample
@@ -112,6 +115,7 @@ class Flow(InheritDocstrings, ABC):
 
     kind: ClassVar[str]
     dimensions: ClassVar[int] = 2
+    solver_class: ClassVar[type[Any]] = NavierStokes2D
     plates: ClassVar[bool] = False
     examples: ClassVar[tuple[FlowExample, ...]] = ()
 
@@ -161,7 +165,7 @@ class Flow(InheritDocstrings, ABC):
     def group_without_vectors(self) -> Group:
         """The point group that forcing and plates leave, or with a stochastic forcing its statistics."""
 
-    def translations(self, grid: Grid) -> Bool[Tensor, "y x"]:
+    def translations(self, grid: Grid) -> Bool[Tensor, "*space"]:
         """Return which shifts by whole cells the flow is invariant to; all, unless overridden.
 
         Parameters
@@ -172,11 +176,12 @@ class Flow(InheritDocstrings, ABC):
         Returns
         -------
         Tensor
-            Boolean, shape (y, x): element (i, j) stands for a shift by i cells along y and j cells along x.
+            Boolean, shape (y, x): element (i, j) stands for a shift by i cells along y and j cells along x. In three
+            dimensions (z, y, x) likewise.
         """
         return torch.ones(grid.n, dtype=torch.bool)
 
-    def galilean_invariance(self, grid: Grid) -> tuple[bool, bool]:
+    def galilean_invariance(self, grid: Grid) -> tuple[bool, ...]:
         """Return whether a uniform velocity only carries the solution along.
 
         Parameters
@@ -186,18 +191,18 @@ class Flow(InheritDocstrings, ABC):
 
         Returns
         -------
-        along_x : bool
-            For a velocity along x: true if the flow is invariant to all shifts along x.
-        along_y : bool
-            For a velocity along y, likewise.
+        tuple of bool
+            For a velocity along x, along y and, in three dimensions, along z: true if the flow is invariant to all
+            shifts along that axis.
         """
         kept = self.translations(grid)
-        return bool(kept[0].all()), bool(kept[:, 0].all())
+        lines = [[slice(None) if axis == own else 0 for axis in range(kept.ndim)] for own in range(kept.ndim)]
+        return tuple(bool(kept[tuple(line)].all()) for line in reversed(lines))
 
     # -- terms
 
-    def forcing(self, grid: Grid) -> Float[Tensor, "y x"] | None:
-        """Return the curl of the body force at the cell centres.
+    def forcing(self, grid: Grid) -> Float[Tensor, "..."] | None:
+        """Return the curl of the body force at the cell centres; in three dimensions the body force itself.
 
         Parameters
         ----------
@@ -207,7 +212,7 @@ class Flow(InheritDocstrings, ABC):
         Returns
         -------
         Tensor or None
-            Shape (y, x), float64, in 1/s²; None: unforced.
+            Shape (y, x), float64, in 1/s²; in three dimensions (3, z, y, x), in m/s². None: unforced.
         """
         return None
 
@@ -251,7 +256,7 @@ class Flow(InheritDocstrings, ABC):
         dict of str to Tensor
             As from `solvers.solver_inputs.default_inputs`, float64.
         """
-        return default_inputs(self.coefficients, self.forcing(grid), self.scalar, self._mean_velocity)
+        return default_inputs(self.coefficients, self.forcing(grid), self.scalar, self._mean_velocity, self.dimensions)
 
     @property
     def _mean_velocity(self) -> Vector | None:
@@ -268,7 +273,7 @@ class Flow(InheritDocstrings, ABC):
         backend: str = AUTO,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
-    ) -> NavierStokes2D:
+    ) -> NavierStokes:
         """Return the classical solver of this flow.
 
         Parameters
@@ -292,29 +297,47 @@ class Flow(InheritDocstrings, ABC):
 
         Returns
         -------
-        NavierStokes2D
-            See there for details of the parameters.
+        NavierStokes
+            A `solver_class`: `NavierStokes2D` or `NavierStokes3D`; see there for details of the parameters.
         """
-        return NavierStokes2D(
+        return self.solver_class(
             grid,
             viscosity=self.viscosity,
             interval=interval,
             dt=dt,
             drag=self.drag,
-            forcing=self.forcing(grid),
-            scalar=self.scalar,
-            mean_velocity=self._mean_velocity,
-            stochastic_forcing=self.stochastic_forcing(grid),
-            plates=self.plates,
             varying=varying,
             order=order,
             backend=backend,
             dtype=dtype,
             device=device,
+            **self.solver_terms(grid),
         )
 
+    def solver_terms(self, grid: Grid) -> dict[str, Any]:
+        """Return the terms of the equation as arguments of the solver, without viscosity and drag.
 
-def shifts(grid: Grid) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "1 x"]]:
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        dict of str to object
+            Forcings, scalar, mean velocity and, in the plane, plates.
+        """
+        plates = {"plates": self.plates} if self.dimensions == 2 else {}
+        return {
+            "forcing": self.forcing(grid),
+            "scalar": self.scalar,
+            "mean_velocity": self._mean_velocity,
+            "stochastic_forcing": self.stochastic_forcing(grid),
+            **plates,
+        }
+
+
+def shifts(grid: Grid) -> tuple[Float[Tensor, "..."], ...]:
     """Return all shifts by whole cells as fractions of the box.
 
     Parameters
@@ -324,13 +347,13 @@ def shifts(grid: Grid) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "1 x"]]:
 
     Returns
     -------
-    rows : Tensor
-        Shifts along y, shape (y, 1), float64.
-    columns : Tensor
-        Shifts along x, shape (1, x), float64.
+    tuple of Tensor
+        Shifts along each axis, (y, x) or (z, y, x), shaped to broadcast against each other; float64.
     """
-    rows, columns = (torch.arange(n, dtype=torch.float64) / n for n in grid.n)
-    return rows[:, None], columns[None, :]
+    fractions = [torch.arange(n, dtype=torch.float64) / n for n in grid.n]
+    return tuple(
+        f.reshape([-1 if axis == own else 1 for axis in range(len(fractions))]) for own, f in enumerate(fractions)
+    )
 
 
 def is_whole(values: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:

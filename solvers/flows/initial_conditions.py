@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from solvers.array_types import ScalarField
@@ -39,7 +41,7 @@ def require_resolution(grid: Grid, reach: float) -> None:
 
 def random_band_field(
     grid: Grid, seeds: Sequence[Seed], wavenumber: float, bandwidth: float, rms: float
-) -> ScalarField:  # fmt: skip
+) -> Float[Tensor, "batch 1 *space"]:
     r"""Draw Gaussian random fields in a band of wavenumbers, statistically isotropic.
 
     .. math:: f(x) = \sum_k a_k e^{i k \cdot x}, \qquad E|a_k|^2 \propto e^{-(|k| - k_0)^2 / b^2}
@@ -63,7 +65,35 @@ def random_band_field(
     Returns
     -------
     Tensor
-        Shape (batch, 1, y, x), float64.
+        Shape (batch, 1, y, x) or (batch, 1, z, y, x), float64.
+
+    Raises
+    ------
+    ValueError
+        If the grid does not retain the band, or the band holds no mode.
+    """
+    amplitude = band_amplitude(grid, wavenumber, bandwidth)
+    fields = gaussian_modes(amplitude, seeds)
+    return sample_modes(torch.from_numpy(fields * (rms / root_mean_square(fields, grid.dimensions))), grid)[:, None]
+
+
+def band_amplitude(grid: Grid, wavenumber: float, bandwidth: float) -> np.ndarray:
+    """Return the amplitudes of Fourier modes in a Gaussian band of wavenumbers.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid.
+    wavenumber : float
+        The centre k₀ of the band, in waves across the shortest side of the box.
+    bandwidth : float
+        The standard deviation b of the power, in the same units; modes further than 2b from k₀ are zero.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (2 My + 1, Mx + 1) or (2 Mz + 1, 2 My + 1, Mx + 1), no larger than the band needs: the layout of
+        `solvers.random_modes.mode_numbers`.
 
     Raises
     ------
@@ -75,20 +105,17 @@ def random_band_field(
     require_resolution(grid, reach)
     if not bandwidth**2 > 0:
         raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
-    my, mx = (math.ceil(reach * side / shorter) for side in grid.length)
     if any(math.floor(reach * side / shorter) > most for most, side in zip(grid.max_modes, grid.length, strict=True)):
         raise ValueError(f"the grid is too coarse for modes up to {reach:g}; take a larger n or a lower wavenumber")
-    rows, columns = mode_numbers(my, mx)
-    magnitude = np.hypot(rows * shorter / grid.length[0], columns * shorter / grid.length[1])
+    numbers = mode_numbers(*(math.ceil(reach * side / shorter) for side in grid.length))
+    magnitude = reduce(np.hypot, (m * shorter / side for m, side in zip(numbers, grid.length, strict=True)))
     amplitude = np.exp(-((magnitude - wavenumber) ** 2) / (2 * bandwidth**2))
     amplitude[(np.abs(magnitude - wavenumber) > 2 * bandwidth) | (magnitude == 0)] = 0.0
     if not amplitude.any():
         raise ValueError(f"no wavenumbers within wavenumber = {wavenumber} ± 2 bandwidth = {bandwidth}; widen the band")
-    used_rows, used_columns = (np.flatnonzero(amplitude.any(axis)) for axis in (1, 0))
-    my, mx = int(abs(rows[used_rows, 0]).max()), int(used_columns.max())
-    amplitude = amplitude[rows.shape[0] // 2 - my : rows.shape[0] // 2 + my + 1, : mx + 1]
-    fields = gaussian_modes(amplitude, seeds)
-    return sample_modes(torch.from_numpy(fields * (rms / root_mean_square(fields))), grid)[:, None]
+    most = [int(np.abs(m * (amplitude > 0)).max()) for m in numbers]
+    middle = [slice(n // 2 - m, n // 2 + m + 1) for n, m in zip(amplitude.shape[:-1], most[:-1], strict=True)]
+    return amplitude[(*middle, slice(0, most[-1] + 1))]
 
 
 def closed_form_field(form: ClosedForm, grid: Grid, seeds: Sequence[int], rms: float | None = None) -> ScalarField:

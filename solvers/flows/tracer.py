@@ -32,7 +32,8 @@ class Tracer:
     diffusivity : float
         Diffusivity κ ≥ 0, in m²/s; the Schmidt number is ν/κ.
     mean_gradient : tuple of float
-        Uniform mean gradient G as (x, y), in 1/m. It reduces the point group of the flow, and is an input of networks.
+        Uniform mean gradient G as (x, y) or (x, y, z), in 1/m. It reduces the point group of the flow, and is an input
+        of networks.
     wavenumber : float
         Centre of the band of the initial field, in waves across the shorter side of the box.
     bandwidth : float
@@ -64,7 +65,7 @@ class Tracer:
         """The tracer as a solver takes it."""
         return TransportedScalar(TRACER, self.diffusivity, self.mean_gradient if any(self.mean_gradient) else None)
 
-    def starts(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+    def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
         """Return initial fields, drawn independently of the vorticity's.
 
         Parameters
@@ -77,7 +78,7 @@ class Tracer:
         Returns
         -------
         Tensor
-            Shape (batch, 1, y, x), float64.
+            Shape (batch, 1, y, x) or (batch, 1, z, y, x), float64.
         """
         if not self.rms:
             return torch.zeros(len(seeds), 1, *grid.n, dtype=torch.float64)

@@ -55,10 +55,11 @@ def peak():
 GOOD = {  # one of every key, as the miniature's
     "format": 4,
     "model": {"kind": "gcnn", "augment": "D4", "networks": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
-              "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean"},
+              "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean",
+              "separable": False},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
-                         "uniform": False, "wall": 0, "solenoidal": False}],
+                         "uniform": False, "wall": 0, "solenoidal": False, "dimensions": 2}],
              "interval": 0.25, "inputs": []},
     "normalisation": {
         "shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5],

@@ -102,7 +102,7 @@ REFUSED = {
         lambda d, p: d.isel(time=0, drop=True).assign(other=("time", [1.0, 2.0])).assign_coords(time=[0.0, 0.25]),
         "'vorticity' has no dimension time, but the dataset has 2"),
     "members": (lambda d, p: d.expand_dims(member=2), "the dimension 'member'"),
-    "one level": (lambda d, p: d.expand_dims(z=1), "the dimension 'z'"),
+    "one level": (lambda d, p: d.expand_dims(z=1), "3 dimensions, z, y, x; expected 2"),
     "one row": (lambda d, p: d.assign(vorticity=d["vorticity"].isel(y=0)), "has no dimension 'y'"),
     "still packed": (packed, "opened without decoding .it has the attribute scale_factor"),
     "a value that is none": (lambda d, p: attribute(d, missing_value=-9999.0), "the attribute missing_value"),

@@ -195,6 +195,9 @@ class Doubling(Stepper):
     def advance(self, carry):
         return 2 * carry
 
+    def correct(self, carry, correction):
+        return carry + correction
+
     def state(self, carry):
         return carry
 
@@ -235,6 +238,6 @@ def test_what_is_refused(model, trained):
         with pytest.raises(UsageError, match=rf"members must be 1, or at least 3: .*got {members}"):
             perturbed_forecast(model, data, 2, members, Perturbation((SPECTRUM,), 0.5))
     two = copy.copy(model)
-    two.is_markov = False
+    two.config = model.config.model_copy(update={"networks": 2})
     with pytest.raises(UsageError, match="a model of several networks has no perturbed members"):
         perturbed_forecast(two, data, 2, 3, Perturbation((SPECTRUM,), 0.5))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import xarray as xr
@@ -384,7 +385,7 @@ def test_batches_follow_free_memory(trained, monkeypatch):
     class Memory:
         available = 4 * 10 * cost
 
-    monkeypatch.setattr(batch_sizes.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
     assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10).batch == 10  # 9.6 in ten rounds
     assert batch_sizes.plan_batches(model, one, {}, [0], 96, 10, batch=50).batch == 50
     Memory.available = 0

@@ -225,7 +225,7 @@ def test_a_new_back_end_is_chosen_by_its_name():
             self.torch = TorchBackend(setup)
 
         @classmethod
-        def why_unavailable(cls, device, has_fixed_step):
+        def why_unavailable(cls, device, has_fixed_step, dimensions):
             return None if has_fixed_step else "it counts fixed steps only"
 
         def advance(self, spectrum, terms, integrators, counts, watch_rate):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from flows_3d import random_field
 
-from solvers import FLOWS, Grid, NavierStokes2D
+from solvers import FLOWS, Grid, NavierStokes2D, NavierStokes3D
 
 ex = pytest.importorskip("exponax", reason="pip install fluidsurrogate[peers]")
 import jax  # noqa: E402
@@ -61,3 +62,24 @@ def test_kolmogorov_flow_agrees():
     )
     assert difference(forced, theirs) < 1e-8
     assert difference(shifted, theirs) > 1e-2  # the control: half a cell off
+
+
+def test_decaying_flow_in_space_agrees():
+    """In velocity form. Its axes are (x, y, z), ours (z, y, x); components have the same order."""
+    n, steps = 24, 50
+    grid = Grid.cube(n)
+    state = 0.5 * random_field(grid, reach=2)
+    peer = ex.stepper.NavierStokesVelocity(3, grid.length[0], n, 0.5 / steps, diffusivity=0.2, order=4)
+    repeated = jax.jit(lambda s: jax.lax.fori_loop(0, steps, lambda _, u: peer(u), s))
+    theirs = np.asarray(repeated(jax.numpy.asarray(state[0].numpy().transpose(0, 3, 2, 1)))).transpose(0, 3, 2, 1)
+
+    def ours(viscosity):
+        options = {"interval": 0.5, "dt": 0.5 / steps, "dtype": torch.float64}
+        return NavierStokes3D(grid, viscosity=viscosity, **options)(state)[0].numpy()
+
+    def apart(a, b):
+        return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+    assert apart(ours(0.2), theirs) < 1e-8
+    assert apart(ours(0.202), theirs) > 1e-4
+    assert apart(state[0].numpy() * np.exp(-0.2 * 3 * 0.5), theirs) > 1e-2

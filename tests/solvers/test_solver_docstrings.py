@@ -20,7 +20,7 @@ def test_examples_run(name):
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
     found = {test.name for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples}
-    assert {"solvers.grid.Grid", "solvers.navier_stokes.NavierStokes2D", "solvers.symmetry.act"} <= found
+    assert {"solvers.grid.Grid", "solvers.navier_stokes_2d.NavierStokes2D", "solvers.symmetry.act"} <= found
 
 
 def test_docstrings_are_inherited():

@@ -6,10 +6,10 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.conversion import derive_field
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.data.schema import check_field, check_units
-from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS
-from solvers import VELOCITY, VORTICITY, diagnostics
+from fluidsurrogate.evaluation.diagnostics.registry import DIAGNOSTICS, FieldDiagnostic, flow_name
+from solvers import VELOCITY, VORTICITY, FieldSpec, diagnostics, field_in
 
 
 def add(dataset: xr.Dataset, *names: str) -> xr.Dataset:
@@ -62,18 +62,48 @@ def compute(dataset: xr.Dataset, name: str) -> xr.DataArray:
     Returns
     -------
     xr.DataArray
-        The diagnostic over all dims of the vorticity, with `long_name` and `units`.
+        The diagnostic over all dims of the flow, with `long_name` and `units`.
 
     Raises
     ------
     UsageError
-        If the name is unknown; if the dataset has no vorticity or velocity, or no viscosity, drag or forcing and the
-        diagnostic needs one; if coordinates are not evenly spaced and increasing or, for fields, cells are not centred
-        on (i + ½) Δ; or if a variable has units other than expected.
+        If the name is unknown, or the diagnostic not defined in so many dimensions; if the dataset has no vorticity or
+        velocity, or no viscosity, drag or forcing and the diagnostic needs one; if coordinates are not evenly spaced
+        and increasing or, for fields, cells are not centred on (i + ½) Δ; or if a variable has units other than
+        expected.
     """
     if name not in DIAGNOSTICS:
         raise UsageError(f"unknown diagnostic {name!r}; one of {', '.join(DIAGNOSTICS)}")
-    return DIAGNOSTICS[name].compute(dataset.assign(vorticity=vorticity(dataset))).rename(name)
+    diagnostic, dimensions = DIAGNOSTICS[name], len(spatial_dims(dataset))
+    if dimensions not in diagnostic.dimensions:
+        raise UsageError(f"{name} is not defined for a flow in {dimensions} dimensions")
+    return diagnostic.compute(dataset.assign({flow_name(dataset): flow(dataset)})).rename(name)
+
+
+def compute_field(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Return a field of a dataset: the vorticity, or a diagnostic that is a field.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        States with the vorticity or the velocity.
+    name : str
+        "vorticity", or the name of a field in `DIAGNOSTICS`, such as "q_criterion".
+
+    Returns
+    -------
+    xr.DataArray
+        The field.
+
+    Raises
+    ------
+    UsageError
+        If there is no such field, or it cannot be computed (see `compute`).
+    """
+    fields = ["vorticity", *(key for key, value in DIAGNOSTICS.items() if isinstance(value, FieldDiagnostic))]
+    if name not in fields:
+        raise UsageError(f"unknown field {name!r}; one of {', '.join(fields)}")
+    return vorticity(dataset) if name == "vorticity" else compute(dataset, name)
 
 
 def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
@@ -95,7 +125,7 @@ def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
     field = next((field for field in ("vorticity", "velocity") if field in dataset), None)
     if field is None or dataset[field].chunks is None:
         return compute(dataset, name)
-    inner = [dim for dim in (*SPATIAL_DIMS, "component") if dim in dataset[field].dims]
+    inner = [dim for dim in (*spatial_dims(dataset), "component") if dim in dataset[field].dims]
     leading = [dim for dim in dataset[field].dims if dim not in inner]
     needed = dataset[[field]]
     needed = needed.drop_vars([c for c in needed.coords if c not in inner]).chunk(dict.fromkeys(inner, -1))
@@ -111,7 +141,8 @@ def compute_lazily(dataset: xr.Dataset, name: str) -> xr.DataArray:
 def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     """Return the vorticity of a dataset, computed from the velocity if it is no variable.
 
-    .. math:: \\omega = \\partial v / \\partial x - \\partial u / \\partial y
+    .. math:: \\omega = \\nabla \\times u, \\qquad \\text{in two dimensions} \\quad
+              \\omega = \\partial v / \\partial x - \\partial u / \\partial y
 
     Parameters
     ----------
@@ -121,23 +152,54 @@ def vorticity(dataset: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     xr.DataArray
-        The vorticity, in 1/s.
+        The vorticity, in 1/s; a vector in three dimensions.
 
     Raises
     ------
     UsageError
         If the dataset has neither, or if dims, units or coordinates are not those of these fields.
     """
-    given = next((field for field in (VORTICITY, VELOCITY) if field.name in dataset), None)
-    if given is None:
-        raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
-    check_field(dataset[given.name], given)
-    for axis in SPATIAL_DIMS:
-        if axis in dataset.coords:
-            check_units(dataset[axis], axis, "m")
-    if given is VORTICITY:
+    if _given(dataset, (VORTICITY, VELOCITY)) is VORTICITY:
         return dataset["vorticity"]
     return derive_field(dataset, "velocity", diagnostics.vorticity, VORTICITY)
+
+
+def flow(dataset: xr.Dataset) -> xr.DataArray:
+    """Return the field that diagnostics are computed from, itself computed if it is no variable.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        States with the vorticity or the velocity.
+
+    Returns
+    -------
+    xr.DataArray
+        In two dimensions the vorticity, in 1/s; in three the velocity, in m/s.
+
+    Raises
+    ------
+    UsageError
+        As for `vorticity`.
+    """
+    if flow_name(dataset) == VORTICITY.name:
+        return vorticity(dataset)
+    if _given(dataset, (VELOCITY, VORTICITY)) is VELOCITY:
+        return dataset["velocity"]
+    return derive_field(dataset, "vorticity", diagnostics.velocity, VELOCITY)
+
+
+def _given(dataset: xr.Dataset, wanted: tuple[FieldSpec, FieldSpec]) -> FieldSpec:
+    """Return the first of two fields that a dataset has, after checks of its dims, units and coordinates."""
+    given = next((field for field in wanted if field.name in dataset), None)
+    if given is None:
+        raise UsageError("the dataset has no variable 'vorticity' or 'velocity'")
+    space = spatial_dims(dataset)
+    check_field(dataset[given.name], field_in(given, len(space)))
+    for axis in space:
+        if axis in dataset.coords:
+            check_units(dataset[axis], axis, "m")
+    return given
 
 
 def _compute_block(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.DataArray:

@@ -7,8 +7,9 @@ import math
 import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.data.schema import check_field, check_units
-from solvers import FORCING, KNOWN_FIELDS
+from solvers import FORCING, KNOWN_FIELDS, field_in
 
 
 def has_flow_input(dataset: xr.Dataset, name: str) -> bool:
@@ -78,9 +79,10 @@ def _coefficient(dataset: xr.Dataset, name: str) -> xr.DataArray:
 def _forcing(dataset: xr.Dataset) -> list[xr.DataArray]:
     """Return the forcing, or nothing if the flow is unforced."""
     if "forcing" in dataset:
-        if not {"y", "x"} <= set(dataset["forcing"].dims):
-            raise UsageError("the variable 'forcing' must have the dims y and x")
-        check_field(dataset["forcing"], FORCING)
+        space = spatial_dims(dataset)
+        if not set(space) <= set(dataset["forcing"].dims):
+            raise UsageError(f"the variable 'forcing' must have the dims {', '.join(space[:-1])} and {space[-1]}")
+        check_field(dataset["forcing"], field_in(FORCING, len(space)))
         return [dataset["forcing"]]
     if _is_forced(dataset):
         raise UsageError(

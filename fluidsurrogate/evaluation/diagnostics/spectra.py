@@ -7,8 +7,8 @@ from solvers import spectra
 from solvers.array_types import Sides
 
 
-def _enstrophy(vorticity: Tensor, length: Sides) -> Tensor:
-    return spectra.enstrophy(vorticity)
+def _enstrophy(flow: Tensor, length: Sides) -> Tensor:
+    return spectra.enstrophy(flow, length)
 
 
 for _name, _function, _long_name, _units in (
@@ -23,3 +23,8 @@ for _name, _function, _long_name, _units in (
     ("enstrophy_flux", spectra.enstrophy_flux, "flux of enstrophy to larger wavenumbers", "s-3"),
 ):
     register_diagnostic(_name, SummaryDiagnostic(_function, _long_name, _units))
+
+register_diagnostic(
+    "helicity_spectrum",
+    SummaryDiagnostic(spectra.helicity_spectrum, "helicity spectrum", "m s-2", dimensions=(3,)),
+)

@@ -12,9 +12,9 @@ from fluidsurrogate.evaluation.metrics.registry import metric
 def energy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     r"""Compute the kinetic energy of the forecast.
 
-    .. math:: E = \tfrac{1}{2} \langle u^2 + v^2 \rangle = \tfrac{1}{2} \sum_k |\hat\omega|^2 / k^2
+    .. math:: E = \tfrac{1}{2} \langle |u|^2 \rangle = \tfrac{1}{2} \sum_k |\hat\omega|^2 / k^2
 
-    u and v are the velocity that the vorticity induces, without a mean flow. 0 is a flow at rest.
+    u is the velocity that the vorticity induces, without a mean flow. 0 is a flow at rest.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def energy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
 def enstrophy(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     r"""Compute the enstrophy of the forecast.
 
-    .. math:: Z = \tfrac{1}{2} \langle \omega^2 \rangle
+    .. math:: Z = \tfrac{1}{2} \langle |\omega|^2 \rangle
 
     0 is a flow without vorticity.
 

@@ -14,7 +14,7 @@ from fluidsurrogate.evaluation.metrics.registry import metric
 def finite(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     r"""Return 1 where every value of the forecast's state is finite, else 0.
 
-    .. math:: \min_{\text{fields}, y, x} \; [\, |f| < \infty \,]
+    .. math:: \min_{\text{fields, cells}} \; [\, |f| < \infty \,]
 
     Parameters
     ----------

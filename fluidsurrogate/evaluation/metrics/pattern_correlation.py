@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.evaluation.fieldwise import is_finite, map_fields, mean_over_fields, with_attributes
 from fluidsurrogate.evaluation.metrics.registry import metric
 
@@ -80,7 +80,8 @@ def _correlation(f: xr.DataArray, t: xr.DataArray, within: list[str], climatolog
         known.append(is_finite(most))
         size = most.where(known[-1] & (most > 0), 1.0)
         values = values.where(known[-1], 0.0) / size  # a correlation has no scale; huge values must not overflow
-        values = values - (values.mean(SPATIAL_DIMS, skipna=False) if climatology is None else climatology / size)
+        centre = values.mean(spatial_dims(values), skipna=False) if climatology is None else climatology / size
+        values = values - centre
         deviations.append(values)
         norms.append((values**2).mean(within, skipna=False))
     constant = [norm <= CONSTANT**2 for norm in norms]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from fluidsurrogate.data.coordinates import SPATIAL_DIMS
+from fluidsurrogate.data.coordinates import spatial_dims
 from fluidsurrogate.evaluation.fieldwise import map_fields, mean_error
 from fluidsurrogate.evaluation.metrics.registry import metric
 
@@ -34,7 +34,7 @@ def vrmse(forecast: xr.Dataset, truth: xr.Dataset) -> xr.DataArray:
     """
 
     def error_and_variance(f, t, within):
-        fluctuation = t - t.mean(SPATIAL_DIMS, skipna=False)
+        fluctuation = t - t.mean(spatial_dims(t), skipna=False)
         error, variance = (((v**2).mean(within, skipna=False)) for v in (f - t, fluctuation))
         return (error / (variance + 1e-7)) ** 0.5, variance
 

@@ -154,39 +154,45 @@ class IrrepsConv(EquivariantConv):
         super().__init__()
         if dilation < 1:
             raise ValueError(f"dilation must be at least 1 (got {dilation})")
-        mirrors, self.group = rotation_group(group)
-        irreps_in, irreps_out = taken.irreps, given.irreps
-        self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
-        self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
-        self._shapes: list[tuple[int, int, int]] = []  # of the weights of each pair of orders: copies out, in, basis
-        indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
-        for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
-            rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
-            signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
-            parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
-            allowed = torch.tensor(parities)[..., None] == signs
-            if not mirrors:
-                allowed = torch.ones_like(allowed)
-            index = torch.full(allowed.shape, -1)
-            index[allowed] = torch.arange(count, count + int(allowed.sum()))
-            count += int(allowed.sum())
-            fans[rows] += allowed.sum((1, 2))
-            self._shapes.append((len(rows), len(columns), len(orders)))
-            indices.append(index)
-        self.register_buffer("index", torch.cat([i.where(i >= 0, count).flatten() for i in indices]), persistent=False)
-        self.weight = nn.Parameter(torch.empty(count))
-        self._initialise(indices, fans)
-        changes = {"out": given.channels(), "in": taken.channels()}
-        self._is_trivial = {side: torch.equal(m, torch.eye(len(m)).to(m)) for side, m in changes.items()}
-        for side, change in changes.items():
-            for name, half in zip(("high", "low"), split_precision(change), strict=True):
-                self.register_buffer(f"{side}_{name}", half, persistent=False)
-        ranked = irreps_out.copies_by_order
-        invariant = torch.tensor(
-            [irreps_out.is_invariant[i] for i in ranked for _ in range(irreps_out.copies[i].dimension)]
-        )
-        self.register_buffer("invariant", invariant.nonzero()[:, 0], persistent=False)
-        self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
+        device = torch.get_default_device()
+        with torch.device("cpu"):  # the sizes of the parameters depend on values, which the meta device has not
+            mirrors, self.group = rotation_group(group)
+            irreps_in, irreps_out = taken.irreps, given.irreps
+            self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
+            self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
+            # Of the weights of each pair of orders: copies out, copies in, kernels in the basis.
+            self._shapes: list[tuple[int, int, int]] = []
+            indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
+            for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
+                rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
+                signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
+                parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
+                allowed = torch.tensor(parities)[..., None] == signs
+                if not mirrors:
+                    allowed = torch.ones_like(allowed)
+                index = torch.full(allowed.shape, -1)
+                index[allowed] = torch.arange(count, count + int(allowed.sum()))
+                count += int(allowed.sum())
+                fans[rows] += allowed.sum((1, 2))
+                self._shapes.append((len(rows), len(columns), len(orders)))
+                indices.append(index)
+            self.register_buffer(
+                "index", torch.cat([i.where(i >= 0, count).flatten() for i in indices]), persistent=False
+            )
+            self.weight = nn.Parameter(torch.empty(count))
+            self._initialise(indices, fans)
+            changes = {"out": given.channels(), "in": taken.channels()}
+            self._is_trivial = {side: torch.equal(m, torch.eye(len(m)).to(m)) for side, m in changes.items()}
+            for side, change in changes.items():
+                for name, half in zip(("high", "low"), split_precision(change), strict=True):
+                    self.register_buffer(f"{side}_{name}", half, persistent=False)
+            ranked = irreps_out.copies_by_order
+            invariant = torch.tensor(
+                [irreps_out.is_invariant[i] for i in ranked for _ in range(irreps_out.copies[i].dimension)]
+            )
+            self.register_buffer("invariant", invariant.nonzero()[:, 0], persistent=False)
+            self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
+        self.to(device)
 
     @torch.no_grad()
     def _initialise(self, indices: list[Tensor], fans: Tensor) -> None:
@@ -205,7 +211,8 @@ class IrrepsConv(EquivariantConv):
         tuple of Tensor
             Weight of shape (channels out, channels in, size, size, size), and bias of shape (channels out,).
         """
-        with torch.autocast(self.weight.device.type, enabled=False):  # half a precision would break the symmetry
+        device = "cpu" if self.weight.is_meta else self.weight.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):  # half a precision would break the symmetry
             basis, shapes = self._basis[0], self._shapes
             weights = F.pad(self.weight, (0, 1)).index_select(0, self.index).split([math.prod(s) for s in shapes])
             blocks = []

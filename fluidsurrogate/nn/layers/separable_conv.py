@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from fluidsurrogate.nn.layers.depthwise_conv import PlainDepthwiseConv, periodic_depthwise_conv
 from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
 from fluidsurrogate.nn.layers.group_action import signed_permutations
 from fluidsurrogate.nn.layers.group_conv import GroupConv, check_dilation, check_size
-from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
 from fluidsurrogate.nn.shapes import Feature, FeatureOut, Kernel
 from solvers import Group
 from solvers.symmetry import move
@@ -82,19 +82,18 @@ class DepthwiseGroupConv(EquivariantConv):
         Tensor
             Feature of the same shape.
         """
-        folded = x.flatten(1, 2)
-        return periodic_conv(folded, kernel, self.dilation, folded.shape[1]).unflatten(1, (-1, len(self.group)))
+        made = periodic_depthwise_conv(x.flatten(1, 2), kernel[0], self.dilation)
+        return made.unflatten(1, (-1, len(self.group)))
 
-    def to_plain(self) -> PlainConv:
+    def to_plain(self) -> PlainDepthwiseConv:
         """Convert the layer to an ordinary depthwise convolution.
 
         Returns
         -------
-        PlainConv
+        PlainDepthwiseConv
             Holds the kernel expanded from the present weights, detached from them.
         """
-        kernel = self.expand_kernel()
-        return PlainConv(kernel, len(self.group), self.dilation, groups=len(kernel[0]))
+        return PlainDepthwiseConv(self.expand_kernel()[0], len(self.group), self.dilation)
 
 
 @final

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from fluidsurrogate.config.dimension_defaults import dimensions_in
 from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 from fluidsurrogate.pipeline.stages.rollout import ENSEMBLES, FORECASTS, ensemble_models
 
 log = logging.getLogger("fluidsurrogate")
-SCORES = "scores.nc"
+SCORES, VORTICES = "scores.nc", "vortices.png"
+MAX_FLOWS = 5  # in the picture of flows in space
 
 
 def outputs(tree: Tree) -> tuple[str, ...]:
@@ -25,13 +27,21 @@ def provenance(run: Run, output: str) -> Provenance:
     return {"forecasts": run.provenance(FORECASTS), "compare": run.tree["compare"]}
 
 
+def figures_and_table(tree: Tree) -> tuple[str, ...]:
+    """Return the names of the files beside that of the scores."""
+    of_space = (VORTICES,) if dimensions_in(tree) > 2 else ()
+    return ("scores.csv", "comparison.png", "scores.png", *of_space)
+
+
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
     """Score the forecasts, write the scores and draw the figures."""
     from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
     from fluidsurrogate.evaluation.score_tables import to_csv
     from fluidsurrogate.pipeline.forecasts import score_all
     from fluidsurrogate.rendering.comparison_figure import draw_comparison
+    from fluidsurrogate.rendering.isosurface_figure import draw_flows_in_space
     from fluidsurrogate.rendering.scores_figure import draw_scores
 
     log.info(f"compare: {run.out / SCORES}")
@@ -43,6 +53,11 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
         write_text(run.out / "scores.csv", to_csv(scores))
         with atomic_write(run.out / "comparison.png") as beside:
             draw_comparison(forecasts, beside, ensembles=ensembles)
+        if "z" in forecasts.dims:
+            sources = [str(name) for name in forecasts["source"].values if str(name) != PERSISTENCE]
+            names = [TRUTH, *(name for name in sources if name != TRUTH)][:MAX_FLOWS]
+            with atomic_write(run.out / VORTICES) as beside:
+                draw_flows_in_space(forecasts, names, beside)
     with atomic_write(run.out / "scores.png") as beside:
         draw_scores(scores, beside)
     write_netcdf(scores.assign_attrs(run.stamp(SCORES)), run.out / SCORES)
@@ -71,7 +86,7 @@ register(
         outputs=outputs,
         provenance=provenance,
         make=make,
-        extra_files=("scores.csv", "comparison.png", "scores.png"),
+        extra_files=figures_and_table,
         report=report,
     )
 )

@@ -49,7 +49,8 @@ TYPES = {
     "velocity and tracer": ((VELOCITY, TRACER), (FORCING,)),
 }
 # Options that change what a symmetry could break on, for those architectures that have them.
-VARIANTS = {"default": {}, "dressed": {"activation": "gated", "norm": True, "modulate": True, "pool": "gated"}}
+DRESSED = {"activation": "gated", "norm": True, "modulate": True, "pool": "gated"}
+VARIANTS = {"default": {}, "dressed": DRESSED, "separable": {"separable": True, "norm": True}}
 # Small networks, for those architectures that have these options.
 SMALL = {"width": 8, "dilations": (1, 2), "levels": 1, "modes": 3, "layers": 2}
 

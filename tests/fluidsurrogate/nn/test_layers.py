@@ -17,7 +17,7 @@ from fluidsurrogate.nn.layers import (
     upsample,
 )
 from fluidsurrogate.nn.layers.group_action import restrict
-from fluidsurrogate.nn.layers.periodic_conv import CircularPad
+from fluidsurrogate.nn.layers.periodic_padding import CircularPad
 from solvers import C2, C4, D1, D2, D4, GROUPS, TRACER, VELOCITY, VORTICITY, subgroups
 from solvers.point_groups import IDENTITY, MIRROR_DIAGONAL, ROTATION_90
 

@@ -6,6 +6,8 @@
 // and with a scalar θ one more of each, −∇·(uθ) being of the same form with G = −(i/2) (kx − i ky) F[zθ].
 // The columns kx < 0 are carried, conjugated and mirrored in ky, as a second set of columns kx ≥ 0. Transforms are
 // Stockham's, of `W` neighbouring columns or rows at once; real and imaginary parts lie in separate arrays.
+#include "fft.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -16,13 +18,7 @@
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int BYTES = 64;
-#elif defined(__AVX__)
-constexpr int BYTES = 32;
-#else
-constexpr int BYTES = 16;
-#endif
+using fft::BYTES;
 
 template <class T> struct Problem {
     int ny, nx, rows, columns;         // rows, columns: the retained ky, and the retained kx ≥ 0
@@ -43,8 +39,8 @@ template <class T> struct Trajectory {
 };
 
 template <class T> class Solver {
-    typedef T V __attribute__((vector_size(BYTES)));
-    static constexpr int W = BYTES / sizeof(T);
+    typedef typename fft::Vector<T>::V V;
+    static constexpr int W = fft::Vector<T>::W;
     static int padded(int n) { return (n + W - 1) / W * W; }
     struct Line { V *re, *im; };
     struct Plane { T *re, *im; };  // (y, lanes): columns kx ≥ 0, then the mirrored ones
@@ -232,7 +228,7 @@ private:
                 std::memcpy(re + i, from_re + i * step + lane, BYTES);
                 std::memcpy(im + i, from_im + i * step + lane, BYTES);
             }
-            transpose(re), transpose(im);
+            fft::Transpose<T>::of(re), fft::Transpose<T>::of(im);
             for (int i = 0, j = lane; i < W; ++i, ++j) {
                 if (j < C) to.re[j] = re[i], to.im[j] = im[i];
                 else if (j > C && j < 2 * C) to.re[n + C - j] = re[i], to.im[n + C - j] = -im[i];
@@ -252,19 +248,12 @@ private:
                 else if (j < 2 * C) re[i] = from.re[n + C - j], im[i] = -from.im[n + C - j];
                 else re[i] = im[i] = V{};
             }
-            transpose(re), transpose(im);
+            fft::Transpose<T>::of(re), fft::Transpose<T>::of(im);
             for (int i = 0; i < W; ++i) {
                 std::memcpy(to_re + i * step + lane, re + i, BYTES);
                 std::memcpy(to_im + i * step + lane, im + i, BYTES);
             }
         }
-    }
-
-    static inline void transpose(V* v) {
-        V u[W] = {};
-        for (int i = 0; i < W; ++i)
-            for (int j = 0; j < W; ++j) u[i][j] = v[j][i];
-        std::copy(u, u + W, v);
     }
 
     void load(const Plane& from, int lane, int first, int last) {
@@ -415,3 +404,5 @@ int integrate(const int* sizes, const T* per_spacing, const T* const* tables, in
     }
 EXPORT(integrate_float, float)
 EXPORT(integrate_double, double)
+extern "C" int lanes_float() { return fft::Vector<float>::W; }
+extern "C" int lanes_double() { return fft::Vector<double>::W; }
