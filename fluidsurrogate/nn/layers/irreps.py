@@ -8,6 +8,10 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple, final
 
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
 from solvers import FieldSpec, Group, group_named
 
 # By name: whether the group has mirrors, and the point group of the cubic lattice in it.
@@ -156,21 +160,31 @@ class Irreps:
         return sum(irrep.dimension for irrep in self.copies)
 
     @cached_property
-    def copy_of_channel(self) -> tuple[int, ...]:
-        """The position in `copies` of the irrep that each channel belongs to."""
-        return tuple(i for i, irrep in enumerate(self.copies) for _ in range(irrep.dimension))
-
-    @cached_property
     def is_invariant(self) -> tuple[bool, ...]:
         """Whether each copy is unchanged by all of the group."""
         return tuple(irrep == Irrep(0, 1) for irrep in self.copies)
 
+    @property
+    def irreps(self) -> Irreps:
+        """The direct sum itself."""
+        return self
+
     @cached_property
-    def channels_by_order(self) -> tuple[int, ...]:
-        """The channels sorted by the order of their irrep; the order of the channels stays within one order."""
+    def copies_by_order(self) -> tuple[int, ...]:
+        """Positions in `copies`, sorted by the order of the irreps; within one order they stay in order."""
+        return tuple(sorted(range(len(self.copies)), key=lambda i: self.copies[i].order))
+
+    def channels(self) -> Float64[Tensor, "channel component"]:
+        """Return the permutation matrix that takes components sorted by order to the channels.
+
+        Returns
+        -------
+        Tensor
+            Shape (channel, channel), float64, on the CPU.
+        """
         starts = list(accumulate((irrep.dimension for irrep in self.copies), initial=0))
-        ranked = sorted(range(len(self.copies)), key=lambda i: self.copies[i].order)
-        return tuple(starts[i] + m for i in ranked for m in range(self.copies[i].dimension))
+        places = [starts[i] + m for i in self.copies_by_order for m in range(self.copies[i].dimension)]
+        return torch.eye(len(places), dtype=torch.float64, device="cpu")[:, places]
 
     def copies_of_order(self, order: int) -> list[int]:
         """Return the positions of the copies of one order.

@@ -8,15 +8,54 @@ from itertools import product
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
 from fluidsurrogate.nn.layers.irreps import Irreps, rotation_group
 from fluidsurrogate.nn.layers.irreps_basis import lattice_kernels
+from fluidsurrogate.nn.layers.irreps_matrix import MatrixFeature
 from fluidsurrogate.nn.layers.periodic_conv import PlainConv, periodic_conv
 from fluidsurrogate.nn.shapes import Field, FieldOut, Kernel
+
+
+def split_precision(values: Float64[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Split numbers into sums of two of single precision, from which a cast to double precision takes nothing.
+
+    Parameters
+    ----------
+    values : Tensor
+        Float64.
+
+    Returns
+    -------
+    high, low : Tensor
+        Float32, of the same shape.
+    """
+    high = values.float()
+    first, second = (
+        torch.empty(half.shape, dtype=torch.float32).copy_(half) for half in (high, values - high.double())
+    )
+    return first, second
+
+
+def join_precision(high: Tensor, low: Tensor, dtype: torch.dtype) -> Tensor:
+    """Add what `split_precision` made, in a precision.
+
+    Parameters
+    ----------
+    high, low : Tensor
+        Halves.
+    dtype : torch.dtype
+        Precision.
+
+    Returns
+    -------
+    Tensor
+        The numbers.
+    """
+    return high.to(dtype) + low.to(dtype) if dtype is torch.float64 else high.to(dtype)
 
 
 @final
@@ -25,7 +64,7 @@ class IrrepsBasis(nn.Module):
 
     The bases are saved with the weights, which mean nothing without them: another machine's linear algebra may find
     other ones. A network is made in single precision and may be cast to double, in which its symmetry shall be as
-    exact: each number is therefore kept as a sum of two of single precision.
+    exact: each number is therefore kept in two halves, see `split_precision`.
 
     Parameters
     ----------
@@ -52,10 +91,8 @@ class IrrepsBasis(nn.Module):
         for pair in self.pairs:
             kernels, orders = lattice_kernels(*pair, size, anisotropy)
             self.harmonics.append(orders)
-            high = kernels.flatten(1).float()
-            for name, half in (("high", high), ("low", kernels.flatten(1) - high.double())):
-                buffer = torch.empty(half.shape, dtype=torch.float32).copy_(half)
-                self.register_buffer(self._name(name, pair), buffer)
+            for name, half in zip(("high", "low"), split_precision(kernels.flatten(1)), strict=True):
+                self.register_buffer(self._name(name, pair), half)
 
     @staticmethod
     def _name(half: str, pair: tuple[int, int]) -> str:
@@ -76,13 +113,13 @@ class IrrepsBasis(nn.Module):
         Tensor
             Shape (basis, (2 out + 1) (2 in + 1) size³).
         """
-        high, low = (self.get_buffer(self._name(half, pair)).to(dtype) for half in ("high", "low"))
-        return high + low if dtype is torch.float64 else high
+        high, low = (self.get_buffer(self._name(half, pair)) for half in ("high", "low"))
+        return join_precision(high, low, dtype)
 
 
 @final
 class IrrepsConv(EquivariantConv):
-    r"""Convolution from one direct sum of irreps to another (Weiler et al. 2018, arXiv:1807.02547).
+    r"""Convolution between direct sums of irreps, or features made of them (Weiler et al. 2018, arXiv:1807.02547).
 
     .. math:: \kappa_{ji}(x) = \sum_{l, k} w_{jilk} \, \varphi_k(|x|) \, \sum_m C^{jil}_{\cdot \cdot m} Y^l_m(x / |x|)
 
@@ -92,9 +129,9 @@ class IrrepsConv(EquivariantConv):
     ----------
     group : str
         SO3 or O3.
-    irreps_in : Irreps
+    taken : Irreps or MatrixFeature
         What comes in.
-    irreps_out : Irreps
+    given : Irreps or MatrixFeature
         What comes out.
     basis : IrrepsBasis
         Kernels between the orders of the two.
@@ -108,47 +145,54 @@ class IrrepsConv(EquivariantConv):
     """
 
     index: Tensor
-    bias_index: Tensor
-    places_out: Tensor
-    places_in: Tensor
+    invariant: Tensor
 
     def __init__(
-        self, group: str, irreps_in: Irreps, irreps_out: Irreps, basis: IrrepsBasis, dilation: int = 1
-    ) -> None:
+        self, group: str, taken: Irreps | MatrixFeature, given: Irreps | MatrixFeature, basis: IrrepsBasis,
+        dilation: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
         if dilation < 1:
             raise ValueError(f"dilation must be at least 1 (got {dilation})")
-        mirrors, self.group = rotation_group(group)
-        self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
-        self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
-        self._shapes: list[tuple[int, int, int]] = []  # of the weights of each pair of orders: copies out, in, basis
-        indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
-        for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
-            rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
-            signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
-            parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
-            allowed = torch.tensor(parities)[..., None] == signs
-            if not mirrors:
-                allowed = torch.ones_like(allowed)
-            index = torch.full(allowed.shape, -1)
-            index[allowed] = torch.arange(count, count + int(allowed.sum()))
-            count += int(allowed.sum())
-            fans[rows] += allowed.sum((1, 2))
-            self._shapes.append((len(rows), len(columns), len(orders)))
-            indices.append(index)
-        self.register_buffer("index", torch.cat([i.where(i >= 0, count).flatten() for i in indices]), persistent=False)
-        self.weight = nn.Parameter(torch.empty(count))
-        self._initialise(indices, fans)
-        invariant = torch.tensor(irreps_out.is_invariant)[list(irreps_out.copy_of_channel)]
-        self.register_buffer(
-            "bias_index", (invariant.cumsum(0) - 1).where(invariant, invariant.sum()), persistent=False
-        )
-        self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
-        channels = [irreps.channels_by_order for irreps in (irreps_out, irreps_in)]
-        places = [torch.tensor(order).argsort() for order in channels]
-        self._is_sorted = all(list(order) == sorted(order) for order in channels)
-        self.register_buffer("places_out", places[0], persistent=False)
-        self.register_buffer("places_in", places[1], persistent=False)
+        device = torch.get_default_device()
+        with torch.device("cpu"):  # the sizes of the parameters depend on values, which the meta device has not
+            mirrors, self.group = rotation_group(group)
+            irreps_in, irreps_out = taken.irreps, given.irreps
+            self.irreps_in, self.irreps_out, self.dilation = irreps_in, irreps_out, dilation
+            self._basis = (basis,)  # in a tuple, so that it is the network's submodule and not each layer's
+            # Of the weights of each pair of orders: copies out, copies in, kernels in the basis.
+            self._shapes: list[tuple[int, int, int]] = []
+            indices, fans, count = [], torch.zeros(len(irreps_out.copies)), 0
+            for (first, second), orders in zip(basis.pairs, basis.harmonics, strict=True):
+                rows, columns = irreps_out.copies_of_order(first), irreps_in.copies_of_order(second)
+                signs = torch.tensor([(-1) ** order for order in orders], dtype=torch.long)
+                parities = [[irreps_out.copies[j].parity * irreps_in.copies[i].parity for i in columns] for j in rows]
+                allowed = torch.tensor(parities)[..., None] == signs
+                if not mirrors:
+                    allowed = torch.ones_like(allowed)
+                index = torch.full(allowed.shape, -1)
+                index[allowed] = torch.arange(count, count + int(allowed.sum()))
+                count += int(allowed.sum())
+                fans[rows] += allowed.sum((1, 2))
+                self._shapes.append((len(rows), len(columns), len(orders)))
+                indices.append(index)
+            self.register_buffer(
+                "index", torch.cat([i.where(i >= 0, count).flatten() for i in indices]), persistent=False
+            )
+            self.weight = nn.Parameter(torch.empty(count))
+            self._initialise(indices, fans)
+            changes = {"out": given.channels(), "in": taken.channels()}
+            self._is_trivial = {side: torch.equal(m, torch.eye(len(m)).to(m)) for side, m in changes.items()}
+            for side, change in changes.items():
+                for name, half in zip(("high", "low"), split_precision(change), strict=True):
+                    self.register_buffer(f"{side}_{name}", half, persistent=False)
+            ranked = irreps_out.copies_by_order
+            invariant = torch.tensor(
+                [irreps_out.is_invariant[i] for i in ranked for _ in range(irreps_out.copies[i].dimension)]
+            )
+            self.register_buffer("invariant", invariant.nonzero()[:, 0], persistent=False)
+            self.bias = nn.Parameter(torch.zeros(int(invariant.sum())))
+        self.to(device)
 
     @torch.no_grad()
     def _initialise(self, indices: list[Tensor], fans: Tensor) -> None:
@@ -167,7 +211,8 @@ class IrrepsConv(EquivariantConv):
         tuple of Tensor
             Weight of shape (channels out, channels in, size, size, size), and bias of shape (channels out,).
         """
-        with torch.autocast(self.weight.device.type, enabled=False):  # half a precision would break the symmetry
+        device = "cpu" if self.weight.is_meta else self.weight.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):  # half a precision would break the symmetry
             basis, shapes = self._basis[0], self._shapes
             weights = F.pad(self.weight, (0, 1)).index_select(0, self.index).split([math.prod(s) for s in shapes])
             blocks = []
@@ -177,10 +222,17 @@ class IrrepsConv(EquivariantConv):
                 blocks.append(block.view(rows, columns, j, i, -1).transpose(1, 2).reshape(rows * j, columns * i, -1))
             width = len(self.irreps_in.orders)
             lines = [torch.cat(blocks[k : k + width], dim=1) for k in range(0, len(blocks), width)]
-            weight = torch.cat(lines).unflatten(2, (basis.size,) * 3)
-            if not self._is_sorted:
-                weight = weight.index_select(0, self.places_out).index_select(1, self.places_in)
-            return weight, F.pad(self.bias, (0, 1)).index_select(0, self.bias_index)
+            weight, change = torch.cat(lines), self._change("out")
+            bias = change.index_select(1, self.invariant) @ self.bias
+            if not self._is_trivial["out"]:
+                weight = (change @ weight.flatten(1)).view_as(weight)
+            if not self._is_trivial["in"]:
+                weight = self._change("in") @ weight
+            return weight.unflatten(2, (basis.size,) * 3), bias
+
+    def _change(self, side: str) -> Tensor:
+        """Return the matrix that takes components of irreps to channels."""
+        return join_precision(self.get_buffer(f"{side}_high"), self.get_buffer(f"{side}_low"), self.weight.dtype)
 
     def convolve(self, x: Field, kernel: Kernel) -> FieldOut:
         """Convolve with an expanded kernel.
@@ -188,14 +240,14 @@ class IrrepsConv(EquivariantConv):
         Parameters
         ----------
         x : Tensor
-            Channels of `irreps_in`, of shape (batch, channel, z, y, x).
+            What comes in, of shape (batch, channel, z, y, x).
         kernel : tuple of Tensor
             What `expand_kernel` returns.
 
         Returns
         -------
         Tensor
-            Channels of `irreps_out`, of shape (batch, channel, z, y, x).
+            What comes out, of shape (batch, channel, z, y, x).
         """
         return periodic_conv(x, kernel, self.dilation)
 

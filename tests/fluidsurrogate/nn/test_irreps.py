@@ -24,6 +24,7 @@ from fluidsurrogate.nn.layers.irreps_basis import (
     wigner_matrix,
 )
 from fluidsurrogate.nn.layers.irreps_conv import IrrepsBasis, IrrepsConv
+from fluidsurrogate.nn.layers.irreps_matrix import FastActivation, MatrixFeature, activate_matrices
 from solvers import GROUPS, VELOCITY, VORTICITY, FieldSpec, field_in
 from solvers.symmetry import move
 
@@ -267,6 +268,7 @@ def test_expanded_kernels_meet_the_constraint(group):
         if not mirrors:
             one, other = (Irreps(tuple(Irrep(irrep.order, 1) for irrep in both.copies)) for both in (one, other))
         layer = IrrepsConv(group, one, other, IrrepsBasis(other.orders, one.orders, 3, 0.1)).double()
+        layer.bias.data.fill_(1.0)
         weight, bias = layer.expand_kernel()
         assert weight.shape == (other.dimension, one.dimension, 3, 3, 3)
         for g in OH:
@@ -275,7 +277,9 @@ def test_expanded_kernels_meet_the_constraint(group):
             )
             error = (torch.einsum("oa,abzyx,ib->oizyx", left, move(weight, g), right) - weight).abs().max()
             assert error < 1e-12 if g in lattice.elements else error > 1e-2
-        assert bias.shape == (other.dimension,)
+            if g in lattice.elements:
+                assert (left @ bias - bias).abs().max() < 1e-12
+        assert bias.norm() > 0.9
 
 
 def test_what_has_no_kernel_is_zero():
@@ -300,3 +304,54 @@ def test_sizes_and_dilations_are_checked():
         IrrepsConv("O3", irreps, irreps, IrrepsBasis([0], [0], 3, 0.1), 0)
     with pytest.raises(ValueError, match="unknown group 'Oh'; one of SO3, O3"):
         rotation_group("Oh")
+
+
+@pytest.mark.parametrize("width", [24, 48, 60])
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_matrices_are_irreps(mirrors, width):
+    """As g X gᵀ, of both parities under mirrors, the channels of a feature transform like the irreps it claims."""
+    feature = MatrixFeature.of_width(width, mirrors)
+    change = feature.channels()
+    assert len(change) == feature.irreps.dimension == len(feature.part_of_channel) == width
+    assert (change @ change.T - torch.eye(width, dtype=torch.float64)).abs().max() < 1e-12
+    for turn in (*rotations(2), *(-turn for turn in rotations(1) if mirrors)):
+        pair = torch.kron(turn, turn)
+        if mirrors:  # A = (E + O) / √2 and B = (E − O) / √2 change places under the inversion
+            sign = float(torch.linalg.det(turn))
+            swap = torch.eye(2, dtype=torch.float64) if sign > 0 else torch.eye(2, dtype=torch.float64).flip(0)
+            pair = torch.kron(swap, pair)
+        channels = torch.block_diag(torch.eye(feature.scalars, dtype=torch.float64), *[pair] * feature.matrices)
+        irreps = torch.block_diag(*(represented(irrep, turn) for irrep in feature.irreps.copies))
+        assert (change @ irreps - channels @ change).abs().max() < 1e-12
+
+
+def test_the_activation_commutes_with_any_rotation():
+    feature = MatrixFeature.of_width(48, True)
+    change, h = feature.channels(), torch.randn(2, 48, 3, 2, 2, dtype=torch.float64)
+    for turn in (*rotations(2), *(-turn for turn in rotations(2, seed=3))):
+        matrix = change @ torch.block_diag(*(represented(irrep, turn) for irrep in feature.irreps.copies)) @ change.T
+        moved = activate_matrices(torch.einsum("ij,bjzyx->bizyx", matrix, h), feature)
+        expected = torch.einsum("ij,bjzyx->bizyx", matrix, activate_matrices(h, feature))
+        assert (moved - expected).abs().max() < 1e-12
+        assert (moved - activate_matrices(h, feature)).abs().max() > 0.1
+
+
+def test_the_activation_by_its_equation():
+    feature = MatrixFeature.of_width(24, False)
+    h = torch.randn(1, 24, 1, 1, 2, dtype=torch.float64)
+    out = activate_matrices(h, feature)
+    for cell in range(2):
+        x, y = (v[0, feature.scalars :, 0, 0, cell].view(2, 3, 3) for v in (h, out))
+        for i in (0, 1):
+            other = x[1 - i] / (1 + x[1 - i].square().sum() / 3).sqrt()
+            assert (y[i] - 0.5 * (x[i] + x[i] @ other)).abs().max() < 1e-14
+    scalars = slice(0, feature.scalars)
+    assert torch.equal(out[:, scalars], torch.nn.functional.gelu(h[:, scalars]))
+
+
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_gradients_of_the_activation(mirrors):
+    feature = MatrixFeature.of_width(21, mirrors)
+    h = torch.randn(1, 21, 1, 1, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: FastActivation.apply(x, feature), h)
+    assert torch.autograd.gradgradcheck(lambda x: FastActivation.apply(x, feature), h)
