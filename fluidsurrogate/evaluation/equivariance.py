@@ -197,7 +197,8 @@ def rotation_error(
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
     rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
-    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated}
+    given = [f for f in spec.inputs if f.name in unrotated]
+    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in given}
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
         got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)
