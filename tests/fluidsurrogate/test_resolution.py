@@ -56,11 +56,11 @@ def test_other_kicks_would_be_another_flow(toml, monkeypatch):
     """The control: were the finer solver kicked by other numbers, a resolved stirred flow would look unresolved."""
     experiment = Experiment.read(toml, [*SMALL, *FLOWS["stirred"], "grid.n=48", "flow.rate=1.0"])
     assert fs.generate(experiment).attrs["resolution_error"] < 0.01
-    kicks = StochasticForcing.kicks
+    drawn = StochasticForcing.coefficients
     monkeypatch.setattr(
         StochasticForcing,
-        "kicks",
-        lambda self, grid, seeds, *at: kicks(self, grid, [s + grid.n[0] for s in seeds], *at),
+        "coefficients",
+        lambda self, grid, seeds, *at: drawn(self, grid, [s + grid.n[0] for s in seeds], *at),
     )
     assert fs.generate(experiment).attrs["resolution_error"] > 0.02
 
