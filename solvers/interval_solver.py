@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from solvers.array_types import Kicks, PerTrajectory, Spectrum, State
 from solvers.backends import BACKENDS, Backend, StepSetup, TorchBackend, check_backend, resolve_backend, wants_gradients
@@ -128,7 +129,7 @@ class IntervalSolver:
         while True:
             attempt = self._integrate_some(carry, pending, steps, kicks, watch_rate=True)
             result = attempt if result is None else attempt.put_into(result, pending)
-            terms = carry.terms.select(torch.tensor(pending, device=self.setup.equation.device))
+            terms = carry.terms.select(self._index(pending, carry))
             met, final = torch.stack([attempt.rate, self._rate(attempt.spectrum, terms)]).tolist()
             for trajectory, rate in zip(pending, final, strict=True):
                 rates[trajectory] = rate
@@ -170,11 +171,11 @@ class IntervalSolver:
         self, carry: SpectralCarry, which: Sequence[int], steps: Sequence[int], kicks: Kicks | None, watch_rate: bool
     ) -> IntervalResult:
         """Integrate the trajectories `which` over the interval, in groups as large as the back end wants."""
-        backend, device = self._backend_for(carry), self.setup.equation.device
+        backend = self._backend_for(carry)
         size, results = backend.group_size(len(which)), []
         for first in range(0, len(which), size):
             group = list(which[first : first + size])
-            index = torch.tensor(group, device=device) if len(group) < len(carry.spectrum) else slice(None)
+            index = self._index(group, carry)
             advance = partial(
                 backend.advance,
                 terms=carry.terms.select(index),
@@ -185,6 +186,12 @@ class IntervalSolver:
             own = None if kicks is None else kicks[index]
             results.append(run_interval(self.setup.equation, carry.spectrum[index], advance, self.control.parts, own))
         return IntervalResult.concatenate(results)
+
+    def _index(self, which: Sequence[int], carry: SpectralCarry) -> Tensor | slice:
+        """Return trajectories as an index along the batch; for all of them one that copies nothing to the device."""
+        if len(which) == len(carry.spectrum):
+            return slice(None)
+        return torch.tensor(which, device=self.setup.equation.device)
 
     def _backend_for(self, carry: SpectralCarry) -> Backend:
         """Return the back end that was chosen, or PyTorch operations where only these give the gradients wanted."""

@@ -95,7 +95,8 @@ class RegistryReference(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         lines = [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it is"]
         reference: list[str] = []
-        for name, found in registered(self.arguments[0]).items():
+        for name, registered_object in registered(self.arguments[0]).items():
+            found = inspect.unwrap(registered_object)
             first = " ".join((inspect.getdoc(found) or "").partition("\n\n")[0].split()).replace("|", r"\|")
             path = f"{found.__module__}.{found.__qualname__}"
             is_class = inspect.isclass(found)

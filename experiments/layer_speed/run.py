@@ -1,7 +1,7 @@
 """What equivariance costs: a group CNN against plain CNNs and escnn, interleaved in one process on the same cores.
 
     pip install -e ".[escnn]" && pip install --no-deps escnn==1.0.11
-    python experiments/layer_speed/run.py [--device cpu] [--quick]      # writes results.md
+    python experiments/layer_speed/run.py [--device cpu] [--quick]      # writes results.md, or results-cuda.md
 
 Training: milliseconds of a step of AdamW on the mean square error, float32. Inference: of one application with the
 kernels expanded once. The network is the default `gcnn`: 5 × 5 lifting, five residual 3 × 3 convolutions with dilations
@@ -9,6 +9,7 @@ kernels expanded once. The network is the default `gcnn`: 5 × 5 lifting, five r
 plain CNN is written here, of `torch.nn.Conv2d` alone: `equal activations` has 32 channels, `equal parameters` as many
 as have the group CNN's parameters. escnn (Weiler & Cesa 2019): the same network of its `R2Conv` on regular
 representations.
+On a GPU all networks compute with the reproducible kernels, in single precision and not TF32, that training uses.
 Memory: on a GPU the peak of a training step; on a CPU what the forward pass saves for the backward pass, every tensor
 once.
 """
@@ -28,12 +29,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fluidsurrogate.core.devices import reproducible_kernels
 from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.nn.layers.escnn_import import import_escnn
 from solvers import GROUPS, VORTICITY
 
 WIDTH, DILATIONS = 32, (1, 2, 4, 2, 1)
 CASES = ((32, 2), (32, 16), (64, 8), (128, 4))  # cells a side, batch
+GPU_CASES = ((64, 16), (128, 16), (128, 64), (256, 16))
 NAMES = ("C1", "C4", "D4")
 
 
@@ -200,7 +203,7 @@ def measure(n: int, batch: int, name: str, device: str, peer: bool, rounds: int)
     inference = interleaved({key: applier(network, x) for key, network in folded.items()}, rounds)
 
     def cell(times: dict[str, list[float]], key: str) -> str:
-        return f"{statistics.median(times[key]):.1f}" if key in times else "-"
+        return f"{statistics.median(times[key]):.{2 if device == 'cuda' else 1}f}" if key in times else "-"
 
     def over(times: dict[str, list[float]], key: str, reference: str) -> str:
         return ratio(times, key, reference) if key in times and reference in times else "-"
@@ -224,11 +227,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peer, device = has_escnn(), arguments.device
-    cases = CASES[:1] if arguments.quick else CASES
-    rows = [
-        measure(n, batch, name, device, peer, 2 if arguments.quick else arguments.rounds)
-        for n, batch in cases for name in NAMES
-    ]  # fmt: skip
+    cases = CASES[:1] if arguments.quick else CASES if device == "cpu" else GPU_CASES
+    with reproducible_kernels(torch.device(device)):  # as the package trains
+        rows = [
+            measure(n, batch, name, device, peer, 2 if arguments.quick else arguments.rounds)
+            for n, batch in cases for name in NAMES
+        ]  # fmt: skip
     head = ["group", "n", "batch", "parameters", "built [s]", "training, ours [ms]", "plain, equal activations",
             "plain, equal parameters", "escnn", "ours / plain", "escnn / ours", "inference, ours [ms]",
             "ours / plain", "escnn / ours", "memory, ours [MiB]", "plain", "escnn"]  # fmt: skip

@@ -24,6 +24,7 @@ import logging
 import multiprocessing
 import platform
 import time
+import traceback
 from itertools import product
 from pathlib import Path
 
@@ -216,7 +217,8 @@ def turned_error(result: dict) -> float:
 def table(found: dict, starts: str, count: int) -> str:
     """One table: a row a network."""
     head = ["network", "parameters", "seeds", "step 1", "step 10", "correlation time", "spectrum, step 10",
-            "step 10, turned", "turned / cnn's", "/ cnn-augmented's", "step 10, other axis", "equivariance error"]  # fmt: skip
+            "step 10, turned", "turned / cnn's", "/ cnn-augmented's", "step 10, other axis",
+            "equivariance error"]  # fmt: skip
     rows = [head, ["---"] * len(head)]
     for name in MODELS:
         results = found.get((starts, count, name))
@@ -257,8 +259,8 @@ def write_results() -> None:
         "# Does symmetry pay in space?",
         f"Decaying turbulence on 64³, seen on 16³; {', '.join(map(str, updates))} updates of batch 8, on "
         f"{', '.join(devices)}; mean ± standard deviation over seeds. Errors are nRMSE after 1 and 10 intervals. "
-        "*Turned*: the mean over four elements of Oh of the test data turned by it. *Other axis*: layers drawn about (1, 1, 1). "
-        "Ratios are geometric means over pairs of the same seed. What was measured, and how: `run.py`.",
+        "*Turned*: the mean over four elements of Oh of the test data turned by it. *Other axis*: layers drawn about "
+        "(1, 1, 1). Ratios are geometric means over pairs of the same seed. What was measured, and how: `run.py`.",
         finding.read_text(encoding="utf-8").strip() if finding.exists() else "",
         *(table(found, *key) for key in dict.fromkeys(key[:2] for key in found)),
         solver_table(),
@@ -333,8 +335,11 @@ def began_at(began: float) -> float:
 def run_one(task: tuple) -> tuple:
     """One run in a process of the pool, unless the time is up."""
     run, device, updates, end = task
-    if time.time() < end:
-        train_and_score(*run, device, updates)
+    try:
+        if time.time() < end:
+            train_and_score(*run, device, updates)
+    except Exception:  # the other runs go on; this one is made at the next call
+        traceback.print_exc()
     return run
 
 

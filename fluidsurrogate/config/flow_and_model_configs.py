@@ -37,7 +37,7 @@ from fluidsurrogate.core.devices import single_precision_default
 from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.nn.user_code import USER_MODULE
-from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, group_named
+from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, field_in, group_named
 from solvers.array_types import Vector
 from solvers.grid import AXES
 
@@ -234,7 +234,7 @@ class ModelConfig(Config):
         tuple of FieldSpec
             The fields of the state, the inputs and, if a step may span several intervals, their number.
         """
-        return spec.fields + spec.inputs + ((INTERVAL,) if self.intervals else ())
+        return spec.fields + spec.inputs + ((field_in(INTERVAL, spec.grid.dimensions),) if self.intervals else ())
 
     @property
     def is_user_module(self) -> bool:

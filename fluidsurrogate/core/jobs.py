@@ -78,12 +78,13 @@ def choose_worker_count(requested: int, threads: int, steps: int, cells: int) ->
     Returns
     -------
     int
-        As many as requested, but no more than the cores can feed; one if all the work is done before a process would
-        have started.
+        As many as requested, but no more than 3/2 of what fills the cores: three jobs that share two cores end sooner
+        than two followed by a third that leaves a core idle. One if all the work is done before a process would have
+        started.
     """
     if steps * (OVERHEAD_CELLS + cells) < MIN_CELLS_FOR_PROCESSES:
         return 1
-    return max(1, min(requested, (os.cpu_count() or 1) // threads))
+    return max(1, min(requested, 3 * (os.cpu_count() or 1) // (2 * threads)))
 
 
 @contextmanager

@@ -148,9 +148,8 @@ def translation_error(stepper: Stepper, state: State, cells: Sequence[float], in
     shifted = None if inputs is None else {name: shift(value, tuple(cells)) for name, value in inputs.items()}
     with torch.no_grad():
         after = apply_stepper(stepper, state, inputs)
-        return _error(
-            apply_stepper(stepper, shift(state, tuple(cells)), shifted), shift(after, tuple(cells)), after, state
-        )
+        got = apply_stepper(stepper, shift(state, tuple(cells)), shifted)
+        return _error(got, shift(after, tuple(cells)), after, state)
 
 
 def rotation_error(
@@ -192,15 +191,14 @@ def rotation_error(
         The error.
     """
     spec, grid = stepper.spec, stepper.spec.grid
-    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
     whole, within = disc_mask(grid, 0.5), disc_mask(grid, COMPARISON_RADIUS)
     state, unrotated = localise(spec.fields, state, grid), dict(inputs or {})
     for field in spec.inputs:
         if field.name in unrotated:
             unrotated[field.name] = localise([field], unrotated[field.name], grid)
-    rotated = {
-        f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in spec.inputs if f.name in unrotated
-    }
+    rotation = degrees if grid.dimensions == 2 else rotation_matrix(degrees, axis or (0.0, 0.0, 1.0))
+    given = [f for f in spec.inputs if f.name in unrotated]
+    rotated = {f.name: rotate([f], unrotated[f.name], grid, rotation, whole) for f in given}
     with torch.no_grad():
         after = apply_stepper(stepper, state, unrotated or None)
         got = apply_stepper(stepper, rotate(spec.fields, state, grid, rotation, whole), rotated or None)

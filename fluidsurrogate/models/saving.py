@@ -139,4 +139,4 @@ def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
     bytes
         The content of the file.
     """
-    return serialised({name: value.contiguous() for name, value in weights.items()})
+    return serialised({name: value.cpu().contiguous() for name, value in weights.items()})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
-from fluidsurrogate.core.devices import device_available
+from fluidsurrogate.core.devices import device_available, single_precision_convolutions
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.grids import describe_grid
 from fluidsurrogate.models.calibration import Calibration
@@ -312,7 +312,7 @@ class Surrogate(Stepper[SurrogateCarry]):
                 base = self.base.state(solver).to(carry.state)
 
         def network(z: Tensor) -> Tensor:
-            with self._autocast_context():
+            with self._autocast_context(), single_precision_convolutions(self.device):
                 return carry.network(z).to(z.dtype)
 
         state = self.step(network, carry.state, carry.normalised_inputs, base, self._with_budget)

@@ -59,7 +59,7 @@ def architecture(
     ...
     ...     def __init__(self, fields_in, fields_out, *, group: str = "D4", channels: int = 4):
     ...         super().__init__()
-    ...         self.group = group_named(group)
+    ...         self.group = group_named(group, fields_in[0].dimensions)
     ...         self.lift = LiftingConv(self.group, fields_in, channels)
     ...         self.conv = GroupConv(self.group, channels, sum(field.components for field in fields_out))
     ...         self.pool = GroupPool(self.group, fields_out)
@@ -92,6 +92,7 @@ def _for_dimensions(kind: str, build: Callable[..., Network]) -> Callable[..., N
         defaults = SPACE_DEFAULTS[kind] if dimensions == 3 else {}
         return build(fields_in, fields_out, **{**defaults, **options})
 
+    builder.__wrapped__ = build  # type: ignore[attr-defined]  # inspect.unwrap finds the class, for its documentation
     return _with_signature(builder, options_of(build), build.__doc__)
 
 

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.core.devices import current_device, fixed_threads
+from fluidsurrogate.core.devices import current_device, fixed_threads, reproducible_kernels
 from fluidsurrogate.core.distributed import is_main_process, process_count
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.provenance import provenance_attributes
@@ -79,7 +79,8 @@ def train_model(
     train = source.from_dataset(dataset, "train", experiment)
     valid = InMemoryTrajectories.from_dataset(dataset, "valid", experiment)
     constants = {key: value for key, value in experiment.constants.items() if key in read_constants(dataset)}
-    with fixed_threads(experiment.train.threads), current_device(torch.device(experiment.device)):
+    device = torch.device(experiment.device)
+    with fixed_threads(experiment.train.threads), current_device(device), reproducible_kernels(device):
         trainer = prepare_training(experiment, name, train, valid, provenance, network, constants)
         if (resolution := describe_resolution(dataset.attrs)) is not None:
             trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}

@@ -94,17 +94,19 @@ class CudaGraph:
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
         self._argument = example.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # once before the recording, so that FFT plans and memory are there
-            function(self._argument)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._result = function(self._argument)
+        with torch.cuda.device(example.device):  # streams and recordings are of the current device
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # once before the recording, so that FFT plans and memory are there
+                function(self._argument)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._result = function(self._argument)
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the function of `value`, in memory of its own."""
         self._argument.copy_(value)
-        self._graph.replay()
+        with torch.cuda.device(value.device):
+            self._graph.replay()
         return self._result.clone()
