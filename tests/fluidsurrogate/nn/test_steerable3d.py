@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -356,3 +357,16 @@ def test_bad_options_are_refused(options, said):
 def test_fields_of_the_plane_are_refused():
     with pytest.raises(ValueError, match=r"'steerable3d' is not for 2 dimensions; take one of .*steerable"):
         ARCHITECTURES["steerable3d"]((VORTICITY,), (VORTICITY,))
+
+
+def test_without_e3nn_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "e3nn.o3", None)
+    with pytest.raises(ValueError, match=r"'steerable3d' needs e3nn .*: pip install \"fluidsurrogate\[e3nn\]\""):
+        build(anisotropy=0.0123)  # kernels that are not cached
+
+
+def test_it_is_built_on_the_meta_device():
+    with torch.device("meta"):
+        network = ARCHITECTURES["steerable3d"]((FLOW,), (FLOW,))
+        assert network(torch.empty(1, 3, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+    assert {weight.device.type for weight in (*network.parameters(), *network.buffers())} == {"meta"}
