@@ -69,7 +69,7 @@ def test_a_native_solver_where_there_is_no_compiler_says_so(monkeypatch, again):
     solver = NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, backend="torch")
     solver._interval_solver.backend_name = "native"
     other = again(solver)
-    monkeypatch.setattr(module, "load_library", lambda: "g++ cannot compile the solver's C++")
+    monkeypatch.setattr(module, "load_library", lambda *_: "g++ cannot compile the solver's C++")
     with pytest.raises(ValueError, match=r"backend 'native' is not available: g\+\+ cannot compile the solver's C++"):
         other(torch.zeros(1, 1, 16, 16))
 
