@@ -48,9 +48,38 @@ class NavierStokes(Stepper[SpectralCarry]):
         The field that the equation is for, as in two dimensions: vorticity or velocity.
     grid : Grid
         The periodic grid.
-    viscosity, interval, dt, drag, forcing, scalar, mean_velocity, stochastic_forcing, plates, varying, modes, order, \
-checkpoint_every, backend, dtype, device
-        As in `solvers.NavierStokes2D`.
+    viscosity : float
+        Kinematic viscosity ν ≥ 0, in m²/s.
+    interval : float
+        Time between two stored states, in s.
+    dt : float, optional
+        The inner time step, which must divide `interval`; by default it follows from a CFL bound.
+    drag : float
+        Linear drag μ ≥ 0, in 1/s.
+    forcing : Tensor, optional
+        The curl of the body force, in three dimensions the body force, at the cell centres.
+    scalar : TransportedScalar, optional
+        A scalar beside the flow.
+    mean_velocity : tuple of float, optional
+        A uniform velocity that advects everything, in m/s.
+    stochastic_forcing : StochasticForcing, optional
+        Random forcing, white in time.
+    plates : bool
+        Whether the box is a layer between free-slip plates, in two dimensions.
+    varying : sequence of str
+        Which coefficients are inputs, one value a trajectory.
+    modes : tuple of int, optional
+        Largest retained mode number on each axis.
+    order : int
+        Order of the time integration, 4 or 2.
+    checkpoint_every : int, optional
+        With gradients, how many inner steps lie between two that are kept in memory.
+    backend : str
+        What computes the inner steps.
+    dtype : torch.dtype
+        Precision, `torch.float32` or `torch.float64`.
+    device : torch.device or str, optional
+        Where to compute; by default on the CPU.
 
     Attributes
     ----------

@@ -1,9 +1,13 @@
 """Shapes are checked under test: every annotation of jaxtyping in both packages, by beartype."""
 
+import gc
+import os
 import shutil
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+gc.disable()  # imports and collection make millions of objects that stay: `pytest_collection_finish` sets them aside
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 # An int is a float, as everywhere in typed Python.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
@@ -11,6 +15,7 @@ install_import_hook(["solvers", "fluidsurrogate"], CHECKER)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 import fluidsurrogate as fs  # noqa: E402
 from fluidsurrogate.cli import main  # noqa: E402
@@ -18,6 +23,43 @@ from fluidsurrogate.cli import main  # noqa: E402
 torch.set_num_threads(1)
 
 MINIATURE = Path(__file__).with_name("miniature.toml")
+
+
+def pytest_collection_finish(session):
+    """Garbage is collected from here on, without a look at what the imports and the collection made."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def make_layout():
+    """Every picture is drawn, but matplotlib does not search for its layout, which takes two thirds of the time.
+
+    Gives the function that does, for `picture_layout`. Commands that run in a process of their own have their layout.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    original = ConstrainedLayoutEngine.execute
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda self, figure: {})
+        yield original
+
+
+@pytest.fixture
+def picture_layout(make_layout, monkeypatch):
+    """Pictures get their layout, as they do for users: for the tests that look at pictures."""
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", make_layout)
+
+
+@pytest.fixture(scope="session")
+def _miniature_data():
+    return fs.generate(MINIATURE).load()
+
+
+@pytest.fixture
+def miniature_data(_miniature_data):
+    """The miniature's data: a copy, to do anything with."""
+    return _miniature_data.copy(deep=True)
 
 
 @pytest.fixture
@@ -35,15 +77,19 @@ def experiment(toml):
 
 
 @pytest.fixture(scope="session")
-def trained():
+def trained(_miniature_data):
     """The miniature's data, and its models as they come out of training."""
-    data = fs.generate(MINIATURE)
+    data = _miniature_data.copy(deep=True)
     return data, fs.train(MINIATURE, data)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The folder of a whole run of the miniature: copy it before you change it."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["run", str(MINIATURE), "--out", str(folder)]) == 0
+    """The folder of a whole run of the miniature, one for all workers: copy it before you change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not (folder / "scores.csv").exists():
+            assert main(["run", str(MINIATURE), "--out", str(folder)]) == 0
     return folder

@@ -27,6 +27,7 @@ from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.training.train import train_model
 from solvers import (
     D4,
+    FLOWS,
     FORCING,
     TRACER,
     VELOCITY,
@@ -36,6 +37,7 @@ from solvers import (
     NavierStokes2D,
     Resampled,
     act_on_fields,
+    field_in,
     resample,
     spectra,
 )  # fmt: skip
@@ -89,7 +91,7 @@ def parametrised(**cases: Any) -> Callable:
 
 # -- the solver
 
-SQUARE = Grid.square(16)
+SQUARE, CUBE = Grid.square(16), Grid.cube(8)
 KOLMOGOROV = EXAMPLES["kolmogorov"]
 
 
@@ -118,6 +120,26 @@ def solver_of_a_flow(device, folder, example):
 
 def solver_on_cpu(example, grid):
     return example.flow.solver(grid, interval=0.1 * grid.length[0] / 6.28, backend="torch", dtype=torch.float64)
+
+
+FLOWS_IN_SPACE = {f"{kind} {example.label}".strip(): cls(**example.parameters)
+                  for kind, cls in FLOWS[3].items() for example in cls.examples}  # fmt: skip
+
+
+@parametrised(**FLOWS_IN_SPACE)
+def solver_of_a_flow_in_space(device, folder, flow):
+    """With inner steps of its own choice, kicks, forcings and scalars."""
+    grid = Grid.cube(16)
+    state, carries = flow.starts(grid, [0, 1]), []
+    state = state * torch.tensor([3.0, 0.5], dtype=torch.float64)[:, None, None, None, None]
+    for name in ("cpu", device.name):
+        solver = flow.solver(grid, interval=0.1, backend="torch", device=name, dtype=torch.float64)
+        carry = solver.start(state, seeds=[5, 6])
+        with torch.no_grad():
+            carries.append((solver, solver.advance(solver.advance(carry))))
+    (cpu, expected), (own, found) = carries
+    device.check(own.state(found), cpu.state(expected))
+    assert expected.steps_taken == found.steps_taken
 
 
 @parametrised(second=(2, torch.float64), single=(4, torch.float32))
@@ -203,11 +225,19 @@ def functions_of_fields(device, folder):
 
 # -- networks
 
-APART = {"fno", "module", "steerable"}  # which need a package, or code of the user's
+APART = {"fno", "module", "steerable", "steerable3d"}  # which need a package, code of the user's, or space
 SMALL = {"group": "D4", "width": 8, "dilations": (1, 2), "levels": 1, "modes": 3, "layers": 2}
 DRESSED = {"activation": "gated", "norm": True, "modulate": True, "pool": "gated"}
 TYPED = {"plain": ((VORTICITY,), (VORTICITY,), {}),
          "dressed": ((VELOCITY, TRACER, FORCING, VISCOSITY), (VELOCITY, TRACER), DRESSED)}  # fmt: skip
+IN_SPACE = tuple(field_in(field, 3) for field in (VELOCITY, TRACER))
+OPTIONS_IN_SPACE = {"gcnn": {"group": "C4v", "separable": True}, "gunet": {"group": "C4v"}, "cnn": {},
+                    "steerable3d": {"group": "O3", "width": 48, "dilations": (1,)}}  # fmt: skip
+NETWORKS = {
+    **{f"{kind}, {name}": (kind, *typed)
+       for kind in ARCHITECTURES if kind not in APART for name, typed in TYPED.items()},
+    **{f"{kind}, in space": (kind, IN_SPACE, IN_SPACE, options) for kind, options in OPTIONS_IN_SPACE.items()},
+}  # fmt: skip
 
 
 def network_of(kind, fields_in, fields_out, extra, seed=1):
@@ -222,15 +252,14 @@ def network_of(kind, fields_in, fields_out, extra, seed=1):
 
 
 def values_of(fields, batch=2):
-    generator = torch.Generator().manual_seed(3)
+    generator, grid = torch.Generator().manual_seed(3), SQUARE if fields[0].dimensions == 2 else CUBE
     parts = [
-        torch.randn(batch, f.components, *f.extent(SQUARE), generator=generator, dtype=torch.float64) for f in fields
+        torch.randn(batch, f.components, *f.extent(grid), generator=generator, dtype=torch.float64) for f in fields
     ]
-    return torch.cat([part.expand(-1, -1, *SQUARE.n) for part in parts], dim=1)
+    return torch.cat([part.expand(-1, -1, *grid.n) for part in parts], dim=1)
 
 
-@parametrised(**{f"{kind}, {name}": (kind, *typed)
-                 for kind in ARCHITECTURES if kind not in APART for name, typed in TYPED.items()})  # fmt: skip
+@parametrised(**NETWORKS)
 def network(device, folder, case):
     """Forward, backward, folded, as plain convolutions, and equivariant. Nothing is computed on the CPU."""
     _, fields_in, fields_out, _ = case

@@ -3,9 +3,9 @@
     python experiments/layer_speed/space.py [--quick]      # writes results_3d.md
 
 Training: milliseconds of a step of AdamW on the mean square error, float32, one core, batch 8 on 16³ cells. Inference:
-of one application with the kernels expanded once. Kernels: of expanding all kernels and of the gradient through it. The
-plain CNN is written here, of `torch.nn.Conv3d` alone, with the same kernel sizes and dilations, GELU and a 1³ head. All
-networks are timed in turn, in one process.
+of one application with the kernels expanded once. Kernels: of expanding all kernels and of the gradient through it. Two
+plain CNNs are written here, of `torch.nn.Conv3d` and GELU alone: `same layers` has ours, kernel by kernel, and the head
+too; `1³ head` has one residual block more in place of a head of 3³. All networks are timed in turn, in one process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
+import statistics
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,10 +32,10 @@ WIDTH, N, BATCH = 48, 16, 8
 class PlainCNN3d(nn.Module):
     """A residual network of ordinary convolutions, padded like ours."""
 
-    def __init__(self, dilations: tuple[int, ...], lifting_size: int = 5, size: int = 3) -> None:
+    def __init__(self, dilations: tuple[int, ...], head_size: int) -> None:
         super().__init__()
         self.dilations = (1, *dilations, 1)
-        sizes = (lifting_size, *(size for _ in dilations), 1)
+        sizes = (5, *(3 for _ in dilations), head_size)
         channels = (3, *(WIDTH for _ in self.dilations[1:]), 3)
         self.layers = nn.ModuleList(nn.Conv3d(*channels[i : i + 2], side) for i, side in enumerate(sizes))
 
@@ -69,23 +70,22 @@ def irreps_rows(rounds: int) -> list[list[str]]:
         torch.manual_seed(0)
         ours = ARCHITECTURES["steerable3d"]((field,), (field,), group=group, width=WIDTH)
         dilations = tuple(block.conv.dilation for block in ours.blocks)
-        rows.append(measure(f"steerable3d, {group}", ours, PlainCNN3d(dilations), rounds))
+        plains = {"same layers": PlainCNN3d(dilations, 3), "1³ head": PlainCNN3d((*dilations, 1), 1)}
+        rows.append(measure(f"steerable3d, {group}", ours, plains, rounds))
     return rows
 
 
-def measure(name: str, ours: nn.Module, plain: nn.Module, rounds: int) -> list[str]:
+def measure(name: str, ours: nn.Module, plains: dict[str, nn.Module], rounds: int) -> list[str]:
     """One row."""
     x, y = (torch.randn(BATCH, 3, N, N, N) for _ in range(2))
-    steps = {"ours": trainer(ours, x, y), "kernels": expander(ours), "plain": trainer(plain, x, y)}
-    training = interleaved(steps, rounds)
-    inference = interleaved({"ours": applier(ours.to_plain(), x), "plain": applier(plain, x)}, rounds)
-    share = 100 * float(ratio(training, "kernels", "ours", digits=4))
-    return [
-        name, f"{count(ours):,}", f"{count(plain):,}",
-        *(f"{sorted(training[key])[rounds // 2]:.0f}" for key in ("ours", "plain")), ratio(training, "ours", "plain"),
-        f"{share:.1f} %",
-        *(f"{sorted(inference[key])[rounds // 2]:.0f}" for key in ("ours", "plain")), ratio(inference, "ours", "plain"),
-    ]  # fmt: skip
+    steps = {key: trainer(network, x, y) for key, network in plains.items()}
+    training = interleaved({"ours": trainer(ours, x, y), "kernels": expander(ours), **steps}, rounds)
+    plain = {key: applier(network, x) for key, network in plains.items()}
+    inference = interleaved({"ours": applier(ours.to_plain(), x), **plain}, rounds)
+    cells = [name, *(f"{count(network):,}" for network in (ours, *plains.values()))]
+    for times in (training, inference):
+        cells += [f"{statistics.median(times['ours']):.0f}", *(ratio(times, "ours", key) for key in plains)]
+    return [*cells, f"{100 * statistics.median(training['kernels']) / statistics.median(training['ours']):.1f} %"]
 
 
 def main() -> None:
@@ -97,8 +97,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rounds = 2 if arguments.quick else arguments.rounds
     rows = irreps_rows(rounds)
-    head = ["network", "parameters", "plain", "training, ours [ms]", "plain [ms]", "ours / plain", "kernels' share",
-            "inference, ours [ms]", "plain [ms]", "ours / plain"]  # fmt: skip
+    head = ["network", "parameters", "same layers", "1³ head", "training, ours [ms]", "ours / same layers",
+            "ours / 1³ head", "inference, ours [ms]", "ours / same layers", "ours / 1³ head",
+            "kernels' share of a step"]  # fmt: skip
     text = (
         f"# What equivariance costs in space\n\n{datetime.date.today()}, 1 core of an {platform.machine()}, torch "
         f"{version('torch')}, e3nn {version('e3nn')}; float32, {BATCH} fields of {N}³ cells, {WIDTH} channels. What is "

@@ -98,7 +98,7 @@ def folders(trained, tmp_path_factory):
     return out
 
 
-def test_a_right_model_passes(folders, trained, tmp_path, capsys):
+def test_a_right_model_passes(folders, trained, tmp_path, capsys, picture_layout):
     data, models = trained
     to = tmp_path / "audited"
     assert main(["audit", str(folders / "small-d4"), "--data", str(folders / "data.nc"), "--to", str(to)]) == 0

@@ -1,5 +1,6 @@
 """The command line: the demo's own path in miniature, and every bad input in one line with exit code 2."""
 
+import contextlib
 import errno
 import io
 import json
@@ -28,19 +29,29 @@ SOURCES = ["truth", "persistence", "solver-16", *MODELS]
 FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png")
 
 
-# The command, which starts its processes however little there is to do.
-IN_PROCESSES = ["-c", "import sys, fluidsurrogate.cli as cli, fluidsurrogate.core.jobs as jobs; "
-                "jobs.MIN_CELLS_FOR_PROCESSES = 0; sys.exit(cli.main())"]  # fmt: skip
+# The command, which starts its processes however little there is to do, in a script without a main guard.
+SCRIPT = """
+import sys
+import fluidsurrogate.cli as cli
+import fluidsurrogate.core.jobs as jobs
+jobs.MIN_CELLS_FOR_PROCESSES = 0
+print("the script runs", flush=True)
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A whole run through the real command, two models at a time, in a process of its own."""
+    """A whole run through the real command in a process of its own.
+
+    Two models are trained at a time, each with a process that reads its batches ahead.
+    """
     from pathlib import Path
 
     folder = tmp_path_factory.mktemp("run")
     toml = Path(__file__).parents[1] / "miniature.toml"
-    command = [sys.executable, *IN_PROCESSES, "run", str(toml), "--set", "train.workers=2"]
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", "run", str(toml), "--set", "train.workers=2", "--set", "train.loaders=1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return toml, folder / "runs" / "miniature", done
@@ -68,6 +79,13 @@ def test_a_short_training_starts_no_processes(finished, tmp_path, monkeypatch):
     for name in MODELS:
         one, two = ((folder / "models" / name / "weights.safetensors").read_bytes() for folder in (out, tmp_path))
         assert one == two
+
+
+def test_a_script_needs_no_main_guard(finished):
+    """Models trained side by side, each with a process that reads ahead, by a script that is not run again in any."""
+    _, _, done = finished
+    assert done.stdout.startswith("the script runs\n")
+    assert done.stdout.count("the script runs") == 1
 
 
 def test_a_long_training_starts_processes(monkeypatch):
@@ -148,10 +166,11 @@ def test_changed_inputs_are_refused_by_the_stage_they_change(finished, capsys):
     assert "train.steps" in refused(capsys, "rollout", toml, "--out", out, "--set", "train.steps=9")
 
 
-def test_force_redoes_the_stage_and_those_after_it(tmp_path, toml):
+def test_force_redoes_the_stage_and_those_after_it(finished, tmp_path):
+    toml, finished_out, _ = finished
     out = tmp_path / "out"
     changed = ["--out", str(out), "--set", "train.steps=4"]
-    assert main(["run", str(toml), "--out", str(out)]) == 0
+    shutil.copytree(finished_out, out)
     data = (out / "data.zarr" / "zarr.json").stat().st_mtime_ns
     assert main(["train", str(toml), *changed, "--force"]) == 0
     assert (out / "data.zarr" / "zarr.json").stat().st_mtime_ns == data
@@ -174,52 +193,94 @@ def test_forecast_of_ones_own_start(finished, tmp_path, capsys):
     assert "unknown model 'nobody'" in refused(capsys, *command, "--model", "nobody", "--steps", "7", "--to", "x.nc")
 
 
-def test_calibrate_and_members_of_ones_own_start(finished, tmp_path, capsys):
-    """Refused until the model is calibrated; then members, a bound, and a line that says the horizon."""
-    toml, finished_out, _ = finished
-    out, folder = tmp_path / "out", tmp_path / "out" / "models" / "small-d4"
-    shutil.copytree(finished_out / "models" / "small-d4", folder)
-    start = fs.open_data(finished_out / "data.zarr").isel(trajectory=[0, 1], time=2)[["vorticity"]]
-    start.to_netcdf(tmp_path / "two.nc")
-    start.isel(trajectory=0).to_netcdf(tmp_path / "one.nc")
-    command = ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--steps", "2", "--members", "4"]
-    own = ["--start", str(tmp_path / "two.nc"), "--to", str(tmp_path / "two-out.nc")]
-    assert f"fluidsurrogate calibrate {folder}" in refused(capsys, *command, *own)
-    sizes = ["--starts", "20", "--steps", "3", "--members", "4"]
-    assert main(["calibrate", str(folder), *sizes]) == 0
-    said = capsys.readouterr().out
+CALIBRATION = ["--starts", "20", "--steps", "3", "--members", "4"]
+
+
+@pytest.fixture(scope="module")
+def own_starts(finished, tmp_path_factory):
+    """A folder with starts of one's own: two trajectories, and one without that dimension."""
+    folder = tmp_path_factory.mktemp("starts")
+    start = fs.open_data(finished[1] / "data.zarr").isel(trajectory=[0, 1], time=2)[["vorticity"]]
+    start.to_netcdf(folder / "two.nc")
+    start.isel(trajectory=0).to_netcdf(folder / "one.nc")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(finished, tmp_path_factory):
+    """The folder of a run whose one model is calibrated, not to be changed; and what the calibration printed."""
+    out = tmp_path_factory.mktemp("calibrated") / "out"
+    folder = out / "models" / "small-d4"
+    shutil.copytree(finished[1] / "models" / "small-d4", folder)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["calibrate", str(folder), *CALIBRATION]) == 0
+    return out, said.getvalue()
+
+
+def members_of(toml, out):
+    return ["rollout", str(toml), "--out", str(out), "--model", "small-d4", "--steps", "2", "--members", "4"]
+
+
+def test_members_need_a_calibrated_model(finished, own_starts, tmp_path, capsys):
+    toml, out, _ = finished
+    own = ["--start", own_starts / "two.nc", "--to", tmp_path / "never.nc"]
+    said = refused(capsys, *members_of(toml, out), *own)
+    assert f"fluidsurrogate calibrate {out / 'models' / 'small-d4'}" in said
+
+
+def test_calibrate_says_its_bound_and_its_file(calibrated):
+    out, said = calibrated
     assert said.startswith("20 initial states, 3 intervals: with probability 0.9 the nRMSE is at most ")
-    assert said.splitlines()[-1] == str(folder / "calibration.json")
-    assert main([*command, *own, "--level", "9"]) == 0
+    assert said.splitlines()[-1] == str(out / "models" / "small-d4" / "calibration.json")
+
+
+def test_members_of_ones_own_starts(calibrated, own_starts, toml, tmp_path, capsys):
+    """Members, a bound, and a line that says the horizon."""
+    own = ["--start", str(own_starts / "two.nc"), "--to", str(tmp_path / "two-out.nc")]
+    assert main([*members_of(toml, calibrated[0]), *own, "--level", "9"]) == 0
     said = capsys.readouterr().out
     assert said == ("horizon: time median at least 1, 1 to at least 1 of 2 trajectories "
                     "(nRMSE at most 9 with probability 0.9, calibrated on 20 starts)\n")  # fmt: skip
     with fs.open_data(tmp_path / "two-out.nc") as forecast:
         assert forecast["vorticity"].sizes == {"trajectory": 2, "member": 4, "time": 3, "y": 16, "x": 16}
         assert forecast["error_bound"].dims == ("trajectory", "time")
-    own = ["--start", str(tmp_path / "one.nc"), "--to", str(tmp_path / "one-out.nc")]
-    assert main([*command, *own, "--level", "1e-3"]) == 0
+
+
+def test_the_horizon_of_one_start_of_ones_own(calibrated, own_starts, toml, tmp_path, capsys):
+    own = ["--start", str(own_starts / "one.nc"), "--to", str(tmp_path / "one-out.nc")]
+    assert main([*members_of(toml, calibrated[0]), *own, "--level", "1e-3"]) == 0
     assert capsys.readouterr().out.startswith("horizon: time 0.5 (nRMSE at most 0.001 with")  # its start
+
+
+def test_options_of_members_that_do_not_go_together(calibrated, own_starts, toml, tmp_path, capsys):
+    command, own = members_of(toml, calibrated[0]), ["--start", str(own_starts / "one.nc")]
     to = ["--to", str(tmp_path / "never.nc")]
     for few in ("2", "0", "-1"):
-        assert "members must be 1, or at least 3" in refused(capsys, *command[:-1], few, *own[:2], *to)
-    assert "level must be positive" in refused(capsys, *command, *own[:2], *to, "--level", "0")
-    assert "give --members" in refused(capsys, *command[:-2], *own[:2], *to, "--level", "0.3")
+        assert "members must be 1, or at least 3" in refused(capsys, *command[:-1], few, *own, *to)
+    assert "level must be positive" in refused(capsys, *command, *own, *to, "--level", "0")
+    assert "give --members" in refused(capsys, *command[:-2], *own, *to, "--level", "0.3")
     assert "give --model, --start" in refused(capsys, "rollout", toml, "--members", "4")
-    assert "--members needs a NetCDF file" in refused(capsys, *command, *own[:2], "--to", tmp_path / "never.zarr")
+    assert "--members needs a NetCDF file" in refused(capsys, *command, *own, "--to", tmp_path / "never.zarr")
     assert not (tmp_path / "never.nc").exists()
-    again = ["calibrate", folder, *sizes]
+
+
+def test_a_calibration_is_made_again_by_force_alone(calibrated, own_starts, toml, tmp_path, capsys):
+    """And what is refused, forced or not, takes nothing away."""
+    shutil.copytree(calibrated[0], tmp_path / "out")
+    folder = tmp_path / "out" / "models" / "small-d4"
+    again = ["calibrate", folder, *CALIBRATION]
     assert "calibration.json exists already; give --force" in refused(capsys, *again)
     (folder / "calibration.json").write_text("{}")
+    own = ["--start", own_starts / "one.nc", "--to", tmp_path / "never.nc"]
     assert "is not a calibration of format 2; make it again: fluidsurrogate calibrate" in refused(
-        capsys, *command, *own[:2], *to
+        capsys, *members_of(toml, tmp_path / "out"), *own
     )
     assert main([str(a) for a in again] + ["--force"]) == 0
     for spoiled, said in ((["--starts", "3"], "starts must be at least 20"), (["--members", "1"], "members must be at"),
                           (["--data", tmp_path / "no.nc"], "no such dataset"), (["--device", "abacus"], "device"),
-                          (["--data", tmp_path / "two.nc"], "need the dimensions trajectory and time")):  # fmt: skip
+                          (["--data", own_starts / "two.nc"], "need the dimensions trajectory and time")):  # fmt: skip
         assert said in refused(capsys, *again, "--force", *spoiled)
-    assert fs.load(folder).calibration is not None  # what is refused takes nothing away
+    assert fs.load(folder).calibration is not None
     assert fs.load(folder, calibrated=False).calibration is None
     assert "is not a model" in refused(capsys, "calibrate", tmp_path / "nowhere")
 
@@ -353,20 +414,32 @@ def mine(toml, tmp_path):
     text = toml.read_text() + '\n[models.mine]\nkind = "module"\npath = "my_networks:Net"\noptions = {width = 4}\n'
     (tmp_path / "mine.toml").write_text(text)
     (tmp_path / "my_networks.py").write_text(
-        "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self, channels_in, channels_out, width):\n"
+        "import logging\nfrom multiprocessing import parent_process\n\nfrom torch import nn\n\n"
+        "class Net(nn.Sequential):\n    def __init__(self, channels_in, channels_out, width):\n"
         "        super().__init__(nn.Conv2d(channels_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.GELU(),\n"
         "                         nn.Conv2d(width, channels_out, 1))\n"
+        "        log = logging.getLogger('fluidsurrogate')\n"
+        "        log.info(f'built in a process of its own: {parent_process() is not None}')\n"
     )
-    return tmp_path / "mine.toml"
+    yield tmp_path / "mine.toml"
+    sys.modules.pop("my_networks", None)
 
 
-def test_a_module_of_ones_own(mine, tmp_path):
-    """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere."""
-    command = [sys.executable, "-P", *IN_PROCESSES, "run", "mine.toml", "--allow-code"]
-    done = subprocess.run([*command, "--set", "train.workers=2", "--set", "train.steps=4"], cwd=tmp_path,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "mine" in done.stdout
+def test_a_module_of_ones_own(mine, tmp_path, monkeypatch, capsys, caplog):
+    """Found beside the TOML, trained in a process of its own, rolled out and compared; the flag stored nowhere.
+
+    What that process logs is logged here.
+    """
+    head, _, tail = mine.read_text().partition("[models.small-d4]")
+    mine.write_text(
+        head + "[models.small-cnn]" + tail.partition("[models.small-cnn]")[2]
+    )  # one model beside it will do
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])  # the current folder is not searched
+    monkeypatch.setattr("fluidsurrogate.core.jobs.MIN_CELLS_FOR_PROCESSES", 0)
+    assert main(["run", "mine.toml", "--allow-code", "--set", "train.workers=2", "--set", "train.steps=4"]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert "built in a process of its own: True" in caplog.text
     out = tmp_path / "runs" / "miniature"
     with fs.open_data(out / "scores.nc") as scores:
         assert int(scores["parameters"].sel(source="mine")) == 4 * 9 + 4 + 8 + 4 + 1
@@ -474,24 +547,38 @@ LATE = (
 )
 
 
-def imported_by(*argv):
-    """The exit code of a command in a process of its own, and which of the modules that take their time it imported."""
-    code = "import sys; from fluidsurrogate.cli import main; code = main(sys.argv[2:]); " \
-           "print(); print(code, *[name for name in sys.argv[1].split() if name in sys.modules])"  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", code, " ".join(LATE), *map(str, argv)], capture_output=True, text=True, timeout=300
-    )
-    first, *late = done.stdout.splitlines()[-1].split()
-    return int(first), set(late)
+def imported_by(*commands):
+    """The exit code of each command, and which of the modules that take their time it imported.
+
+    Each runs in a process of its own, a fork of one that has imported torch and the program, and nothing else.
+    """
+    code = """
+import json, os, sys, torch
+from fluidsurrogate.cli import main
+late, commands = json.loads(sys.argv[1])
+for command in commands:
+    if not os.fork():
+        code = main(command)
+        print()
+        print("imported", code, *[name for name in late if name in sys.modules], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    given = json.dumps([LATE, [list(map(str, command)) for command in commands]])
+    done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True, timeout=300)
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("imported ")]
+    return [(int(first), set(late)) for first, *late in found]
 
 
 def test_an_answer_waits_for_no_module_that_it_does_not_need(finished, toml):
     toml.write_text(toml.read_text().replace("[grid]", "[grid]\nm = 3"))
-    assert imported_by("run", toml) == (2, set())
-    code, late = imported_by("info", finished[1] / "scores.nc")
+    out = finished[1]
+    refusal, scores, data = imported_by(("run", toml), ("info", out / "scores.nc"), ("info", out / "data.zarr"))
+    assert refusal == (2, set())
+    code, late = scores
     assert code == 0
     assert not late & {"matplotlib", "accelerate", "torch._dynamo", "zarr", "huggingface_hub"}
-    code, late = imported_by("info", finished[1] / "data.zarr")
+    code, late = data
     assert code == 0
     assert not late & {"matplotlib", "accelerate", "torch._dynamo", "dask.array", "scipy", "netCDF4"}
 

@@ -1,6 +1,9 @@
 """Several processes train one model together, to the weights of one process with the same batches."""
 
+import multiprocessing
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,23 +13,17 @@ import pytest
 from safetensors.torch import load_file
 
 import fluidsurrogate as fs
+from fluidsurrogate.cli import main
 
 MINIATURE = Path(__file__).parents[1] / "miniature.toml"
 MODELS = ("small-d4", "small-cnn")
 OPTIONS = ["train.noise=0.1", "train.average=0.9"]
-
-
-def command(launch, stage, toml, out):
-    said = [sys.executable, *launch, "-m", "fluidsurrogate", stage, str(toml), "--out", str(out)]
-    return subprocess.run(
-        said + [word for option in OPTIONS for word in ("--set", option)], capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-
-
-# On CPUs `accelerate launch` starts several processes only under MPI, and one without.
+SET = [word for option in OPTIONS for word in ("--set", option)]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+# On CPUs `accelerate launch` starts several processes only under MPI, and one without.
+ACCELERATE = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+              "--dynamo_backend", "no"]  # fmt: skip
+FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend its seconds importing
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,8 @@ def generated(tmp_path_factory):
 def runs(generated, toml, tmp_path):
     one, two = (shutil.copytree(generated, tmp_path / str(processes)) for processes in (1, 2))
     fs.train(fs.Experiment.read(toml, OPTIONS), out=one)
-    done = command(TORCHRUN, "train", toml, two)
+    train = ["-m", "fluidsurrogate", "train", str(toml), "--out", str(two), *SET]
+    done = subprocess.run([sys.executable, *TORCHRUN, *train], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return tmp_path
 
@@ -62,25 +60,42 @@ def test_two_processes_end_with_the_weights_of_one(runs):
     assert not list(runs.rglob("*.partial"))
 
 
-def test_they_are_two(generated, toml, tmp_path):
+def as_one_of_two(rank, port, *argv):
+    """The command in a process to which torchrun would have said that it is one of two."""
+    os.environ.update(WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    sys.exit(main(list(argv)))
+
+
+def test_they_are_two(generated, toml, tmp_path, capfd):
     """The control: what cannot be shared by two is refused."""
     shutil.copytree(generated, tmp_path, dirs_exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     toml.write_text(toml.read_text().replace("batch = 4", "batch = 3"))
-    done = command(TORCHRUN, "train", toml, tmp_path)
-    assert done.returncode != 0
-    assert "train.batch = 3 must be a multiple of 2 processes" in done.stderr
+    processes = [
+        FORK.Process(target=as_one_of_two, args=(rank, port, "train", str(toml), "--out", str(tmp_path), *SET))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 2
+    assert "train.batch = 3 must be a multiple of 2 processes" in capfd.readouterr().err
 
 
-def test_one_where_two_were_asked_for_is_said(generated, toml, tmp_path):
+def test_one_where_two_were_asked_for_is_said(generated, toml, tmp_path, capfd):
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
     shutil.copytree(generated, tmp_path, dirs_exist_ok=True)
-    done = command(ACCELERATE, "train", toml, tmp_path)
-    assert done.returncode == 0
-    assert "accelerate started one process, as it does on CPUs: torchrun --nproc_per_node N" in done.stderr
+    train = ["--module", "fluidsurrogate", "train", str(toml), "--out", str(tmp_path), *SET]
+    launch_command(launch_command_parser().parse_args([*ACCELERATE, *train]))  # raises what fails
+    said = "accelerate started one process, as it does on CPUs: torchrun --nproc_per_node N"
+    assert said in capfd.readouterr().err
 
 
 def test_other_stages_are_refused(toml, tmp_path, monkeypatch, capsys):
-    from fluidsurrogate.cli import main
-
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["generate", str(toml), "--out", str(tmp_path)]) == 2
     assert "several processes can only train together" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The energy budget: true of the solver, kept by every forecast, found in data or not."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -171,6 +172,8 @@ def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatc
     """By how much: with twice the data's viscosity, half of what it would dissipate is still there after a step."""
     caplog.set_level("INFO", "fluidsurrogate")
     monkeypatch.setattr("fluidsurrogate.core.jobs.MIN_CELLS_FOR_PROCESSES", 0)
+    fork = multiprocessing.get_context("fork")  # fresh interpreters would spend their seconds importing
+    monkeypatch.setattr("fluidsurrogate.core.jobs.multiprocessing.get_context", lambda method: fork)
     data = fs.generate(toml)
     data.drop_attrs().to_netcdf(tmp_path / "data.nc")
     options = [f"data.path='{tmp_path / 'data.nc'}'", "train.steps=1", f"train.workers={workers}"]

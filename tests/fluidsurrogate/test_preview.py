@@ -20,7 +20,7 @@ def trainers(toml):
     return [prepare_training(experiment, name, train, valid, {}) for name in experiment.models]
 
 
-def test_the_best_network_so_far(toml, tmp_path):
+def test_the_best_network_so_far(toml, tmp_path, picture_layout):
     """A network with a larger error leaves the picture alone; with a smaller one it takes it over."""
     first, second = trainers(toml)
     for trainer, error, owner in ((first, 0.5, "small-d4"), (second, 0.6, "small-d4"), (second, 0.4, "small-cnn")):

@@ -248,20 +248,19 @@ def test_a_forcing_that_the_stored_grid_does_not_hold(toml):
     assert list(experiment.build_baseline_solvers()) == ["solver-24"]
 
 
-def test_info_card_and_report_show_it(toml, tmp_path):
+def test_info_card_and_report_show_it(finished, toml):
     """What the data say of their resolution goes with the model that learnt from them."""
     from fluidsurrogate.inspection.model_card import model_card
     from fluidsurrogate.inspection.report import report
-    from fluidsurrogate.pipeline.pipeline import reports, run_stages
+    from fluidsurrogate.pipeline.pipeline import reports
     from fluidsurrogate.pipeline.run import Run
 
-    pipeline = Run(Experiment.read(toml, ["train.steps=2"]), tmp_path)
-    run_stages(pipeline, "run")
+    pipeline = Run(Experiment.read(toml), finished)
     said = "error 12.7% (n against 2n cells over one stored interval)"
-    model = tmp_path / "models" / "small-d4"
-    assert said in fs.info(tmp_path / "data.zarr")["says"]["resolution"]
+    model = finished / "models" / "small-d4"
+    assert said in fs.info(finished / "data.zarr")["says"]["resolution"]
     assert said in fs.info(model)["resolution"]
     assert said in report(fs.info(model))
-    assert said in report(fs.info(tmp_path / "data.zarr"))
+    assert said in report(fs.info(finished / "data.zarr"))
     assert said in model_card(fs.load(model))
     assert f"resolution of the truth: {said}" in reports(pipeline, "run")

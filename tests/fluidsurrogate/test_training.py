@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,27 +23,29 @@ from fluidsurrogate.training.train import prepare_training, train_model
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
+MINIATURE = Path(__file__).parents[1] / "miniature.toml"
+
 
 @pytest.fixture
-def data(experiment):
-    return fs.generate(experiment)
+def data(miniature_data):
+    return miniature_data
 
 
 def test_overfits_a_tiny_set(toml):
     """The training loss falls by a factor of 100 on two transitions."""
     experiment = Experiment.read(
-        toml, ["data.train=1", "data.steps=2", "train.steps=400", "train.learning_rate=1e-2", "train.unroll=1",
-               "train.valid_every=1", "models.small-d4.width=32"],
+        toml, ["data.train=1", "data.steps=2", "train.steps=200", "train.learning_rate=1e-2", "train.unroll=1",
+               "train.valid_every=5", "models.small-d4.width=32"],
     )  # fmt: skip
-    losses: list[float] = []
     train, valid = (InMemoryTrajectories.from_dataset(fs.generate(experiment), "train", experiment) for _ in range(2))
     trainer = prepare_training(experiment, "small-d4", train, valid, {})
-    trainer.run(report=lambda step, note: losses.append(trainer.history[-1]["loss"]))
+    trainer.run()
+    losses = [row["loss"] for row in trainer.history]
     assert losses[0] / min(losses) > 100
 
 
 def test_beats_persistence_on_unseen_starts(toml):
-    experiment = Experiment.read(toml, ["train.steps=400", "train.learning_rate=1e-2", "data.train=6"])
+    experiment = Experiment.read(toml, ["train.steps=200", "train.learning_rate=1e-2", "data.train=6"])
     data = fs.generate(experiment)
     test = data.isel(trajectory=slice(7, 9))
     forecast = fs.forecast(fs.train(experiment, data, ["small-d4"])["small-d4"], test, 4)
@@ -163,27 +166,35 @@ def everything(toml, folder):
     return made | {"members": fs.forecast(calibrated, data, 2, members=3)["vorticity"].values}
 
 
-def test_the_default_dtype_changes_no_bit(toml, tmp_path, request):
-    before = everything(toml, tmp_path)
+def global_random_state():
+    return torch.get_rng_state().tolist(), str(np.random.get_state())  # noqa: NPY002
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """Everything, made once; its folder, and the global random states before and after."""
+    folder, before = tmp_path_factory.mktemp("everything"), global_random_state()
+    return everything(MINIATURE, folder), folder, (before, global_random_state())
+
+
+def test_the_default_dtype_changes_no_bit(once, toml, tmp_path, request):
+    before, _, _ = once
     request.getfixturevalue("double")
     after = everything(toml, tmp_path)
     assert before.keys() == after.keys()
     assert [key for key in before if not np.array_equal(before[key], after[key])] == []
 
 
-def test_global_random_state_is_left_alone(toml, tmp_path):
+def test_global_random_state_is_left_alone(once, toml, tmp_path):
     """That of torch and of NumPy, by every stage; that of Python is drawn from by the checks of types under test."""
-
-    def state():
-        return torch.get_rng_state().tolist(), str(np.random.get_state())  # noqa: NPY002
-
-    before = state()
-    everything(toml, tmp_path)
+    _, folder, states = once
+    assert states[0] == states[1]
+    before = global_random_state()
     data = fs.generate(toml)
     data.to_zarr(tmp_path / "data.zarr", consolidated=False)
     fs.train(Experiment.read(toml, ["train.loaders=1", "train.steps=2"]), tmp_path / "data.zarr", "small-cnn")
-    fs.info(tmp_path / "c")
-    assert state() == before
+    fs.info(folder / "c")
+    assert global_random_state() == before
 
 
 def test_seeded_draws_the_same_and_leaves_no_trace():

@@ -1,7 +1,6 @@
 """Batches: the same from memory, from disk and from processes that read ahead; nothing waits for them."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +12,14 @@ from fluidsurrogate.training.curriculum import Curriculum
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, WindowBatches
 
+MINIATURE = Path(__file__).parents[1] / "miniature.toml"
 
-@pytest.fixture
-def stored(toml, tmp_path):
-    """A flow with a forcing as input, on disk."""
-    experiment = Experiment.read(toml, ["flow.kind=kolmogorov", "flow.spin_up=0", "data.train=20"])
-    return experiment, fs.generate(experiment, tmp_path / "run")
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A flow with a forcing as input, on disk: not to be changed."""
+    experiment = Experiment.read(MINIATURE, ["flow.kind=kolmogorov", "flow.spin_up=0", "data.train=20"])
+    return experiment, fs.generate(experiment, tmp_path_factory.mktemp("stored") / "run")
 
 
 def both(experiment, dataset, rank=0, world_size=1):
@@ -56,7 +57,7 @@ def test_processes_that_read_ahead_give_the_same_batches_in_order(stored):
 
 def test_what_is_wrong_with_the_data_is_one_line_through_a_process_too(stored):
     experiment, dataset = stored
-    broken = dataset.load().copy(deep=True)
+    broken = dataset.copy().load().copy(deep=True)
     broken["vorticity"][3, 2] = float("nan")
     disk = WindowBatches(
         StoredTrajectories.from_dataset(broken, "train", experiment), Curriculum(experiment.train, 0), 0, 40
@@ -101,16 +102,3 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
 def _valid(stored, monkeypatch):
     monkeypatch.undo()
     return InMemoryTrajectories.from_dataset(stored[1], "valid", stored[0])
-
-
-def test_a_script_needs_no_main_guard(toml, tmp_path):
-    """Models trained side by side, each with a process that reads ahead, by a script that is not run again in any."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import fluidsurrogate as fs\nfrom fluidsurrogate.core import jobs\njobs.MIN_CELLS_FOR_PROCESSES = 0\n"
-        f"experiment = fs.Experiment.read({str(toml)!r}, ['train.loaders=1', 'train.workers=2', 'train.steps=2'])\n"
-        f"print(*fs.train(experiment, out={str(tmp_path / 'run')!r}))\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "small-d4 small-cnn\n"

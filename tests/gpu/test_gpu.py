@@ -85,7 +85,7 @@ COMPILED = """
 import sys, torch
 from solvers import FLOWS, Grid
 device, grid = sys.argv[1], Grid.square(32)
-flow = FLOWS["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0)
+flow = FLOWS[2]["kolmogorov"](viscosity=1e-2, waves=2, wavenumber=2.0, spin_up=0)
 state = flow.starts(grid, [0, 1])
 for dtype, dt in ((torch.float64, 0.05), (torch.float32, 0.05), (torch.float64, None)):
     options = {"interval": 0.1, "dt": dt, "dtype": dtype}

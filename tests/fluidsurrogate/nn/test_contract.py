@@ -98,23 +98,23 @@ CHOICES = {
 ALL = [case for case in itertools.starmap(Case, itertools.product(*CHOICES.values())) if case.is_possible]
 
 
-def pairs(case):
-    return set(itertools.combinations([(f.name, getattr(case, f.name)) for f in fields(case)], 2))
-
-
 def pairwise():
     """Cases that show every possible pair of choices at least once, chosen greedily."""
-    missing = set().union(*map(pairs, ALL))
-    shuffled = [ALL[i] for i in np.random.default_rng(0).permutation(len(ALL))]
-    chosen = []
+    bits: dict[tuple, int] = {}  # one bit a pair, so that a set of pairs is an integer: every collection runs this
+
+    def pairs(case):
+        values = enumerate(vars(case).values())
+        return sum(1 << bits.setdefault(pair, len(bits)) for pair in itertools.combinations(values, 2))
+
+    shuffled = [(ALL[i], pairs(ALL[i])) for i in np.random.default_rng(0).permutation(len(ALL))]
+    missing, chosen = (1 << len(bits)) - 1, []
     while missing:
-        best = max(
-            shuffled[len(chosen) * 37 % len(ALL) :][:600] or shuffled, key=lambda case: len(pairs(case) & missing)
-        )
-        if not pairs(best) & missing:
-            best = max(shuffled, key=lambda case: len(pairs(case) & missing))
+        some = shuffled[len(chosen) * 37 % len(ALL) :][:600] or shuffled
+        best, shown = max(some, key=lambda entry: (entry[1] & missing).bit_count())
+        if not shown & missing:
+            best, shown = max(shuffled, key=lambda entry: (entry[1] & missing).bit_count())
         chosen.append(best)
-        missing -= pairs(best)
+        missing &= ~shown
     return chosen
 
 
