@@ -219,7 +219,7 @@ class EnergyBudget(nn.Module):
         """
         spectrum = torch.fft.rfftn(values, dim=self.dims, norm="forward")
         real, imaginary = spectrum.real, spectrum.imag
-        if field.parity < 0:
+        if field.name == VORTICITY.name or field.order == 0:
             return real, imaginary
         return -self._cross_with_wavenumbers(imaginary), self._cross_with_wavenumbers(real)  # i k × u
 
