@@ -91,8 +91,13 @@ def read(path: Path) -> dict[str, list[float]]:
 
 
 def peak(times: list[float], values: list[float]) -> tuple[float, float]:
-    """Return time and height of the largest value, by the parabola through it and its neighbours."""
-    i = max(range(len(values)), key=values.__getitem__)
+    """Return time and height of the first maximum near the largest value, by a parabola through three points.
+
+    At Re = 400 the dissipation has two, at t = 6.65 and 8.7, of which the second is higher by less than 1 %.
+    """
+    inner = range(1, len(values) - 1)
+    i = next((i for i in inner if values[i - 1] < values[i] >= values[i + 1] and values[i] > 0.9 * max(values)), None)
+    i = max(range(len(values)), key=values.__getitem__) if i is None else i
     if i in (0, len(values) - 1):
         return times[i], values[i]
     before, here, after = values[i - 1 : i + 2]
