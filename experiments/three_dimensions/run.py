@@ -286,6 +286,7 @@ def draw(found: dict) -> None:
         axis.set(xscale="log", yscale="log", xlabel="training trajectories", ylabel="nRMSE, step 10, turned tests",
                  title=f"{starts} starts")  # fmt: skip
         axis.set_xticks([2, 8, 32], ["2", "8", "32"])
+        axis.set_yticks([0.3, 0.4, 0.6, 0.8, 1.0], ["0.3", "0.4", "0.6", "0.8", "1"])
         axis.minorticks_off()
     for name in MODELS:
         results = found.get(("layered", 8, name)) or found.get(("isotropic", 8, name))
