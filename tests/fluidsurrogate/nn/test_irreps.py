@@ -33,6 +33,11 @@ OH = GROUPS[3]["Oh"]
 every_order = pytest.mark.parametrize("order", ORDERS)
 
 
+@pytest.fixture(autouse=True)
+def _same_weights():
+    torch.manual_seed(0)
+
+
 def rotations(count, seed=0):
     return torch.from_numpy(Rotation.random(count, rng=np.random.default_rng(seed)).as_matrix())
 
