@@ -124,6 +124,7 @@ def registered(kind: str) -> dict[str, Any]:
         "losses": LOSSES,
         "architectures": ARCHITECTURES,
         "flows": FLOWS[2],
+        "flows_3d": FLOWS[3],
     }
     return dict(registries[kind])
 

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import fluidsurrogate as fs
-from fluidsurrogate import diagnostics
+from fluidsurrogate.evaluation import diagnostics
 
 HERE = Path(__file__).parent
 COLUMNS = 4
@@ -32,7 +32,7 @@ def main() -> None:
 def draw(pair, name: str, data: xr.Dataset) -> None:
     """Start and end: the scalar where there is one, else the component of the vorticity across a vertical slice."""
     field = next((f for f in ("tracer", "temperature") if f in data), None)
-    values = data[field] if field else diagnostics.add(data, "vorticity")["vorticity"].sel(component="y")
+    values = data[field] if field else diagnostics.vorticity(data).sel(component="y")
     values = values.isel(trajectory=0, y=data.sizes["y"] // 2).transpose("time", "z", "x")
     for axis, time in zip(pair, (0, -1), strict=True):
         shown = values.isel(time=time)

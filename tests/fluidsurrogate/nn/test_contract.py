@@ -184,7 +184,7 @@ def optimise(model):
     """Twenty steps towards random targets, which no symmetry helps to reach; every gradient is finite."""
     state, inputs = start_of(model)
     target = state + start_of(model, seed=9)[0]
-    optimiser = torch.optim.AdamW(model.network.parameters(), lr=1e-2)
+    optimiser = torch.optim.AdamW(model.network.parameters(), lr=3e-3)
     for _ in range(20):
         loss = (model(state, inputs) - target).square().mean()
         optimiser.zero_grad()
