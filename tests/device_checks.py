@@ -21,7 +21,7 @@ from torch import Tensor
 
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
-from fluidsurrogate.nn import ARCHITECTURES, DeepEnsemble
+from fluidsurrogate.nn import ARCHITECTURES, DIMENSIONS, DeepEnsemble
 from fluidsurrogate.nn.losses import LOSSES
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.training.train import train_model
@@ -225,7 +225,7 @@ def functions_of_fields(device, folder):
 
 # -- networks
 
-APART = {"fno", "module", "steerable", "steerable3d"}  # which need a package, code of the user's, or space
+APART = {"fno", "module", "steerable"}  # which need a package, or code of the user's
 SMALL = {"group": "D4", "width": 8, "dilations": (1, 2), "levels": 1, "modes": 3, "layers": 2}
 DRESSED = {"activation": "gated", "norm": True, "modulate": True, "pool": "gated"}
 TYPED = {"plain": ((VORTICITY,), (VORTICITY,), {}),
@@ -235,7 +235,7 @@ OPTIONS_IN_SPACE = {"gcnn": {"group": "C4v", "separable": True}, "gunet": {"grou
                     "steerable3d": {"group": "O3", "width": 48, "dilations": (1,)}}  # fmt: skip
 NETWORKS = {
     **{f"{kind}, {name}": (kind, *typed)
-       for kind in ARCHITECTURES if kind not in APART for name, typed in TYPED.items()},
+       for kind in ARCHITECTURES if kind not in APART and 2 in DIMENSIONS[kind] for name, typed in TYPED.items()},
     **{f"{kind}, in space": (kind, IN_SPACE, IN_SPACE, options) for kind, options in OPTIONS_IN_SPACE.items()},
 }  # fmt: skip
 

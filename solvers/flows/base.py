@@ -66,7 +66,7 @@ class FlowExample:
         Even number of cells on a side that resolves the initial states.
     is_band_limited : bool
         Whether the initial states hold the same modes on all finer grids. False for closed forms, of which a finer grid
-        holds more modes.
+        holds more modes; in three dimensions always true.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -80,8 +80,9 @@ class FlowExample:
 class Flow(InheritDocstrings, ABC):
     """A flow: its parameters, initial states, terms and symmetries.
 
-    A new flow is one file in `solvers.flows`: a frozen dataclass derived from this class under ``@flow("name")``, with
-    `starts`, `group_without_vectors` and `examples`, and whatever terms it has. The tests find it by themselves.
+    A new flow is one file in `solvers.flows`, in three dimensions in `solvers.flows.space`: a frozen dataclass derived
+    from this class under ``@flow("name")``, with `starts`, `group_without_vectors` and `examples`, and whatever terms
+    it has. The tests find it by themselves.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class Decaying(FlowWithTracer):
     def group_without_vectors(self) -> Group:
         return D4
 
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
         if self.start in CLOSED_FORMS:
             return closed_form_field(CLOSED_FORMS[self.start], grid, seeds, self.rms)
         return random_band_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms)

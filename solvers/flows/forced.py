@@ -125,7 +125,7 @@ class Forced(FlowWithTracer):
             return is_whole(2 * rows) & is_whole(2 * columns)
         return is_whole(rows + columns)
 
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
         require_resolution(grid, self.modes)
         rows, columns = mode_numbers(self.modes, self.modes)
         k2 = (2 * math.pi * rows / grid.length[0]) ** 2 + (2 * math.pi * columns / grid.length[1]) ** 2

@@ -70,7 +70,7 @@ class Kolmogorov(FlowWithTracer):
         super().__post_init__()
         require_positive(amplitude=self.amplitude, waves=self.waves, wavenumber=self.wavenumber, rms=self.rms)
 
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
         return random_band_field(grid, seeds, self.wavenumber, 1.0, self.rms)
 
     @property

@@ -75,7 +75,7 @@ class Stirred(FlowWithTracer):
     def group_without_vectors(self) -> Group:
         return D4
 
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
         return random_band_field(grid, seeds, self.wavenumber, self.bandwidth / 2, self.rms)
 
     def stochastic_forcing(self, grid: Grid) -> StochasticForcing:

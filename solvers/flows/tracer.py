@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from solvers.array_types import ScalarField, State, Vector
+from solvers.array_types import State, Vector
 from solvers.equation import TransportedScalar
 from solvers.fields import TRACER
 from solvers.flows.base import Flow
@@ -87,7 +87,7 @@ class Tracer:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowWithTracer(Flow, ABC):
-    """A flow of vorticity alone, which may transport a passive tracer.
+    """A flow of vorticity, in three dimensions of velocity, which may transport a passive tracer.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class FlowWithTracer(Flow, ABC):
     drag : float
         Linear drag μ ≥ 0, in 1/s.
     mean_velocity : tuple of float
-        A uniform velocity (x, y) that advects everything, in m/s.
+        A uniform velocity (x, y) or (x, y, z) that advects everything, in m/s.
     spin_up : float
         Time that the solver runs before the first stored state, in s.
     tracer : Tracer, optional
@@ -106,8 +106,8 @@ class FlowWithTracer(Flow, ABC):
     tracer: Tracer | None = None
 
     @abstractmethod
-    def vorticity(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
-        """Return the initial vorticity.
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> State:
+        """Return the initial vorticity, in three dimensions the initial velocity.
 
         Parameters
         ----------
@@ -119,12 +119,13 @@ class FlowWithTracer(Flow, ABC):
         Returns
         -------
         Tensor
-            Shape (batch, 1, y, x), float64, in 1/s.
+            The vorticity in 1/s, shape (batch, 1, y, x); or the components x, y and z of a velocity without divergence
+            in m/s, shape (batch, 3, z, y, x). float64.
         """
 
     def starts(self, grid: Grid, seeds: Sequence[int]) -> State:
-        vorticity = self.vorticity(grid, seeds)
-        return vorticity if self.tracer is None else torch.cat([vorticity, self.tracer.starts(grid, seeds)], dim=1)
+        flow = self.initial_flow(grid, seeds)
+        return flow if self.tracer is None else torch.cat([flow, self.tracer.starts(grid, seeds)], dim=1)
 
     @property
     def scalar(self) -> TransportedScalar | None:

@@ -144,7 +144,7 @@ def test_a_uniform_velocity_carries_the_flow_along_where_it_is_galilean(flow, ex
 
 def test_taylor_green_s_start_has_the_group_d2h_about_its_centre():
     flow = FLOWS[3]["taylor_green"](viscosity=1e-2, noise=0.0, is_moved=False)
-    start = flow.velocity(Grid.cube(16), [0])
+    start = flow.initial_flow(Grid.cube(16), [0])
     kept = {g.name for g in OH if torch.allclose(act(FLOW_VELOCITY, start, g), start, atol=1e-12)}
     assert kept == {g.name for g in GROUPS[3]["D2h"]}
 
@@ -156,7 +156,7 @@ def test_the_helical_start_has_its_helicity():
 
     def relative_helicity(helicity):
         flow = FLOWS[3]["decaying"](viscosity=1.0, wavenumber=3.0, bandwidth=0.25, helicity=helicity)
-        u = torch.fft.rfftn(flow.velocity(grid, range(6)), dim=grid.dims)
+        u = torch.fft.rfftn(flow.initial_flow(grid, range(6)), dim=grid.dims)
         w = torch.stack([ky * u[:, 2] - kz * u[:, 1], kz * u[:, 0] - kx * u[:, 2], kx * u[:, 1] - ky * u[:, 0]], dim=1)
         u, w = (torch.fft.irfftn(a, s=grid.n, dim=grid.dims) for a in (u, w))
         return float((u * w).mean() / (u.square().mean() * w.square().mean()).sqrt())
@@ -169,15 +169,15 @@ def test_the_helical_start_has_its_helicity():
 def test_the_layered_start_varies_along_its_axis():
     grid = Grid.cube(24)
     flow = FLOWS[3]["decaying"](viscosity=1.0, wavenumber=3.0, layering=6.0)
-    power = torch.fft.rfftn(flow.velocity(grid, range(4)), dim=grid.dims).abs().square().sum((0, 1))
+    power = torch.fft.rfftn(flow.initial_flow(grid, range(4)), dim=grid.dims).abs().square().sum((0, 1))
     kz, _, _ = grid.wavenumbers()
     k2 = sum(k**2 for k in grid.wavenumbers())
     share = float((power * kz**2 / k2.where(k2 > 0, 1.0)).sum() / power.sum())
     assert share > 0.8
-    turned = replace(flow, axis=(0.0, 0.0, -2.0)).velocity(grid, range(4))
-    assert torch.allclose(turned, flow.velocity(grid, range(4)))
-    isotropic = replace(flow, layering=0.0).velocity(grid, range(4))
-    assert distance(isotropic, flow.velocity(grid, range(4))) > 0.3
+    turned = replace(flow, axis=(0.0, 0.0, -2.0)).initial_flow(grid, range(4))
+    assert torch.allclose(turned, flow.initial_flow(grid, range(4)))
+    isotropic = replace(flow, layering=0.0).initial_flow(grid, range(4))
+    assert distance(isotropic, flow.initial_flow(grid, range(4))) > 0.3
 
 
 def test_the_beltrami_flow_stands_still_under_its_force():

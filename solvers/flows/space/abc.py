@@ -13,8 +13,9 @@ from torch import Tensor
 
 from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow, is_whole, shifts
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.random_velocity import random_velocity
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.symmetry import Group
@@ -24,7 +25,7 @@ from solvers.validation import require_finite, require_positive
 @flow("abc")
 @final
 @dataclass(frozen=True, kw_only=True)
-class ArnoldBeltramiChildress(Flow3DWithTracer):
+class ArnoldBeltramiChildress(Flow3D, FlowWithTracer):
     r"""The Arnold–Beltrami–Childress flow, sustained by a force against viscosity and drag, and perturbed.
 
     .. math::
@@ -120,5 +121,5 @@ class ArnoldBeltramiChildress(Flow3DWithTracer):
         k = 2 * math.pi * self.waves / grid.length[0]
         return (self.viscosity * k**2 + self.drag) * self.beltrami_flow(grid)
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return self.beltrami_flow(grid) + random_velocity(grid, seeds, 2.0 * self.waves, 0.5, self.noise)

@@ -8,9 +8,9 @@ from typing import ClassVar, final
 
 from solvers.array_types import Vector, VectorField
 from solvers.flows.base import FlowExample, flow
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.random_velocity import random_velocity
-from solvers.flows.tracer import Tracer
+from solvers.flows.tracer import FlowWithTracer, Tracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.symmetry import Group
@@ -20,7 +20,7 @@ from solvers.validation import require_finite, require_non_negative, require_pos
 @flow("decaying")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Decaying3D(Flow3DWithTracer):
+class Decaying3D(Flow3D, FlowWithTracer):
     r"""Decaying turbulence in space from a random initial velocity.
 
     .. math:: \partial_t u + u \cdot \nabla u = -\nabla p + \nu \nabla^2 u - \mu u
@@ -101,7 +101,7 @@ class Decaying3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(
             grid, seeds, self.wavenumber, self.bandwidth, self.rms, self.helicity, self.layering, self.axis
         )

@@ -9,8 +9,9 @@ from typing import ClassVar, final
 from solvers.array_types import VectorField
 from solvers.fixed_power_forcing import FixedPowerForcing
 from solvers.flows.base import FlowExample, flow
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.random_velocity import random_velocity
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.symmetry import Group
@@ -20,7 +21,7 @@ from solvers.validation import require_positive
 @flow("forced_isotropic")
 @final
 @dataclass(frozen=True, kw_only=True)
-class ForcedIsotropic(Flow3DWithTracer):
+class ForcedIsotropic(Flow3D, FlowWithTracer):
     r"""Isotropic turbulence in space that a force along the large scales feeds at a fixed rate.
 
     .. math:: \partial_t u + u \cdot \nabla u
@@ -73,5 +74,5 @@ class ForcedIsotropic(Flow3DWithTracer):
     def power_forcing(self) -> FixedPowerForcing:
         return FixedPowerForcing(self.power, self.force_wavenumber)
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, 1.0, self.rms)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow, is_whole, shifts
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.random_velocity import random_velocity
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.symmetry import Group
@@ -24,7 +25,7 @@ from solvers.validation import require_positive
 @flow("kolmogorov")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Kolmogorov3D(Flow3DWithTracer):
+class Kolmogorov3D(Flow3D, FlowWithTracer):
     r"""Kolmogorov flow in space: a turbulent shear flow without walls, driven by a sinusoidal force.
 
     .. math:: \partial_t u + u \cdot \nabla u = -\nabla p + \nu \nabla^2 u - \mu u + A \sin(k y) \, e_x
@@ -85,5 +86,5 @@ class Kolmogorov3D(Flow3DWithTracer):
         force[0] = self.amplitude * torch.sin(2 * math.pi * self.waves / grid.length[1] * y)
         return force
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, 1.0, self.rms)

@@ -8,9 +8,10 @@ from typing import ClassVar, final
 
 from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.initial_conditions import require_resolution
 from solvers.flows.random_velocity import random_velocity
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.stochastic_forcing import StochasticForcing, ring_amplitude
@@ -21,7 +22,7 @@ from solvers.validation import require_positive
 @flow("stirred")
 @final
 @dataclass(frozen=True, kw_only=True)
-class Stirred3D(Flow3DWithTracer):
+class Stirred3D(Flow3D, FlowWithTracer):
     r"""Statistically steady turbulence in space that a stochastic forcing on a shell of wavenumbers sustains.
 
     .. math:: \partial_t u + u \cdot \nabla u = -\nabla p + \nu \nabla^2 u - \mu u + \eta
@@ -74,7 +75,7 @@ class Stirred3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         return random_velocity(grid, seeds, self.wavenumber, self.bandwidth / 2, self.rms)
 
     def stochastic_forcing(self, grid: Grid) -> StochasticForcing:

@@ -11,8 +11,9 @@ import torch
 
 from solvers.array_types import VectorField
 from solvers.flows.base import FlowExample, flow
-from solvers.flows.flow_3d import Flow3DWithTracer
+from solvers.flows.flow_3d import Flow3D
 from solvers.flows.random_velocity import random_velocity
+from solvers.flows.tracer import FlowWithTracer
 from solvers.grid import Grid
 from solvers.point_groups import GROUPS
 from solvers.random_modes import random_generator
@@ -23,7 +24,7 @@ from solvers.validation import require_non_negative, require_positive
 @flow("taylor_green")
 @final
 @dataclass(frozen=True, kw_only=True)
-class TaylorGreen3D(Flow3DWithTracer):
+class TaylorGreen3D(Flow3D, FlowWithTracer):
     r"""The Taylor–Green vortex in space, at a random place, with a random perturbation.
 
     .. math:: u = U \, (\sin x \cos y \cos z, \; -\cos x \sin y \cos z, \; 0)
@@ -71,7 +72,7 @@ class TaylorGreen3D(Flow3DWithTracer):
     def group_without_vectors(self) -> Group:
         return GROUPS[3]["Oh"]
 
-    def velocity(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
+    def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> VectorField:
         if self.waves > min(grid.max_modes):
             raise ValueError(f"the grid is too coarse for {self.waves} waves; take a larger n")
         fields = []

@@ -15,7 +15,7 @@ import fluidsurrogate as fs
 from fluidsurrogate import Surrogate
 from fluidsurrogate.config.experiment import AnyModelConfig
 from fluidsurrogate.models.normalisation import Normalisation
-from fluidsurrogate.nn import ARCHITECTURES
+from fluidsurrogate.nn import ARCHITECTURES, DIMENSIONS
 from fluidsurrogate.nn.layers import EquivariantConv
 from fluidsurrogate.nn.registry import options_of
 from solvers import (
@@ -36,7 +36,7 @@ from solvers import (
 from solvers.symmetry import act_on_inputs
 
 # These need a package or are code of the user's: they have tests of their own.
-APART = {"fno", "module", "steerable", "steerable3d"}
+APART = {"fno", "module", "steerable"} | {kind for kind, known in DIMENSIONS.items() if 2 not in known}
 OPTIONS = {kind: options_of(build) for kind, build in ARCHITECTURES.items() if kind not in APART}
 WITH_GROUP = [kind for kind, options in OPTIONS.items() if "group" in options]
 TYPES = {
