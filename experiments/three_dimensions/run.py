@@ -307,7 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--updates", type=int, default=500, help="training steps of each network")
+    parser.add_argument("--updates", type=int, default=400, help="training steps of each network")
     parser.add_argument("--only", choices=STARTS, help="one kind of starts")
     parser.add_argument("--limit", type=float, default=float("inf"), help="start no run after so many seconds")
     parser.add_argument("--table", action="store_true", help="write results.md and results.png from what is there")
