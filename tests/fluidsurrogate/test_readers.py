@@ -106,9 +106,9 @@ def test_a_new_reader_is_one_call(tmp_path, monkeypatch):
     def is_mine(path):
         return path.read_bytes().startswith(b"MINE")
 
-    register_reader(Reader("plain", is_mine, lambda path: xr.Dataset(attrs={"reader": "plain"})))
+    register_reader(Reader("plain", is_mine, lambda path, facts: xr.Dataset(attrs={"reader": "plain"})))
     special = register_reader(
-        Reader("special", is_mine, lambda path: xr.Dataset(attrs={"reader": "special"}), priority=1)
+        Reader("special", is_mine, lambda path, facts: xr.Dataset(attrs={"reader": "special"}), priority=1)
     )
     (tmp_path / "file").write_bytes(b"MINE: 3")
     assert find_reader(tmp_path / "file") is special

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from fluidsurrogate.data.readers.facts import Facts
 from fluidsurrogate.data.readers.registry import Reader, register_reader, starts_with
 
 # https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specifications.html: classic, 64-bit offset, 64-bit data
@@ -27,7 +28,7 @@ def _recognises(path: Path) -> bool:
     return False
 
 
-def _open(path: Path) -> xr.Dataset:
+def _open(path: Path, facts: Facts) -> xr.Dataset:
     # Times stay numbers, so that their units can be checked. `open_data` caches what is read.
     return xr.open_dataset(path, engine="netcdf4", decode_timedelta=False, cache=False)
 

@@ -14,10 +14,11 @@ from xarray.core import indexing
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.data.readers.facts import Facts
 from fluidsurrogate.data.readers.registry import READERS, find_reader
 
 
-def open_data(path: str | Path) -> xr.Dataset:
+def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
     """Open a dataset lazily: a Zarr folder, a NetCDF file, or any other format that has a reader.
 
     The format is recognised by the content of the file or folder, not by its name.
@@ -26,6 +27,8 @@ def open_data(path: str | Path) -> xr.Dataset:
     ----------
     path : str or Path
         The folder or file; `~` stands for the home folder.
+    facts : Facts, optional
+        What the user states about the file, such as the viscosity; the reader adds what it finds.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def open_data(path: str | Path) -> xr.Dataset:
     if reader is None:
         raise UsageError(f"{path}: unknown data format; known formats: {', '.join(sorted(READERS))}")
     with _as_usage_error(f"{path}: the {reader.name} cannot be opened"):
-        dataset = reader.open(path)
+        dataset = reader.open(path, facts or Facts(path))
     for name, variable in dataset.variables.items():
         lazy = variable._data  # `Variable.data` would read it
         if isinstance(lazy, indexing.ExplicitlyIndexed) and not isinstance(variable, xr.IndexVariable):

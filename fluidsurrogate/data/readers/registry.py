@@ -9,6 +9,8 @@ from typing import final
 
 import xarray as xr
 
+from fluidsurrogate.data.readers.facts import Facts
+
 READERS: dict[str, Reader] = {}
 
 
@@ -24,7 +26,8 @@ class Reader:
     recognises : callable
         Tells whether an existing file or folder (Path) is of this format, by its content and never by its name.
     open : callable
-        Opens the file or folder (Path) as a Dataset whose values are read when they are used. It may raise anything
+        Opens the file or folder (Path) as a Dataset whose values are read when they are used, in the layout of this
+        package where the format is another; it asks the `Facts` for what the file does not state. It may raise anything
         for a damaged file: `open_data` turns that into a UsageError of one line.
     write_sample : callable, optional
         Writes a small Dataset to a path, for the tests of all readers, which skip a reader without it.
@@ -35,7 +38,7 @@ class Reader:
 
     name: str
     recognises: Callable[[Path], bool]
-    open: Callable[[Path], xr.Dataset]
+    open: Callable[[Path, Facts], xr.Dataset]
     write_sample: Callable[[xr.Dataset, Path], None] | None = None
     priority: int = 0
 
