@@ -3,6 +3,7 @@
 # make test         every test that is quick
 # make test-slow    the full sweep of what `make test` covers pairwise
 # make test-escnn   installs escnn too, and runs the tests that need it
+# make test-well    installs the_well too, and reads what is exported for it with its own classes
 # make docs         the site, into build/docs
 # make test-docs    runs what the pages and notebooks show, builds the site and looks at it in a browser (Chromium)
 # make dist         a wheel and a source distribution, checked, in dist/
@@ -14,7 +15,7 @@ BIN = $(VENV)/bin
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
 
-.PHONY: demo check test test-slow test-escnn docs test-docs dist test-wheel install install-peers clean
+.PHONY: demo check test test-slow test-escnn test-well docs test-docs dist test-wheel install install-peers clean
 
 demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
@@ -36,6 +37,11 @@ test-escnn: install
 	$(PIP) -e ".[test,escnn]"
 	$(PIP) --no-deps escnn
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/escnn
+
+# the_well pins an old fsspec, which none of what is used here needs; torch, h5py, PyYAML and fsspec are there.
+test-well: install
+	$(PIP) --no-deps the_well einops
+	$(BIN)/python -m pytest tests/well
 
 docs: $(VENV)/.installed-docs
 	rm -rf build/docs

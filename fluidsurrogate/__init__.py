@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fluidsurrogate.config.experiment import Experiment
     from fluidsurrogate.core.errors import UsageError
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.data.vtk_files import export_vtk
+    from fluidsurrogate.data.well_samples import from_well
+    from fluidsurrogate.data.writers import export_data
     from fluidsurrogate.evaluation.comparison import compare
     from fluidsurrogate.evaluation.equivariance import equivariance_error
     from fluidsurrogate.inspection.hub_upload import push_to_hub
@@ -40,8 +41,8 @@ __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
-    "compare", "equivariance_error", "export_vtk", "forecast", "forecast_to_zarr", "generate", "info", "load",
-    "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
+    "compare", "equivariance_error", "export_data", "forecast", "forecast_to_zarr", "from_well", "generate", "info",
+    "load", "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -57,7 +58,8 @@ _HOME = {
     "compare": "evaluation.comparison",
     "Experiment": "config.experiment",
     "open_data": "data.readers",
-    "export_vtk": "data.vtk_files",
+    "export_data": "data.writers",
+    "from_well": "data.well_samples",
     "equivariance_error": "evaluation.equivariance",
     "UsageError": "core.errors",
     "Persistence": "simulation.rollout",

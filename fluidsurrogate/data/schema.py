@@ -45,7 +45,7 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -
             raise UsageError(
                 f"the dataset has no variable {field.name!r}; it has {', '.join(map(str, dataset.data_vars)) or 'none'}"
             )
-        found = _field_of(field.name, dataset[field.name], spec.grid.dimensions)
+        found = field_of(field.name, dataset[field.name], spec.grid.dimensions)
         if (found.order, found.parity) != (field.order, field.parity):
             raise UsageError(f"variable {field.name!r} has tensor_order {found.order} and parity {found.parity}; "
                              f"expected {field.order} and {field.parity}")  # fmt: skip
@@ -197,7 +197,7 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
         raise UsageError(f"the dataset's interval is {worst:.9g}; expected {spec.interval:.9g}")
 
 
-def _field_of(name: str, variable: xr.DataArray, dimensions: int) -> FieldSpec:
+def field_of(name: str, variable: xr.DataArray, dimensions: int) -> FieldSpec:
     """Return the type of a field as its attributes say, or as its name says if it is a known one."""
     attrs = variable.attrs
     if "tensor_order" in attrs and "parity" in attrs:

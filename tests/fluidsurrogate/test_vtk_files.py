@@ -42,7 +42,7 @@ def parse(path):
 
 
 def test_a_value_and_its_place(data, tmp_path):
-    collections = fs.export_vtk(data, tmp_path)
+    collections = fs.export_data(data, tmp_path)
     assert [path.name for path in collections] == ["trajectory_0.pvd", "trajectory_1.pvd"]
     listed = ElementTree.parse(collections[1]).getroot().findall("Collection/DataSet")
     assert [float(entry.attrib["timestep"]) for entry in listed] == pytest.approx([0.1, 0.35, 0.6])
@@ -63,7 +63,7 @@ def test_a_value_and_its_place(data, tmp_path):
 
 def test_pyvista_reads_it(data, tmp_path):
     pyvista = pytest.importorskip("pyvista")
-    (collection, _) = fs.export_vtk(data, tmp_path, every=2)
+    (collection, _) = fs.export_data(data, tmp_path, every=2)
     reader = pyvista.get_reader(str(collection))
     assert reader.time_values == pytest.approx([0.1, 0.6])
     reader.set_active_time_value(reader.time_values[1])
@@ -80,8 +80,8 @@ def test_pyvista_reads_it(data, tmp_path):
 
 
 def test_components_in_another_order_are_sorted(data, tmp_path):
-    fs.export_vtk(data.isel(component=[2, 0, 1]), tmp_path / "a")
-    fs.export_vtk(data, tmp_path / "b")
+    fs.export_data(data.isel(component=[2, 0, 1]), tmp_path / "a")
+    fs.export_data(data, tmp_path / "b")
     one, other = (parse(tmp_path / name / "trajectory_0" / "time_0.vti")[1] for name in "ab")
     np.testing.assert_array_equal(one["velocity"], other["velocity"])
 
@@ -90,7 +90,7 @@ def test_the_plane_is_one_layer(tmp_path):
     grid = Grid((8, 10), (1.0, 2.0))
     states = torch.randn(1, 1, 3, *grid.n, dtype=torch.float64)
     dataset = to_dataset(StateSpec(grid, (VELOCITY, VORTICITY), 1.0), states)
-    (collection,) = fs.export_vtk(dataset.isel(trajectory=0, time=0, drop=True), tmp_path)
+    (collection,) = fs.export_data(dataset.isel(trajectory=0, time=0, drop=True), tmp_path)
     assert collection.name == "flow.pvd"
     image, arrays = parse(tmp_path / "flow" / "time_0.vti")
     assert image.attrib["WholeExtent"] == "0 9 0 7 0 0"
@@ -111,12 +111,12 @@ def test_the_command_writes_all_and_refuses_to_overwrite(data, tmp_path, capsys)
 
 def test_members_get_folders_of_their_own(data, tmp_path):
     members = xr.concat([data, data], "member").assign_coords(member=[0, 1])
-    written = fs.export_vtk(members.isel(trajectory=[0]), tmp_path)
+    written = fs.export_data(members.isel(trajectory=[0]), tmp_path)
     assert sorted(path.name for path in written) == ["member_0_trajectory_0.pvd", "member_1_trajectory_0.pvd"]
 
 
 def test_what_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match="nothing to export: no variable has the dimensions y, x"):
-        fs.export_vtk(data[["viscosity"]], tmp_path)
+        fs.export_data(data[["viscosity"]], tmp_path)
     with pytest.raises(UsageError, match="x must be cell centres with one spacing"):
-        fs.export_vtk(data.isel(x=[0, 1, 3]), tmp_path)
+        fs.export_data(data.isel(x=[0, 1, 3]), tmp_path)

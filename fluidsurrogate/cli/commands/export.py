@@ -1,4 +1,4 @@
-"""`fluidsurrogate export DATA --to FOLDER`: write a data set or forecast as VTK files, which ParaView opens."""
+"""`fluidsurrogate export DATA --format F --to FOLDER`: write a dataset or forecast for another program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ORDER = 5
-EXPORT_HELP = "write a data set or forecast as VTK files (.vti and .pvd), which ParaView opens"
+EXPORT_HELP = "write a dataset or forecast for another program: ParaView, The Well, PDEBench, NumPy, NetCDF"
 
 
 def add(commands) -> None:
@@ -19,12 +19,14 @@ def add(commands) -> None:
         Where commands are declared.
     """
     about = (
-        f"{EXPORT_HELP}. Open FOLDER/trajectory_0.pvd: it lists the times of a trajectory. Fields are point data at "
-        "the cell centres. (A trained network as a torch module or ONNX file: fs.as_module in Python.)"
+        f"{EXPORT_HELP}. One trajectory at a time is in memory. What a format cannot hold is refused. "
+        "(A trained network as a torch module or ONNX file: fs.as_module in Python.)"
     )
     export = commands.add_parser("export", help=EXPORT_HELP, description=about)
     export.set_defaults(run=run)
     export.add_argument("data", type=Path, metavar="DATA", help="a file or folder of states: NetCDF, Zarr, HDF5, npz")
+    formats = "vtk (default, ParaView), well, pdebench, npy or netcdf"
+    export.add_argument("--format", default="vtk", metavar="F", help=f"the format: {formats}")
     export.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="the folder to write")
     export.add_argument(
         "--add",
@@ -39,7 +41,7 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files and print the path of each collection.
+    """Write the files and print the paths of those that a user would open.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from fluidsurrogate.core.errors import check_integer
     from fluidsurrogate.data.readers import open_data
-    from fluidsurrogate.data.vtk_files import export_vtk
+    from fluidsurrogate.data.writers import export_data
     from fluidsurrogate.evaluation.diagnostics import compute_field
 
     dataset = open_data(arguments.data)
@@ -64,8 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     def derive(state):
         return state.assign({name: compute_field(state, name) for name in arguments.add})
 
-    collections = export_vtk(
-        dataset, arguments.to, every=arguments.every, force=arguments.force, derive=derive if arguments.add else None
+    written = export_data(
+        dataset,
+        arguments.to,
+        arguments.format,
+        every=arguments.every,
+        force=arguments.force,
+        derive=derive if arguments.add else None,
     )
-    sys.stdout.write("".join(f"{path}\n" for path in collections))
+    sys.stdout.write("".join(f"{path}\n" for path in written))
     return 0

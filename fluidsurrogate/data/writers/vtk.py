@@ -12,97 +12,39 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import xarray as xr
 
-from fluidsurrogate.core.errors import UsageError, check_integer
-from fluidsurrogate.core.files import atomic_write, check_writable, write_text
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.files import atomic_write, write_text
 from fluidsurrogate.data.coordinates import evenly_spaced_axis, spatial_dims
+from fluidsurrogate.data.writers.registry import Writer, register_writer
+from fluidsurrogate.data.writers.source import Source
 
 VTK_TYPES = {"f4": "Float32", "f8": "Float64"}
 INNER_DIMS = ("component", "z", "y", "x")
 
 
-def export_vtk(
-    dataset: xr.Dataset,
-    folder: str | Path,
-    *,
-    every: int = 1,
-    force: bool = False,
-    derive: Callable[[xr.Dataset], xr.Dataset] | None = None,
-) -> list[Path]:
-    """Write a Dataset as VTK files, which ParaView and PyVista open.
-
-    Each trajectory gets a folder with one ImageData file (.vti) for each time and, beside the folder, a collection
-    (.pvd) that lists files and times. The fields are point data at the cell centres, with the components of vectors in
-    the order x, y, z. Uniform inputs, such as a viscosity, are field data.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Fields in two or three dimensions on an even grid, with or without the dims trajectory and time. Every other
-        dim, such as member or source, gets folders of its own, as a trajectory does.
-    folder : str or Path
-        The folder to write; it is made if it does not exist.
-    every : int
-        Write every `every`-th time only.
-    force : bool
-        Write over collections that are in the folder already.
-    derive : callable, optional
-        Adds variables to the Dataset of one time before it is written, such as a diagnostic.
-
-    Returns
-    -------
-    list of Path
-        The collections, one for each trajectory. Open one in ParaView, or with ``pyvista.get_reader``.
-
-    Raises
-    ------
-    UsageError
-        If the dataset has no field, its coordinates are not evenly spaced, or the folder holds such collections
-        already.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import fluidsurrogate as fs
-    >>> experiment = fs.Experiment.from_tree({
-    ...     "name": "tiny",
-    ...     "grid": {"n": 16},
-    ...     "flow": {"kind": "decaying", "viscosity": 0.01, "wavenumber": 2},
-    ...     "data": {"train": 2, "valid": 1, "test": 1, "steps": 4, "interval": 0.25},
-    ... })
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> written = fs.export_vtk(fs.generate(experiment), folder.name)
-    >>> [path.name for path in written]
-    ['trajectory_0.pvd', 'trajectory_1.pvd', 'trajectory_2.pvd', 'trajectory_3.pvd']
-    >>> folder.cleanup()
-    """
-    folder, every = as_path(folder), check_integer("every", every, 1)
-    space = set(spatial_dims(dataset))
-    fields = [str(name) for name, v in dataset.data_vars.items() if space <= set(v.dims)]
-    if not fields:
-        raise UsageError(f"nothing to export: no variable has the dimensions {', '.join(spatial_dims(dataset))}")
+def _write(source: Source, folder: Path, force: bool) -> list[Path]:
+    dataset, space = source.dataset, set(source.space)
     origin, spacing = _geometry(dataset)
+    fields = [name for name, v in dataset.data_vars.items() if space <= set(v.dims)]
     outer = list(dict.fromkeys(d for f in fields for d in dataset[f].dims if d not in (*INNER_DIMS, "time")))
-    times = _times(dataset)[::every]
+    times = _times(dataset)
     chosen = list(_selections(dataset, [str(dim) for dim in outer]))
     collections = [folder / f"{name}.pvd" for name, _ in chosen]
     if not force and (present := [path for path in collections if path.exists()]):
         raise UsageError(f"{present[0]} exists already; name another folder, or add --force (force=True) to replace it")
-    check_writable(folder)
     width = len(str(len(times) - 1))
     for (name, where), collection in zip(chosen, collections, strict=True):
-        one, entries = dataset.isel(where), []
+        entries = []
         for number, (index, time) in enumerate(times):
             path = folder / name / f"time_{number:0{width}d}.vti"
-            state = (one.isel(time=index) if "time" in one.dims else one).load()
-            _write_image(path, state if derive is None else derive(state), origin, spacing, time)
+            _write_image(path, source.load(**where, time=index), origin, spacing, time)
             entries.append((time, f"{name}/{path.name}"))
         write_text(collection, _collection(entries))
     return collections
@@ -209,3 +151,8 @@ def _collection(entries: list[tuple[float, str]]) -> str:
 def _numbers(values: list[float]) -> str:
     """Return numbers with all their digits, apart by spaces."""
     return " ".join(map(repr, values))
+
+
+register_writer(
+    Writer("vtk", "files for ParaView, one for each stored time (.vti), and their collections (.pvd)", _write)
+)
