@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fluidsurrogate.data.writers import export_data
     from fluidsurrogate.evaluation.comparison import compare
     from fluidsurrogate.evaluation.equivariance import equivariance_error
+    from fluidsurrogate.evaluation.physics_check import check
     from fluidsurrogate.inspection.hub_upload import push_to_hub
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.models.export import as_module
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fluidsurrogate.models.regridding import move_to_grid
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.models.surrogate import Surrogate
+    from fluidsurrogate.simulation.importing import import_data
     from fluidsurrogate.simulation.rollout import Persistence, rollout
     from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 
@@ -41,8 +43,9 @@ __version__ = version("fluidsurrogate")
 
 __all__ = [
     "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
-    "compare", "equivariance_error", "export_data", "forecast", "forecast_to_zarr", "from_well", "generate", "info",
-    "load", "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save", "train",
+    "check", "compare", "equivariance_error", "export_data", "forecast", "forecast_to_zarr", "from_well", "generate",
+    "import_data", "info", "load", "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save",
+    "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -55,9 +58,11 @@ _HOME = {
     "train": "api",
     "audit": "auditing.audit",
     "calibrate": "models.fit_calibration",
+    "check": "evaluation.physics_check",
     "compare": "evaluation.comparison",
     "Experiment": "config.experiment",
     "open_data": "data.readers",
+    "import_data": "simulation.importing",
     "export_data": "data.writers",
     "from_well": "data.well_samples",
     "equivariance_error": "evaluation.equivariance",

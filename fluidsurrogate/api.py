@@ -14,7 +14,7 @@ from fluidsurrogate.core.distributed import process_count
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import run_jobs
 from fluidsurrogate.core.locks import folder_lock
-from fluidsurrogate.data.readers import as_dataset, open_data
+from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
@@ -22,6 +22,7 @@ from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.pipeline.pipeline import run_stage
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
+from fluidsurrogate.simulation.experiment_data import open_experiment_data, open_for_training
 from fluidsurrogate.simulation.generation import generate_in_memory
 from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
@@ -71,11 +72,12 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     """
     experiment = as_experiment(experiment)
     if out is None:
-        return open_data(experiment.data.path) if experiment.data.path else generate_in_memory(experiment)
+        path = experiment.data.path
+        return open_experiment_data(experiment, as_path(path)) if path else generate_in_memory(experiment)
     run = Run(experiment, out)
     with folder_lock(run.out):
         run_stage(run, STAGES["generate"], force)
-    return open_data(run.data_path)
+    return open_experiment_data(run.experiment, run.data_path)
 
 
 def train(
@@ -164,7 +166,7 @@ def train(
                 for stage in ("generate", "train"):
                     run_stage(run, STAGES[stage])
             return {name: load(run.model_path(name), experiment.device) for name in chosen}
-        dataset = generate(experiment) if data is None else as_dataset(data)
+        dataset = generate(experiment) if data is None else open_for_training(experiment, data)
         trained: dict[str, Surrogate] = {}
 
         def work(name: str, report) -> None:

@@ -15,10 +15,10 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import parse_json_attribute
 from fluidsurrogate.data.conversion import to_inputs, to_states
-from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.simulation.experiment_data import open_experiment_data
 from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
@@ -174,7 +174,7 @@ def states_from_experiment(model: Surrogate) -> xr.Dataset:
         path = as_path(experiment.data.path)
         if not path.exists():
             raise UsageError(f"{path}: the dataset that the model was trained on does not exist; give --data a dataset")
-        return split_of(open_data(path), "test", experiment)
+        return split_of(open_experiment_data(experiment, path), "test", experiment)
     count = min(GENERATED_TRAJECTORIES, experiment.data.test)
     log.info(f"audit: the classical solver generates {count} trajectories of {GENERATED_STEPS} intervals")
     tree = experiment.tree()

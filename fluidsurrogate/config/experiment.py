@@ -16,6 +16,7 @@ import xarray as xr
 from pydantic import Field, ValidationError, model_validator
 
 from fluidsurrogate.config.base import Config
+from fluidsurrogate.config.data_facts import with_data_facts
 from fluidsurrogate.config.dimension_defaults import dimensions_in, with_dimension_defaults
 from fluidsurrogate.config.experiment_checks import check_experiment
 from fluidsurrogate.config.experiment_file import read_tree
@@ -153,7 +154,7 @@ class Experiment(Config):
             the first five.
         """
         try:
-            tree = with_dimension_defaults(tree)
+            tree = with_dimension_defaults(with_data_facts(tree))
             # Through JSON: there a list may stand for a tuple while numbers, strings and booleans stay apart.
             context = None if check_networks else SKIP_NETWORKS
             return cls.model_validate_json(json.dumps(tree, default=str), context=context)
@@ -318,17 +319,33 @@ class Experiment(Config):
         cells = config.solver.n or cells_for_all_modes(self.grid.build_stored().n)
         return self._build_resampled(config.solver, cells, device)
 
-    def build_baseline_solvers(self, device: str | None = None) -> dict[str, Stepper]:
+    def build_checking_solvers(self) -> tuple[Stepper, ...]:
+        """Build the solvers one of which should step the stored states of the user's own data (`data.path`).
+
+        Returns
+        -------
+        tuple of Stepper
+            Solvers that take and return states on the stored grid: the experiment's own, and one on more cells, which
+            retains all modes of the stored grid. States that were made by a solver on the same cells are stepped by
+            the first, and states of a finer one by the second.
+        """
+        stored, own = self.grid.build_stored(), self.grid.build().n
+        finer = tuple(map(max, own, cells_for_all_modes(stored.n)))
+        return tuple(self._build_resampled(self.solver, cells, None) for cells in dict.fromkeys((own, finer)))
+
+    def build_baseline_solvers(self, device: str | None = None, applies: bool | None = None) -> dict[str, Stepper]:
         """Build the classical solvers that a comparison scores beside the models.
 
         They take the stored states, as the models do. One is on the stored grid, if the flow can be computed there; the
-        others are those of `compare.solvers`. There are none for the user's own data (`data.path`), because nobody
-        knows whether the experiment's flow made these.
+        others are those of `compare.solvers`.
 
         Parameters
         ----------
         device : str, optional
             The device. By default the experiment's.
+        applies : bool, optional
+            Whether the experiment's flow is that of the data; if not, there are no solvers. By default it is, unless
+            the data are the user's own (`data.path`).
 
         Returns
         -------
@@ -340,7 +357,7 @@ class Experiment(Config):
         ValueError
             If two of them have the same name, or one cannot compute the flow.
         """
-        if self.data.path:
+        if not (applies if applies is not None else not self.data.path):
             return {}
         stored, built = self.grid.build_stored(), {}
         default = BaselineSolverConfig()

@@ -49,7 +49,7 @@ def check_experiment(experiment: Experiment, with_networks: bool) -> None:
     if train.precision != "full" and experiment.torch_dtype is torch.float64:
         raise ValueError(f"train.precision = {train.precision!r} needs dtype = 'float32' (got {experiment.dtype!r})")
     with prefix_errors("compare.solvers"):
-        reserved = {TRUTH, PERSISTENCE, *experiment.build_baseline_solvers(device="cpu")}
+        reserved = {TRUTH, PERSISTENCE, *experiment.build_baseline_solvers(device="cpu", applies=True)}
     for name, model in experiment.models.items():
         if name in reserved:
             raise ValueError(

@@ -129,6 +129,8 @@ class DataConfig(Config):
         Data with a larger resolution error are refused.
     path : str, optional
         The user's own dataset, which is used in place of generated data.
+    accept : bool, optional
+        Whether that dataset is used although its check finds faults, or another reading of it that is better.
     """
 
     train: Trajectories
@@ -142,6 +144,7 @@ class DataConfig(Config):
     threads: Count = 1
     max_resolution_error: Positive | None = None
     path: str | None = None
+    accept: bool | None = None
 
     def intervals_in(self, split: str) -> int:
         """Return the number of stored intervals of the trajectories of a split.

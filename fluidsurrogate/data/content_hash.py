@@ -80,7 +80,7 @@ def hash_user_data(path: Path, names: Iterable[str], cache: Path) -> dict[str, A
     dict
         `files`, the digest; `variables`, the names; `content`, the hashes.
     """
-    known = {"files": _hash_file_times(path), "variables": list(names)}
+    known = {"files": digest_of_files(path), "variables": list(names)}
     try:
         cached = read_json(cache)
     except UsageError:
@@ -91,8 +91,19 @@ def hash_user_data(path: Path, names: Iterable[str], cache: Path) -> dict[str, A
         return {**known, CONTENT: hash_variables(dataset, known["variables"])}
 
 
-def _hash_file_times(path: Path) -> str:
-    """Return a digest of the names, sizes and times of change of a file, or of all the files in a folder."""
+def digest_of_files(path: Path) -> str:
+    """Return a digest of the names, sizes and times of change of a file, or of all the files in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         stat = file.stat()

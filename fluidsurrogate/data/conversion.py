@@ -238,6 +238,30 @@ def derive_field(
     return xr.DataArray(array, coords, dims, field.name, attrs)
 
 
+def with_field(dataset: xr.Dataset, field: FieldSpec, values: np.ndarray | None) -> xr.Dataset:
+    """Return a dataset with a field that all its trajectories share.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        In the layout of this package.
+    field : FieldSpec
+        Name, units and type of the field.
+    values : ndarray or None
+        Shape (y, x), or (component, z, y, x) for a vector in space; None: the dataset stays as it is.
+
+    Returns
+    -------
+    xr.Dataset
+        With the variable.
+    """
+    return (
+        dataset
+        if values is None
+        else dataset.assign({field.name: (field_dims(field), values, field_attributes(field))})
+    )
+
+
 def reduce_over_box(
     dataset: xr.Dataset, function: Callable[..., Tensor], *inputs: xr.DataArray, name: str = "vorticity"
 ) -> xr.DataArray:

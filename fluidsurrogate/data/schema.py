@@ -9,6 +9,7 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.coordinates import check_coordinate_precision, coordinate_tolerance, spatial_dims
+from fluidsurrogate.data.geometry import refuse_other_geometries
 from fluidsurrogate.data.grids import describe_grid, grid_of, is_same_grid
 from fluidsurrogate.data.layout import component_names, field_dims
 from fluidsurrogate.data.units import units_compatible
@@ -37,6 +38,7 @@ def check_matches(dataset: xr.Dataset, spec: StateSpec, grid_advice: str = "") -
     """
     if not isinstance(dataset, xr.Dataset):
         raise UsageError(f"an xarray Dataset is needed (got {type(dataset).__name__})")
+    refuse_other_geometries(dataset, "the dataset")
     _check_dimensions(dataset, spec)
     if "component" in dataset.coords:
         check_components(dataset, spec.grid.dimensions)

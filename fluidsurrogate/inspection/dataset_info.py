@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from fluidsurrogate.inspection.description import FIELD_TYPES, Description, plai
 from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.regridding import APPLIED_TO_GRID, TRAINED_ON_GRID
 from fluidsurrogate.pipeline.stage import STAGES
+from fluidsurrogate.simulation.importing import FACTS
 from fluidsurrogate.simulation.resolution import describe_resolution
 
 # Results of a stage, whose own values are reproduced. Of a forecast or an audit, `made` describes the model behind it.
@@ -75,9 +77,20 @@ def dataset_info(path: Path) -> Description:
         made = reproducibility(record, stage, found["changed"] if kind in STAGE_RESULTS else ())
         found |= {"flow": made["experiment"]["flow"]} if "experiment" in made else {}
         found["says"] = {key: plain_value(attrs[key]) for key in DESCRIBED_ATTRIBUTES if key in attrs}
+        if (facts := _parse_facts(attrs.get(FACTS))) is not None:
+            found["facts"] = facts
         if (resolution := describe_resolution(attrs)) is not None:
             found["says"]["resolution"] = resolution
     return found | {"made": made}
+
+
+def _parse_facts(text: Any) -> list[list[Any]] | None:
+    """Return the facts that an imported dataset records: name, value, source and reason of each."""
+    try:
+        facts = json.loads(text)
+        return [[name, value, source, reason] for name, value, source, reason in facts]
+    except (TypeError, ValueError):
+        return None
 
 
 def _kind(dataset: xr.Dataset) -> str:

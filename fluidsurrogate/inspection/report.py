@@ -97,6 +97,10 @@ def _dataset_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
         yield "time", f"{time.get('first', 0):.12g} to {time.get('last', 0):.12g}{interval}"
     if "splits" in info:
         yield "splits", ", ".join(f"{split} {count}" for split, count in info["splits"].items())
+    for name, value, source, reason in info.get("facts", []):
+        shown = f"{value:.9g}" if isinstance(value, float) else value
+        origin = ": ".join(part for part in (source, reason) if part)
+        yield "imported", f"{name} {shown} ({origin})" if origin else f"{name}: {shown}"
     if "sources" in info:
         yield "sources", ", ".join(info["sources"])
     for name, errors in info.get("scores", {}).items():

@@ -21,6 +21,7 @@ from fluidsurrogate.models.fit_calibration import calibrate
 from fluidsurrogate.models.forecasting import forecast
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.nn import allowing_code
+from fluidsurrogate.simulation.experiment_data import open_experiment_data
 from fluidsurrogate.simulation.splits import split_of
 
 JOB_STEPS = 2  # calibrate, forecast
@@ -85,7 +86,7 @@ def _calibrate_and_forecast(
     assert members is not None
     with allowing_code(allow_code), fixed_threads(threads):  # a new process has not inherited the permission
         model = load(path, experiment.device)
-        with open_data(data) as dataset:
+        with open_experiment_data(experiment, Path(data)) as dataset:
             truth = split_of(dataset, "test", experiment).load()
         steps = truth.sizes["time"] - 1
         if model.calibration is None:

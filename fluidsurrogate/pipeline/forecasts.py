@@ -25,7 +25,9 @@ from solvers import Stepper, point_group
 log = logging.getLogger("fluidsurrogate")
 
 
-def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth: xr.Dataset) -> xr.Dataset:
+def forecast_all(
+    experiment: Experiment, models: Mapping[str, Surrogate], truth: xr.Dataset, solver_applies: bool | None = None
+) -> xr.Dataset:
     """Forecast the test trajectories from their initial states by persistence, baseline solvers and models.
 
     Parameters
@@ -36,6 +38,9 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
         The trained models by name.
     truth : xr.Dataset
         The test trajectories.
+    solver_applies : bool, optional
+        Whether the experiment's solver steps the truth, so that it is compared. By default it does, unless the data are
+        the user's own.
 
     Returns
     -------
@@ -53,7 +58,7 @@ def forecast_all(experiment: Experiment, models: Mapping[str, Surrogate], truth:
     states = to_states(truth, spec, dtype).to(device)
     experiment.check_constants(truth)
     inputs = {name: value.to(device) for name, value in to_inputs(truth, spec, dtype).items()}
-    steppers = {PERSISTENCE: Persistence(spec), **experiment.build_baseline_solvers(), **models}
+    steppers = {PERSISTENCE: Persistence(spec), **experiment.build_baseline_solvers(applies=solver_applies), **models}
     # No forecast can know the stochastic forcing of the truth: a baseline solver draws a forcing of its own.
     seeds = [derive_seed(experiment.seed, "compared solver", i) for i in range(len(states))]
     rolled, errors = {TRUTH: states}, {}

@@ -7,8 +7,28 @@ import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.data.geometry import refuse_other_geometries
+from fluidsurrogate.data.readers.package_layout import SPLIT_TIMES
 
 SPLITS = ("train", "valid", "test")
+
+
+def without_padding(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset without the times that some of its splits lack.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        Trajectories, whose attribute `split_times` says how many times each split has, if they differ.
+
+    Returns
+    -------
+    xr.Dataset
+        The times that all splits have.
+    """
+    stored = parse_json_attribute(dataset.attrs.get(SPLIT_TIMES))
+    return dataset.isel(time=slice(0, min(map(int, stored.values())))) if stored else dataset
 
 
 def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Dataset:
@@ -29,15 +49,18 @@ def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Data
     Returns
     -------
     xr.Dataset
-        The trajectories. If `data.test_steps` is given, their times are cut to the intervals of this split.
+        The trajectories. If `data.test_steps` is given, or the dataset has the attribute `split_times`, their times are
+        cut to those of this split.
 
     Raises
     ------
     UsageError
         If the dataset has too few trajectories or too few times.
     """
+    refuse_other_geometries(dataset, "the dataset")
     if "trajectory" not in dataset.dims:
-        raise UsageError("the dataset has no dimension 'trajectory'")
+        raise UsageError("the dataset has no dimension 'trajectory': a single trajectory gets one by "
+                         "expand_dims('trajectory'), a file in another layout by fluidsurrogate import")  # fmt: skip
     if experiment.data.test_steps is not None:
         times = experiment.data.intervals_in(split) + 1
         if dataset.sizes.get("time", 1) < times:
@@ -45,6 +68,8 @@ def split_of(dataset: xr.Dataset, split: str, experiment: Experiment) -> xr.Data
                 f"the dataset has {dataset.sizes.get('time', 1)} times; its {split} trajectories need {times}"
             )
         dataset = dataset.isel(time=slice(0, times))
+    stored = parse_json_attribute(dataset.attrs.get(SPLIT_TIMES)) or {}
+    dataset = dataset.isel(time=slice(0, int(stored[split]))) if split in stored else dataset
     if "split" in dataset.coords:
         chosen = np.flatnonzero(np.asarray(dataset["split"].values, dtype=object) == split)
         if not len(chosen):

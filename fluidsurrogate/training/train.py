@@ -190,6 +190,8 @@ def fit_surrogate(
     coefficients, finding = fit_budget_coefficients(spec, train.chunks, numbers["viscosity"], numbers["drag"], longest)
     if coefficients is None and is_main_process():
         log.info(f"{name}: the energy budget {finding}; forecasts are not scaled to it")
+    elif coefficients is not None and coefficients.at_most and is_main_process():
+        log.info(f"{name}: the energy budget {finding}; forecasts are held at or below it")
     normalisation = replace(normalisation, budget_coefficients=coefficients)
     about = {"name": name, "energy_budget": finding, **provenance_attributes(experiment.tree(), provenance)}
     known = constants if base is None else experiment.constants  # a hybrid's solver has the constants of the experiment

@@ -10,7 +10,7 @@ import torch
 import fluidsurrogate as fs
 from fluidsurrogate import Experiment
 from fluidsurrogate.inspection.report import report
-from fluidsurrogate.models.energy_budget import BudgetCoefficients, EnergyBudget
+from fluidsurrogate.models.energy_budget import BudgetCoefficients, EnergyBudget, fit_budget_coefficients
 from fluidsurrogate.models.normalisation import Normalisation
 from fluidsurrogate.models.step import SurrogateStep
 from fluidsurrogate.training.train import prepare_training
@@ -177,7 +177,9 @@ def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatc
     data = fs.generate(toml)
     data.drop_attrs().to_netcdf(tmp_path / "data.nc")
     options = [f"data.path='{tmp_path / 'data.nc'}'", "train.steps=1", f"train.workers={workers}"]
-    wrong = Experiment.read(toml, [*options, "flow.viscosity=0.04"])
+    with pytest.raises(fs.UsageError, match=r"viscosity 0\.02"):
+        fs.train(Experiment.read(toml, [*options, "flow.viscosity=0.04"]), out=tmp_path / "refused")
+    wrong = Experiment.read(toml, [*options, "flow.viscosity=0.04", "data.accept=true"])
     models = fs.train(wrong, out=tmp_path / "run")
     said = [record.message for record in caplog.records if "the energy budget" in record.message]
     said = [message for message in said if "does not close" in message]
@@ -187,13 +189,22 @@ def test_a_budget_that_does_not_close_is_said(toml, tmp_path, caplog, monkeypatc
         before, after = line.split("with an error of ")
         assert before == f"{name}: the energy budget does not close on the training data "
         assert float(after.partition("%")[0]) == pytest.approx(50, abs=1)
-        assert line.endswith("in a typical step; forecasts are not scaled to it")
+        assert line.endswith("it would close with 0.5 times the viscosity; forecasts are not scaled to it")
     about = fs.load(tmp_path / "run" / "models" / "small-cnn").about["energy_budget"]
     assert f"not held to its budget, which {about}" in report(fs.info(tmp_path / "run" / "models" / "small-cnn"))
     caplog.clear()
     right = fs.train(Experiment.read(toml, options), models="small-cnn")["small-cnn"]
     assert right.about["energy_budget"].startswith("closes on the training data with an error of ")
     assert "energy budget" not in caplog.text
+
+
+@pytest.mark.parametrize(("factor", "closing"), [(2, 0.5), (10, 0.1), (1 / 6, 6), (1 / 2, 2), (1, None)])
+def test_a_wrong_viscosity_is_no_bound(experiment, miniature_data, factor, closing):
+    """Too small a viscosity bounds the energy of resolved states from above, and says nothing true about them."""
+    train = InMemoryTrajectories.from_dataset(miniature_data, "train", experiment)
+    found, said = fit_budget_coefficients(experiment.spec, train.chunks, 0.02 * factor, 0.0)
+    assert (found is None) == (closing is not None)
+    assert closing is None or said.endswith(f": it would close with {closing:g} times the viscosity")
 
 
 def test_it_is_found_where_the_data_keep_it(toml):

@@ -159,7 +159,7 @@ def test_what_is_none_of_these(tmp_path, capsys):
     (tmp_path / "zarr" / "zarr.json").write_text("{}")
     for name, said in [
         ("empty", "is empty"),
-        ("other", "is no data set (NetCDF file, Zarr folder), no model (config.json) and no run"),
+        ("other", "), no model (config.json) and no run"),
         ("file.txt", "unknown data format; known formats: "),
         ("nowhere", "no such file or folder"),
         ("model", "does not describe a model: the key format is missing"),

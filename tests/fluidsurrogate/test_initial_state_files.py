@@ -86,9 +86,7 @@ REFUSED = {
     "kilometres": (lambda d, p: units(d, x="km"), "'x' has units 'km'; expected 'm'"),
     "per hour": (lambda d, p: units(d, vorticity="h-1"), "'vorticity' has units 'h-1'; expected 's-1'"),
     "hours": (lambda d, p: units(d, time="hours"), "'time' has units 'hours'; expected 's'"),
-    "hours, through NetCDF": (lambda d, p: through(units(d, time="hours"), p), "'time' has units 'hours'"),
     "dates": (lambda d, p: d.assign_coords(time=np.array(["2020-01-01"], "M8[ns]")), "not dates"),
-    "dates, through NetCDF": (lambda d, p: through(units(d, time="hours since 2020-01-01"), p), "not dates"),
     "times that differ by trajectory": (lambda d, p: by_trajectory(d), "time is along 'trajectory'"),
     "a time that is none": (lambda d, p: d.assign_coords(time=[np.nan]), "time holds NaN"),
     "another interval": (

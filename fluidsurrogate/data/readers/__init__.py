@@ -6,9 +6,9 @@ A new format is one new file in this folder that calls `register_reader`; it is 
 
 from fluidsurrogate.core.registration import import_submodules
 from fluidsurrogate.data.readers.facts import Facts
-from fluidsurrogate.data.readers.opening import as_dataset, open_data
+from fluidsurrogate.data.readers.opening import as_dataset, log_changes, open_data
 from fluidsurrogate.data.readers.registry import READERS, Reader, find_reader, register_reader
 
 import_submodules(__name__, __path__)
 
-__all__ = ["READERS", "Facts", "Reader", "as_dataset", "find_reader", "open_data", "register_reader"]
+__all__ = ["READERS", "Facts", "Reader", "as_dataset", "find_reader", "log_changes", "open_data", "register_reader"]

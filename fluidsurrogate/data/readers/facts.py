@@ -15,6 +15,7 @@ from fluidsurrogate.core.errors import UsageError
 FILE, FLAG, DEFAULT = "file", "flag", "default"  # where a fact comes from
 # Every fact that a user can give: what it is called in messages, and the option of the command line that gives it.
 NAMES = {
+    "format": ("the format", "--format"),
     "axes": ("the order of the axes", "--axes"),
     "names": ("the names of the variables", "--map"),
     "length": ("the length of the box", "--length"),

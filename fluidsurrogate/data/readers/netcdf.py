@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import xarray as xr
 
 from fluidsurrogate.data.readers.facts import Facts
-from fluidsurrogate.data.readers.registry import Reader, register_reader, starts_with
+from fluidsurrogate.data.readers.hdf5 import arrays_of, choose_group
+from fluidsurrogate.data.readers.registry import Reader, is_hdf5, register_reader, starts_with
 
 # https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specifications.html: classic, 64-bit offset, 64-bit data
 CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
-HDF5 = b"\x89HDF\r\n\x1a\n"
-FIRST_BLOCK = 512  # bytes: behind a block of the user's, HDF5's signature lies at this offset, its double, ...
 
 
 def _recognises(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    if starts_with(path, *CLASSIC, HDF5):
-        return True
-    offset, size = FIRST_BLOCK, path.stat().st_size
-    while offset < size:
-        if starts_with(path, HDF5, offset=offset):
-            return True
-        offset *= 2
-    return False
+    return starts_with(path, *CLASSIC) or is_hdf5(path)
 
 
 def _open(path: Path, facts: Facts) -> xr.Dataset:
     # Times stay numbers, so that their units can be checked. `open_data` caches what is read.
-    return xr.open_dataset(path, engine="netcdf4", decode_timedelta=False, cache=False)
+    root = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False, cache=False)
+    if any(v.ndim >= 3 for v in root.variables.values()) or starts_with(path, *CLASSIC):
+        return root
+    with h5py.File(path, "r") as file:
+        names = [array.name.lstrip("/") for array in arrays_of(file) if array.ndim >= 3]
+    if not (group := choose_group(names, facts)):
+        return root
+    own = xr.open_dataset(path, group=group, engine="netcdf4", decode_timedelta=False, cache=False)
+    return own.assign_coords({name: c for name, c in root.variables.items() if name not in own.variables and c.ndim < 2
+                              and set(c.dims) <= set(own.dims)}).assign_attrs({**root.attrs, **own.attrs})  # fmt: skip
 
 
 def _write_sample(dataset: xr.Dataset, path: Path) -> None:
     dataset.to_netcdf(path)
 
 
-register_reader(Reader("NetCDF file", _recognises, _open, _write_sample))
+register_reader(Reader("NetCDF file", _recognises, _open, _write_sample, is_plain=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +16,12 @@ from xarray.core import indexing
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.data.readers.facts import Facts
-from fluidsurrogate.data.readers.registry import READERS, find_reader
+from fluidsurrogate.data.readers.layout_checks import is_in_package_layout
+from fluidsurrogate.data.readers.plain_layout import to_package_layout
+from fluidsurrogate.data.readers.registry import READERS, Reader, find_reader, reader_named
+from fluidsurrogate.data.readers.stored_arrays import as_usage_error
+
+log = logging.getLogger("fluidsurrogate")
 
 
 def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
@@ -55,15 +61,79 @@ def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
     {'y': 4, 'x': 8} 1.0
     >>> folder.cleanup()
     """
+    if isinstance(path, str) and "://" in path:
+        return _open_address(path, facts)
     path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such dataset")
-    with _as_usage_error(f"{path}: cannot be read"):
+    reader = _reader_for(path, facts)
+    with as_usage_error(f"{path}: the {reader.name} cannot be opened"):
+        dataset = reader.open(path, facts or Facts(path))
+    _check_what_is_read(dataset, path)
+    return _converted(dataset, path, facts) if reader.is_plain else dataset
+
+
+def _reader_for(path: Path, facts: Facts | None) -> Reader:
+    """Return the reader that the user names, or the one that recognises the file."""
+    named = None if facts is None else facts.given.get("format")
+    if named is not None:
+        return reader_named(named)
+    with as_usage_error(f"{path}: cannot be read"):
         reader = find_reader(path)
     if reader is None:
         raise UsageError(f"{path}: unknown data format; known formats: {', '.join(sorted(READERS))}")
-    with _as_usage_error(f"{path}: the {reader.name} cannot be opened"):
-        dataset = reader.open(path, facts or Facts(path))
+    return reader
+
+
+def _open_address(address: str, facts: Facts | None) -> xr.Dataset:
+    """Open a Zarr store at an address that fsspec takes, such as s3://bucket/data.zarr."""
+    from fluidsurrogate.data.readers.zarr import open_store
+
+    place = Path(address)
+    with as_usage_error(f"{address}: the Zarr store cannot be opened"):
+        dataset = open_store(address, facts or Facts(place))
+    _check_what_is_read(dataset, place)
+    return _converted(dataset, place, facts)
+
+
+def _converted(dataset: xr.Dataset, path: Path, facts: Facts | None) -> xr.Dataset:
+    """Return a plain dataset in the layout of this package.
+
+    Without facts, whoever opens it may only want to look: what cannot be converted is returned as it is.
+    """
+    is_ready = is_in_package_layout(dataset)
+    if facts is not None:
+        is_own = is_ready and PROVENANCE in dataset.attrs and not facts.given.keys() - {"format"}
+        return dataset if is_own else to_package_layout(dataset, facts)
+    if is_ready:
+        return dataset
+    with suppress(UsageError):
+        found = Facts(path)
+        converted = to_package_layout(dataset, found)
+        log_changes(found)
+        return converted
+    return dataset
+
+
+def log_changes(facts: Facts) -> None:
+    """Log what was changed in a file when it was opened, each change once a process.
+
+    Parameters
+    ----------
+    facts : Facts
+        The facts about the file.
+    """
+    for remark in facts.remarks:
+        _log_once(f"{facts.path}: {remark}")
+
+
+@lru_cache(maxsize=1000)
+def _log_once(line: str) -> None:
+    log.info(line)
+
+
+def _check_what_is_read(dataset: xr.Dataset, path: Path) -> None:
+    """Wrap the variables of a dataset so that damage that is found later is a UsageError."""
     for name, variable in dataset.variables.items():
         lazy = variable._data  # `Variable.data` would read it
         if isinstance(lazy, indexing.ExplicitlyIndexed) and not isinstance(variable, xr.IndexVariable):
@@ -71,7 +141,6 @@ def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
                 _CheckedArray(lazy, f"{path}: variable {str(name)!r} cannot be read")
             )
             variable.data = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(checked))
-    return dataset
 
 
 def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
@@ -95,6 +164,9 @@ def as_dataset(data: xr.Dataset | str | Path) -> xr.Dataset:
     return open_data(data) if isinstance(data, str | Path) else data
 
 
+PROVENANCE = "provenance"  # the attribute of data that this package made
+
+
 @final
 class _CheckedArray(BackendArray):
     """A variable of a file, which raises UsageError if that part of the file is damaged."""
@@ -104,17 +176,5 @@ class _CheckedArray(BackendArray):
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
-        with _as_usage_error(self.error_prefix):
+        with as_usage_error(self.error_prefix):
             return indexing.apply_indexer(self.array, key).get_duck_array()
-
-
-@contextmanager
-def _as_usage_error(prefix: str) -> Iterator[None]:
-    """Turn whatever a reader and the libraries under it raise into a UsageError of one line."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UsageError(f"{prefix}: {reason[:200]}") from None

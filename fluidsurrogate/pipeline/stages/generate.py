@@ -44,13 +44,19 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 
 def check_existing(run: Run) -> None:
-    """Check an existing dataset: that the user's own can be read, or that generated data are resolved well enough."""
+    """Check an existing dataset: that the user's own can be used, or that generated data are resolved well enough."""
     from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.pipeline.user_data_check import checked_user_data
     from fluidsurrogate.simulation.generation import check_resolution
 
     if run.experiment.data.path:
+        from fluidsurrogate.simulation.experiment_data import check_experiment_data
+
         log.info(f"generate: using {run.data_path}")
         check_before_use(run)
+        for line in checked_user_data(run)["lines"]:
+            log.info(f"  {line}")
+        check_experiment_data(run.experiment, run.data_path)
         return
     with open_data(run.data_path) as data:
         check_resolution(run.experiment, data.attrs.get("resolution_error"))
@@ -58,12 +64,15 @@ def check_existing(run: Run) -> None:
 
 def check_before_use(run: Run) -> None:
     """Check that the data exist and belong to the experiment, before a later stage reads them."""
+    from fluidsurrogate.pipeline.user_data_check import checked_user_data
+
     path = run.data_path
     if run.experiment.data.path:
         record = run.user_data  # raises UsageError if there is no such dataset
         if is_main_process():
             with suppress(OSError):  # the folder may be read-only
                 write_json(run.out / USER_DATA_RECORD, record)
+        checked_user_data(run)
         return
     if not path.exists():
         raise UsageError(f"{path} does not exist yet; first run: fluidsurrogate generate {run.command}")

@@ -51,15 +51,22 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
 
 def _forecasts(run: Run):
     """Forecast the test trajectories by every source."""
-    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.pipeline.forecasts import forecast_all
+    from fluidsurrogate.pipeline.user_data_check import checked_user_data
+    from fluidsurrogate.simulation.experiment_data import open_experiment_data
     from fluidsurrogate.simulation.splits import split_of
 
     models = {name: load(run.model_path(name), run.experiment.device) for name in run.experiment.models}
-    with open_data(run.data_path) as data:
+    with open_experiment_data(run.experiment, run.data_path) as data:
         truth = split_of(data, "test", run.experiment).load()
-    return forecast_all(run.experiment, models, truth)
+    solver_applies = None
+    if run.experiment.data.path:
+        solver_applies = checked_user_data(run)["solver_applies"]
+        if not solver_applies:
+            log.info("rollout: no row of the classical solver, because the check of the data does not say that [flow] "
+                     "describes them")  # fmt: skip
+    return forecast_all(run.experiment, models, truth, solver_applies)
 
 
 def _ensembles(run: Run):

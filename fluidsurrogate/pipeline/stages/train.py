@@ -23,7 +23,7 @@ from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 log = logging.getLogger("fluidsurrogate")
 USER_DATA_NOTICE = (  # logged before training on data that the experiment's flow did not make
     "  data of your own (data.path): the symmetries that a model may have, the solver of a hybrid, and viscosity and "
-    "drag of the energy budget are taken from [flow]; whether [flow] describes these data is not checked"
+    "drag of the energy budget are taken from [flow]; "
 )
 
 
@@ -50,7 +50,9 @@ def make(run: Run, missing: Sequence[str], force: bool) -> None:
     log.info(f"train: {', '.join(names)} ({options.steps} steps each)")
     log.info(f"  a first picture appears during training: {run.out / 'preview.png'}")
     if experiment.data.path:
-        log.info(USER_DATA_NOTICE)
+        from fluidsurrogate.pipeline.user_data_check import checked_user_data
+
+        log.info(f"{USER_DATA_NOTICE}check of the data: {checked_user_data(run)['summary']}")
     wait_for_all_processes(
         experiment.device
     )  # every process must have seen which models are missing before one starts them
@@ -79,18 +81,20 @@ def _train_one(
 ) -> None:
     """Train one model in its unfinished folder, then give the folder its final name."""
     from fluidsurrogate.config.experiment import Experiment
-    from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.models.model_files import LAST_WEIGHTS_FILE
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.nn import allowing_code
     from fluidsurrogate.pipeline.preview import Preview
+    from fluidsurrogate.simulation.experiment_data import open_experiment_data
     from fluidsurrogate.training.history import HISTORY_FIGURE, HISTORY_FILE, TENSORBOARD_FOLDER
     from fluidsurrogate.training.train import train_model
 
     folder = partial_folder(Path(path))
     # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
-    with allowing_code(allow_code), open_data(data) as dataset:
-        experiment, preview = Experiment.from_tree(tree), Preview(Path(path).parents[1])
+    with allowing_code(allow_code):
+        experiment = Experiment.from_tree(tree)
+    with allowing_code(allow_code), open_experiment_data(experiment, Path(data)) as dataset:
+        preview = Preview(Path(path).parents[1])
         surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
         (folder / "result").mkdir(exist_ok=True)
