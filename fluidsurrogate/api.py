@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.experiment_data import open_experiment_data, open_for_training
 from fluidsurrogate.simulation.generation import generate_in_memory
+from fluidsurrogate.simulation.user_data import check_user_data, is_made_by_solver
 from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
+
+log = logging.getLogger("fluidsurrogate")
 
 
 def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
@@ -167,6 +171,9 @@ def train(
                     run_stage(run, STAGES[stage])
             return {name: load(run.model_path(name), experiment.device) for name in chosen}
         dataset = generate(experiment) if data is None else open_for_training(experiment, data)
+        if not is_made_by_solver(dataset):
+            report = check_user_data(experiment, dataset, splits=("train", "valid"))
+            log.info(f"train: check of the data: {report.summary()}")
         trained: dict[str, Surrogate] = {}
 
         def work(name: str, report) -> None:

@@ -35,12 +35,15 @@ class Assumption:
         A mean velocity (x, y) or (x, y, z) beside the known one, in m/s.
     forcing : Tensor, optional
         A steady forcing beside the known one, the same for all pairs, shape (1, component, y, x).
+    drag : float, default 0.0
+        A linear drag beside the known one, in 1/s.
     """
 
     viscosity: Tensor
     factors: dict[str, float]
     mean: tuple[float, ...]
     forcing: Tensor | None = None
+    drag: float = 0.0
 
     def factor(self, name: str) -> float:
         """Return a factor.
@@ -63,7 +66,7 @@ class Assumption:
         Parameters
         ----------
         name : str
-            The name of a factor, or "mean_0", "mean_1", "mean_2".
+            The name of a factor, "drag", or "mean_0", "mean_1", "mean_2".
         value : float
             Its value.
 
@@ -72,6 +75,8 @@ class Assumption:
         Assumption
             The changed one.
         """
+        if name == "drag":
+            return replace(self, drag=value)
         if not name.startswith("mean_"):
             return replace(self, factors={**self.factors, name: value})
         mean = list(self.mean)
@@ -79,7 +84,7 @@ class Assumption:
         return replace(self, mean=tuple(mean))
 
     def value(self, name: str) -> float:
-        """Return a factor or a component of the mean velocity by its name.
+        """Return a factor, the drag or a component of the mean velocity by its name.
 
         Parameters
         ----------
@@ -91,6 +96,8 @@ class Assumption:
         float
             Its value.
         """
+        if name == "drag":
+            return self.drag
         return self.mean[int(name[-1])] if name.startswith("mean_") else self.factor(name)
 
 
@@ -405,7 +412,7 @@ class PhysicsModel:
         if self.known_forcing is not None:
             forcing = forcing + self.known_forcing[which] / a.factor("values")
         forcing = forcing if a.forcing is None else forcing + a.forcing
-        drag = self.sample.drag[which] * interval
+        drag = (self.sample.drag[which] + a.drag).clamp(min=0.0) * interval
         forcing = resample(scale * interval * forcing, self.grid, self.inner)
         mean = mean.reshape(*mean.shape, *(1,) * self.grid.dimensions)
         return scale * before, _column(viscosity, before), _column(drag, before), mean, forcing
@@ -414,13 +421,13 @@ class PhysicsModel:
         if name.startswith("mean_"):
             axis = self.grid.dimensions - 1 - int(name[-1])
             return STEP * 5 * self.grid.spacing[axis] / self.sample.interval
-        return STEP
+        return STEP / self.sample.interval if name == "drag" else STEP
 
     def _forcing_of(self, error: Tensor, a: Assumption) -> Tensor:
         """Return the forcing of an assumption, corrected by the mean error over the response to a steady forcing."""
         interval = self.sample.interval * a.factor("interval")
         rate = float((a.viscosity.mean() * a.factor("viscosity")) / a.factor("box") ** 2) * self.k_squared
-        rate = rate + float(self.sample.drag.mean())
+        rate = rate + max(0.0, float(self.sample.drag.mean()) + a.drag)
         response = torch.where(
             rate * interval > 1e-9, -torch.expm1(-rate * interval) / rate.clamp(min=1e-300), interval
         )
@@ -432,7 +439,7 @@ class PhysicsModel:
 def _moved_by(assumption: Assumption, name: str, step: float) -> Assumption:
     """Return an assumption with a component of the mean velocity moved by a step, or a factor by a share of itself."""
     old = assumption.value(name)
-    if name.startswith("mean_"):
+    if name == "drag" or name.startswith("mean_"):
         return assumption.changed(name, old + step)
     return assumption.changed(name, old * min(max(1 + step, 1 / MAX_CHANGE), MAX_CHANGE))
 

@@ -129,7 +129,7 @@ class PhysicsSample:
         own_reading = Reading("as given", 1, own, (1,) * len(own))
         found = [own_reading, Reading("sign of the velocity changed", -1, own, (1,) * len(own))]
         best = min(self._component_readings(), key=self.divergence)
-        if self.divergence(best) < 0.2 * self.divergence(own_reading):
+        if self.divergence(best) < 0.5 * self.divergence(own_reading):
             found += [best, Reading(f"{best.name}, and the sign changed", -1, best.components, best.signs)]
         return found
 

@@ -18,6 +18,8 @@ PERFECT = 2e-3  # residual from which on other numbers are tried too
 BETTER = 10.0  # how many times smaller the residual of another reading must be for a refusal
 TELLING = 0.1  # residual up to which the numbers of a fit are worth saying
 MATERIAL = 0.03  # a factor that differs from 1 by less is not another reading
+NEAR = 0.2  # residual up to which the file's own reading, if it is the best, may be right
+MUCH_DIVERGENCE, FAR_LESS = 0.1, 0.2  # of the gradient; and the share of it that the divergence of a better order is
 JUMP = 3.0  # of the difference between neighbours, across the edge of the box, from which on a field is not periodic
 UNRESOLVED = 1e-3  # share of the change in the last third of the modes from which on a flow counts as not resolved
 COHERENT = 0.8  # share of the error that is the same in all pairs, from which on a forcing is fitted first
@@ -28,7 +30,8 @@ SYMMETRY_NOTE = (
 )
 BOTH = ("interval", "viscosity")
 VISCOSITY, INTERVAL, VALUES, BOX = "another viscosity", "another interval", "another scale of the values", "another box"
-NUMBERS, MOVING = "another viscosity, interval and mean velocity", "a mean velocity"
+DRAG = "another drag"
+NUMBERS, MOVING = "another viscosity, interval, drag and mean velocity", "a mean velocity"
 FORCED, FORCED_AND_MORE = "a steady forcing", "a steady forcing, a mean velocity and other numbers"
 
 
@@ -65,7 +68,8 @@ class ReadingSearch:
         if not self.is_random and not fits_already and self.jump < JUMP:
             leading = sorted(self.best, key=lambda r: self.best[r][0])[:2]
             trials = [self._try_numbers, self._try_forcing]
-            if max(self.models[r].coherence(self.best[r][1]) for r in leading) > COHERENT:
+            coherence = max(self.models[r].coherence(self.best[r][1]) for r in leading)
+            if self.sample.forcing is None and coherence > COHERENT:
                 trials.reverse()  # the error is much the same in all pairs, as of a forcing that is left out
             for trial in trials:
                 if self._least() > GOOD:
@@ -94,7 +98,8 @@ class ReadingSearch:
             found = model.fit(self._nearest(model, model.guesses(given)), BOTH)
             residual = model.residual(found)
             if residual > GOOD and not self.sample.is_velocity:
-                moving = model.fit(self._nearest(model, [found, model.moved(given)]), (*BOTH, *self.mean))
+                start = self._nearest(model, [found, model.moved(given)])
+                moving = model.fit(start, (*BOTH, *self.mean, "drag"))
                 if model.residual(moving) < 0.7 * residual:
                     found, residual = moving, model.residual(moving)
             simple = self._simplest(model, given, found, max(3 * residual, PERFECT)) if residual < before / 2 else None
@@ -106,7 +111,7 @@ class ReadingSearch:
         self, model: PhysicsModel, given: Assumption, found: Assumption, limit: float
     ) -> tuple[Assumption, str] | None:
         """Return a fit of a single number, or of the mean velocity, that is as good as one of all of them."""
-        r, f = found.factor("interval"), found.factor("viscosity")
+        r, f, free = found.factor("interval"), found.factor("viscosity"), sorted(self.free)
         starts: list[tuple[str, Sequence[str], Assumption]] = [
             (VISCOSITY, ("viscosity",), given.changed("viscosity", r * f)),
             (INTERVAL, ("interval",), given.changed("interval", r)),
@@ -115,9 +120,12 @@ class ReadingSearch:
         if self.sample.is_velocity:
             starts.append((BOX, ("box",), given.changed("box", 1 / r)))
         if any(found.mean):
-            starts = [(MOVING, self.mean, replace(given, mean=found.mean))]
-        for name, free, start in starts:
-            one = model.fit(start, free, iterations=2)
+            starts = [
+                (DRAG, (*free, "drag"), given.changed("drag", found.drag)),
+                (MOVING, (*free, *self.mean), replace(given, mean=found.mean)),
+            ]
+        for name, names, start in starts:
+            one = model.fit(start, names, iterations=2)
             if model.residual(one) <= limit:
                 return one, name
         return None
@@ -125,8 +133,10 @@ class ReadingSearch:
     def _try_forcing(self, readings: Sequence[Reading]) -> None:
         """Step with a steady forcing that is fitted, and perhaps a mean velocity and other numbers."""
         free, mean = sorted(self.free), [] if self.sample.is_velocity else self.mean
-        for names in (free, [*free, *mean], [*BOTH, *mean]):
-            for reading in dict.fromkeys([*readings, self.own]):
+        for names in (free, [*free, *mean, "drag"], [*BOTH, *mean]):
+            # What is left of a reading when its forcing is free is how it takes the states.
+            distinct = {(r.sign, r.components, r.signs): r for r in [*readings[::-1], self.own]}
+            for reading in sorted(distinct.values(), key=lambda r: self.best[r][0]):
                 model = self.models[reading]
                 start = self._start(model)
                 starts = [start.changed("viscosity", v) for v in VISCOSITY_SCAN] if free and names == free else [start]
@@ -149,9 +159,8 @@ class ReadingSearch:
         """Return where a fit starts: the assumption with the smallest error on the pairs of the fit."""
         made = model.predict(starts, model.fitted)
         errors = [float(model.measure(one - model.after[model.fitted]).norm()) for one in made]
-        return min(zip(errors, starts, strict=True), key=lambda pair: pair[0] if math.isfinite(pair[0]) else math.inf)[
-            1
-        ]
+        errors = [error if math.isfinite(error) else math.inf for error in errors]
+        return starts[errors.index(min(errors))]
 
     def _note(self, reading: Reading, assumption: Assumption, what: str = "") -> None:
         """Record a trial."""
@@ -177,7 +186,9 @@ class ReadingSearch:
             )
         if abs(a.factor("viscosity") - 1) > 1e-3:
             words.append(self._viscosity_in_words(a))
-        if any(a.mean):
+        if abs(a.drag) > 1e-3 / self.sample.interval:
+            words.append(f"drag {max(0.0, float(self.sample.drag.mean()) + a.drag):.4g}")
+        if self._is_moving(a):
             words.append(f"mean velocity ({', '.join(f'{v:.4g}' for v in a.mean)})")
         if a.forcing is not None:
             other = "another" if self.sample.forcing is not None else "a"
@@ -223,17 +234,36 @@ class ReadingSearch:
             return replace(report, verdict=ANOTHER, better_reading=name, reason=(
                 f"the solver steps the states {_times(own, least)} better with another reading: {name} "
                 f"(residual {least:.4f}, as given {own:.4f})"))  # fmt: skip
+        if (order := self._better_order()) is not None:
+            before, after = (self.sample.divergence(r) for r in (self.own, order))
+            return replace(report, verdict=ANOTHER, better_reading=order.name, reason=(
+                f"the velocity has a divergence of {before:.1%} of its gradient, with another reading {after:.1%}: "
+                f"{order.name}"))  # fmt: skip
         if own <= GOOD:
             return self._consistent(report, own, own_assumption if own_is_free else self._start(self.models[self.own]))
         if self.is_random:
             return replace(report, reason="the flow is forced at random, so that no step can be foreseen")
         return self._undecided(report, own)
 
+    def _better_order(self) -> Reading | None:
+        """Return an order of the components, or signs, with which a velocity has far less divergence."""
+        own = self.sample.divergence(self.own)
+        if own < MUCH_DIVERGENCE:
+            return None
+        others = [reading for reading in self.models if reading.components and reading.sign > 0 and reading != self.own]
+        return next((reading for reading in others if self.sample.divergence(reading) < FAR_LESS * own), None)
+
+    def _is_moving(self, a: Assumption) -> bool:
+        """Return whether a fitted mean velocity moves the states by more than a hundredth of a cell an interval."""
+        cells = zip(a.mean, self.sample.grid.spacing[::-1], strict=True)
+        return any(abs(v) * self.sample.interval > 0.01 * side for v, side in cells)
+
     def _is_free(self, a: Assumption) -> bool:
         """Return whether an assumption changes only what nobody has stated."""
         changed = {name for name, factor in a.factors.items() if abs(factor - 1) > MATERIAL}
-        is_still = not any(a.mean) or not bool(self.sample.mean_velocity.any())
-        return changed <= self.free and is_still and (a.forcing is None or self.sample.forcing is None)
+        is_still = not self._is_moving(a) or not bool(self.sample.mean_velocity.any())
+        is_known = not bool(self.sample.drag.any()) or abs(a.drag) < MATERIAL * float(self.sample.drag.mean())
+        return changed <= self.free and is_still and is_known and (a.forcing is None or self.sample.forcing is None)
 
     def _consistent(self, report: PhysicsReport, residual: float, a: Assumption) -> PhysicsReport:
         """Return the verdict of data that the solver steps, with estimates of what was free, and of the viscosity."""
@@ -247,9 +277,12 @@ class ReadingSearch:
             notes.append("the states do not tell the viscosity: they hardly change with it over an interval")
         if "interval" in self.free:
             estimates["interval"] = self.sample.interval * a.factor("interval")
-        if any(a.mean):
+        if self._is_moving(a):
             estimates |= {f"mean_velocity_{axis}": v for axis, v in zip("xyz", a.mean, strict=False)}
             notes.append("the flow has a mean velocity that the file does not state: add it as mean_velocity")
+        if a.drag > 1e-3 / self.sample.interval:
+            estimates["drag"] = a.drag
+            notes.append("the flow has a linear drag that the file does not state: add it as drag")
         if a.forcing is not None:
             estimates["forcing_rms"] = float(a.forcing.square().mean().sqrt())
             notes.append("the flow has a steady forcing that the file does not state: add it as forcing")
@@ -269,6 +302,10 @@ class ReadingSearch:
         if tail > UNRESOLVED:
             reason = f"not resolved: {tail:.1%} of what changes is in the shortest third of the waves"
             return replace(report, reason=f"{reason} (residual {own:.4f})")
+        if own <= NEAR:
+            return replace(report, reason=(
+                f"as given is the best reading that was tried, but its residual of {own:.4f} is not small: another "
+                "numerical scheme, or a flow that is not resolved"))  # fmt: skip
         if (band := _noisy_band(shells)) is not None:
             waves = str(band[0]) if band[0] == band[1] else f"{band[0]} to {band[1]}"
             return replace(report, reason=(
@@ -301,6 +338,6 @@ def _noisy_band(shells: Sequence[tuple[float, float]]) -> tuple[int, int] | None
         held, band = held + shells[i][0], [*band, i]
     rest = [shells[i] for i in range(len(shells)) if not min(band) <= i <= max(band)]
     change = sum(c for _, c in rest)
-    if change > 0.05 * total_change and sum(e for e, _ in rest) < 0.1 * change:
+    if change > 0.05 * total_change and sum(e for e, _ in rest) < 0.03 * change:
         return min(band), max(band)
     return None

@@ -15,12 +15,15 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.content_hash import changed_variables
 from fluidsurrogate.data.grids import grid_of
 from fluidsurrogate.data.readers import open_data
+from fluidsurrogate.evaluation.physics_check import check
+from fluidsurrogate.evaluation.physics_report import recorded_check
 from fluidsurrogate.inspection.description import FIELD_TYPES, Description, plain_value, size_on_disk
 from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.models.regridding import APPLIED_TO_GRID, TRAINED_ON_GRID
 from fluidsurrogate.pipeline.stage import STAGES
 from fluidsurrogate.simulation.importing import FACTS
 from fluidsurrogate.simulation.resolution import describe_resolution
+from fluidsurrogate.simulation.user_data import is_made_by_solver
 
 # Results of a stage, whose own values are reproduced. Of a forecast or an audit, `made` describes the model behind it.
 STAGE_RESULTS = ("data set", "forecasts", "scores")
@@ -72,6 +75,8 @@ def dataset_info(path: Path) -> Description:
         if kind == "audit":
             found["audit"] = {key: plain_value(attrs.get(key)) for key in ("verdict", "failed", "group", "tolerance")}
         record = attrs if "experiment" in attrs else _record_of_model(attrs)
+        if kind == "data set" and "trajectory" in dataset.dims and not is_made_by_solver(dataset):
+            found["check"] = _describe_check(dataset)
         found["changed"] = changed_variables(dataset)
         stage = next((stage.name for stage in STAGES.values() if stage.kind == kind), "train")
         made = reproducibility(record, stage, found["changed"] if kind in STAGE_RESULTS else ())
@@ -91,6 +96,16 @@ def _parse_facts(text: Any) -> list[list[Any]] | None:
         return [[name, value, source, reason] for name, value, source, reason in facts]
     except (TypeError, ValueError):
         return None
+
+
+def _describe_check(dataset: xr.Dataset) -> list[str]:
+    """Return what the check of a dataset finds, and what the dataset records of an earlier one."""
+    record, lines = recorded_check(dataset), []
+    if record is not None:
+        lines.append(f"recorded when it was imported: {record['verdict']}: {record.get('reason', '')}")
+        if record.get("accepted"):
+            lines.append("ACCEPTED by its user all the same, against this verdict")
+    return [*lines, *check(dataset).lines()]
 
 
 def _kind(dataset: xr.Dataset) -> str:

@@ -109,6 +109,8 @@ def _dataset_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
         audit = info["audit"]
         failed = f": {audit['failed']}" if audit["failed"] else ""
         yield "verdict", f"{audit['verdict']}{failed} (claims {audit['group']}, tolerance {audit['tolerance']})"
+    for i, line in enumerate(info.get("check", ())):
+        yield "" if i else "check", line
     if "flow" in info:
         yield "flow", _format_flow(info)
     for key, value in info["says"].items():
