@@ -12,7 +12,9 @@ import fluidsurrogate as fs
 from fluidsurrogate import Experiment, UsageError
 from fluidsurrogate.cli import main
 from fluidsurrogate.core.paths import as_path
-from fluidsurrogate.data.readers import READERS, Reader, find_reader, register_reader
+from fluidsurrogate.data.grids import grid_of
+from fluidsurrogate.data.readers import READERS, Facts, Reader, find_reader, register_reader
+from tests.fluidsurrogate import format_samples as samples
 
 
 def damage(variable):
@@ -26,12 +28,9 @@ def damage(variable):
 # -- every reader
 
 
-@pytest.fixture(params=sorted(READERS))
+@pytest.fixture(params=sorted(name for name, reader in READERS.items() if reader.write_sample is not None))
 def reader(request):
-    found = READERS[request.param]
-    if found.write_sample is None:
-        pytest.skip(f"the reader of the {found.name} writes no sample")
-    return found
+    return READERS[request.param]
 
 
 def small_dataset():
@@ -124,6 +123,81 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("fluidsurrogate.data.readers.opening.find_reader", denied)
     with pytest.raises(UsageError, match=f"{tmp_path / 'file'}: cannot be read: .*Permission denied"):
         fs.open_data(tmp_path / "file")
+
+
+# -- every format of other programs
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return samples.make_flow()
+
+
+@pytest.fixture(params=sorted(samples.READ))
+def foreign(request):
+    """Name of a reader, how to write a sample of its format, and what a user states."""
+    return request.param, *samples.READ[request.param]
+
+
+@pytest.mark.parametrize("name", ["sample", "sample.nc", "sample_s1.h5", "sample.txt"])
+def test_a_foreign_format_is_recognised_by_content_and_read_lazily(foreign, flow, tmp_path, name):
+    reader, write, given = foreign
+    write(tmp_path / name, flow)
+    found = find_reader(tmp_path / name)
+    assert found.name == reader
+    rivals = [r.name for r in READERS.values() if r.recognises(tmp_path / name) and r.priority >= found.priority]
+    assert rivals == [reader]
+    with fs.open_data(tmp_path / name, Facts(tmp_path / name, given)) as opened:
+        fields = [f for f in ("vorticity", "velocity") if f in opened]
+        assert fields
+        assert not any(opened[field].variable._in_memory for field in fields)
+        part = opened[fields[0]].isel(time=slice(1, None, 2)).values
+        assert np.isfinite(part).all()
+        np.testing.assert_array_equal(part, opened[fields[0]].values[:, 1::2])
+        assert grid_of(opened)
+
+
+def test_a_foreign_format_in_the_home_folder(foreign, flow, tmp_path, monkeypatch):
+    reader, write, given = foreign
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "sample", flow)
+    with fs.open_data("~/sample", Facts(tmp_path / "sample", given)) as opened:
+        assert opened.sizes["time"] > 1, reader
+
+
+def test_a_damaged_foreign_file_is_one_line(foreign, flow, tmp_path):
+    """Cut off or overwritten in part: the values as they were, or a UsageError of one line that names the file."""
+    _, write, given = foreign
+    write(tmp_path / "whole", flow)
+    data, errors = (tmp_path / "whole").read_bytes(), []
+    for number, damaged in enumerate((data[:20], data[: len(data) // 2], data[:2000] + b"\xff" * (len(data) - 2000),
+                                      data[: len(data) // 2] + b"\xff" * (len(data) // 2))):  # fmt: skip
+        path = tmp_path / f"damaged-{number}"
+        path.write_bytes(damaged)
+        try:
+            with fs.open_data(path, Facts(path, given)) as opened:
+                opened.load()
+        except UsageError as error:
+            errors.append((path, str(error)))
+    assert len(errors) >= 2
+    assert all(said.startswith(str(path)) and len(said.splitlines()) == 1 for path, said in errors)
+
+
+@pytest.mark.parametrize("reader", sorted(samples.REFUSED))
+def test_a_format_that_is_refused_is_one_line(reader, flow, tmp_path):
+    samples.REFUSED[reader](tmp_path / "sample", flow)
+    assert find_reader(tmp_path / "sample").name == reader
+    with pytest.raises(UsageError) as refused:
+        fs.open_data(tmp_path / "sample")
+    assert str(refused.value).startswith(str(tmp_path / "sample"))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_every_reader_has_a_sample():
+    """A reader without a sample of its own writes one here, or its own tests do."""
+    elsewhere = {"APEBench data", "neural-operator MATLAB file", "HDF5 file", "NumPy file"}
+    with_sample = {name for name, reader in READERS.items() if reader.write_sample is not None}
+    assert set(READERS) == with_sample | set(samples.READ) | set(samples.REFUSED) | elsewhere
 
 
 # -- broken files

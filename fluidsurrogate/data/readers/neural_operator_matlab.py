@@ -27,7 +27,35 @@ PAIRS = ({"coeff", "sol"}, {"x", "y"})
 
 
 def _open(path: Path, facts: Facts) -> xr.Dataset:
-    arrays, is_reversed = open_matlab_arrays(path)
+    return read_operator_arrays(path, facts, *open_matlab_arrays(path))
+
+
+def read_operator_arrays(
+    path: Path, facts: Facts, arrays: Mapping[str, StoredArray], is_reversed: bool
+) -> xr.Dataset:  # fmt: skip
+    """Return the trajectories in the arrays `a`, `u`, `t` of a file, MATLAB's or another with the same arrays.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    facts : Facts
+        The facts about it.
+    arrays : mapping of str to StoredArray
+        Its arrays by name.
+    is_reversed : bool
+        Whether the last axis of the arrays is the first of the layout.
+
+    Returns
+    -------
+    xr.Dataset
+        In the layout of this package.
+
+    Raises
+    ------
+    UsageError
+        If there are no trajectories, or a fact is missing.
+    """
     names = facts.given.get("names") or {}
     name = names.get("vorticity", "u")
     if name not in arrays or arrays[name].ndim < 3:

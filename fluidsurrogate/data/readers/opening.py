@@ -81,7 +81,8 @@ def _reader_for(path: Path, facts: Facts | None) -> Reader:
     with as_usage_error(f"{path}: cannot be read"):
         reader = find_reader(path)
     if reader is None:
-        raise UsageError(f"{path}: unknown data format; known formats: {', '.join(sorted(READERS))}")
+        advice = "; fluidsurrogate import joins the files in a folder" if path.is_dir() else ""
+        raise UsageError(f"{path}: unknown data format; known formats: {', '.join(sorted(READERS))}{advice}")
     return reader
 
 
