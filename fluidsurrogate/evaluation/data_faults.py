@@ -63,6 +63,7 @@ def find_faults(dataset: xr.Dataset, splits: Sequence[str] | None = None) -> lis
     >>> import xarray as xr
     >>> from fluidsurrogate.evaluation.data_faults import find_faults
     >>> states = np.random.default_rng(0).standard_normal((2, 4, 8, 8))
+    >>> states -= states.mean(axis=(2, 3), keepdims=True)
     >>> states[1, 2] = states[1, 1]
     >>> dataset = xr.Dataset({"vorticity": (("trajectory", "time", "y", "x"), states)})
     >>> [fault.kind for fault in find_faults(dataset)]
@@ -116,7 +117,7 @@ class _Scan:
             self._note("not finite", i, f"{label}@ is NaN or infinite from time {at} on: leave such trajectories out")
             return
         if (sentinel := _sentinel(flat)) is not None:
-            self._note("sentinel", i, f"{label}@ holds {sentinel:.9g}, which stands for missing values: leave such "
+            self._note("sentinel", i, f"{label}@ holds {sentinel:.6g}, which stands for missing values: leave such "
                                       "trajectories out, or mask and fill them")  # fmt: skip
             return
         blank = np.asarray(~flat.any(1))

@@ -12,6 +12,7 @@ import torch
 from fluidsurrogate.evaluation.physics_model import Assumption, PhysicsModel
 from fluidsurrogate.evaluation.physics_report import ANOTHER, CONSISTENT, FOREIGN, UNDECIDED, PhysicsReport, Trial
 from fluidsurrogate.evaluation.physics_sample import PhysicsSample, Reading
+from fluidsurrogate.evaluation.physics_shells import noisy_band, share_of_last_third
 
 GOOD = 1e-2  # residual up to which the solver steps the data
 PERFECT = 2e-3  # residual from which on other numbers are tried too
@@ -298,7 +299,7 @@ class ReadingSearch:
                 f"times as much as from cell to cell (residual {own:.4f})"))  # fmt: skip
         model = self.models[self.own]
         shells = model.shell_residuals(self.best[self.own][1])
-        tail = _share_of_last_third(shells)
+        tail = share_of_last_third(shells)
         if tail > UNRESOLVED:
             reason = f"not resolved: {tail:.1%} of what changes is in the shortest third of the waves"
             return replace(report, reason=f"{reason} (residual {own:.4f})")
@@ -306,7 +307,7 @@ class ReadingSearch:
             return replace(report, reason=(
                 f"as given is the best reading that was tried, but its residual of {own:.4f} is not small: another "
                 "numerical scheme, or a flow that is not resolved"))  # fmt: skip
-        if (band := _noisy_band(shells)) is not None:
+        if (band := noisy_band(shells)) is not None:
             waves = str(band[0]) if band[0] == band[1] else f"{band[0]} to {band[1]}"
             return replace(report, reason=(
                 f"the error is in the waves {waves} of the box only, as of a flow that is forced at "
@@ -319,25 +320,3 @@ class ReadingSearch:
 def _times(own: float, least: float) -> str:
     ratio = own / max(least, 1e-12)
     return f"{ratio:.0f} times" if ratio < 1e4 else "more than 10,000 times"
-
-
-def _share_of_last_third(shells: Sequence[tuple[float, float]]) -> float:
-    changes = [change for _, change in shells]
-    return sum(changes[2 * len(changes) // 3 :]) / max(sum(changes), 1e-300)
-
-
-def _noisy_band(shells: Sequence[tuple[float, float]]) -> tuple[int, int] | None:
-    """Return the shells that hold nearly all of the error, if the rest holds much of the change and little error."""
-    total_error, total_change = (sum(pair[i] for pair in shells) for i in (0, 1))
-    order = sorted(range(len(shells)), key=lambda i: -shells[i][0])
-    held = 0.0
-    band: list[int] = []
-    for i in order:
-        if held >= 0.9 * total_error:
-            break
-        held, band = held + shells[i][0], [*band, i]
-    rest = [shells[i] for i in range(len(shells)) if not min(band) <= i <= max(band)]
-    change = sum(c for _, c in rest)
-    if change > 0.05 * total_change and sum(e for e, _ in rest) < 0.03 * change:
-        return min(band), max(band)
-    return None

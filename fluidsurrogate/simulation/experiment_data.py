@@ -78,11 +78,13 @@ def open_for_training(experiment: Experiment, data: xr.Dataset | str | Path) -> 
     Raises
     ------
     UsageError
-        If it cannot be opened or converted.
+        If it cannot be opened or converted, or is no Dataset.
     """
     if isinstance(data, str | Path):
         return _with_forcing(_open(data), experiment)
-    return _with_forcing(data, experiment) if isinstance(data, xr.Dataset) and "origin" in data.attrs else data
+    if not isinstance(data, xr.Dataset):
+        raise UsageError(f"an xarray Dataset is needed (got {type(data).__name__})")
+    return _with_forcing(data, experiment) if "origin" in data.attrs else data
 
 
 def check_experiment_data(experiment: Experiment, path: Path) -> None:

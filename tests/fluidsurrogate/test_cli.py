@@ -395,7 +395,7 @@ def test_data_of_ones_own(finished, tmp_path, capsys):
     mine = ["--out", str(tmp_path / "mine"), "--set", f"data.path={copy}"]
     assert main(["run", str(toml), *mine]) == 0
     scores = [fs.open_data(folder / "scores.nc")["nrmse"] for folder in (out, tmp_path / "mine")]
-    assert "solver-16" not in scores[1]["source"]  # nobody knows that these data are of this flow
+    assert "solver-16" in scores[1]["source"]  # the check says that it steps these data
     np.testing.assert_allclose(scores[0].sel(source=scores[1]["source"].values), scores[1], atol=1e-6)
     os.utime(copy, (1, 1))
     assert main(["train", str(toml), *mine]) == 0  # what they hold counts

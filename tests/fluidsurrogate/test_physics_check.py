@@ -13,8 +13,11 @@ from fluidsurrogate.cli import main
 from fluidsurrogate.evaluation.physics_check import check_physics, residual_of_stepper
 from fluidsurrogate.evaluation.physics_report import is_accepted, record_check, recorded_check
 from fluidsurrogate.evaluation.physics_sample import MIRROR
+from fluidsurrogate.pipeline.pipeline import run_stages
+from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.simulation.user_data import check_user_data
 from solvers import Grid, NavierStokes2D, NavierStokes3D, VelocityForm
+from solvers import velocity as velocity_of
 
 FOREIGN_FILES = Path(__file__).parents[3] / "shared" / "data" / "foreign"
 needs_foreign_files = pytest.mark.skipif(not FOREIGN_FILES.exists(), reason="the foreign files are not here")
@@ -66,8 +69,6 @@ def decaying():
 @pytest.fixture(scope="module")
 def velocity():
     solver = VelocityForm(NavierStokes2D(Grid.square(32), viscosity=VISCOSITY, interval=INTERVAL, dtype=torch.float64))
-    from solvers import velocity as velocity_of
-
     start = velocity_of(smooth(4, 1, 32, 32), Grid.square(32))
     return layout(roll(solver, start), name="velocity", viscosity=VISCOSITY)
 
@@ -157,7 +158,7 @@ def test_a_steady_forcing_is_fitted_and_judged_on_other_states():
     report = check_physics(data)
     assert report.verdict == "consistent"
     assert report.trials[0].residual > 0.05  # without it
-    assert float(np.abs(report.forcing[0].numpy() - forcing).max()) < 0.05 * np.abs(forcing).max()
+    assert np.std(report.forcing[0].numpy() - forcing) < 0.03 * np.std(forcing)
     exchanged = check_physics(with_values(data, lambda v: v.swapaxes(-1, -2)))  # the control: no forcing mends that
     assert exchanged.is_refused
     assert exchanged.better_reading.startswith(MIRROR)
@@ -169,7 +170,7 @@ def test_a_forcing_that_is_given_fixes_the_axes():
     given = data.assign(forcing=(("y", "x"), forcing))
     assert check_physics(given).verdict == "consistent"
     for change, name in (
-        (lambda d: with_values(d[["vorticity"]], lambda v: v.swapaxes(-1, -2)).assign(forcing=d.forcing), "axes of the vorticity"),
+        (lambda d: with_values(d, lambda v: v.swapaxes(-1, -2)), "axes of the vorticity"),
         (lambda d: d.assign(forcing=-d.forcing), "sign of the forcing"),
         (lambda d: d.assign(forcing=(("y", "x"), d.forcing.values.T)), "axes of the forcing"),
         (lambda d: d.assign(forcing=2 * d.forcing), "another steady forcing"),
@@ -250,12 +251,10 @@ def test_no_verdict_and_not_this_equation(decaying, in_space):
 
 def test_random_forcing_gives_no_verdict(toml):
     """A control that the solver itself cannot step; told by the data's equation, and without it by the error's band."""
-    over = ["flow.kind=stirred", "flow.spin_up=0.5", "grid.n=32", "flow.viscosity=5e-3", "data.steps=5"]
     tree = fs.Experiment.read(toml, ["models={}"]).tree()
     tree["flow"] = {"kind": "stirred", "viscosity": 5e-3, "spin_up": 1.0}
     tree["grid"]["n"], tree["models"] = 32, {}
     data = fs.generate(fs.Experiment.from_tree(tree))
-    assert over
     assert "forced at random" in check_physics(data).reason
     silent = check_physics(data.drop_attrs().assign_attrs(viscosity=5e-3))
     assert silent.verdict in ("no verdict", "not this equation")
@@ -292,9 +291,13 @@ def test_command(decaying, tmp_path, capsys):
     assert f"with another reading: {MIRROR}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"viscosity": "thick"}, "viscosity must be a number"), ({"free": ["mass"]}, r"free must name .* \(got 'mass'\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"viscosity": float("nan")}, "viscosity must be a number"),
+        ({"free": ["mass"]}, r"free must name .* \(got 'mass'\)"),
+    ],
+)
 def test_arguments(decaying, arguments, message):
     with pytest.raises(fs.UsageError, match=message):
         fs.check(decaying, **arguments)
@@ -308,7 +311,10 @@ def own_data(toml, tmp_path, change=lambda d: d, overrides=()):
 
 def test_the_flow_of_the_experiment(toml, tmp_path):
     """A viscosity, a drag or a forcing in [flow] that the data have not; and the control."""
-    report = check_user_data(experiment := own_data(toml, tmp_path), data := fs.open_data(experiment.data.path))
+    experiment = own_data(toml, tmp_path)
+    with fs.open_data(experiment.data.path) as opened:
+        data = opened.load()
+    report = check_user_data(experiment, data)
     assert (report.verdict, report.solver_applies) == ("consistent", True)
     assert report.trials[0].name == "[flow] decaying"
     for overrides, words in ((["flow.viscosity=0.04"], r"viscosity 0\.02 "), (["flow.drag=0.5"], r"drag 0 ")):
@@ -330,21 +336,18 @@ def test_a_forcing_that_the_flow_has_not(tmp_path):
 
 
 def test_the_solver_is_a_row_where_the_check_says_that_it_applies(toml, tmp_path, caplog):
-    """Of data that are stepped by [flow] it is, with an error; of others it is not; the truth is never called solver."""
+    """Of data that [flow] steps it is, with an error; of others it is not; the truth is never called solver."""
     caplog.set_level("INFO", "fluidsurrogate")
     experiment = own_data(toml, tmp_path, overrides=["models={}"])
     tree = experiment.tree()
     tree["models"] = {"cnn": {"kind": "cnn", "width": 4}}
     for name, values, is_there in (("right", lambda d: d, True), ("noise", None, False)):
-        data = fs.open_data(experiment.data.path).load()
+        with fs.open_data(experiment.data.path) as opened:
+            data = opened.load()
         if values is None:
             data["vorticity"][:] = np.random.default_rng(0).standard_normal(data["vorticity"].shape)
         data.to_netcdf(tmp_path / f"{name}.nc")
         tree["data"]["path"] = str(tmp_path / f"{name}.nc")
-        (tmp_path / f"{name}.toml").write_text("")
-        from fluidsurrogate.pipeline.pipeline import run_stages
-        from fluidsurrogate.pipeline.run import Run
-
         run_stages(Run(fs.Experiment.from_tree(tree), tmp_path / name), "run")
         with fs.open_data(tmp_path / name / "scores.nc") as scores:
             sources = list(map(str, scores["source"].values))
@@ -394,7 +397,7 @@ def test_files_of_apebench():
 
 @needs_foreign_files
 def test_a_file_of_jax_cfd():
-    """A finite-volume scheme, staggered: x first is told by the divergence, staggering is a fault, moved it is right."""
+    """A finite-volume scheme, staggered: the divergence tells that x is first, and that u and v are on faces."""
     with xr.open_dataset(FOREIGN_FILES / "jaxcfd" / "velocity_64.nc") as file:
         states = np.stack([file["u"].values, file["v"].values], axis=1)[None]
         interval = float(file["time"][1] - file["time"][0])
@@ -404,7 +407,7 @@ def test_a_file_of_jax_cfd():
     staggered = fs.check(layout(turned, interval=interval, name="velocity"))
     assert [fault.kind for fault in staggered.errors] == ["divergence"]
     k = 2 * np.pi * np.fft.fftfreq(64)
-    half = [np.exp(0.5j * k)[None, :], np.exp(0.5j * k)[:, None]]
+    half = [np.exp(-0.5j * k)[None, :], np.exp(-0.5j * k)[:, None]]
     moved = np.stack([np.fft.ifft2(np.fft.fft2(turned[:, :, i]) * half[i]).real for i in (0, 1)], axis=2)
     right = fs.check(layout(moved, interval=interval, name="velocity"))
     assert not right.is_refused

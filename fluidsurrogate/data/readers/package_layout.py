@@ -78,8 +78,8 @@ def lay_out(array: Any, axes: str) -> xr.Variable:
     --------
     >>> import numpy as np
     >>> from fluidsurrogate.data.readers.package_layout import lay_out
-    >>> lay_out(np.zeros((3, 16, 32, 5)), "n x y t").sizes
-    Frozen({'trajectory': 3, 'time': 5, 'y': 32, 'x': 16})
+    >>> dict(lay_out(np.zeros((3, 16, 32, 5)), "n x y t").sizes)
+    {'trajectory': 3, 'time': 5, 'y': 32, 'x': 16}
     """
     dims = parse_axes(axes)
     name = getattr(array, "name", "the array")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -196,7 +198,21 @@ def lazy(array: Any, dims: Sequence[str]) -> Any:
     """
     import dask.array  # imported late, because the import takes time
 
+    _forget_threads_in_forks()
     if isinstance(array, dask.array.Array):
         return array
     chunks = block_shape(array.shape, array.dtype, dims)
     return dask.array.from_array(array, chunks=chunks, asarray=True)
+
+
+@functools.cache
+def _forget_threads_in_forks() -> None:
+    """Make a forked process start threads of its own for dask: it would wait for ever for those of its parent."""
+    import dask.threaded  # imported late, because the import takes time
+
+    def forget() -> None:
+        dask.threaded.default_pool = None
+        dask.threaded.pools.clear()
+
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=forget)

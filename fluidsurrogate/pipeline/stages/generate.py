@@ -64,15 +64,12 @@ def check_existing(run: Run) -> None:
 
 def check_before_use(run: Run) -> None:
     """Check that the data exist and belong to the experiment, before a later stage reads them."""
-    from fluidsurrogate.pipeline.user_data_check import checked_user_data
-
     path = run.data_path
     if run.experiment.data.path:
         record = run.user_data  # raises UsageError if there is no such dataset
         if is_main_process():
             with suppress(OSError):  # the folder may be read-only
                 write_json(run.out / USER_DATA_RECORD, record)
-        checked_user_data(run)
         return
     if not path.exists():
         raise UsageError(f"{path} does not exist yet; first run: fluidsurrogate generate {run.command}")
