@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
 from torch import nn
@@ -16,6 +17,8 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import run_jobs
 from fluidsurrogate.core.locks import folder_lock
 from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.stores import as_location
+from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.loading import load
 from fluidsurrogate.models.provenance import model_provenance
 from fluidsurrogate.models.surrogate import Surrogate
@@ -23,16 +26,28 @@ from fluidsurrogate.nn import Network, allowing_code
 from fluidsurrogate.pipeline.pipeline import run_stage
 from fluidsurrogate.pipeline.run import Run
 from fluidsurrogate.pipeline.stage import STAGES
+from fluidsurrogate.simulation.cluster_generation import generate_on_cluster
 from fluidsurrogate.simulation.experiment_data import open_experiment_data, open_for_training
-from fluidsurrogate.simulation.generation import generate_in_memory
+from fluidsurrogate.simulation.generation import data_provenance, generate_in_memory
 from fluidsurrogate.simulation.user_data import check_user_data, is_made_by_solver
+from fluidsurrogate.simulation.zarr_rollout import is_up_to_date
 from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.train import train_model
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("fluidsurrogate")
 
 
-def generate(experiment: Experiment | str | Path, out: str | Path | None = None, force: bool = False) -> xr.Dataset:
+def generate(
+    experiment: Experiment | str | Path,
+    out: str | Path | None = None,
+    force: bool = False,
+    *,
+    dask: str | Client | None = None,
+    to: str | Path | None = None,
+) -> xr.Dataset:
     """Generate the trajectories of an experiment with the classical solver.
 
     If the experiment names the user's own dataset (`data.path`), this is opened instead.
@@ -46,6 +61,11 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
         from the same experiment, are only opened. By default the data are held in memory.
     force : bool, default False
         Generate the data in `out` again, in place of existing ones.
+    dask : str or distributed.Client, optional
+        A Dask cluster that generates the data: the address of its scheduler, "local:N" for N workers on this machine,
+        or a client. It needs `out` or `to`. By default they are generated here.
+    to : str or Path, optional
+        With `dask`, in place of `out`: the Zarr folder to write, or its address, such as "s3://bucket/data.zarr".
 
     Returns
     -------
@@ -75,6 +95,8 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     ['train', 'train', 'valid', 'test']
     """
     experiment = as_experiment(experiment)
+    if dask is not None or to is not None:
+        return _generate_on_cluster(experiment, out, force, dask, to)
     if out is None:
         path = experiment.data.path
         return open_experiment_data(experiment, as_path(path)) if path else generate_in_memory(experiment)
@@ -82,6 +104,27 @@ def generate(experiment: Experiment | str | Path, out: str | Path | None = None,
     with folder_lock(run.out):
         run_stage(run, STAGES["generate"], force)
     return open_experiment_data(run.experiment, run.data_path)
+
+
+def _generate_on_cluster(
+    experiment: Experiment, out: str | Path | None, force: bool, dask: str | Client | None, to: str | Path | None
+) -> xr.Dataset:
+    """Generate data on a Dask cluster, into the folder of a run or to a place of their own."""
+    if dask is None or (out is None) == (to is None):
+        raise UsageError("a Dask cluster writes to a Zarr folder: give dask, and either out or to")
+    if experiment.data.path:
+        raise UsageError("dask generates data, but the experiment names data that exist: remove dask, or data.path")
+    if to is not None:
+        location = as_location(to)
+        if Path(location).suffix != ".zarr":
+            raise UsageError(f"{location}: choose a name that ends in .zarr")
+        if isinstance(location, str) or not is_up_to_date(location, data_provenance(experiment), force):
+            generate_on_cluster(experiment, location, dask, force, lock=True)
+        return open_data(location)
+    run = Run(experiment, str(out), dask=dask)
+    with folder_lock(run.out):
+        run_stage(run, STAGES["generate"], force)
+    return open_data(run.data_path)
 
 
 def train(

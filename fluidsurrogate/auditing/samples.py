@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.core.stores import as_location, exists
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.data.schema import check_matches
 from fluidsurrogate.models.provenance import experiment_of
@@ -171,8 +171,8 @@ def states_from_experiment(model: Surrogate) -> xr.Dataset:
     """
     experiment = experiment_of(model)
     if experiment.data.path:
-        path = as_path(experiment.data.path)
-        if not path.exists():
+        path = as_location(experiment.data.path)
+        if not exists(path):
             raise UsageError(f"{path}: the dataset that the model was trained on does not exist; give --data a dataset")
         return split_of(open_experiment_data(experiment, path), "test", experiment)
     count = min(GENERATED_TRAJECTORIES, experiment.data.test)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluidsurrogate.cli.options import DASK_HELP, path_or_address
 from fluidsurrogate.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ def add_forecast_options(sub: argparse.ArgumentParser) -> None:
     """
     own = sub.add_argument_group("forecast from an initial state of your own")
     own.add_argument("--model", metavar="NAME", help="a model of the experiment; or solver (to a Zarr folder only)")
-    own.add_argument("--start", type=Path, metavar="FILE", help="NetCDF file or Zarr folder with the initial state")
+    own.add_argument(
+        "--start", type=path_or_address, metavar="FILE", help="NetCDF file or Zarr folder with the initial state"
+    )
     own.add_argument("--steps", type=int, help="number of intervals to forecast")
-    own.add_argument("--to", type=Path, metavar="FILE.nc|FOLDER.zarr", help=TO_HELP)
+    own.add_argument("--to", type=path_or_address, metavar="FILE.nc|FOLDER.zarr", help=TO_HELP)
+    own.add_argument("--dask", metavar="SCHEDULER", help=f"{DASK_HELP} (Zarr only)")
     own.add_argument(
         "--at", type=float, metavar="TIME", help="the stored time of FILE to start from (default: the first)"
     )
@@ -103,16 +106,16 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
     from fluidsurrogate.models.regridding import APPLIED_TO_GRID, move_to_grid
     from fluidsurrogate.pipeline.solver_rollout import solver_rollout_to_zarr
 
-    to, is_zarr, models = arguments.to, arguments.to.suffix == ".zarr", run.experiment.models
+    to, is_zarr, models = arguments.to, str(arguments.to).endswith(".zarr"), run.experiment.models
     log = logging.getLogger("fluidsurrogate")
     is_solver = arguments.model == "solver" and "solver" not in models
-    if not is_zarr and (is_solver or arguments.keep_every != 1 or arguments.batch is not None):
-        raise UsageError(
-            f"--keep-every, --batch and --model solver need a Zarr folder: --to must end in .zarr (got {to})"
-        )
+    needs_zarr = is_solver or arguments.keep_every != 1 or arguments.batch is not None or arguments.dask is not None
+    if not is_zarr and (needs_zarr or isinstance(to, str)):
+        what = "--dask and an address" if arguments.dask is not None else "--keep-every, --batch and --model solver"
+        raise UsageError(f"{what} need a Zarr folder: --to must end in .zarr (got {to})")
     if arguments.model not in models and not is_solver:
         raise UsageError(f"unknown model {arguments.model!r}; the experiment has {', '.join(models)}; or solver")
-    if to.exists() and not arguments.force and not is_zarr:
+    if not is_zarr and to.exists() and not arguments.force:
         raise UsageError(f"{to} exists already; give --force to replace it")
     folder = run.model_path(arguments.model)
     if not folder.exists() and not is_solver:
@@ -132,7 +135,7 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
         if is_solver:
             solver_rollout_to_zarr(
                 run.experiment, start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
-                keep_every=arguments.keep_every, force=arguments.force,
+                keep_every=arguments.keep_every, force=arguments.force, dask=arguments.dask,
             )  # fmt: skip
         else:
             model = load(folder, run.experiment.device)
@@ -150,7 +153,8 @@ def forecast_from_file(run: Run, arguments: argparse.Namespace) -> None:
                 raise UsageError(f"--members needs a calibrated model: run fluidsurrogate calibrate {folder} first")
             if is_zarr:
                 forecast_to_zarr(model, start, arguments.steps, to, start_time=arguments.at, batch=arguments.batch,
-                                       keep_every=arguments.keep_every, force=arguments.force)  # fmt: skip
+                                 keep_every=arguments.keep_every, force=arguments.force,
+                                 dask=arguments.dask)  # fmt: skip
             else:
                 check_writable(to.parent)
                 made = forecast(model, start, arguments.steps, arguments.at, members, level=level)

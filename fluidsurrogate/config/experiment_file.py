@@ -9,6 +9,7 @@ from typing import Any
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.stores import is_address
 
 
 def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def make_paths_absolute(tree: dict[str, Any], folder: Path) -> None:
     """
     models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
     for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
-        if isinstance(table, dict) and isinstance(table.get(key), str) and not table[key].startswith("hf://"):
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not is_address(table[key]):
             table[key] = str(folder / as_path(table[key]))
 
 

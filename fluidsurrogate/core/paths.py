@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def as_path(path: str | Path) -> Path:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
         raise UsageError(f"{_printable(path)}: {reason}") from None
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # `Path` makes "s3:/bucket" of "s3://bucket"
+        raise UsageError(f"{path}: an address of another storage, but a path on this machine is needed here")
     if "::" in str(found.absolute()):
         raise UsageError(f"{found.absolute()}: a path may not hold '::', which Zarr takes for an address; rename it")
     return found

@@ -74,12 +74,12 @@ def parse_json_attribute(text: Any) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def check_same_provenance(path: Path, recorded: Any, current: Mapping[str, Any]) -> None:
+def check_same_provenance(path: str | Path, recorded: Any, current: Mapping[str, Any]) -> None:
     """Check that a result was made from the current inputs.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Where the result is, for the message.
     recorded : object
         The provenance that the result records; anything but a mapping counts as none.

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json, write_json
@@ -24,7 +24,8 @@ from fluidsurrogate.core.provenance import (
 )
 
 # Keys of a provenance that decide the last bits of a result made from the same inputs, besides the versions; in words.
-MACHINE_KEYS = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel"}
+MACHINE_KEYS = {"device": "the device", "kernel": "the solver's kernel", "stepper.kernel": "the solver's kernel",
+                "writer": "what writes it"}  # fmt: skip
 
 
 def partial_folder(path: Path) -> Path:
@@ -71,7 +72,7 @@ def start_or_resume(path: Path, provenance: Mapping[str, Any], force: bool) -> P
     if started != provenance:
         has_work = started is not None and any(entry.name != "provenance.json" for entry in folder.iterdir())
         if has_work and not force:
-            _refuse_to_resume(path, started, provenance)
+            refuse_to_resume(path, folder, started, provenance)
         delete_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "provenance.json", provenance)
@@ -121,12 +122,31 @@ def publish(path: Path) -> None:
     delete_leftovers(path)
 
 
-def _refuse_to_resume(path: Path, started: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Raise UsageError that names the differences: other inputs, or a machine that would compute other last bits."""
+def refuse_to_resume(
+    path: str | Path, partial: str | Path, started: Mapping[str, Any], current: Mapping[str, Any]
+) -> NoReturn:
+    """Refuse unfinished work on something else, or by a machine that would compute other last bits.
+
+    Parameters
+    ----------
+    path : str or Path
+        The result.
+    partial : str or Path
+        Where the unfinished work is.
+    started : mapping
+        The provenance of the unfinished work.
+    current : mapping
+        What would be made now.
+
+    Raises
+    ------
+    UsageError
+        Always. It names the differences.
+    """
     old, new = flatten_keys(started), flatten_keys(current)
     keys = differing_keys(old, new)
     if not all(key in MACHINE_KEYS or key.startswith("versions.") for key in keys):
-        check_same_provenance(partial_folder(path), started, current)
+        check_same_provenance(partial, started, current)
     shown = [f"{MACHINE_KEYS.get(key, key)} was {brief_json(old.get(key))}, is {brief_json(new.get(key))}"
              for key in keys]  # fmt: skip
     remedy = (

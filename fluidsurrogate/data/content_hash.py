@@ -14,6 +14,7 @@ import xarray as xr
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.core.stores import Store
 from fluidsurrogate.data.readers import open_data
 
 CONTENT = "content"  # the attribute of a result that records its hashes
@@ -62,13 +63,13 @@ def changed_variables(dataset: xr.Dataset) -> list[str] | None:
     return [name for name in sorted(recorded.keys() | current.keys()) if recorded.get(name) != current.get(name)]
 
 
-def hash_user_data(path: Path, names: Iterable[str], cache: Path) -> dict[str, Any]:
+def hash_user_data(path: str | Path, names: Iterable[str], cache: Path) -> dict[str, Any]:
     """Return the hashes of a user's dataset, with a digest of the names, sizes and times of change of its files.
 
     Parameters
     ----------
-    path : Path
-        The dataset.
+    path : str or Path
+        The dataset, a path or an address.
     names : iterable of str
         The variables that count.
     cache : Path
@@ -91,19 +92,21 @@ def hash_user_data(path: Path, names: Iterable[str], cache: Path) -> dict[str, A
         return {**known, CONTENT: hash_variables(dataset, known["variables"])}
 
 
-def digest_of_files(path: Path) -> str:
+def digest_of_files(path: str | Path) -> str:
     """Return a digest of the names, sizes and times of change of a file, or of all the files in a folder.
 
     Parameters
     ----------
-    path : Path
-        The file or folder.
+    path : str or Path
+        The file or folder, or the address of a store.
 
     Returns
     -------
     str
         16 hexadecimal digits.
     """
+    if isinstance(path, str):
+        return Store(path).digest()
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         stat = file.stat()

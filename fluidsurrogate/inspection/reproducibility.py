@@ -13,6 +13,7 @@ from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import flatten_keys, package_versions, parse_json_attribute
+from fluidsurrogate.core.stores import as_location, exists
 from fluidsurrogate.data.content_hash import CONTENT, MAX_HASHED_BYTES
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.models.model_file_checks import check_experiment_size
@@ -145,7 +146,7 @@ def _missing_parts(experiment: Experiment, used: Sequence[str | None]) -> list[s
             reasons.append(f"{model} is a module of your own, {remedy}")
         if (start := experiment.models[model].init) and not (as_path(start) / CONFIG_FILE).exists():
             reasons.append(f"{model} starts from {start}, which does not exist (seen from the current folder)")
-    if (path := experiment.data.path) and not as_path(path).exists():
+    if (path := experiment.data.path) and not exists(as_location(path)):
         reasons.append(f"its data, {path}, do not exist (seen from the current folder)")
     return reasons
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
@@ -35,6 +35,9 @@ from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.simulation.zarr_rollout import write_rollout
 from solvers.array_types import State
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("fluidsurrogate")
 
@@ -184,6 +187,7 @@ def forecast_to_zarr(
     keep_every: int = 1,
     batch: int | None = None,
     force: bool = False,
+    dask: str | Client | None = None,
 ) -> xr.Dataset:
     """Forecast any number of trajectories and steps into a Zarr folder, in bounded memory.
 
@@ -199,7 +203,7 @@ def forecast_to_zarr(
     steps : int
         Number of intervals to forecast.
     path : str or Path
-        The Zarr folder to write; its name ends in .zarr.
+        The Zarr folder to write; its name ends in .zarr. With `dask` also an address, such as "s3://bucket/name.zarr".
     start_time : float, optional
         The stored time to start from; by default the first one.
     keep_every : int
@@ -208,6 +212,9 @@ def forecast_to_zarr(
         Number of trajectories at a time; by default what fits in memory.
     force : bool
         Replace a forecast of something else at `path`.
+    dask : str or distributed.Client, optional
+        A Dask cluster that computes the batches: the address of its scheduler, "local:N" for N workers on this machine,
+        or a client. By default they are computed here.
 
     Returns
     -------
@@ -223,7 +230,7 @@ def forecast_to_zarr(
     starts = InitialStates(dataset, model.spec, start_time)
     return write_rollout(
         model, starts, steps, path, provenance=identity_of(model), keep_every=keep_every, batch=batch,
-        attributes=forecast_attributes(model), force=force,
+        attributes=forecast_attributes(model), force=force, dask=dask,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ JOB_STEPS = 2  # calibrate, forecast
 
 
 def forecast_ensembles(
-    experiment: Experiment, models: Mapping[str, Path], data: Path, out: Path, allow_code: bool
+    experiment: Experiment, models: Mapping[str, Path], data: str | Path, out: Path, allow_code: bool
 ) -> xr.Dataset:
     """Forecast the test trajectories by an ensemble of each model, several models at a time.
 
@@ -41,7 +41,7 @@ def forecast_ensembles(
         The experiment.
     models : mapping of str to Path
         The folders of the models by name.
-    data : Path
+    data : str or Path
         The dataset.
     out : Path
         The file of the result. Finished forecasts of single models are kept in a folder beside it.

@@ -12,6 +12,7 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import check_writable
 from fluidsurrogate.core.provenance import check_same_provenance
 from fluidsurrogate.core.resumable import delete_leftovers
+from fluidsurrogate.core.stores import exists
 from fluidsurrogate.pipeline.run import Run, recorded_provenance
 from fluidsurrogate.pipeline.stage import STAGES, Provenance, Stage, stages_in_order
 
@@ -96,10 +97,10 @@ def reports(run: Run, name: str) -> str:
     texts = [stage.report(run) for stage in stages if stage.report is not None]
     if not texts:
         return ""
-    files = [run.data_path] if run.experiment.data.path else []
+    files: list[str | Path] = [run.data_path] if run.experiment.data.path else []
     for stage in stages_in_order():
         files += [run.out / output for output in (*stage.outputs(run.tree), *stage.extra_files(run.tree))]
-    return "\n\n".join([*texts, "\n".join(str(path) for path in files if path.exists())])
+    return "\n\n".join([*texts, "\n".join(str(path) for path in files if exists(path))])
 
 
 def _check_results(run: Run, stage: Stage) -> None:

@@ -11,9 +11,12 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
 from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import parse_json_attribute, provenance_attributes
+from fluidsurrogate.core.stores import as_location, exists
 from fluidsurrogate.pipeline.stage import Provenance, stage_of
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from fluidsurrogate.config.experiment import Experiment
 
 DATA = "data.zarr"
@@ -34,6 +37,8 @@ class Run:
         The arguments of the command line that error messages suggest; by default the experiment's name.
     content : mapping of str to str, optional
         Digests of what the user's own dataset (`data.path`) holds; by default they are computed from the dataset.
+    dask : str or distributed.Client, optional
+        The Dask cluster that generates the data. By default they are generated here.
 
     Attributes
     ----------
@@ -45,13 +50,20 @@ class Run:
         The arguments of the command line that error messages suggest.
     content : mapping of str to str or None
         Digests of what the user's own dataset holds, if they were given.
+    dask : str, distributed.Client or None
+        The Dask cluster that generates the data.
     """
 
     def __init__(
-        self, experiment: Experiment, out: str | Path, command: str = "", content: Mapping[str, str] | None = None
+        self,
+        experiment: Experiment,
+        out: str | Path,
+        command: str = "",
+        content: Mapping[str, str] | None = None,
+        dask: str | Client | None = None,
     ) -> None:
         self.experiment, self.out, self.content = experiment, as_path(out), content
-        self.command = command or experiment.name
+        self.command, self.dask = command or experiment.name, dask
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -59,16 +71,16 @@ class Run:
         return self.experiment.tree()
 
     @property
-    def data_path(self) -> Path:
-        """The dataset: the user's own (`data.path`), or the one that `generate` makes."""
-        return as_path(self.experiment.data.path) if self.experiment.data.path else self.out / DATA
+    def data_path(self) -> str | Path:
+        """The dataset: the user's own (`data.path`), a path or an address, or the one that `generate` makes."""
+        return as_location(self.experiment.data.path) if self.experiment.data.path else self.out / DATA
 
     @cached_property
     def user_data(self) -> dict[str, Any]:
         """The record of the user's own dataset (`data.path`), made once a run: see `content_hash.own_content`."""
         from fluidsurrogate.data.content_hash import hash_user_data
 
-        if not self.data_path.exists():
+        if not exists(self.data_path):
             raise UsageError(
                 f"{self.data_path}: no such dataset (data.path in a file is relative to the folder of the file)"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -12,17 +13,21 @@ from fluidsurrogate.simulation.generation import data_provenance
 from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
 from solvers import Resampled
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 
 def solver_rollout_to_zarr(
     experiment: Experiment,
     dataset: xr.Dataset,
     steps: int,
-    path: Path,
+    path: str | Path,
     *,
     start_time: float | None = None,
     keep_every: int = 1,
     batch: int | None = None,
     force: bool = False,
+    dask: str | Client | None = None,
 ) -> xr.Dataset:
     """Roll the experiment's solver out from stored states into a Zarr folder, in bounded memory.
 
@@ -34,8 +39,8 @@ def solver_rollout_to_zarr(
         Initial states on the stored grid, with the dims trajectory, time, y and x.
     steps : int
         Number of intervals.
-    path : Path
-        The Zarr folder to write; its name ends in .zarr.
+    path : str or Path
+        The Zarr folder to write; its name ends in .zarr. With `dask` also an address.
     start_time : float, optional
         The stored time to start from; by default the first one.
     keep_every : int
@@ -44,6 +49,8 @@ def solver_rollout_to_zarr(
         Number of trajectories at a time; by default what fits in the free memory.
     force : bool
         Replace a rollout of something else at `path`.
+    dask : str or distributed.Client, optional
+        A Dask cluster that computes the batches.
 
     Returns
     -------
@@ -62,6 +69,7 @@ def solver_rollout_to_zarr(
     return rollout_to_zarr(
         Resampled(experiment.build_stepper(), experiment.spec.grid), dataset, steps, path, start_time=start_time,
         batch=batch, keep_every=keep_every, provenance={**provenance, "device": str(solver.device)}, force=force,
+        dask=dask,
         attributes={"source": "fluidsurrogate classical solver", **experiment.constants,
                     "experiment": json.dumps(experiment.tree())},
     )  # fmt: skip

@@ -23,7 +23,7 @@ CHECKED_BYTES = 2**31  # of a split: larger ones are checked at their first and 
 SAME_FORCING = 1e-3  # of its largest value: two forcings that differ by less are the same
 
 
-def open_experiment_data(experiment: Experiment, path: Path) -> xr.Dataset:
+def open_experiment_data(experiment: Experiment, path: str | Path) -> xr.Dataset:
     """Open the dataset of an experiment, its own or the user's.
 
     If the flow of the experiment has a forcing, and the user's dataset lacks it, the forcing of the flow is added, at
@@ -33,7 +33,7 @@ def open_experiment_data(experiment: Experiment, path: Path) -> xr.Dataset:
     ----------
     experiment : Experiment
         The experiment.
-    path : Path
+    path : str or Path
         The dataset.
 
     Returns
@@ -87,14 +87,14 @@ def open_for_training(experiment: Experiment, data: xr.Dataset | str | Path) -> 
     return _with_forcing(data, experiment) if "origin" in data.attrs else data
 
 
-def check_experiment_data(experiment: Experiment, path: Path) -> None:
+def check_experiment_data(experiment: Experiment, path: str | Path) -> None:
     """Check that the user's dataset can be trained on and compared: what training would refuse is refused here.
 
     Parameters
     ----------
     experiment : Experiment
         The experiment.
-    path : Path
+    path : str or Path
         The dataset.
 
     Raises

@@ -146,6 +146,25 @@ def measure_and_check_resolution(experiment: Experiment, solver: NavierStokes, s
         If the data are less well resolved than the experiment asks for.
     """
     resolution = measure_resolution(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
+    report_resolution(experiment, resolution)
+    return resolution
+
+
+def report_resolution(experiment: Experiment, resolution: Resolution) -> None:
+    """Report in the log how well the data are resolved.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    resolution : Resolution
+        The resolution.
+
+    Raises
+    ------
+    UsageError
+        If the data are less well resolved than the experiment asks for.
+    """
     error = resolution.error
     log.info(f"  resolution: {describe_resolution(resolution.attributes)}")
     check_resolution(experiment, error)
@@ -154,7 +173,6 @@ def measure_and_check_resolution(experiment: Experiment, solver: NavierStokes, s
         log.warning(
             f"  not resolved: on {finer} the flow differs by {error:.2%} after one interval; {RESOLUTION_ADVICE}"
         )
-    return resolution
 
 
 def check_resolution(experiment: Experiment, error: float | None) -> None:

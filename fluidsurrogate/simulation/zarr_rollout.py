@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
@@ -15,14 +15,20 @@ import xarray as xr
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.core.memory import check_free_memory
-from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import check_same_provenance, package_versions, parse_json_attribute
 from fluidsurrogate.core.resumable import delete_leftovers, publish, start_or_resume
+from fluidsurrogate.core.stores import as_location
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.data.schema import check_matches
+from fluidsurrogate.simulation.batched_rollout import BatchedRollout
+from fluidsurrogate.simulation.cluster_rollout import rollout_on_cluster
+from fluidsurrogate.simulation.cluster_store import is_complete
 from fluidsurrogate.simulation.initial_states import InitialStates
 from fluidsurrogate.simulation.rollout_writer import RolloutWriter
 from solvers import Stepper
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("fluidsurrogate")
 TIME_BYTES = 32  # memory that each stored time takes until its coordinate is written
@@ -41,6 +47,7 @@ def rollout_to_zarr(
     seeds: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
     force: bool = False,
+    dask: str | Client | None = None,
 ) -> xr.Dataset:
     """Roll any stepper out from every trajectory of a dataset into a Zarr folder, in bounded memory.
 
@@ -61,7 +68,7 @@ def rollout_to_zarr(
     steps : int
         Number of intervals.
     path : str or Path
-        The Zarr folder to write; its name ends in .zarr.
+        The Zarr folder to write; its name ends in .zarr. With `dask` also an address, such as "s3://bucket/name.zarr".
     provenance : mapping
         What the stepper is, as plain data. An interrupted rollout is continued only if this and the initial states are
         the same.
@@ -78,6 +85,9 @@ def rollout_to_zarr(
         Further attributes of the result.
     force : bool, default False
         Replace a rollout of something else at `path`.
+    dask : str or distributed.Client, optional
+        A Dask cluster that computes the batches: the address of its scheduler, "local:N" for N workers on this machine,
+        or a client. By default they are computed here.
 
     Returns
     -------
@@ -92,7 +102,7 @@ def rollout_to_zarr(
     check_matches(dataset, stepper.spec)
     return write_rollout(
         stepper, InitialStates(dataset, stepper.spec, start_time), steps, path, provenance=provenance,
-        keep_every=keep_every, batch=batch, seeds=seeds, attributes=attributes, force=force,
+        keep_every=keep_every, batch=batch, seeds=seeds, attributes=attributes, force=force, dask=dask,
     )  # fmt: skip
 
 
@@ -108,6 +118,7 @@ def write_rollout(
     seeds: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
     force: bool = False,
+    dask: str | Client | None = None,
 ) -> xr.Dataset:
     """Write a rollout from initial states that are known to match the stepper: see `rollout_to_zarr`.
 
@@ -120,7 +131,7 @@ def write_rollout(
     steps : int
         Number of intervals.
     path : str or Path
-        The Zarr folder to write; its name ends in .zarr.
+        The Zarr folder to write; its name ends in .zarr. With `dask` also an address, such as "s3://bucket/name.zarr".
     provenance : mapping
         What the stepper is, as plain data.
     keep_every : int
@@ -133,6 +144,9 @@ def write_rollout(
         Further attributes of the result.
     force : bool
         Replace a rollout of something else at `path`.
+    dask : str or distributed.Client, optional
+        A Dask cluster that computes the batches: the address of its scheduler, "local:N" for N workers on this machine,
+        or a client. By default they are computed here.
 
     Returns
     -------
@@ -144,12 +158,16 @@ def write_rollout(
     UsageError
         If an argument is not valid, or `path` holds something else.
     """
-    path = as_path(path)
+    path = as_location(path)
+    if dask is None and isinstance(path, str):
+        raise UsageError(
+            f"{path}: a rollout is written to an address by workers of Dask: give --dask local:1, or a path"
+        )
     steps, keep_every = check_integer("steps", steps, 1), check_integer("keep_every", keep_every, 1)
     batch = None if batch is None else check_integer("batch", batch, 1)
     if steps % keep_every:
         raise UsageError(f"steps must be a multiple of keep_every = {keep_every} (got {steps})")
-    if path.suffix != ".zarr":
+    if Path(path).suffix != ".zarr":
         raise UsageError(f"{path}: this forecast is written to a Zarr folder: choose a name that ends in .zarr")
     times = steps // keep_every
     check_free_memory(TIME_BYTES * times, f"the times of {steps} steps", "give fewer steps or a larger keep_every")
@@ -165,26 +183,60 @@ def write_rollout(
         "batch": "as memory allows" if batch is None else batch,
         "seeds": _hash(seeds),
     }
-    with output_lock(path):
-        if not _is_up_to_date(path, provenance, force):
-            folder = start_or_resume(path, provenance, force)
-            record = {"provenance": json.dumps(provenance), "fingerprint": _hash(provenance),
-                      "versions": json.dumps(package_versions())}  # fmt: skip
-            try:
-                writer = RolloutWriter(stepper, initial_states, seeds, steps, keep_every, folder, path.name)
-                writer.run(batch, {**(attributes or {}), **record})
-            except torch.OutOfMemoryError:
-                raise UsageError(f"{path}: out of memory; give a smaller batch, with force to start again") from None
-            except UsageError:
-                raise
-            except ValueError as error:  # a solver, on numbers that it cannot run
-                raise UsageError(f"{path}: {error}") from None
-            publish(path)
+    record = {
+        **(attributes or {}),
+        "provenance": json.dumps(provenance),
+        "fingerprint": _hash(provenance),
+        "versions": json.dumps(package_versions()),
+    }
+    arguments = stepper, initial_states, seeds, steps, keep_every
+    try:
+        if isinstance(path, str):
+            assert dask is not None
+            if not is_complete(path, provenance, force):
+                rollout = BatchedRollout(*arguments, name=path.rpartition("/")[2])
+                rollout_on_cluster(rollout, path, dask, batch, provenance, record, force)
+            return open_data(path)
+        with output_lock(path):
+            if not is_up_to_date(path, provenance, force):
+                if dask is None:
+                    folder = start_or_resume(path, provenance, force)
+                    RolloutWriter(*arguments, folder, path.name).run(batch, record)
+                    publish(path)
+                else:
+                    rollout = BatchedRollout(*arguments, name=path.name)
+                    rollout_on_cluster(rollout, path, dask, batch, provenance, record, force)
+    except torch.OutOfMemoryError:
+        raise UsageError(f"{path}: out of memory; give a smaller batch, with force to start again") from None
+    except UsageError:
+        raise
+    except ValueError as error:  # a solver, on numbers that it cannot run
+        raise UsageError(f"{path}: {error}") from None
     return open_data(path)
 
 
-def _is_up_to_date(path: Path, provenance: Mapping[str, Any], force: bool) -> bool:
-    """Return whether `path` was made from the same inputs and is not to be replaced; UsageError if it holds others."""
+def is_up_to_date(path: Path, provenance: Mapping[str, Any], force: bool) -> bool:
+    """Return whether a Zarr folder was made from the same inputs and is not to be replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The Zarr folder.
+    provenance : mapping
+        What it would be made from now.
+    force : bool
+        Whether a result is made again.
+
+    Returns
+    -------
+    bool
+        False if there is nothing at `path`.
+
+    Raises
+    ------
+    UsageError
+        If there is something else.
+    """
     if not path.exists():
         return False
     if not (path / "zarr.json").exists():  # `force` replaces forecasts, not whatever a mistyped name points to

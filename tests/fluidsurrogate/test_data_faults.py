@@ -155,7 +155,7 @@ REFUSED = {
     "other viscosity": (lambda d: d.assign_attrs(viscosity=0.5), "the dataset has viscosity = 0.5, the experiment's"),
     "uneven": (
         lambda d: d.assign_coords(time=[0, 0.25, 0.5, 0.8, 1.0]),
-        "time is not evenly spaced, from 0.2 to 0.3: select an even part",
+        "not evenly spaced, from 0.2 to 0.3|interval is 0.3; expected 0.25",  # by the reader of files, or the check,
     ),
     "sign": (lambda d: d.assign(vorticity=-d["vorticity"]), "axes exchanged, or the sign changed"),
 }

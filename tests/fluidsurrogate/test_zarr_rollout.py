@@ -19,7 +19,7 @@ from fluidsurrogate import UsageError
 from fluidsurrogate.core.locks import output_lock
 from fluidsurrogate.data.conversion import to_states
 from fluidsurrogate.models.surrogate import Surrogate
-from fluidsurrogate.simulation import batch_sizes, initial_states, rollout_writer
+from fluidsurrogate.simulation import batch_sizes, batched_rollout, initial_states, rollout_writer
 from solvers import Stepper
 
 FORK = multiprocessing.get_context("fork")
@@ -264,7 +264,7 @@ def test_a_forecast_that_does_not_say_what_it_was_provenance(trained, tmp_path, 
 def test_a_record_that_is_none(trained, tmp_path, small_pieces, monkeypatch, record):
     """Of an interrupted rollout: said in one line, with what to do."""
     data, models = trained
-    monkeypatch.setattr(rollout_writer, "to_dataset", raising(Stop, after=2))
+    monkeypatch.setattr(batched_rollout, "to_dataset", raising(Stop, after=2))
     with pytest.raises(Stop):
         fs.forecast_to_zarr(models["small-d4"], data, 3, tmp_path / "x.zarr")
     (tmp_path / "x.zarr.partial" / "progress.json").write_text(json.dumps(record))
@@ -274,7 +274,7 @@ def test_a_record_that_is_none(trained, tmp_path, small_pieces, monkeypatch, rec
 
 def raising(error, after):
     """`to_dataset` that raises when it was called as often as that."""
-    function, calls = rollout_writer.to_dataset, itertools.count(1)
+    function, calls = batched_rollout.to_dataset, itertools.count(1)
 
     def stopping(*args, **options):
         if next(calls) > after:
@@ -357,7 +357,7 @@ def test_memory_is_bounded(trained, tmp_path, monkeypatch):
 
         monkeypatch.setattr(owner, name, spied)
 
-    spy(rollout_writer, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
+    spy(batched_rollout, "to_dataset", kept, lambda spec, states: states.shape[0] * states.shape[1])
     spy(initial_states.InitialStates, "read", read, lambda self, first, last: last - first)
     spy(model.step, "forward", batches, lambda network, state, *rest: len(state))
     fs.forecast_to_zarr(model, many, 20, tmp_path / "x.zarr")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fluidsurrogate.pipeline.stages  # noqa: F401 (registers the stages)
 from fluidsurrogate.cli.forecast_from_file import add_forecast_options, forecast_from_file, is_forecast_requested
-from fluidsurrogate.cli.options import ALLOW_CODE_HELP
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DASK_HELP, path_or_address
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.pipeline.stage import stages_in_order
 
+if TYPE_CHECKING:
+    from fluidsurrogate.pipeline.run import Run
+
 ORDER = 0
 RUN, RUN_HELP = "run", "run all stages below, then print a table of scores"
+TO_HELP = "with --dask, where to write the data, such as s3://bucket/data.zarr (default: data.zarr in --out)"
 FROM_HELP = "folder of a trained model: models of the same kind and group start from its weights"
 
 
@@ -45,8 +51,36 @@ def add(commands) -> None:
         sub.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
         if name != stages[0].name:  # later stages must know where the weights of the models came from
             sub.add_argument("--from", metavar="MODEL", dest="init", help=FROM_HELP)
+        if name == "generate":
+            sub.add_argument("--dask", metavar="SCHEDULER", help=DASK_HELP)
+            sub.add_argument("--to", type=path_or_address, metavar="FOLDER.zarr|ADDRESS.zarr", help=TO_HELP)
         if name == "rollout":
             add_forecast_options(sub)
+
+
+def generate_to(run: Run, to: str | Path, force: bool) -> None:
+    """Generate the data of an experiment on a Dask cluster into a Zarr store of a name of its own.
+
+    Parameters
+    ----------
+    run : Run
+        The experiment and the cluster.
+    to : str or Path
+        The Zarr folder or its address.
+    force : bool
+        Whether to replace data of another experiment.
+
+    Raises
+    ------
+    UsageError
+        If no cluster is given, or the data cannot be generated.
+    """
+    import fluidsurrogate as fs
+
+    if run.dask is None:
+        raise UsageError("--to needs --dask: local:N for N workers on this machine")
+    fs.generate(run.experiment, to=to, force=force, dask=run.dask)
+    logging.getLogger("fluidsurrogate").info(f"generate: {to}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,9 +117,19 @@ def run(arguments: argparse.Namespace) -> int:
     words += [f"--out {shlex.quote(str(out))}"] if arguments.out else []
     words += ["--allow-code"] if arguments.allow_code else []
     words += [f"--from {shlex.quote(start)}"] if start else []
-    this = Run(experiment, out, " ".join(words))
+    dask = getattr(arguments, "dask", None)
+    this = Run(experiment, out, " ".join(words), dask=dask)
     if arguments.command == "rollout" and is_forecast_requested(arguments):
         forecast_from_file(this, arguments)
+        return 0
+    if dask is not None and arguments.command == "rollout":
+        raise UsageError(
+            "--dask needs a forecast from a file to a Zarr folder: give --model, --start, --steps and --to"
+        )
+    if dask is not None and experiment.data.path:
+        raise UsageError("--dask generates data, but the experiment names data that exist: remove --dask, or data.path")
+    if getattr(arguments, "to", None) is not None and arguments.command == "generate":
+        generate_to(this, arguments.to, arguments.force)
         return 0
     if process_count() > 1 and arguments.command != "train":
         raise UsageError(

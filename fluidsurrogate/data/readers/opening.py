@@ -14,7 +14,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.stores import as_location, exists
 from fluidsurrogate.data.readers.facts import Facts
 from fluidsurrogate.data.readers.layout_checks import is_in_package_layout
 from fluidsurrogate.data.readers.plain_layout import to_package_layout
@@ -27,12 +27,13 @@ log = logging.getLogger("fluidsurrogate")
 def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
     """Open a dataset lazily: a Zarr folder, a NetCDF file, or any other format that has a reader.
 
-    The format is recognised by the content of the file or folder, not by its name.
+    The format is recognised by the content of the file or folder, not by its name. Zarr is also read from an address of
+    any storage that fsspec knows, such as "s3://bucket/data.zarr" or "zip::https://host/data.zarr.zip".
 
     Parameters
     ----------
     path : str or Path
-        The folder or file; `~` stands for the home folder.
+        The folder or file; `~` stands for the home folder. Or, as a text, an address.
     facts : Facts, optional
         What the user states about the file, such as the viscosity; the reader adds what it finds.
 
@@ -61,11 +62,11 @@ def open_data(path: str | Path, facts: Facts | None = None) -> xr.Dataset:
     {'y': 4, 'x': 8} 1.0
     >>> folder.cleanup()
     """
-    if isinstance(path, str) and "://" in path:
-        return _open_address(path, facts)
-    path = as_path(path)
-    if not path.exists():
+    path = as_location(path)
+    if not exists(path):
         raise UsageError(f"{path}: no such dataset")
+    if isinstance(path, str):
+        return _open_address(path, facts)
     reader = _reader_for(path, facts)
     with as_usage_error(f"{path}: the {reader.name} cannot be opened"):
         dataset = reader.open(path, facts or Facts(path))
@@ -88,11 +89,11 @@ def _reader_for(path: Path, facts: Facts | None) -> Reader:
 
 def _open_address(address: str, facts: Facts | None) -> xr.Dataset:
     """Open a Zarr store at an address that fsspec takes, such as s3://bucket/data.zarr."""
-    from fluidsurrogate.data.readers.zarr import open_store
+    from fluidsurrogate.data.readers.zarr import open_address
 
     place = Path(address)
-    with as_usage_error(f"{address}: the Zarr store cannot be opened"):
-        dataset = open_store(address, facts or Facts(place))
+    with as_usage_error(f"{address}: cannot be opened"):
+        dataset = open_address(address, facts or Facts(place))
     _check_what_is_read(dataset, place)
     return _converted(dataset, place, facts)
 

@@ -37,10 +37,15 @@ def provenance(run: Run, output: str = DATA) -> Provenance:
 
 def make(run: Run, missing: Sequence[str], force: bool) -> None:
     """Generate the data."""
-    from fluidsurrogate.simulation.generation import generate_to_zarr
-
     log.info(f"generate: {run.data_path}")
-    generate_to_zarr(run.experiment, run.data_path, force)
+    if run.dask is not None:
+        from fluidsurrogate.simulation.cluster_generation import generate_on_cluster
+
+        generate_on_cluster(run.experiment, run.out / DATA, run.dask, force)
+    else:
+        from fluidsurrogate.simulation.generation import generate_to_zarr
+
+        generate_to_zarr(run.experiment, run.out / DATA, force)
 
 
 def check_existing(run: Run) -> None:
@@ -64,7 +69,7 @@ def check_existing(run: Run) -> None:
 
 def check_before_use(run: Run) -> None:
     """Check that the data exist and belong to the experiment, before a later stage reads them."""
-    path = run.data_path
+    path = run.out / DATA
     if run.experiment.data.path:
         record = run.user_data  # raises UsageError if there is no such dataset
         if is_main_process():

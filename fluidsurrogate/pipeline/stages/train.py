@@ -17,6 +17,7 @@ from fluidsurrogate.core.distributed import (
 )
 from fluidsurrogate.core.jobs import choose_worker_count, run_jobs
 from fluidsurrogate.core.resumable import partial_folder, publish, start_or_resume
+from fluidsurrogate.core.stores import as_location
 from fluidsurrogate.pipeline.run import DATA, Run
 from fluidsurrogate.pipeline.stage import Provenance, Stage, Tree, register
 
@@ -93,7 +94,7 @@ def _train_one(
     # A new process has not inherited the permission. The dataset is closed at the end: its user may write to it then.
     with allowing_code(allow_code):
         experiment = Experiment.from_tree(tree)
-    with allowing_code(allow_code), open_experiment_data(experiment, Path(data)) as dataset:
+    with allowing_code(allow_code), open_experiment_data(experiment, as_location(data)) as dataset:
         preview = Preview(Path(path).parents[1])
         surrogate = train_model(experiment, name, dataset, provenance, folder, report, on_better_weights=preview)
     if is_main_process():
