@@ -312,7 +312,7 @@ def resample(field: Float[Tensor, "..."], source: Grid, target: Grid) -> Float[T
     out = coefficients.new_zeros((*field.shape[: -source.dimensions], *target.half_shape()))
     for block in corners(kept):
         out[block] = coefficients[block]
-    out = out * _centre_phase(target, source).to(out)
+    out = out * _centre_phase(target, source).to(out, non_blocking=True)  # a GPU is not waited for
     return torch.fft.irfftn(out, s=target.n, dim=target.dims) * (math.prod(target.n) / math.prod(source.n))
 
 

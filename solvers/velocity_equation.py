@@ -256,7 +256,7 @@ class VelocityEquation(Equation):
         if any(m > kept for m, kept in zip(most, self.modes, strict=True)):
             raise ValueError(f"the stochastic forcing has modes up to {most}, of which only those up to {self.modes} "
                              "are retained: take a larger n")  # fmt: skip
-        rolled = coefficients.roll([-most[0], -most[1]], (-3, -2)).to(self.double_device)
+        rolled = coefficients.roll([-most[0], -most[1]], (-3, -2)).to(self.double_device, non_blocking=True)
         kz, ky, kx = self.wavenumbers
         kz, ky, kx = _cut(kz, most[0], -3), _cut(ky, most[1], -2), kx[..., : most[2] + 1]
         k_squared = kz**2 + ky**2 + kx**2

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -22,9 +23,11 @@ from torch import Tensor
 import fluidsurrogate as fs
 from fluidsurrogate.cli import main
 from fluidsurrogate.nn import ARCHITECTURES, DIMENSIONS, DeepEnsemble
-from fluidsurrogate.nn.losses import LOSSES
+from fluidsurrogate.nn.losses import LOSSES, LossContext
 from fluidsurrogate.nn.registry import options_of
+from fluidsurrogate.training import trainer
 from fluidsurrogate.training.train import train_model
+from fluidsurrogate.training.trainer import Trainer
 from solvers import (
     D4,
     FLOWS,
@@ -36,6 +39,7 @@ from solvers import (
     Grid,
     NavierStokes2D,
     Resampled,
+    StateSpec,
     act_on_fields,
     field_in,
     resample,
@@ -48,15 +52,34 @@ MINIATURE = Path(__file__).with_name("miniature.toml")
 CHECKS: dict[str, Callable[..., None]] = {}
 
 
+class NoTraffic:
+    """Nothing is counted."""
+
+    waits: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Device:
-    """A device, and a context that refuses what is computed elsewhere."""
+    """A device, a context that refuses what is computed elsewhere, and one that counts what the host waits for.
+
+    The latter gives an object whose `waits` and `copies` list what happens in the block, as far as it can be seen.
+    """
 
     name: str
     only_there: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    counting: Callable[[], contextlib.AbstractContextManager] = lambda: contextlib.nullcontext(NoTraffic())
 
     def of(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.name)
+
+    @contextlib.contextmanager
+    def without_traffic(self) -> Iterator[None]:
+        """Hold a block to what a GPU needs to be kept busy: no wait of the host, no copy to or from the device."""
+        with self.only_there(), self.counting() as traffic:
+            yield
+        assert not traffic.waits, f"the host waits for {traffic.waits}"
+        assert not traffic.copies, f"tensors are copied by {traffic.copies}"
 
     def check(self, own: Tensor, cpu: Tensor, bound: float | None = None) -> None:
         """Hold a tensor of this device to the CPU's: it is there, and the difference is small beside the CPU's."""
@@ -151,17 +174,47 @@ def solver_with_fixed_steps(device, folder, case):
     cpu, own = (example.flow.solver(SQUARE, device=name, **options) for name in ("cpu", device.name))
     state = starts_of(example, SQUARE)
     carry = own.advance(own.start(device.of(state)))
-    with device.only_there():
+    with device.without_traffic():
         after = own.state(own.advance(carry))
     device.check(after, cpu.state(cpu.advance(cpu.advance(cpu.start(state)))), None if dtype == torch.float64 else 2e-4)
 
 
+@parametrised(
+    **{
+        f"{name}, in the plane": (example.flow, example.grid(16), lambda example=example: starts_of(example, SQUARE))
+        for name, example in EXAMPLES.items()
+    },
+    **{
+        f"{name}, in space": (flow, Grid.cube(16), lambda flow=flow: flow.starts(Grid.cube(16), [0, 1]))
+        for name, flow in FLOWS_IN_SPACE.items()
+    },
+)
+def fixed_steps_wait_for_nothing(device, folder, case):
+    """Of every flow: the host never waits for the device within an interval, and copies nothing but random kicks."""
+    flow, grid, starts = case
+    interval, found = 0.1 * grid.length[0] / 6.28, []
+    steps = 6 if flow.stochastic_forcing(grid) is not None else 2  # a whole number of them between two kicks
+    options = {"interval": interval, "dt": interval / steps, "order": 2, "dtype": torch.float64, "backend": "torch"}
+    for name in ("cpu", device.name):
+        solver = flow.solver(grid, device=name, **options)
+        carry = solver.advance(solver.start(starts(), seeds=[5, 6]))
+        with torch.no_grad(), device.counting() as traffic:
+            carry = solver.advance(carry)
+        assert not traffic.waits, f"the host waits for {traffic.waits}"
+        assert carry.injected is not None or not traffic.copies, f"tensors are copied by {traffic.copies}"
+        found.append(solver.state(carry))
+    device.check(found[1], found[0])
+
+
 @check
 def solver_that_chooses_its_steps_computes_on_the_device(device, folder):
+    """The host waits once an interval, to know how many steps to take."""
     solver = KOLMOGOROV.flow.solver(SQUARE, interval=0.1, device=device.name)
     carry = solver.advance(solver.start(KOLMOGOROV.anything(SQUARE)))
-    with device.only_there():
-        assert solver.state(solver.advance(carry)).isfinite().all()
+    with device.only_there(), device.counting() as traffic:
+        carry = solver.advance(carry)
+    assert len(traffic.waits) <= 1, f"the host waits for {traffic.waits}"
+    assert solver.state(carry).isfinite().all()
 
 
 @check
@@ -269,7 +322,7 @@ def network(device, folder, case):
     gradients = torch.autograd.grad(expected.square().sum(), list(cpu.parameters()))
     own = network_of(*case).to(device.name)
     there, as_plain = device.of(x), own.to_plain()
-    with device.only_there():
+    with device.without_traffic():
         y = own(there)
         own_gradients = torch.autograd.grad(y.square().sum(), list(own.parameters()))
         folded, plain = own.fold()(there), as_plain(there)
@@ -301,6 +354,28 @@ def deep_ensemble(device, folder, kind):
 
 # -- training
 
+
+@parametrised(**{name: LOSSES[name] for name in LOSSES})
+def loss(device, folder, function):
+    """Of vorticity, and of velocity with a scalar, after the first time: value and gradient."""
+    for fields in ((VORTICITY,), (VELOCITY, TRACER)):
+        spec = StateSpec(SQUARE, fields, 0.1)
+        states = values_of(fields, 6).unflatten(0, (2, 3))
+        change = torch.linspace(1, 2, spec.components, dtype=torch.float64)[:, None, None]
+
+        def of(states, change, spec=spec):
+            states = states.detach().requires_grad_()
+            value = function(states, 0.9 * states.detach().roll(1, -1), LossContext(spec, change, (5, 6)))
+            return value, *torch.autograd.grad(value, states)
+
+        there = device.of(states), device.of(change)
+        of(*there)
+        with device.without_traffic():
+            own = of(*there)
+        for a, b in zip(own, of(states, change), strict=True):
+            device.check(a, b)
+
+
 EACH = {
     "plain": (),
     "noise, average, parts": ("train.noise=0.1", "train.average=0.9", "train.accumulate=2"),
@@ -331,14 +406,35 @@ def generators_left_alone() -> Iterator[None]:
     assert torch.equal(torch.get_rng_state(), before), "the user's random generator was used"
 
 
+@contextlib.contextmanager
+def counting_steps(device: Device) -> Iterator[list[Any]]:
+    """Count the traffic of every training step."""
+    step, counted = Trainer._train_step, []
+
+    def counting_step(self, batch):
+        with device.counting() as traffic:
+            loss = step(self, batch)
+        counted.append(traffic)
+        return loss
+
+    with mock.patch.object(Trainer, "_train_step", counting_step):
+        yield counted
+
+
 @parametrised(**EACH)
 def training(device, folder, overrides):
-    """Some steps, in double precision: data, weights, validation errors and forecasts."""
+    """Some steps, in double precision: data, weights, validation errors and forecasts.
+
+    The host waits for the device once in so many steps, to look at their losses, and at no other.
+    """
     data = fs.generate(experiment_on("cpu", DOUBLE, *overrides))
     models = []
     for name in ("cpu", device.name):
-        with generators_left_alone():
+        every_second = mock.patch.object(trainer, "STEPS_BETWEEN_READS", 2)
+        with generators_left_alone(), every_second, counting_steps(device) as counted:
             models.append(train_model(experiment_on(name, DOUBLE, *overrides), "n", data, {}))
+    waits = [len(traffic.waits) for traffic in counted[1:]]  # the first step also makes what the others use again
+    assert waits in ([0, 0, 0], [0, 0, 1]), [traffic.waits for traffic in counted]
     cpu, own = models
     assert own.device.type == torch.device(device.name).type
     for name, weight in cpu.network.state_dict().items():
@@ -357,7 +453,7 @@ def training_in_half_precision(device, folder):
     """Convolutions in bfloat16, the step around them in single: near to full precision, and not the same."""
     data = fs.generate(experiment_on("cpu"))
     full, half = (
-        train_model(experiment_on(device.name, f"train.precision={precision}", "train.steps=20"), "n", data, {})
+        train_model(experiment_on(device.name, f"train.precision={precision}", "train.steps=8"), "n", data, {})
         for precision in ("full", "bfloat16")
     )
     assert all(weight.dtype == torch.float32 for weight in half.network.parameters())
@@ -542,14 +638,18 @@ def audit(device, folder):
 @parametrised(miniature=(), two=("compare.members=3", "compare.calibration_starts=20", "models.small-cnn.networks=2",
                                 "models.small-d4.augment=D4"))  # fmt: skip
 def whole_run(device, folder, overrides):
-    """`fluidsurrogate run`, end to end; a second run does nothing."""
-    out, sets = folder / "run", [part for override in overrides for part in ("--set", override)]
-    arguments = ["run", str(MINIATURE), "--out", str(out), "--device", device.name, *sets]
-    assert main(arguments) == 0
-    with xr.open_dataset(out / "scores.nc") as scores:
-        errors = scores["equivariance_error"].sel(source="small-d4")
-        assert float(errors) < 5e-5
-        assert set(scores["source"].values) >= {"small-d4", "small-cnn", "persistence"}
+    """`fluidsurrogate run`, end to end, in double precision: the scores of the CPU. A second run does nothing."""
+    sets = [part for override in (DOUBLE, "solver.kernel=torch", *overrides) for part in ("--set", override)]
+    for name in ("cpu", device.name):
+        out = folder / name.replace(":", "-")
+        arguments = ["run", str(MINIATURE), "--out", str(out), "--device", name, *sets]
+        assert main(arguments) == 0
+    cpu, own = (xr.load_dataset(path / "scores.nc") for path in (folder / "cpu", out))
+    assert set(own["source"].values) >= {"small-d4", "small-cnn", "persistence"}
+    assert float(own["equivariance_error"].sel(source="small-d4")) < 1e-9
+    for name, variable in cpu.data_vars.items():
+        if variable.dtype.kind == "f" and "seconds" not in str(name):
+            np.testing.assert_allclose(own[name], variable, rtol=1e-4, atol=1e-9, err_msg=str(name))
     with fs.open_data(out / "data.zarr") as data:
         assert data.attrs["device"].startswith(device.name)
     weights = load_file(out / "models/small-d4/weights.safetensors")

@@ -8,6 +8,9 @@
     x + torch.randn(3)        # RuntimeError, as on a GPU
     with pretend_device.only_there():
         torch.zeros(3)        # RuntimeError: computed on the CPU
+    with pretend_device.counting() as traffic:
+        float(x.sum())        # traffic.waits is ["_local_scalar_dense"]: the host waits for the device
+        x[[0, 2]]             # traffic.hidden is ["index"]: a copy to the device that nobody asked for; it waits, too
 
 Each of its tensors holds a tensor on the CPU, so that results can be compared. It cannot show what only a GPU has:
 streams, graphs, kernels, precision. Install it in a process of its own, because it stays for as long as the process.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,7 +36,53 @@ COPIES = {"copy_", "_to_copy", "_copy_from", "_copy_from_and_resize"}  # what mo
 TAKES_CPU_INDICES = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}  # so does CUDA
 # Below the dispatch to Python, torch forgets that a view stands for the conjugate or the negative: these are computed.
 AS_VALUES = {"_conj": torch.ops.aten._conj_physical.default, "_neg_view": torch.ops.aten.neg.default}
+# What a GPU computes and then tells the host, which waits for it. `float`, `bool`, `item` and `if` come to the first.
+READ_BY_HOST = {
+    "_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
+    "bincount",
+}  # fmt: skip
 _registered: list[torch.library.Library] = []  # held, because an implementation goes with its library
+
+
+@dataclass
+class Traffic:
+    """What the host waited for, and what was copied between the devices, by the names of the operations.
+
+    As on a GPU, a copy in either direction makes the host wait, unless it is asked not to (`non_blocking=True`).
+    """
+
+    waits: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # those that nobody asked for by name: lists as indices
+
+
+_traffic: list[Traffic] = []
+
+
+@contextmanager
+def counting() -> Iterator[Traffic]:
+    """Count what the host waits for while the block runs."""
+    _traffic.append(Traffic())
+    try:
+        yield _traffic[-1]
+    finally:
+        _traffic.pop()
+
+
+def _count(name: str, args: Any, kwargs: dict[str, Any], is_copy: bool) -> None:
+    """Add an operation to the traffic."""
+    if name in TAKES_CPU_INDICES:
+        # Indices on the CPU are copied, and a mask becomes the numbers of its entries: the host needs their count.
+        indices = [t for t in tree_leaves(args[1]) if isinstance(t, Tensor)]
+        is_hidden = any(t.ndim and not isinstance(t, PretendTensor) for t in indices)
+        waits = is_hidden or any(t.dtype == torch.bool for t in indices)
+    else:
+        non_blocking = kwargs.get("non_blocking", name == "copy_" and len(args) > 2 and args[2])
+        is_hidden, waits = False, name in READ_BY_HOST or (is_copy and not non_blocking)
+    for traffic in _traffic:
+        traffic.waits += [name] * waits
+        traffic.copies += [name] * (is_copy or is_hidden)
+        traffic.hidden += [name] * is_hidden
 
 
 class PretendTensor(Tensor):
@@ -58,6 +108,7 @@ class PretendTensor(Tensor):
     numpy = __array__
 
     def tolist(self) -> Any:
+        _count("_local_scalar_dense", (), {}, False)
         return self.held.tolist()
 
     def __getitem__(self, key: Any) -> Tensor:
@@ -89,6 +140,10 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     stays = bool(pretend) if target is None else _is_here(target)
     if name == "copy_":
         stays = isinstance(args[0], PretendTensor)
+    if _traffic and pretend:
+        devices = {isinstance(t, PretendTensor) for t in tensors}
+        is_copy = name in COPIES and (devices | {stays} if name == "_to_copy" else devices) == {True, False}
+        _count(name, args, kwargs, is_copy)
     if generator is not None and stays and generator.device.type == "cpu":
         raise RuntimeError(f"{name}: expected a generator on {NAME}, but found one on the CPU")
 

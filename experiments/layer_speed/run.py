@@ -223,7 +223,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--quick", action="store_true", help="one small case, nothing written")
+    parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--quick", action="store_true", help="one small case; written only with --out")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peer, device = has_escnn(), arguments.device
@@ -244,9 +245,9 @@ def main() -> None:
         f"{table(head, rows)}\n"
     )
     print(text)
-    if not arguments.quick:
+    if arguments.out or not arguments.quick:
         path = Path(__file__).with_name("results.md" if device == "cpu" else "results-cuda.md")
-        path.write_text(text, encoding="utf-8")
+        (arguments.out or path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -134,22 +134,6 @@ def bandwidth(device: str, rounds: int) -> float:
     return 2 * source.nbytes / interleaved({"copy": run}, rounds)["copy"]
 
 
-def throughput(n: int, batch: int, dtype: torch.dtype, device: str, rounds: int, copied: float) -> list[str]:
-    """One row of the third table: ETDRK4."""
-    state, steps = start(n, 1).to(dtype).expand(batch, -1, -1, -1), max(4, min(64, 2**26 // (n * n * batch)))
-    seconds = interleaved({"ours": ours(n, 4, steps, state, device)}, rounds)["ours"] / steps
-    moved = 4 * 4 * 2 * 2 * n * n * batch * torch.finfo(dtype).bits / 8
-    rate, share = n * n * batch / seconds, moved / seconds / copied
-    return [
-        f"{n}",
-        f"{batch}",
-        str(dtype).removeprefix("torch."),
-        f"{1e6 * seconds:.0f}",
-        f"{rate:.2e}",
-        f"{share:.2f}",
-    ]
-
-
 @functools.cache
 def reference(n: int) -> torch.Tensor:
     """The first start at t = 1, in double precision and 1,600 steps."""
@@ -225,14 +209,6 @@ def main() -> None:
     first = table(["n", "batch", "scheme", "ours [µs]", "floor [µs]", "ours / floor", *ratio], steps_rows)
     pair = ["exponax steps", "[ms]", "exponax / ours"] if peer else []
     second = table(["n", "batch", "scheme", "error", "our steps", "[ms]", *pair], error_rows)
-    memory_rows = []
-    if device == "cuda" or arguments.quick:
-        copied = bandwidth(device, 5)
-        memory_rows = [
-            throughput(n, batch, dtype, device, 5, copied)
-            for n in sizes for batch in batches for dtype in (torch.float32, torch.float64)
-            if n * n * batch <= 2**27
-        ]  # fmt: skip
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{every} cores of an x86-64 CPU"
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", *(["exponax", "jax"] if peer else [])))
     text = (
@@ -240,9 +216,6 @@ def main() -> None:
         f"float32. What is measured, and how: `run.py`.\n\n## Per step\n\n{first}\n\n"
         f"## Time to error at t = 1\n\n{second}\n"
     )
-    if memory_rows:
-        header = ["n", "batch", "precision", "µs a step", "cell updates a second", "share of bandwidth"]
-        text += f"\n## Throughput, ETDRK4\n\nA copy moves {copied / 1e9:.0f} GB/s.\n\n{table(header, memory_rows)}\n"
     if peer:
         text += f"\nGeometric mean of exponax / ours: {geometric_mean(steps_rows)} per step, "
         text += f"{geometric_mean(error_rows)} at equal error.\n"

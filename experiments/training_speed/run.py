@@ -55,6 +55,12 @@ def trainer_of(data, *overrides: str) -> Trainer:
     return prepare_training(experiment, "g", train, InMemoryTrajectories.from_dataset(data, "valid", experiment), {})
 
 
+def synchronise() -> None:
+    """Wait for a GPU, if one was used."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def waiting(data, loaders: int, on: str, steps: int = 60) -> tuple[float, float]:
     """The share of the time that steps wait for data, and milliseconds a step."""
     trainer = trainer_of(data, on, f"train.loaders={loaders}")
@@ -62,25 +68,29 @@ def waiting(data, loaders: int, on: str, steps: int = 60) -> tuple[float, float]
     with reproducible_kernels(trainer.device):
         for trainer.step in range(10):
             trainer._train_step(next(batches))
+        synchronise()
         waited, began = 0.0, time.perf_counter()
         for trainer.step in range(10, steps):
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
             trainer._train_step(batch)
+        synchronise()
     took = time.perf_counter() - began
     return waited / took, 1e3 * took / (steps - 10)
 
 
-def in_turn(**functions: Callable[[], object]) -> dict[str, float]:
+def in_turn(repeats: int = REPEATS, **functions: Callable[[], object]) -> dict[str, float]:
     """Median milliseconds of each."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, function in functions.items():
+            synchronise()
             began = time.perf_counter()
             function()
+            synchronise()
             times[name].append(1e3 * (time.perf_counter() - began))
     return {name: statistics.median(each) for name, each in times.items()}
 
@@ -88,6 +98,7 @@ def in_turn(**functions: Callable[[], object]) -> dict[str, float]:
 def step_of(trainer: Trainer) -> Callable[[], object]:
     """One training step on its first batch, with the kernels that training uses."""
     batch = trainer.batches[0]
+    trainer.step = 1  # after the first, at which the loss is read from the device
 
     def step() -> None:
         with reproducible_kernels(trainer.device):
@@ -99,6 +110,7 @@ def step_of(trainer: Trainer) -> Callable[[], object]:
 def step_by_default(trainer: Trainer) -> Callable[[], object]:
     """One training step on its first batch, with the kernels that torch chooses by itself."""
     batch = trainer.batches[0]
+    trainer.step = 1
 
     def step() -> None:
         with mock.patch.object(surrogate, "single_precision_convolutions", nullcontext):

@@ -27,7 +27,7 @@ from fluidsurrogate.data.conversion import read_states, to_inputs
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.data_faults import Fault, find_faults
 from fluidsurrogate.evaluation.physics_report import ANOTHER, CONSISTENT, FOREIGN, UNDECIDED, PhysicsReport, Trial
-from fluidsurrogate.evaluation.physics_sample import CannotCheck, choose_pairs, read_sample
+from fluidsurrogate.evaluation.physics_sample import CannotCheck, choose_pairs, judged_pairs, read_sample
 from fluidsurrogate.evaluation.physics_search import GOOD, ReadingSearch
 from solvers import Stepper
 
@@ -189,6 +189,7 @@ def residual_of_stepper(dataset: xr.Dataset, stepper: Stepper) -> float:
         raise CannotCheck("it holds a single time")
     times = dataset["time"].values.astype(np.float64)
     chosen = choose_pairs(dataset[spec.fields[0].name], spec.grid, times, spec.interval)
+    chosen = [pair for pair, is_judged in zip(chosen, judged_pairs(chosen).tolist(), strict=True) if is_judged]
     parts = [dataset.isel(trajectory=[i], time=[t, t + 1]) for i, t in chosen]
     states = torch.cat([read_states(part, spec, torch.float32) for part in parts])
     inputs = [to_inputs(part, spec, torch.float32) for part in parts]

@@ -198,6 +198,29 @@ class PhysicsModel:
         residual = float(error.norm()) / max(self.change, torch.finfo(torch.float64).tiny)
         return residual if math.isfinite(residual) else math.inf
 
+    def residual_by_trajectory(self, assumption: Assumption) -> dict[int, float]:
+        """Measure the residual of each trajectory, the pairs that fits are made of included.
+
+        Parameters
+        ----------
+        assumption : Assumption
+            What the step assumes.
+
+        Returns
+        -------
+        dict of int to float
+            By the number of the trajectory.
+        """
+        error = self.measure(self.predict([assumption], torch.ones_like(self.judged))[0] - self.after)
+        change = self.measure(self.after - self.before)
+        squares = [one.square().flatten(1).sum(1) for one in (error, change)]
+        found = {}
+        for i in dict.fromkeys(self.sample.trajectories):
+            own = torch.tensor([j == i for j in self.sample.trajectories])
+            e, c = (float(s[own].sum()) for s in squares)
+            found[i] = math.sqrt(e / c) if c > 0 and math.isfinite(e) else math.inf
+        return found
+
     def guesses(self, start: Assumption) -> list[Assumption]:
         """Return where fits may start: the given numbers, and those that explain the mean rate of change best.
 

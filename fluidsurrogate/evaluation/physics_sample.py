@@ -102,6 +102,8 @@ class PhysicsSample:
         Shape (pair, component): what the dataset states, and the mean of a velocity, in m/s.
     notes : list of str
         What is left out, in words.
+    trajectories : tuple of int
+        The trajectory of each pair.
     """
 
     grid: Grid
@@ -114,6 +116,7 @@ class PhysicsSample:
     forcing: Tensor | None
     mean_velocity: Tensor
     notes: list[str] = field(default_factory=list)
+    trajectories: tuple[int, ...] = ()
 
     def readings(self) -> list[Reading]:
         """Return the readings that differ in their physics.
@@ -314,8 +317,9 @@ def read_sample(
         notes.append(f"checked on {' x '.join(map(str, coarse.n))} cells, to which the states were truncated")
         grid = coarse
     return PhysicsSample(
-        grid, interval, states, name == VELOCITY.name, _judged(chosen), known.get("viscosity"),
+        grid, interval, states, name == VELOCITY.name, judged_pairs(chosen), known.get("viscosity"),
         known.get("drag", torch.zeros(len(chosen), dtype=torch.float64)), forcing, mean, notes,
+        tuple(trajectories),
     )  # fmt: skip
 
 
@@ -365,8 +369,19 @@ def _spread(size: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, size - 1, count).round().astype(int))
 
 
-def _judged(chosen: list[tuple[int, int]]) -> Tensor:
-    """Return which pairs to judge by: other trajectories than those of the fit, or else later times."""
+def judged_pairs(chosen: list[tuple[int, int]]) -> Tensor:
+    """Return which pairs to judge by: other trajectories than those of the fit, or else later times.
+
+    Parameters
+    ----------
+    chosen : list of tuple of int
+        Trajectory and time of each pair.
+
+    Returns
+    -------
+    Tensor
+        Booleans, shape (pair,).
+    """
     trajectories = sorted({i for i, _ in chosen})
     if len(trajectories) > 1:
         held = set(trajectories[len(trajectories) // 2 :])

@@ -224,7 +224,9 @@ class ReadingSearch:
                                divergence=self.sample.divergence(self.own))  # fmt: skip
         if (of_flow := self.of_stepper) is not None:
             if of_flow.residual <= GOOD:
-                return replace(report, verdict=CONSISTENT, notes=list(self.sample.notes), reason=(
+                if own <= GOOD:
+                    report = self._consistent(report, own, own_assumption if own_is_free else self._given())
+                return replace(report, verdict=CONSISTENT, reason=(
                     f"{of_flow.name} steps the states with a residual of {of_flow.residual:.4f}"))  # fmt: skip
             if own <= GOOD and own * BETTER <= of_flow.residual:
                 return replace(report, verdict=ANOTHER, better_reading=own_name, reason=(
@@ -241,7 +243,7 @@ class ReadingSearch:
                 f"the velocity has a divergence of {before:.1%} of its gradient, with another reading {after:.1%}: "
                 f"{order.name}"))  # fmt: skip
         if own <= GOOD:
-            return self._consistent(report, own, own_assumption if own_is_free else self._start(self.models[self.own]))
+            return self._consistent(report, own, own_assumption if own_is_free else self._given())
         if self.is_random:
             return replace(report, reason="the flow is forced at random, so that no step can be foreseen")
         return self._undecided(report, own)
@@ -253,6 +255,10 @@ class ReadingSearch:
             return None
         others = [reading for reading in self.models if reading.components and reading.sign > 0 and reading != self.own]
         return next((reading for reading in others if self.sample.divergence(reading) < FAR_LESS * own), None)
+
+    def _given(self) -> Assumption:
+        """Return the numbers of the file in its own reading."""
+        return self._start(self.models[self.own])
 
     def _is_moving(self, a: Assumption) -> bool:
         """Return whether a fitted mean velocity moves the states by more than a hundredth of a cell an interval."""
@@ -269,8 +275,13 @@ class ReadingSearch:
     def _consistent(self, report: PhysicsReport, residual: float, a: Assumption) -> PhysicsReport:
         """Return the verdict of data that the solver steps, with estimates of what was free, and of the viscosity."""
         model, estimates, notes = self.models[self.own], {}, list(report.notes)
-        if not self.is_random and a.forcing is None:
-            a = model.fit(a, ("viscosity",) if "interval" not in self.free else ("interval", "viscosity"), iterations=1)
+        astray = {i: r for i, r in model.residual_by_trajectory(a).items() if r > BETTER * max(GOOD, residual)}
+        if astray:
+            i, worst = max(astray.items(), key=lambda item: item[1])
+            notes.append(f"{len(astray)} of the trajectories that were looked at are not stepped: trajectory {i} has a "
+                         f"residual of {worst:.4f}; is it of another flow?")  # fmt: skip
+        if not self.is_random and a.forcing is None and not astray:
+            a = model.fit(a, ("viscosity",) if "interval" not in self.free else BOTH, iterations=1)
         felt = model.sensitivity(a, "viscosity")
         if felt > 3 * residual:
             estimates["viscosity"] = float(a.viscosity.mean()) * a.factor("viscosity")

@@ -122,7 +122,8 @@ class Curriculum:
         if not self.options.noise:
             return start
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "noise", step))
-        white = torch.randn(batch, *start.shape[1:], generator=generator, dtype=start.dtype)[samples].to(start.device)
+        white = torch.randn(batch, *start.shape[1:], generator=generator, dtype=start.dtype)[samples]
+        white = white.to(start.device, non_blocking=True)
         return start + surrogate.step.project(self.options.noise * surrogate.step.change * white)
 
 

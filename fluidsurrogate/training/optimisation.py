@@ -1,4 +1,4 @@
-"""Optimisation: the learning-rate schedule and the moving average of the weights."""
+"""Optimisation: the optimiser, its learning-rate schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from torch import Tensor
 
 from fluidsurrogate.config.stage_configs import TrainConfig
 from fluidsurrogate.nn import Network, cpu_state_dict
+
+
+def build_optimiser(network: Network, options: TrainConfig) -> torch.optim.AdamW:
+    """Build the optimiser, AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), which updates all weights in one kernel.
+
+    A network with complex weights is updated by separate operations, because the kernel takes real numbers only.
+
+    Parameters
+    ----------
+    network : Network
+        The network whose weights are optimised.
+    options : TrainConfig
+        The table `train` of the experiment.
+
+    Returns
+    -------
+    AdamW
+        The optimiser, at its first step.
+    """
+    weights = list(network.parameters())
+    fused = True if all(weight.is_floating_point() for weight in weights) else None
+    return torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
 
 
 def learning_rate_factor(options: TrainConfig, step: int) -> float:

@@ -144,6 +144,8 @@ def prepare_training(
         network.compile()
     device = str(parallel.device) if process_count() > 1 else experiment.device
     surrogate = fit_surrogate(experiment, name, network, train, provenance, constants, device)
+    if isinstance(train, InMemoryTrajectories):
+        train = train.to_device(parallel.device)
     batches = WindowBatches(train, curriculum, seed, options.batch, parallel.rank, parallel.world_size)
     return Trainer(surrogate, options, seed, batches, valid, parallel)
 

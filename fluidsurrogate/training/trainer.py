@@ -29,11 +29,12 @@ from fluidsurrogate.training.compilation import explaining_compile_errors
 from fluidsurrogate.training.curriculum import UnrollSchedule, unroll
 from fluidsurrogate.training.data_parallel import DataParallel
 from fluidsurrogate.training.history import TensorBoardWriter, describe_row, is_out_of_patience, write_history
-from fluidsurrogate.training.optimisation import MovingAverage, learning_rate_factor
+from fluidsurrogate.training.optimisation import MovingAverage, build_optimiser, learning_rate_factor
 from fluidsurrogate.training.validation import validation_error
 from fluidsurrogate.training.windows import Batch, InMemoryTrajectories, WindowBatches
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+STEPS_BETWEEN_READS = 10  # losses are read from the device once in so many steps: each read waits for the device
 log = logging.getLogger("fluidsurrogate")
 Report = Callable[[int, str], None]  # training steps done so far, a note
 # The surrogate with the better weights, the validation data, the training step, the validation nRMSE.
@@ -93,13 +94,13 @@ class Trainer:
             Surrogate.for_training, precision=options.precision
         )
         self.augment = Augmentation(surrogate.stored, surrogate.config.augment, seed)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self.optimiser = build_optimiser(self.network, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda s: learning_rate_factor(options, s))
         self.context = LossContext(surrogate.stored, surrogate.step.change, surrogate.normalisation.band)
         self.on_better_weights: OnBetterWeights | None = None
         self.step, self._seconds_waiting, self._seconds = 0, 0.0, 0.0
+        self._unread: list[tuple[int, Tensor]] = []  # steps, with a number that is not finite if the step has diverged
+        self._views = {multiple: surrogate.every(multiple) for multiple in surrogate.config.multiples}
         self.history: list[dict[str, float]] = []
         self.average = MovingAverage(self.network, options.average)
         self.best, self.best_score = self._weights(), math.inf
@@ -144,14 +145,17 @@ class Trainer:
             self.step += 1
             last = self.step == options.steps
             if last or self.step % options.valid_every == 0:
+                self._check_finite()
                 self._validate(float(loss))
                 if tensorboard is not None:
                     tensorboard.add(self.history[-1])
             if report is not None:  # before anything is written: a process whose parent died ends here
                 report(options.steps if self._should_stop else self.step, self._describe_progress())
             is_due = last or self._should_stop or self.step % options.checkpoint_every == 0
-            if folder is not None and is_main and is_due:
-                self._save(folder)
+            if is_due:
+                self._check_finite()
+                if folder is not None and is_main:
+                    self._save(folder)
         if folder is not None and is_main:
             write_history(self.history, folder, name)
             write_weights(self.average.weights if options.average else self._weights(), folder / LAST_WEIGHTS_FILE)
@@ -195,33 +199,50 @@ class Trainer:
             if parameter.grad is not None:
                 parameter.grad = self.parallel.mean(parameter.grad)
         norm = clip_member_gradients(list(self.network.parameters()), options.clip, self.surrogate.config.networks)
-        if not (loss + norm.to(loss.device)).isfinite():
-            self._raise_diverged("the loss is not finite")
+        self._unread.append((self.step, loss + norm.to(loss.device)))
+        if self.step == 0 or len(self._unread) >= STEPS_BETWEEN_READS:  # the first: nothing has changed the weights yet
+            self._check_finite()
         self.optimiser.step()
         self.schedule.step()
         self.average.update(self.step)
         return loss
 
-    def _raise_diverged(self, reason: str) -> None:
+    def _check_finite(self) -> None:
+        """Read from the device whether the losses and gradients since the last check are finite.
+
+        Raises UsageError with the first step at which they are not. It comes before any validation or checkpoint.
+        """
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        finite = torch.stack([number for _, number in unread]).isfinite().tolist()
+        for (step, _), is_finite in zip(unread, finite, strict=True):
+            if not is_finite:
+                self._raise_diverged("the loss is not finite", step)
+
+    def _raise_diverged(self, reason: str, step: int) -> None:
         """Raise UsageError with a reason, the training step, and what to do."""
         name = self.surrogate.about["name"]
-        if self.step:
+        if step:
             advice = "lower train.learning_rate"
         elif not all(weight.isfinite().all() for weight in self.network.parameters()):
             advice = "the weights of the network are not finite before the training: check how they are drawn"
         else:  # nothing has been trained, so that no learning rate is to blame
             advice = "the untrained network turns these data into values that are not finite: check data and network"
-        raise UsageError(f"{name}: {reason} at step {self.step}: {advice}") from None
+        raise UsageError(f"{name}: {reason} at step {step}: {advice}") from None
 
     def _loss(
         self, states: Tensor, inputs: dict[str, Tensor], unroll_schedule: UnrollSchedule, samples: slice
     ) -> Tensor:
         """Compute the loss of some samples of the step's batch."""
         device = self.device
-        states, inputs = self.augment(states.to(device), {k: v.to(device) for k, v in inputs.items()}, self.step)
+        states = states.to(device, non_blocking=True)
+        inputs = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+        states, inputs = self.augment(states, inputs, self.step)
         start = self.curriculum.add_noise(self.surrogate, states[:, 0], self.step, samples, self.options.batch)
         labels = (self.step, samples.start) if samples.start else (self.step,)
-        stepper = self.training_view(self.surrogate.every(unroll_schedule.stride))
+        stride = unroll_schedule.stride
+        stepper = self.training_view(self._views[stride])
         # A network of the user's may have dropout.
         with seeded_generators(derive_seed(self.seed, "step", *labels), device):
             try:
@@ -229,8 +250,9 @@ class Trainer:
             except ValueError as error:
                 if self.surrogate.base is None:
                     raise
-                self._raise_diverged(str(error))  # of a hybrid's solver, for a state that has blown up
-        context = self.context._replace(change=unroll_schedule.stride * self.context.change)
+                self._check_finite()  # an earlier step may be the one that diverged
+                self._raise_diverged(str(error), self.step)  # of a hybrid's solver, for a state that has blown up
+        context = self.context._replace(change=stride * self.context.change)
         return LOSSES[self.options.loss](predicted, truth, context)
 
     def _validate(self, loss: float) -> None:

@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import without_main_module
+from fluidsurrogate.core.memory import free_memory
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.array_types import States
 from fluidsurrogate.data.conversion import read_states, to_inputs, to_states
 from fluidsurrogate.data.schema import check_matches
+from fluidsurrogate.simulation.batch_sizes import MEMORY_PARTS
 from fluidsurrogate.simulation.splits import split_of
 from fluidsurrogate.training.curriculum import Curriculum
 from solvers import StateSpec
@@ -130,8 +132,29 @@ class InMemoryTrajectories(Trajectories):
         return self.states.shape[0], self.states.shape[1]
 
     def window(self, which: Tensor, first: Tensor, length: int) -> Batch:
-        times = first[:, None] + torch.arange(length + 1)
+        device, times = self.states.device, first[:, None] + torch.arange(length + 1)
+        # All indices in one transfer, for which the host does not wait.
+        index = torch.cat([which[:, None], times], dim=1).to(device, non_blocking=True)
+        which, times = index[:, 0], index[:, 1:]
         return self.states[which[:, None], times], {name: value[which] for name, value in self.inputs.items()}
+
+    def to_device(self, device: torch.device) -> InMemoryTrajectories:
+        """Move the data to a GPU if they leave most of its free memory to the training.
+
+        Parameters
+        ----------
+        device : torch.device
+            The device that trains.
+
+        Returns
+        -------
+        InMemoryTrajectories
+            The same trajectories on the device; these themselves if they take more than `MEMORY_PARTS` allows of it.
+        """
+        tensors = (self.states, *self.inputs.values())
+        if sum(tensor.nbytes for tensor in tensors) > free_memory(device) // MEMORY_PARTS:
+            return self
+        return InMemoryTrajectories(self.states.to(device), {k: v.to(device) for k, v in self.inputs.items()})
 
     def chunks(self) -> Iterator[Batch]:
         for first in range(0, self.size[0], CHUNK_TRAJECTORIES):

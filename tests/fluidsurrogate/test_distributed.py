@@ -1,4 +1,7 @@
-"""Several processes train one model together, to the weights of one process with the same batches."""
+"""Several processes train one model together, to the weights of one process with the same batches.
+
+With FLUIDSURROGATE_TEST_DEVICE=cuda the first test runs on two GPUs, by NCCL.
+"""
 
 import multiprocessing
 import os
@@ -17,7 +20,8 @@ from fluidsurrogate.cli import main
 
 MINIATURE = Path(__file__).parents[1] / "miniature.toml"
 MODELS = ("small-d4", "small-cnn")
-OPTIONS = ["train.noise=0.1", "train.average=0.9"]
+DEVICE = os.environ.get("FLUIDSURROGATE_TEST_DEVICE", "cpu")
+OPTIONS = ["train.noise=0.1", "train.average=0.9", f"device={DEVICE}"]
 SET = [word for option in OPTIONS for word in ("--set", option)]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 # On CPUs `accelerate launch` starts several processes only under MPI, and one without.

@@ -124,6 +124,16 @@ def test_right_data_are_consistent(decaying):
         assert any("a symmetry of the flow" in note for note in report.notes)
 
 
+def test_a_trajectory_that_is_of_another_flow_is_named(decaying):
+    mixed = decaying.copy(deep=True)
+    mixed["vorticity"][0] *= -1
+    report = check_physics(mixed)
+    assert report.verdict == "consistent"
+    (note,) = [note for note in report.notes if "not stepped" in note]
+    assert "1 of the trajectories that were looked at are not stepped: trajectory 0 has a residual of " in note
+    assert not [note for note in check_physics(decaying).notes if "not stepped" in note]
+
+
 def test_what_nobody_states_is_fitted(decaying):
     """Viscosity, interval, drag and a mean flow."""
     silent = decaying.drop_attrs()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import fluidsurrogate as fs
@@ -20,6 +21,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.fine_tuning import with_initial_model
 from fluidsurrogate.training.optimisation import learning_rate_factor
 from fluidsurrogate.training.train import prepare_training, train_model
+from fluidsurrogate.training.trainer import Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, TRACER, VELOCITY, VORTICITY, Grid, StateSpec, act_on_fields
 
@@ -230,6 +232,37 @@ def test_diverging_training_stops_with_advice(toml, data):
     experiment = Experiment.read(toml, ["train.learning_rate=1e30", "train.warmup=0"])
     with pytest.raises(UsageError, match=r"loss is not finite at step \d+: lower train.learning_rate"):
         fs.train(experiment, data, ["small-cnn"])
+
+
+@pytest.mark.parametrize("step", [1, 4, 13])
+def test_the_step_that_diverged_is_named(toml, data, tmp_path, monkeypatch, step):
+    """Losses are read once in ten steps, before a validation and before a checkpoint: no diverged step is kept."""
+    taken, loss = [], Trainer._loss
+
+    def loss_of(self, *arguments):
+        taken.append(self.step)
+        return loss(self, *arguments) * (np.nan if self.step == step else 1)
+
+    monkeypatch.setattr(Trainer, "_loss", loss_of)
+    experiment = Experiment.read(toml, ["train.steps=30", "train.valid_every=30", "train.checkpoint_every=3"])
+    with pytest.raises(UsageError, match=rf"the loss is not finite at step {step}: lower train.learning_rate"):
+        train_model(experiment, "small-cnn", data, {}, tmp_path)
+    assert step <= taken[-1] < step + 3
+    weights = safetensors.torch.load_file(tmp_path / "checkpoint.safetensors") if step > 3 else {}
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_losses_are_read_once_in_ten_steps(toml, data, monkeypatch):
+    reads, check = [], Trainer._check_finite
+
+    def counted(self):
+        reads.append((self.step, len(self._unread)))
+        check(self)
+
+    monkeypatch.setattr(Trainer, "_check_finite", counted)
+    experiment = Experiment.read(toml, ["train.steps=30", "train.valid_every=30", "train.checkpoint_every=30"])
+    train_model(experiment, "small-cnn", data, {})
+    assert [read for read in reads if read[1]] == [(0, 1), (10, 10), (20, 10), (30, 9)]
 
 
 def test_the_learning_rate_is_not_blamed_for_what_was_there_before(toml, data):

@@ -102,3 +102,12 @@ def test_a_split_that_does_not_fit_in_memory(stored, monkeypatch):
 def _valid(stored, monkeypatch):
     monkeypatch.undo()
     return InMemoryTrajectories.from_dataset(stored[1], "valid", stored[0])
+
+
+def test_data_move_to_a_device_whose_memory_has_room(stored, monkeypatch):
+    experiment, data = stored
+    held = InMemoryTrajectories.from_dataset(data, "train", experiment)
+    device, size = torch.device("meta"), held.states.nbytes + sum(value.nbytes for value in held.inputs.values())
+    for free, expected in ((4 * size, "meta"), (4 * size - 4, "cpu")):
+        monkeypatch.setattr("fluidsurrogate.training.windows.free_memory", lambda device, free=free: free)
+        assert held.to_device(device).states.device.type == expected

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import final
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -117,7 +119,15 @@ class ConditioningSplit(nn.Module):
         """
         if not self._numbers:
             return x, None
-        return x[:, self._convolved], x[:, self._numbers].flatten(2)[..., 0]
+        return _channels(x, self._convolved), _channels(x, self._numbers).flatten(2)[..., 0]
+
+
+def _channels(x: Field, indices: list[int]) -> FieldOut:
+    """Return channels by slices: a list as an index would be copied to a GPU, which waits for it, at every call."""
+    if not indices:
+        return x[:, :0]
+    breaks = [0, *(i for i in range(1, len(indices)) if indices[i] != indices[i - 1] + 1), len(indices)]
+    return torch.cat([x[:, indices[a] : indices[b - 1] + 1] for a, b in pairwise(breaks)], dim=1)
 
 
 def is_conditioning_number(field: FieldSpec) -> bool:

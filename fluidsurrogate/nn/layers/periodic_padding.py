@@ -7,6 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+# Where planes are padded into memory with the channels last, which every layer up to the next padding then keeps:
+# oneDNN convolves rows of channels faster. On one core a training step takes 0.8 to 0.95 times as long, a forecast 0.7
+# to 0.9 times; single flows of 32 x 32 cells gain nothing (`experiments/training_speed`).
+CHANNELS_LAST_DEVICES = {"cpu"}
+
 
 def pad_periodically(x: Tensor, pad: int) -> Tensor:
     """Extend a periodic array on every side, for a kernel that reaches as many cells.
@@ -50,7 +55,17 @@ def circular_pad(x: Float[Tensor, "batch channel *space"], pad: int) -> Float[Te
     Tensor
         Shape (batch, channel, [z + 2 pad,] y + 2 pad, x + 2 pad).
     """
-    return F.pad(x, (pad, pad) * (x.ndim - 2), mode="circular")
+    if x.ndim != 4 or x.device.type not in CHANNELS_LAST_DEVICES or torch.compiler.is_compiling():
+        return F.pad(x, (pad, pad) * (x.ndim - 2), mode="circular")
+    batch, channels, height, width = x.shape
+    out = x.new_empty(batch, height + 2 * pad, width + 2 * pad, channels).permute(0, 3, 1, 2)
+    rows = out.narrow(3, pad, width)
+    rows.narrow(2, pad, height).copy_(x)
+    rows.narrow(2, 0, pad).copy_(x.narrow(2, height - pad, pad))
+    rows.narrow(2, pad + height, pad).copy_(x.narrow(2, 0, pad))
+    out.narrow(3, 0, pad).copy_(out.narrow(3, width, pad))
+    out.narrow(3, pad + width, pad).copy_(out.narrow(3, pad, pad))
+    return out
 
 
 class CircularPad(torch.autograd.Function):

@@ -123,7 +123,7 @@ class Readout(nn.Module):
         if pool not in ("mean", "gated", "max"):
             raise ValueError(f"pool must be 'mean', 'gated' or 'max' (got {pool!r})")
         self.components = sum(field.components for field in fields)
-        self.gate_of = [i for i, field in enumerate(fields) for _ in range(field.components)] if pool == "gated" else []
+        self.gated_components = [field.components for field in fields] if pool == "gated" else []
         gates = [replace(TRACER, name=f"gate of {field.name}") for field in fields] if pool == "gated" else []
         self.head: EquivariantConv
         if pool == "max":
@@ -146,6 +146,9 @@ class Readout(nn.Module):
             Fields, of shape (batch, component, [z,] y, x).
         """
         y = self.pool(self.head(x))
-        if not self.gate_of:
+        if not self.gated_components:
             return y
-        return y[:, : self.components] * (2 * y[:, self.components :].sigmoid())[:, self.gate_of]
+        gates = (2 * y[:, self.components :].sigmoid()).split(1, dim=1)
+        # A list as an index would be copied to a GPU at every call, which waits for it.
+        repeated = [gate.expand(-1, n, *gate.shape[2:]) for gate, n in zip(gates, self.gated_components, strict=True)]
+        return y[:, : self.components] * torch.cat(repeated, dim=1)

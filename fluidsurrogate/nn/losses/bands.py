@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from fluidsurrogate.nn.losses.norms import mean_relative_error, squared_norms, wavenumber_magnitude
 from fluidsurrogate.nn.losses.registry import LossContext, loss
 from fluidsurrogate.nn.shapes import Trajectories
+from solvers import Grid
 
 BANDS = 3
 
@@ -38,14 +40,19 @@ def bands(predicted: Trajectories, truth: Trajectories, context: LossContext) ->
     Tensor
         Scalar.
     """
-    grid, fields = context.spec.grid, context.spec.fields
-    k = wavenumber_magnitude(grid)
-    highest = max(m * max(grid.length) / side for m, side in zip(context.band, grid.length, strict=True))
-    band = (BANDS * k.clamp(min=1).log() / math.log(max(highest, 2.0))).floor().clamp(max=BANDS - 1)
-    errors = []
-    for number in range(BANDS):
-        inside = ((band == number) & (k > 0)).to(predicted)
+    fields, errors = context.spec.fields, []
+    for inside in _masks(context.spec.grid, context.band, predicted.device, predicted.dtype):
         errors.append(
             mean_relative_error(squared_norms(predicted - truth, fields, inside), squared_norms(truth, fields, inside))
         )
     return torch.stack(errors).mean()
+
+
+@lru_cache(maxsize=8)  # computed at every step, they would have to be copied to a GPU, which waits for them
+def _masks(grid: Grid, largest: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return one for each mode in a band and zero for the others, band by band."""
+    with torch.inference_mode(False):
+        k = wavenumber_magnitude(grid)
+        highest = max(m * max(grid.length) / side for m, side in zip(largest, grid.length, strict=True))
+        band = (BANDS * k.clamp(min=1).log() / math.log(max(highest, 2.0))).floor().clamp(max=BANDS - 1)
+        return tuple(((band == number) & (k > 0)).to(device, dtype) for number in range(BANDS))

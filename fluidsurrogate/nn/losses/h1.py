@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import torch
 from torch import Tensor
 
 from fluidsurrogate.nn.losses.norms import mean_relative_error, squared_norms, wavenumber_magnitude
 from fluidsurrogate.nn.losses.registry import LossContext, loss
 from fluidsurrogate.nn.shapes import Trajectories
+from solvers import Grid
 
 
 @loss
@@ -31,5 +35,12 @@ def h1(predicted: Trajectories, truth: Trajectories, context: LossContext) -> Te
     Tensor
         Scalar.
     """
-    fields, weight = context.spec.fields, 1 + wavenumber_magnitude(context.spec.grid).square().to(predicted)
+    fields, weight = context.spec.fields, _weight(context.spec.grid, predicted.device, predicted.dtype)
     return mean_relative_error(squared_norms(predicted - truth, fields, weight), squared_norms(truth, fields, weight))
+
+
+@lru_cache(maxsize=8)  # computed at every step, it would have to be copied to a GPU, which waits for it
+def _weight(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the weight of each mode."""
+    with torch.inference_mode(False):
+        return 1 + wavenumber_magnitude(grid).square().to(device, dtype)

@@ -60,7 +60,7 @@ class Reference:
 
     def out(self, h, way):
         y = F.conv2d(h, way.head.weight[..., None, None], way.head.bias)
-        return 2 * y[:, :1] * torch.sigmoid(y[:, 1:]) if way.gate_of else y
+        return 2 * y[:, :1] * torch.sigmoid(y[:, 1:]) if way.gated_components else y
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
