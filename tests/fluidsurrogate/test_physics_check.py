@@ -406,6 +406,7 @@ def test_files_of_apebench():
 
 
 @needs_foreign_files
+@pytest.mark.slow
 def test_a_file_of_jax_cfd():
     """A finite-volume scheme, staggered: the divergence tells that x is first, and that u and v are on faces."""
     with xr.open_dataset(FOREIGN_FILES / "jaxcfd" / "velocity_64.nc") as file:
