@@ -26,10 +26,12 @@ from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.conversion import read_states, to_inputs
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.data_faults import Fault, find_faults
+from fluidsurrogate.evaluation.physics_model import MAX_STEPS
 from fluidsurrogate.evaluation.physics_report import ANOTHER, CONSISTENT, FOREIGN, UNDECIDED, PhysicsReport, Trial
 from fluidsurrogate.evaluation.physics_sample import CannotCheck, choose_pairs, judged_pairs, read_sample
 from fluidsurrogate.evaluation.physics_search import GOOD, ReadingSearch
 from solvers import Stepper
+from solvers.spectral_carry import SpectralCarry
 
 SOME_DIVERGENCE, MUCH_DIVERGENCE = 0.01, 0.1  # of the gradient: a warning, an error
 UNKNOWN_FORCES = ("white noise", "E_low")  # in the equation that a dataset of the package states
@@ -194,7 +196,10 @@ def residual_of_stepper(dataset: xr.Dataset, stepper: Stepper) -> float:
     states = torch.cat([read_states(part, spec, torch.float32) for part in parts])
     inputs = [to_inputs(part, spec, torch.float32) for part in parts]
     try:
-        made = stepper(states[:, 0], {f.name: torch.cat([one[f.name] for one in inputs]) for f in spec.inputs})
+        carry = stepper.start(states[:, 0], {f.name: torch.cat([one[f.name] for one in inputs]) for f in spec.inputs})
+        if isinstance(carry, SpectralCarry) and max(carry.planned_steps) > MAX_STEPS:
+            return math.inf
+        made = stepper.state(stepper.advance(carry))
     except ValueError:  # the flow is too fast for the solver
         return math.inf
     error, change = made - states[:, 1], states[:, 1] - states[:, 0]

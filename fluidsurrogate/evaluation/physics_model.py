@@ -17,6 +17,10 @@ from solvers.velocity_form import with_velocity
 STEP = 0.02  # of a factor, and of a cell per interval, for the derivatives of a fit
 MAX_CHANGE = 3.0  # of a factor in one iteration of a fit
 HIDDEN = 1e-8  # share of the variance beyond two thirds of the modes up to which the states' own cells are enough
+# The inner steps of an interval: at most, always allowed, and by how many times they may exceed those as given.
+MAX_STEPS, MIN_STEP_LIMIT, STEP_MARGIN = 1000, 100, 20
+LEAST_ADVECTION = 1e-9  # of a guess: values in other units may be far too large
+MAX_PUSH = 20.0  # by how much a forcing may change the state in an interval, over the state
 SETTLED = 0.02  # a fit ends when an iteration makes the error smaller by less than this
 
 
@@ -114,6 +118,8 @@ class PhysicsModel:
 
     Attributes
     ----------
+    usual_steps : int or None
+        The inner steps of an interval as given; None before the first step.
     change : float
         Root of the sum of squares of what the judged pairs change over an interval.
     """
@@ -122,6 +128,7 @@ class PhysicsModel:
         self.sample, self.reading = sample, reading
         self.before, self.after, self.known_mean = sample.flow(reading)
         self.known_forcing = sample.forcing_in(reading)
+        self.usual_steps: int | None = None
         self.grid, self.judged = sample.grid, sample.is_judged
         self.fitted = ~self.judged if bool((~self.judged).any()) else self.judged
         self.inner = self.grid if _hidden_share(self.after, self.grid) < HIDDEN else _with_all_modes(self.grid)
@@ -169,8 +176,12 @@ class PhysicsModel:
         parts = [self._solver_arguments(a, which) for a in assumptions]
         state, *inputs = (torch.cat([part[i] for part in parts]) for i in range(5))
         names = ("viscosity", "drag", "mean_velocity", "forcing")
+        too_strong = inputs[-1].square().mean().sqrt() * self.sample.interval > MAX_PUSH * state.square().mean().sqrt()
         try:
-            made = self.solver(resample(state, self.grid, self.inner), dict(zip(names, inputs, strict=True)))
+            carry = self.solver.start(resample(state, self.grid, self.inner), dict(zip(names, inputs, strict=True)))
+            if too_strong or max(carry.planned_steps) > self._step_limit(carry.planned_steps):
+                raise ValueError("fits that run away would take minutes")
+            made = self.solver.state(self.solver.advance(carry))
         except ValueError:  # the flow is too fast for the solver
             if len(assumptions) > 1:
                 return torch.cat([self.predict([a], which) for a in assumptions])
@@ -178,6 +189,12 @@ class PhysicsModel:
         scale = torch.cat([self.before.new_full((int(which.sum()),), self._advection(a)) for a in assumptions])
         made = resample(made, self.inner, self.grid) / _column(scale, state)
         return made.unflatten(0, (len(assumptions), -1))
+
+    def _step_limit(self, planned: Sequence[int]) -> int:
+        """Return how many inner steps an interval may take; the file as given, stepped first, sets the scale."""
+        if self.usual_steps is None:
+            self.usual_steps = max(planned)
+        return min(MAX_STEPS, max(MIN_STEP_LIMIT, STEP_MARGIN * self.usual_steps))
 
     def residual(self, assumption: Assumption) -> float:
         r"""Measure how far the step is from the stored states, on the judged pairs.
@@ -244,14 +261,17 @@ class PhysicsModel:
             "mean_velocity": nothing.expand(-1, self.grid.dimensions, *nothing.shape[2:]),
             "forcing": middle.new_zeros(count, middle.shape[1], *self.inner.n),
         }
-        fine = resample(middle, self.grid, self.inner)
+        # Advection is quadratic, so that it is computed of a state of a moderate size.
+        unit = 1.0 if self.grid.dimensions == 2 else max(self.grid.length) / (2 * math.pi)
+        size = max(1.0, float(middle.square().mean().sqrt()) * interval / unit)
+        fine = resample(middle / size, self.grid, self.inner)
         try:
             moved = resample(self.brief(fine, inputs), self.inner, self.grid)
         except ValueError:
             return [start]
         base = resample(fine, self.inner, self.grid)
         spectrum = torch.fft.rfftn(middle, dim=self.grid.dims)
-        columns = [(moved - base) / (1e-3 * interval)]
+        columns = [(moved - base) * size**2 / (1e-3 * interval)]
         columns.append(torch.fft.irfftn(-self.k_squared * spectrum, s=self.grid.n, dim=self.grid.dims))
         columns += [-torch.fft.irfftn(1j * k * spectrum, s=self.grid.n, dim=self.grid.dims)
                     for k in reversed(self.grid.odd_wavenumbers())]  # fmt: skip
@@ -260,7 +280,7 @@ class PhysicsModel:
         advection, viscosity, *_ = torch.linalg.lstsq(matrix, rate[:, None]).solution.flatten().tolist()
         own = float(start.viscosity.mean())
         found = [start]
-        advection, viscosity = max(advection, 0.02), max(viscosity, 1e-3 * own)
+        advection, viscosity = max(advection, LEAST_ADVECTION), max(viscosity, 1e-3 * own)
         if own > 0:
             found.append(replace(start, factors={**start.factors, "interval": advection,
                                                  "viscosity": viscosity / own / advection}))  # fmt: skip
