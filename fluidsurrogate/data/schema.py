@@ -200,7 +200,27 @@ def _check_time(dataset: xr.Dataset, spec: StateSpec) -> None:
 
 
 def field_of(name: str, variable: xr.DataArray, dimensions: int) -> FieldSpec:
-    """Return the type of a field as its attributes say, or as its name says if it is a known one."""
+    """Return the type of a field as its attributes say, or as its name says if it is a known one.
+
+    Parameters
+    ----------
+    name : str
+        The name of the variable.
+    variable : xr.DataArray
+        The variable, perhaps with the attributes `tensor_order` and `parity`.
+    dimensions : int
+        2 or 3.
+
+    Returns
+    -------
+    FieldSpec
+        Order, parity and units of the field.
+
+    Raises
+    ------
+    UsageError
+        If neither its attributes nor its name say how it transforms.
+    """
     attrs = variable.attrs
     if "tensor_order" in attrs and "parity" in attrs:
         units, long_name = str(attrs.get("units", "1")), str(attrs.get("long_name", name))

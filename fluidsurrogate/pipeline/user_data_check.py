@@ -14,7 +14,7 @@ from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.pipeline.run import DATA, Run
 
 CHECK_RECORD = ".check.json"  # what the check found, and of what
-RECORD_VERSION = 1  # of the check itself: a record of another version is made again
+RECORD_VERSION = 2  # of the check itself: a record of another version is made again
 log = logging.getLogger("fluidsurrogate")
 
 

@@ -54,7 +54,7 @@ def _write(source: Source, folder: Path, force: bool) -> list[Path]:
                     group[key] = values_along(block[key], dims)[0]
                 if number == 0:
                     group["fluidsurrogate"] = attributes_as_json(source.dataset.attrs)
-            group["data"][times] = channels_last(block, contents)
+            group["data"][times] = _channels_last(block, contents)
     return [folder / name]
 
 
@@ -76,7 +76,7 @@ def channel_names(contents: Contents) -> list[str]:
             for field, spec in contents.fields.items() for component in (names if spec.order else [""])]  # fmt: skip
 
 
-def channels_last(block: xr.Dataset, contents: Contents) -> np.ndarray:
+def _channels_last(block: xr.Dataset, contents: Contents) -> np.ndarray:
     """Return the states of one trajectory with the shape (time, x, y, channel) or (time, x, y, z, channel)."""
     dims = ("trajectory", "time", *contents.axes, "component")
     return np.concatenate([values_along(block[field], dims)[0] for field in contents.fields], axis=-1)

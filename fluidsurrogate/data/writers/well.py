@@ -131,7 +131,7 @@ def _fill(
     last: dict[str, np.ndarray] = {}
     for number, times, block in source.blocks(chosen):
         for name, spec in contents.fields.items():
-            values = as_tensor(block, name, spec, contents.axes, ("trajectory", "time"))[0]
+            values = _as_tensor(block, name, spec, contents.axes, ("trajectory", "time"))[0]
             stored[name][number, times] = values
             if statistics is not None:
                 total, change = statistics[name]
@@ -146,7 +146,7 @@ def _fill(
             is_shared = "trajectory" not in source.first[name].dims
             if number and is_shared:
                 continue
-            values = as_tensor(block, name, spec, contents.axes if "x" in block[name].dims else (), ("trajectory",))[0]
+            values = _as_tensor(block, name, spec, contents.axes if "x" in block[name].dims else (), ("trajectory",))[0]
             stored[name][() if is_shared else number] = values
             if statistics is not None:
                 statistics[name][0].add(values, orders[name])
@@ -157,7 +157,7 @@ def rank(spec: FieldSpec) -> int:
     return spec.order if spec.parity > 0 else 2
 
 
-def as_tensor(
+def _as_tensor(
     block: xr.Dataset, name: str, spec: FieldSpec, axes: tuple[str, ...], leading: tuple[str, ...]
 ) -> np.ndarray:
     """Return a field as a tensor in The Well's sense: x first, components last."""

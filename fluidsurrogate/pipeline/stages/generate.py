@@ -55,13 +55,15 @@ def check_existing(run: Run) -> None:
     from fluidsurrogate.simulation.generation import check_resolution
 
     if run.experiment.data.path:
-        from fluidsurrogate.simulation.experiment_data import check_experiment_data
+        from fluidsurrogate.simulation.experiment_data import open_experiment_data
+        from fluidsurrogate.simulation.user_data import check_lengths
 
         log.info(f"generate: using {run.data_path}")
         check_before_use(run)
         for line in checked_user_data(run)["lines"]:
             log.info(f"  {line}")
-        check_experiment_data(run.experiment, run.data_path)
+        with open_experiment_data(run.experiment, run.data_path) as data:
+            check_lengths(run.experiment, data, str(run.data_path))
         return
     with open_data(run.data_path) as data:
         check_resolution(run.experiment, data.attrs.get("resolution_error"))
