@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from solvers.docstrings import InheritDocstrings
 
 Tendency = Callable[[Tensor], Tensor]
+Closed = Callable[[Tensor, Tensor], Tensor]
 FASTEST_DECAY = -1e100  # of L Δt, which leaves nothing of a step's beginning: the closed forms overflow beyond
 
 
@@ -126,6 +128,16 @@ class Integrator(InheritDocstrings, ABC):
         columns = zip(*(i.coefficients for i in integrators), strict=True)
         return cls([torch.cat(column) for column in columns])
 
+    def split(self) -> list[Integrator]:
+        """Return the schemes of the trajectories, one by one: the opposite of `stack`.
+
+        Returns
+        -------
+        list of Integrator
+            One for each entry of the coefficients' batch axis.
+        """
+        return [type(self)(row) for row in zip(*(c.split(1) for c in self.coefficients), strict=True)]
+
 
 @final
 class ETDRK2(Integrator):
@@ -196,12 +208,117 @@ def _exponent(linear: Tensor, dt: float) -> Tensor:
     return (linear * dt).clamp(min=FASTEST_DECAY)
 
 
-def _combine_phi(z: Tensor, weights: Sequence[float], closed: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _combine_phi(z: Tensor, weights: Sequence[float], closed: Closed | None) -> Tensor:
     """Return Σ_j weights_j φ_j(z), j = 1, 2, …: by `closed`, a function of z and e^z, for |z| ≥ 1, else a series."""
-    series = [sum(w / math.factorial(m + j) for j, w in enumerate(weights, 1)) for m in range(19)]
-    small = z.abs() < 1
-    near, far = torch.where(small, z, 0.0), torch.where(small, 1.0, z)  # neither branch spoils the other's gradient
-    total = torch.full_like(z, series[-1])
-    for coefficient in series[-2::-1]:
-        total = total * near + coefficient
-    return torch.where(small, total, closed(far, torch.exp(far)))
+    return PhiCombination.apply(z, weights, closed)
+
+
+class PhiCombination(torch.autograd.Function):
+    r"""A combination of the functions φ, whose derivative is one too.
+
+    .. math:: \varphi_j' = \varphi_j - j \varphi_{j+1}
+
+    So a gradient takes one more series, where PyTorch would go back over every term of the first.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, weights: Sequence[float], closed: Closed | None) -> Tensor:
+        """Return Σ_j weights_j φ_j(z).
+
+        Parameters
+        ----------
+        z : Tensor
+            Any shape, float64.
+        weights : sequence of float
+            The weights of φ₁, φ₂, ….
+        closed : callable, optional
+            The closed form for |z| ≥ 1, a function of z and e^z; by default the recurrence of the functions φ.
+
+        Returns
+        -------
+        Tensor
+            Of the shape of `z`.
+        """
+        series = [sum(w / math.factorial(m + j) for j, w in enumerate(weights, 1)) for m in range(19)]
+        small = z.abs() < 1
+        near, far = torch.where(small, z, 0.0), torch.where(small, 1.0, z)
+        total = torch.full_like(z, series[-1])
+        for coefficient in series[-2::-1]:
+            total = total.mul_(near).add_(coefficient)
+        return torch.where(small, total, (closed or _recurrence(weights))(far, torch.exp(far)))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        """Keep the arguments for the derivative.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Context of the call.
+        inputs : tuple
+            Arguments of `forward`.
+        output : Tensor
+            Result of `forward`.
+        """
+        z, ctx.weights, _ = inputs
+        ctx.save_for_backward(z)
+        ctx.save_for_forward(z)
+
+    @staticmethod
+    def _slope(ctx) -> Tensor:
+        """Return the derivative."""
+        (z,), w = ctx.saved_tensors, [0.0, *ctx.weights, 0.0]
+        return _combine_phi(z, [b - j * a for j, (a, b) in enumerate(pairwise(w))], None)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Compute the gradient for z.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Context of the call.
+        gradient : Tensor
+            Gradient with respect to the result.
+
+        Returns
+        -------
+        tuple of (Tensor, None, None)
+            Gradients with respect to the arguments of `forward`.
+        """
+        return gradient * PhiCombination._slope(ctx), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *_) -> Tensor:
+        """Compute the directional derivative.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Context of the call.
+        tangent : Tensor
+            Direction of z.
+        *_ : None
+            The other arguments have no direction.
+
+        Returns
+        -------
+        Tensor
+            Of the shape of `z`.
+        """
+        return tangent * PhiCombination._slope(ctx)
+
+
+def _recurrence(weights: Sequence[float]) -> Closed:
+    """Return Σ_j weights_j φ_j as a function of z and e^z, by φ_{j+1} = (φ_j − 1/j!) / z and φ₀ = e^z."""
+
+    def closed(z: Tensor, e: Tensor) -> Tensor:
+        phi, total = e, torch.zeros_like(z)
+        for j, weight in enumerate(weights):
+            phi = (phi - 1 / math.factorial(j)) / z
+            total = total + weight * phi
+        return total
+
+    return closed

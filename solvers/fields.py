@@ -201,6 +201,19 @@ class StateSpec:
         """Number of components of the state, over all fields."""
         return sum(field.components for field in self.fields)
 
+    @property
+    def vorticity_component(self) -> int | None:
+        """Position of the vorticity among the components of a state in the plane; None if there is none."""
+        names = [field.name for field in self.fields for _ in range(field.components)]
+        has_vorticity = VORTICITY.name in names and self.grid.dimensions == 2
+        return names.index(VORTICITY.name) if has_vorticity else None
+
+    @property
+    def velocity_of_vorticity(self) -> FieldSpec:
+        """The velocity that belongs to the vorticity in the state."""
+        vorticity = next(field for field in self.fields if field.name == VORTICITY.name)
+        return replace(VELOCITY, wall=-vorticity.wall)
+
     def check(self, state: Tensor, inputs: Mapping[str, Tensor] | None = None) -> None:
         """Raise an error unless a state and its inputs have the shapes that the specification says.
 

@@ -10,14 +10,25 @@ import torch
 from torch import Tensor
 
 from solvers.array_types import Kicks, PerTrajectory, Spectrum, State
-from solvers.backends import BACKENDS, Backend, StepSetup, TorchBackend, check_backend, resolve_backend, wants_gradients
+from solvers.backends import (
+    BACKENDS,
+    Backend,
+    NativeAdjoint,
+    StepSetup,
+    TorchBackend,
+    check_backend,
+    resolve_backend,
+    wants_gradients,
+    wants_operations,
+)
 from solvers.equation import EquationTerms
 from solvers.etdrk import Integrator
+from solvers.integrator_cache import Key
 from solvers.interval import IntervalResult, run_interval
 from solvers.spectral_carry import SpectralCarry
 from solvers.step_size import StepSizeController
 
-MADE_ON_DEMAND = ("backend", "chosen_backend", "torch_backend")  # what a pickle or a copy leaves out
+MADE_ON_DEMAND = ("backend", "chosen_backend", "torch_backend", "adjoint_backend")  # what a pickle or a copy leaves out
 
 
 @final
@@ -60,8 +71,15 @@ class IntervalSolver:
 
     @cached_property
     def torch_backend(self) -> Backend:
-        """The back end for gradients that the chosen one cannot give."""
+        """The back end for what neither the chosen one nor its adjoint can differentiate."""
         return TorchBackend(self.setup)
+
+    @cached_property
+    def adjoint_backend(self) -> Backend:
+        """The back end for gradients in reverse mode: in C++ if the chosen one is and its adjoint is there."""
+        equation = self.setup.equation
+        has_adjoint = not NativeAdjoint.why_unavailable(equation.device, False, equation.grid.dimensions)
+        return NativeAdjoint(self.setup) if self.backend == "native" and has_adjoint else self.torch_backend
 
     def plan(self, carry: SpectralCarry, state: State) -> tuple[int, ...]:
         """Return the inner steps of the first interval.
@@ -85,7 +103,7 @@ class IntervalSolver:
         """
         if self.control.fixed_steps:
             return (self.control.fixed_steps,) * len(state)
-        steps = self.control.plan(self._rate(carry.spectrum, carry.terms).tolist())
+        steps = self.control.plan(self._rate(carry, carry.spectrum, carry.terms).tolist())
         if 0 in steps and bool(state[[m == 0 for m in steps]].isfinite().flatten(1).all(1).any()):
             precision = str(self.setup.equation.dtype).removeprefix("torch.")
             raise ValueError(
@@ -130,7 +148,7 @@ class IntervalSolver:
             attempt = self._integrate_some(carry, pending, steps, kicks, watch_rate=True)
             result = attempt if result is None else attempt.put_into(result, pending)
             terms = carry.terms.select(self._index(pending, carry))
-            met, final = torch.stack([attempt.rate, self._rate(attempt.spectrum, terms)]).tolist()
+            met, final = torch.stack([attempt.rate, self._rate(carry, attempt.spectrum, terms)]).tolist()
             for trajectory, rate in zip(pending, final, strict=True):
                 rates[trajectory] = rate
             seen = zip(pending, zip(met, final, strict=True), strict=True)
@@ -156,30 +174,41 @@ class IntervalSolver:
         Integrator
             The scheme with its coefficients, from the carry's cache if it is there.
         """
-        row = trajectory if len(carry.terms.linear) > 1 else 0
-        linear = carry.terms.linear[row : row + 1]
-
-        def make() -> Integrator:
-            integrator = self.setup.scheme.from_linear(linear, self.control.step_length(steps))
-            return integrator.to(self.setup.equation.device, self.setup.equation.complex_dtype)
-
-        if linear.requires_grad:
-            return make()
+        row = trajectory if carry.terms.linear.shape[0] > 1 else 0
+        make = partial(self._make_integrator, carry.terms.linear[row : row + 1], steps)
         return carry.integrators.get((row, steps), make, room=2 * len(carry.spectrum))
+
+    def _make_integrator(self, linear: Tensor, steps: int) -> Integrator:
+        integrator = self.setup.scheme.from_linear(linear, self.control.step_length(steps))
+        return integrator.to(self.setup.equation.device, self.setup.equation.complex_dtype)
+
+    def _integrators(self, carry: SpectralCarry, keys: Sequence[Key]) -> dict[Key, Integrator]:
+        """Return integrators by row and steps; those through which gradients pass are made anew, many at once."""
+        linear = carry.terms.linear
+        if not linear.requires_grad:
+            return {key: self.integrator(carry, *key) for key in keys}
+        made: dict[Key, Integrator] = {}
+        for count in dict.fromkeys(steps for _, steps in keys):
+            same = [key for key in keys if key[1] == count]
+            rows = linear[self._index([row for row, _ in same], carry)]
+            made |= zip(same, self._make_integrator(rows, count).split(), strict=True)
+        return made
 
     def _integrate_some(
         self, carry: SpectralCarry, which: Sequence[int], steps: Sequence[int], kicks: Kicks | None, watch_rate: bool
     ) -> IntervalResult:
         """Integrate the trajectories `which` over the interval, in groups as large as the back end wants."""
-        backend = self._backend_for(carry)
+        backend, separate = self._backend_for(carry), carry.terms.linear.shape[0] > 1
         size, results = backend.group_size(len(which)), []
         for first in range(0, len(which), size):
             group = list(which[first : first + size])
             index = self._index(group, carry)
+            keys = [(i if separate else 0, steps[i]) for i in group]
+            integrators = self._integrators(carry, list(dict.fromkeys(keys)))
             advance = partial(
                 backend.advance,
                 terms=carry.terms.select(index),
-                integrators=[self.integrator(carry, i, steps[i]) for i in group],
+                integrators=[integrators[key] for key in keys],
                 counts=[steps[i] for i in group],
                 watch_rate=watch_rate,
             )
@@ -189,19 +218,26 @@ class IntervalSolver:
 
     def _index(self, which: Sequence[int], carry: SpectralCarry) -> Tensor | slice:
         """Return trajectories as an index along the batch; for all of them one that copies nothing to the device."""
-        if len(which) == len(carry.spectrum):
+        if len(which) == carry.spectrum.shape[0]:
             return slice(None)
         return torch.tensor(which, device=self.setup.equation.device)
 
     def _backend_for(self, carry: SpectralCarry) -> Backend:
-        """Return the back end that was chosen, or PyTorch operations where only these give the gradients wanted."""
+        """Return the back end that was chosen, or one that gives the gradients wanted."""
+        if BACKENDS[self.backend].is_differentiable:
+            return self.chosen_backend
         terms = carry.terms
         followed = (carry.spectrum, terms.linear, terms.forcing, terms.coupling, terms.mean_velocity)
-        if not BACKENDS[self.backend].is_differentiable and wants_gradients(*followed):
+        if wants_operations():
             return self.torch_backend
-        return self.chosen_backend
+        return self.adjoint_backend if wants_gradients(*followed) else self.chosen_backend
 
-    def _rate(self, w: Spectrum, terms: EquationTerms) -> PerTrajectory:
-        """Return the advection rate of a spectrum, without gradients."""
+    def _rate(self, carry: SpectralCarry, w: Spectrum, terms: EquationTerms) -> PerTrajectory:
+        """Return the advection rate of spectra of trajectories of a carry, without gradients."""
         w = w.detach()
-        return self.setup.equation.advection_rate(self.setup.equation.velocity_and_scalar(w, terms), terms)
+        rate = self._backend_for(carry).rate(w, terms)
+        return (
+            rate
+            if rate is not None
+            else self.setup.equation.advection_rate(self.setup.equation.velocity_and_scalar(w, terms), terms)
+        )

@@ -69,9 +69,10 @@ class NavierStokes2D(NavierStokes):
         With gradients, keep only every so many inner steps in memory and compute the others again.
     backend : str
         What computes the inner steps, all to the same numbers up to rounding: ``"torch"``, PyTorch operations one by
-        one; ``"native"``, C++ for a CPU, compiled when it is first needed, about 3 to 8 times as fast, and replaced by
-        PyTorch operations where gradients are wanted; ``"compile"``, `torch.compile`; ``"graph"``, CUDA graphs, with a
-        fixed `dt`; ``"auto"``, native on a CPU with a C++ compiler and PyTorch operations elsewhere.
+        one; ``"native"``, C++ for a CPU, compiled when it is first needed, about 3 to 8 times as fast, with gradients
+        in C++ too, and replaced by PyTorch operations in forward-mode differentiation and function transforms;
+        ``"compile"``, `torch.compile`; ``"graph"``, CUDA graphs, with a fixed `dt`; ``"auto"``, native on a CPU with a
+        C++ compiler and PyTorch operations elsewhere.
     dtype : torch.dtype
         Precision, `torch.float32` or `torch.float64`.
     device : torch.device or str, optional

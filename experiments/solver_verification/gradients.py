@@ -1,6 +1,6 @@
-"""Gradients of a rollout against finite differences, and the memory that they take.
+"""Gradients of a rollout against finite differences, and the memory that they take by PyTorch operations.
 
-python experiments/solver_verification/gradients.py EVERY      # peak memory of one backward pass, 0: no checkpoints
+python experiments/solver_verification/gradients.py EVERY [BACKEND]   # peak memory of a backward pass, 0: none
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ FLOW = FLOWS[2]["kolmogorov"](viscosity=1e-2, drag=0.1, waves=2, amplitude=1.0, 
 
 
 def rolled_out(
-    grid: Grid, every: int | None, dt: float, interval: float, given: dict[str, torch.Tensor]
+    grid: Grid,
+    every: int | None,
+    dt: float,
+    interval: float,
+    given: dict[str, torch.Tensor],
+    backend: str = "auto",
 ) -> torch.Tensor:
     """The state after 20 intervals."""
     solver = NavierStokes2D(
         grid, viscosity=FLOW.viscosity, drag=FLOW.drag, forcing=FLOW.forcing(grid), varying=("viscosity",),
-        interval=interval, dt=dt, checkpoint_every=every, dtype=torch.float64,
+        interval=interval, dt=dt, checkpoint_every=every, backend=backend, dtype=torch.float64,
     )  # fmt: skip
     carry = solver.start(given["start"], {name: given[name] for name in ("viscosity", "forcing")})
     for _ in range(INTERVALS):
@@ -72,14 +77,14 @@ def accuracy() -> list[Row]:
     return made
 
 
-def memory_of(every: int) -> tuple[float, float]:
+def memory_of(every: int, backend: str = "torch") -> tuple[float, float]:
     """Peak MiB that one backward pass through 20 intervals of 32 steps adds, and its seconds."""
     torch.set_num_threads(1)
 
     def backward(grid: Grid, every: int | None) -> None:
         given = inputs(grid)
         given["start"].requires_grad_()
-        rolled_out(grid, every, 0.05 / 32, 0.05, given).square().sum().backward()
+        rolled_out(grid, every, 0.05 / 32, 0.05, given, backend).square().sum().backward()
 
     backward(Grid.square(16), 4)  # what torch needs for itself
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
@@ -112,4 +117,4 @@ def rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(*memory_of(int(sys.argv[1])))
+    print(*memory_of(int(sys.argv[1]), *sys.argv[2:]))

@@ -56,8 +56,8 @@ class Backend(InheritDocstrings, ABC):
     name : str
         What a user calls the back end; set by `register_backend`.
     is_differentiable : bool
-        Whether gradients pass through its steps. Otherwise the solver takes PyTorch operations where gradients are
-        wanted.
+        Whether gradients pass through its steps. Otherwise the solver takes another back end where gradients are
+        wanted: `NativeAdjoint` or PyTorch operations.
     """
 
     name: ClassVar[str]
@@ -117,6 +117,23 @@ class Backend(InheritDocstrings, ABC):
         rate : Tensor
             The largest ``Σ |u_i|/Δx_i`` that each trajectory met, in 1/s; zero unless `watch_rate`.
         """
+
+    def rate(self, spectrum: Spectrum, terms: EquationTerms) -> PerTrajectory | None:
+        """Return the advection rate of each state, if the back end computes it faster than PyTorch operations.
+
+        Parameters
+        ----------
+        spectrum : Tensor
+            The states' Fourier coefficients, shape (batch, component, …).
+        terms : EquationTerms
+            The terms of these trajectories.
+
+        Returns
+        -------
+        Tensor or None
+            ``max(Σ |u_i|/Δx_i)`` of each, in 1/s, not finite if a state is not; None to leave it to `Equation`.
+        """
+        return None
 
     def group_size(self, batch: int) -> int:
         """Return how many trajectories to advance in one call.

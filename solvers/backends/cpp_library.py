@@ -1,4 +1,4 @@
-"""The C++ libraries of the inner steps (`native_2d.cpp`, `native_3d.cpp`): compiled here, kept in a cache."""
+"""Libraries in C++, such as that of the inner steps: compiled on the user's machine, and kept in a cache."""
 
 from __future__ import annotations
 
@@ -36,9 +36,27 @@ def why_not_compiled(dimensions: int = 2) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def load_library(dimensions: int = 2, adjoint: bool = False) -> ctypes.CDLL | str:
+    """Load the library of the inner steps in two or three dimensions, after compiling it if need be.
+
+    Parameters
+    ----------
+    dimensions : int
+        Number of dimensions of the flow, 2 or 3.
+    adjoint : bool
+        Whether to load the gradients of the steps, in two dimensions, instead of the steps.
+
+    Returns
+    -------
+    ctypes.CDLL or str
+        The library, or the reason in one line why there is none.
+    """
+    return compiled_library(FOLDER / f"native_{dimensions}d{'_adjoint' * adjoint}.cpp")
+
+
 @functools.cache
-def load_library(dimensions: int = 2) -> ctypes.CDLL | str:
-    """Load the library for flows in two or three dimensions, after compiling it if need be.
+def compiled_library(source: Path) -> ctypes.CDLL | str:
+    """Load the library of a C++ file, after compiling it if need be.
 
     The environment variable ``CXX`` names the compiler, in one word or several; the default is g++. The library is
     kept in the user's cache folder. Its file name holds a hash of the sources, the flags, the compiler and the
@@ -48,30 +66,30 @@ def load_library(dimensions: int = 2) -> ctypes.CDLL | str:
 
     Parameters
     ----------
-    dimensions : int
-        Number of dimensions of the flow, 2 or 3.
+    source : Path
+        A C++ file; the headers beside it belong to it.
 
     Returns
     -------
     ctypes.CDLL or str
         The library, or the reason in one line why there is none.
     """
-    named, source = os.environ.get("CXX", ""), FOLDER / f"native_{dimensions}d.cpp"
+    named = os.environ.get("CXX", "")
     try:
         compiler = shlex.split(named) or ["g++"]
         # The predefined macros tell versions of the compiler and processors apart.
         macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", "-"])
-        headers = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.h")))
+        headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.h")))
         key = _hash(source.read_bytes() + headers + macros + " ".join(FLAGS).encode())
         folder = found = None
         try:
             folder = _cache_folder()
             found = _load_cached(folder, key)
         except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
-            log.warning(f"the solver's C++ is compiled for this process alone, which takes some seconds: {error}")
+            log.warning(f"{source.name} is compiled for this process alone, which takes some seconds: {error}")
         return found or _compile(compiler, source, key, folder)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        return f"{named or 'g++'} cannot compile the solver's C++: {_error_line(error)}"
+        return f"{named or 'g++'} cannot compile {source.name}: {_error_line(error)}"
 
 
 def _cache_folder() -> Path:
@@ -121,7 +139,7 @@ def _compile(compiler: Sequence[str], source: Path, key: str, folder: Path | Non
                     copy.replace(path)  # atomic: several processes may come here at once
                 return ctypes.CDLL(str(path))
             except OSError as error:
-                log.warning(f"the solver's C++ library cannot be kept for the next process: {error}")
+                log.warning(f"the library of {source.name} cannot be kept for the next process: {error}")
         return ctypes.CDLL(str(made))
 
 

@@ -2,6 +2,7 @@
 // so that every operation of a butterfly is one vector instruction. Stockham's order; no factor 1/n.
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -196,6 +197,251 @@ private:
                     }
                     store(q + stride * (radix * j + k), sum);
                 }
+    }
+};
+
+// Transforms in place, with the coefficients in an order of the plan's: `to_coefficients` takes numbers in their natural
+// order to it, `to_numbers` takes it back. No pass reorders, and the numbers stay in the cache that they are in. Both
+// are forward transforms: the second is the transpose of the first.
+template <class T> class InPlace {
+    typedef typename Vector<T>::C C;
+    const Plan plan;
+    const T* const root;  // exp(−2πi j/n), interleaved
+
+public:
+    InPlace(int n, const T* roots) : plan(n), root(roots) {}
+
+    // The coefficient that is found at a position.
+    int natural(int position) const {
+        int found = 0, scale = 1, left = plan.n;
+        for (int radix : plan.radices) {
+            left /= radix;
+            found += scale * (position / left), position %= left, scale *= radix;
+        }
+        return found;
+    }
+
+    // Calls `store(position, coefficient)` instead of writing them. `work` holds as many numbers as the largest radix.
+    template <class Store> inline void to_coefficients(C* x, C* work, const Store& store) const {
+        const int last = int(plan.radices.size()) - 1;
+        down(x, work, last);
+        const int radix = plan.radices[last], count = plan.n / radix;
+        switch (radix) {
+            case 2: return last_down<2>(x, count, store);
+            case 3: return last_down<3>(x, count, store);
+            case 4: return last_down<4>(x, count, store);
+            case 5: return last_down<5>(x, count, store);
+            case 6: return last_down<6>(x, count, store);
+            case 8: return last_down<8>(x, count, store);
+        }
+        for (int b = 0; b < count; ++b) {
+            any(x + b * radix, work, radix, 1);
+            for (int k = 0; k < radix; ++k) store(b * radix + k, x[b * radix + k]);
+        }
+    }
+
+    // Calls `load(position)` instead of reading them.
+    template <class Load> inline void to_numbers(C* x, C* work, const Load& load) const {
+        const int last = int(plan.radices.size()) - 1, radix = plan.radices[last], count = plan.n / radix;
+        switch (radix) {
+            case 2: first_up<2>(x, count, load); break;
+            case 3: first_up<3>(x, count, load); break;
+            case 4: first_up<4>(x, count, load); break;
+            case 5: first_up<5>(x, count, load); break;
+            case 6: first_up<6>(x, count, load); break;
+            case 8: first_up<8>(x, count, load); break;
+            default:
+                for (int b = 0; b < count; ++b) {
+                    for (int k = 0; k < radix; ++k) x[b * radix + k] = load(b * radix + k);
+                    any(x + b * radix, work, radix, 1);
+                }
+        }
+        up(x, work, last);
+    }
+
+    // Both, with `change(position, coefficient)` in between.
+    template <class Change> inline void through(C* x, C* work, const Change& change) const {
+        const int last = int(plan.radices.size()) - 1, radix = plan.radices[last], count = plan.n / radix;
+        down(x, work, last);
+        switch (radix) {
+            case 2: turn<2>(x, count, change); break;
+            case 3: turn<3>(x, count, change); break;
+            case 4: turn<4>(x, count, change); break;
+            case 5: turn<5>(x, count, change); break;
+            case 6: turn<6>(x, count, change); break;
+            case 8: turn<8>(x, count, change); break;
+            default:
+                for (int b = 0; b < count; ++b) {
+                    any(x + b * radix, work, radix, 1);
+                    for (int k = 0; k < radix; ++k) x[b * radix + k] = change(b * radix + k, x[b * radix + k]);
+                    any(x + b * radix, work, radix, 1);
+                }
+        }
+        up(x, work, last);
+    }
+
+private:
+    void down(C* x, C* work, int passes) const {
+        int count = 1, left = plan.n;
+        for (int i = 0; i < passes; ++i) {
+            const int radix = plan.radices[i];
+            left /= radix;
+            pass<true>(x, work, radix, count, left);
+            count *= radix;
+        }
+    }
+    void up(C* x, C* work, int passes) const {
+        int count = plan.n / plan.radices[passes], left = plan.radices[passes];
+        for (int i = passes - 1; i >= 0; --i) {
+            const int radix = plan.radices[i];
+            count /= radix;
+            pass<false>(x, work, radix, count, left);
+            left *= radix;
+        }
+    }
+
+    // Butterflies of numbers `left` apart in each of `count` blocks, with their factors behind (down) or before them.
+    template <bool DOWN> void pass(C* x, C* work, int radix, int count, int left) const {
+        switch (radix) {
+            case 2: return fixed<2, DOWN>(x, count, left);
+            case 3: return fixed<3, DOWN>(x, count, left);
+            case 4: return fixed<4, DOWN>(x, count, left);
+            case 5: return fixed<5, DOWN>(x, count, left);
+            case 6: return fixed<6, DOWN>(x, count, left);
+            case 8: return fixed<8, DOWN>(x, count, left);
+        }
+        for (int b = 0; b < count; ++b)
+            for (int j = 0; j < left; ++j) {
+                C* const at = x + b * radix * left + j;
+                if (DOWN) any(at, work, radix, left);
+                for (int k = 1; k < radix; ++k) {
+                    const T* w = root + 2L * k * j * count;
+                    at[k * left] = at[k * left].times(w[0], w[1]);
+                }
+                if (!DOWN) any(at, work, radix, left);
+            }
+    }
+
+    template <int R, bool DOWN> __attribute__((noinline)) void fixed(C* const x, int count, int left) const {
+        for (int b = 0; b < count; ++b)
+            for (int j = 0; j < left; ++j) {
+                C* const at = x + b * R * left + j;
+                C v[R];
+                v[0] = at[0];
+                for (int k = 1; k < R; ++k) {
+                    const T* w = root + 2L * k * j * count;
+                    v[k] = DOWN ? at[k * left] : at[k * left].times(w[0], w[1]);
+                }
+                Butterfly<R, T>::of(v);
+                at[0] = v[0];
+                for (int k = 1; k < R; ++k) {
+                    const T* w = root + 2L * k * j * count;
+                    at[k * left] = DOWN ? v[k].times(w[0], w[1]) : v[k];
+                }
+            }
+    }
+    template <int R, class Store> __attribute__((noinline)) void last_down(const C* x, int count, const Store store) const {
+        for (int at = 0; at < count * R; at += R) {
+            C v[R];
+            for (int k = 0; k < R; ++k) v[k] = x[at + k];
+            Butterfly<R, T>::of(v);
+            for (int k = 0; k < R; ++k) store(at + k, v[k]);
+        }
+    }
+    template <int R, class Load> __attribute__((noinline)) void first_up(C* x, int count, const Load load) const {
+        for (int at = 0; at < count * R; at += R) {
+            C v[R];
+            for (int k = 0; k < R; ++k) v[k] = load(at + k);
+            Butterfly<R, T>::of(v);
+            for (int k = 0; k < R; ++k) x[at + k] = v[k];
+        }
+    }
+    template <int R, class Change> __attribute__((noinline)) void turn(C* x, int count, const Change change) const {
+        for (int at = 0; at < count * R; at += R) {
+            C v[R];
+            for (int k = 0; k < R; ++k) v[k] = x[at + k];
+            Butterfly<R, T>::of(v);
+            for (int k = 0; k < R; ++k) v[k] = change(at + k, v[k]);
+            Butterfly<R, T>::of(v);
+            for (int k = 0; k < R; ++k) x[at + k] = v[k];
+        }
+    }
+
+    // The transform of a prime number of numbers by its definition.
+    __attribute__((noinline)) void any(C* at, C* work, int radix, int step) const {
+        const int unit = plan.n / radix;
+        for (int k = 0; k < radix; ++k) {
+            C sum = at[0];
+            for (int l = 1; l < radix; ++l) {
+                const T* w = root + 2 * (long(k) * l % radix * unit);
+                sum = sum + at[l * step].times(w[0], w[1]);
+            }
+            work[k] = sum;
+        }
+        for (int k = 0; k < radix; ++k) at[k * step] = work[k];
+    }
+};
+
+// Keeps the compiler from fusing a product with an addition that follows: the difference of equal products is zero then.
+template <class V> inline __attribute__((always_inline)) V rounded(V v) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(v));
+#elif defined(__SSE2__)
+    asm("" : "+x"(v));
+#elif defined(__aarch64__)
+    asm("" : "+w"(v));
+#endif
+    return v;
+}
+
+// A vector of chosen numbers of two: those of `a` count from 0, those of `b` from W.
+template <class T, int... L> inline __attribute__((always_inline)) typename Vector<T>::V pick(
+    typename Vector<T>::V a, typename Vector<T>::V b, std::integer_sequence<int, L...>) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(a, b, L...);
+#endif
+#endif
+    constexpr int W = Vector<T>::W, from[] = {L...};
+    typename Vector<T>::V v;
+    for (int i = 0; i < W; ++i) v[i] = from[i] < W ? a[from[i]] : b[from[i] - W];
+    return v;
+}
+
+// What is done with the halves of vectors.
+template <class T> class Halves {
+    typedef typename Vector<T>::V V;
+    static constexpr int W = Vector<T>::W, H = W / 2;
+    typedef std::make_integer_sequence<int, W> Lanes;
+    template <int... L> using Chosen = std::integer_sequence<int, L...>;
+
+    template <int... L> static V lows(V a, V b, Chosen<L...>) { return pick<T>(a, b, Chosen<(L < H ? L : W + L - H)...>()); }
+    template <int... L> static V highs(V a, V b, Chosen<L...>) { return pick<T>(a, b, Chosen<(L < H ? H + L : W + L)...>()); }
+    template <int... L> static V swapped(V a, Chosen<L...>) { return pick<T>(a, a, Chosen<((L + H) % W)...>()); }
+    template <int... L> static V unzipped(V a, Chosen<L...>) { return pick<T>(a, a, Chosen<(L < H ? 2 * L : 2 * (L - H) + 1)...>()); }
+    template <int... L> static V zipped(V a, Chosen<L...>) { return pick<T>(a, a, Chosen<(L % 2 * H + L / 2)...>()); }
+
+public:
+    static V lows(V a, V b) { return lows(a, b, Lanes()); }      // the first half of each
+    static V highs(V a, V b) { return highs(a, b, Lanes()); }    // the second half of each
+    static V swapped(V a) { return swapped(a, Lanes()); }        // its halves in the other order
+    static V unzipped(V a) { return unzipped(a, Lanes()); }      // the numbers at even positions, then the others
+    static V zipped(V a) { return zipped(a, Lanes()); }          // back
+    static V twice(const T* half) { return twice(half, Lanes()); }  // half a vector from memory, in both halves
+
+private:
+    template <int... L> static V twice(const T* half, Chosen<L...>) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+        typedef T Half __attribute__((vector_size(BYTES / 2)));
+        Half h;
+        std::memcpy(&h, half, BYTES / 2);
+        return __builtin_shufflevector(h, h, L...);
+#endif
+#endif
+        V v;
+        std::memcpy((char*)&v, half, BYTES / 2), std::memcpy((char*)&v + BYTES / 2, half, BYTES / 2);
+        return v;
     }
 };
 

@@ -1,408 +1,295 @@
-// The inner steps of `NavierStokes2D` on a CPU, without gradients. A thread computes one trajectory at a time, in its
-// cache.
+// The inner steps of `NavierStokes2D` on a CPU, without gradients.
 //
 // u and v travel as one complex field z = u + iv, so that a stage is one inverse and one forward transform:
 //     ẑ = ω̂ / (kx − i ky),   z² = (u² − v²) + 2i uv,   N̂ = G + conj G(−k)  with  G = −(i/4) (kx − i ky)² F[z²],
 // and with a scalar θ one more of each, −∇·(uθ) being of the same form with G = −(i/2) (kx − i ky) F[zθ].
-// The columns kx < 0 are carried, conjugated and mirrored in ky, as a second set of columns kx ≥ 0. Transforms are
-// Stockham's, of `W` neighbouring columns or rows at once; real and imaginary parts lie in separate arrays.
-#include "fft.h"
-
-#include <algorithm>
-#include <atomic>
-#include <cstring>
-#include <exception>
-#include <new>
-#include <thread>
-#include <vector>
+// Work is cut into blocks that stay in a core's cache, in two phases with a barrier after each:
+//   * `slab`: for `W` neighbouring rows y (the lanes): along x to the cells, products, and along x back;
+//   * `pencils`: for `H` = W/2 neighbouring columns kx ≥ 0: along y, the scheme's update, and along y back. The lanes are
+//     these columns and then those of −kx, conjugated and mirrored in ky, so that G(k) and G(−k) lie in one vector.
+// Between the phases the fields lie in columns of such vectors; a slab transposes what it reads and writes. All transforms
+// are in place. Between two transforms along y coefficients lie in the transform's own order of ky, and so do states and
+// coefficients of the scheme. A complex number of a retained mode is one vector: H real parts and then H imaginary parts.
+#include "layout_2d.h"
 
 namespace {
-
-using fft::BYTES;
 
 template <class T> struct Problem {
     int ny, nx, rows, columns;         // rows, columns: the retained ky, and the retained kx ≥ 0
     int components, order, plates;     // 1: ω, 2: ω and θ; 2 or 4; 1: all is kept odd about y = 0
     T per_dy, per_dx;
-    const T *root_y, *root_x;          // exp(−2πi j/n), interleaved
+    const T *root_y, *root_x;              // exp(−2πi j/n), interleaved
     const T *velocity, *advection, *flux;  // 1 / (kx − i ky) / (ny nx), −(i/4) (kx − i ky)², −(i/2) (kx − i ky):
-                                           // (re/im, rows, columns)
-    int row(int r) const { return r < (rows + 1) / 2 ? r : r + ny - rows; }  // of the whole spectrum
+                                           // (chunk of columns, row, re/im, column of the chunk)
 };
 
-// The terms of one trajectory; null for a term that is absent.
+// The terms of one trajectory; null for a term that is absent. States and all that is laid out like them are
+// (component, ny, columns), interleaved.
 template <class T> struct Trajectory {
-    const T *coefficients;  // of the scheme: (3 or 6, components, rows, columns)
-    const T *forcing;       // f̂, laid out as a state of one component
-    const T *coupling;      // what θ̂ adds to ∂ω̂/∂t and ω̂ to ∂θ̂/∂t, laid out as a state
-    const T *drift;         // U, V
+    T* state;
+    const T* coefficients;  // of the scheme: (chunk, component, row, 3 or 6, column of the chunk)
+    const T* forcing;       // f̂, laid out as a state of one component
+    const T* coupling;      // what θ̂ adds to ∂ω̂/∂t and ω̂ to ∂θ̂/∂t, laid out as a state
+    const T* drift;         // U, V
+    int steps;
 };
 
-template <class T> class Solver {
-    typedef typename fft::Vector<T>::V V;
-    static constexpr int W = fft::Vector<T>::W;
-    static int padded(int n) { return (n + W - 1) / W * W; }
-    struct Line { V *re, *im; };
-    struct Plane { T *re, *im; };  // (y, lanes): columns kx ≥ 0, then the mirrored ones
+template <class T> class Solver : public Layout<T> {
+    using Base = Layout<T>;
+    using typename Base::C, typename Base::Halves, typename Base::V;
+    using Base::H, Base::W, Base::along_x, Base::along_y, Base::chunks, Base::column, Base::columns, Base::components;
+    using Base::groups, Base::kept, Base::make_odd, Base::minus_plus, Base::numbers, Base::nx, Base::ny;
+    using Base::pack, Base::planes, Base::product, Base::read_rows, Base::row, Base::rows, Base::square, Base::unpack;
+    using Base::write_rows;
+    template <class Kind> Kind* reserve(size_t numbers) { return Base::template reserve<Kind>(numbers); }
 
     const Problem<T>& p;
-    const int size, lanes;  // numbers in a component's real part; in a row of a plane
-    struct alignas(BYTES) Chunk { char bytes[BYTES]; };
-    std::vector<Chunk> memory;
-    Line x, spare, held;
-    Plane planes[2];
-    T* spectra[7];
+    const int watch;  // 1: keep the advection rate at the beginning of steps; 2: find that of the state, and take no steps
+
+    struct alignas(128) Own {
+        C *line, *scalar, *work;
+        V *tendency, *next;
+        T fastest;
+    };
+    std::vector<Own> own;
+    V *u, *sum, *held, *stage, *forcing, *coupling;  // (chunk, component, row)
+    team::Phases phases;
+    Trajectory<T> t;
 
 public:
-    explicit Solver(const Problem<T>& problem)
-        : p(problem), size(p.rows * p.columns), lanes(padded(2 * p.columns)) {
-        // 8 more than needed: arrays a power of two apart would share cache sets.
-        const int line = std::max(p.ny, p.nx) + 8, plane = padded(p.ny) * lanes / W;
-        const int spectrum = padded(2 * p.components * size) / W, arrays = 7;
-        memory.resize(6 * line + 2 * p.components * plane + arrays * spectrum);
-        V* at = (V*)memory.data();
-        for (V** v : {&x.re, &x.im, &spare.re, &spare.im, &held.re, &held.im}) *v = at, at += line;
-        for (int i = 0; i < p.components; ++i)
-            for (T** v : {&planes[i].re, &planes[i].im}) *v = (T*)at, at += plane;
-        for (T*& v : spectra) v = (T*)at, at += spectrum;
+    Solver(const Problem<T>& p, int watches, bool has_forcing, bool has_coupling)
+        : Base(p.ny, p.nx, p.rows, p.columns, p.components, p.root_y, p.root_x), p(p), watch(watches) {
+        const size_t state = numbers();
+        u = reserve<V>(state);
+        sum = held = stage = forcing = coupling = nullptr;
+        if (p.order == 4) sum = reserve<V>(state), held = reserve<V>(state);
+        if (has_coupling) stage = reserve<V>(state), coupling = reserve<V>(state);
+        if (has_forcing) forcing = reserve<V>(size_t(chunks) * rows);
     }
-
-    // Takes `state` (component, ny, columns, re/im) through `steps`; returns the largest |u|/Δx + |v|/Δy at the
-    // beginning of one.
-    T run(T* state, const Trajectory<T>& given, int steps, bool watch) {
-        T *__restrict u = spectra[0], *__restrict a = spectra[1], *__restrict b = spectra[2];
-        T *__restrict n0 = spectra[3], *__restrict n1 = spectra[4];
-        Trajectory<T> own = given;
-        unpack(state, u, p.components);
-        if (given.forcing) unpack(given.forcing, spectra[5], 1), own.forcing = spectra[5];
-        if (given.coupling) unpack(given.coupling, spectra[6], 2), own.coupling = spectra[6];
-        const T* c[6];
-        for (int i = 0; i < (p.order == 2 ? 3 : 6); ++i) c[i] = given.coefficients + i * p.components * size;
-        T fastest = 0;
-        for (int step = 0; step < steps; ++step) {
-            fastest = std::max(fastest, tendency(u, own, n0, watch));
-            if (p.order == 2) {
-                each([=](int i, int k) { a[i] = c[0][k] * u[i] + c[1][k] * n0[i]; });
-                tendency(a, own, n1, false);
-                each([=](int i, int k) { u[i] = a[i] + c[2][k] * (n1[i] - n0[i]); });
-            } else {
-                each([=](int i, int k) { a[i] = c[1][k] * u[i] + c[2][k] * n0[i]; });
-                tendency(a, own, n1, false);
-                each([=](int i, int k) {
-                    b[i] = c[1][k] * u[i] + c[2][k] * n1[i];
-                    u[i] = c[0][k] * u[i] + c[3][k] * n0[i] + c[4][k] * n1[i];
-                });
-                tendency(b, own, n1, false);
-                each([=](int i, int k) {
-                    b[i] = c[1][k] * a[i] + c[2][k] * (2 * n1[i] - n0[i]);
-                    u[i] += c[4][k] * n1[i];
-                });
-                tendency(b, own, n1, false);
-                each([=](int i, int k) { u[i] += c[5][k] * n1[i]; });
-            }
-            if (p.plates)
-                for (int part = 0; part < p.components; ++part) make_odd(u + 2 * part * size);
-        }
-        pack(u, state);
-        return fastest;
+    // Makes room for another thread of the team.
+    void add_thread() {
+        Own o;
+        const int longest = std::max(ny, nx);
+        o.line = reserve<C>(nx), o.work = reserve<C>(longest);
+        o.scalar = components == 2 ? reserve<C>(nx) : nullptr;
+        o.tendency = reserve<V>(2 * size_t(rows)), o.next = reserve<V>(2 * size_t(rows));
+        own.push_back(o);
     }
-
-private:
-    T tendency(const T* w, const Trajectory<T>& own, T* out, bool watch) {
-        const int C = p.columns, low = (p.rows + 1) / 2, high = p.ny - p.rows / 2;
-        const bool carries = p.components == 2;
-        const T *theta = w + 2 * size, drift_x = own.drift ? own.drift[0] : 0, drift_y = own.drift ? own.drift[1] : 0;
-        for (int r = 0; r < p.rows; ++r) {
-            T *__restrict re = planes[0].re + p.row(r) * lanes, *__restrict im = planes[0].im + p.row(r) * lanes;
-            const T *wr = w + r * C, *wi = wr + size, *sr = p.velocity + r * C, *si = sr + size;
-            for (int c = 0; c < C; ++c) {
-                const T rr = sr[c] * wr[c], ri = sr[c] * wi[c], ir = si[c] * wr[c], ii = si[c] * wi[c];
-                re[c] = rr - ii, im[c] = ri + ir, re[c + C] = -rr - ii, im[c + C] = ir - ri;
-            }
-        }
-        if (carries) {
-            const T per_cell = T(1) / (T(p.ny) * T(p.nx));
-            for (int r = 0; r < p.rows; ++r) {
-                T *__restrict re = planes[1].re + p.row(r) * lanes, *__restrict im = planes[1].im + p.row(r) * lanes;
-                const T *tr = theta + r * C, *ti = tr + size;
-                for (int c = 0; c < C; ++c) re[c] = re[c + C] = per_cell * tr[c], im[c] = im[c + C] = per_cell * ti[c];
-            }
-        }
-        for (int part = 0; part < p.components; ++part)
-            for (int lane = 0; lane < lanes; lane += W) {
-                std::fill(x.re + low, x.re + high, V{}), std::fill(x.im + low, x.im + high, V{});
-                load(planes[part], lane, 0, low), load(planes[part], lane, high, p.ny);
-                backward(p.ny, p.root_y);
-                store(lane, 0, p.ny, planes[part]);
-            }
-        // Clear the rows that only fill the last vector: leftovers in them would grow from stage to stage.
-        for (int part = 0; part < p.components; ++part)
-            for (T* plane : {planes[part].re, planes[part].im})
-                std::fill(plane + p.ny * lanes, plane + padded(p.ny) * lanes, T(0));
-        V fastest{};
-        for (int y = 0; y < p.ny; y += W) {
-            rows_to_line(planes[0], y);
-            backward(p.nx, p.root_x);
-            if (own.drift)
-                for (int i = 0; i < p.nx; ++i) x.re[i] += drift_x, x.im[i] += drift_y;
-            if (watch)
-                for (int i = 0; i < p.nx; ++i) {
-                    const V u = x.re[i], v = x.im[i];
-                    const V rate = (u < 0 ? -u : u) * p.per_dx + (v < 0 ? -v : v) * p.per_dy;
-                    fastest = fastest < rate ? rate : fastest;
-                }
-            if (carries) {
-                std::swap(x, held);
-                rows_to_line(planes[1], y);
-                backward(p.nx, p.root_x);
-                for (int i = 0; i < p.nx; ++i) x.im[i] = held.im[i] * x.re[i], x.re[i] = held.re[i] * x.re[i];
-                forward(p.nx, p.root_x);
-                line_to_rows(y, planes[1]);
-                std::swap(x, held);
-            }
-            for (int i = 0; i < p.nx; ++i) {
-                const V u = x.re[i], v = x.im[i];
-                x.re[i] = (u + v) * (u - v), x.im[i] = (u + u) * v;
-            }
-            forward(p.nx, p.root_x);
-            line_to_rows(y, planes[0]);
-        }
-        for (int part = 0; part < p.components; ++part) {
-            for (int lane = 0; lane < lanes; lane += W) {
-                load(planes[part], lane, 0, p.ny);
-                forward(p.ny, p.root_y);
-                store(lane, 0, low, planes[part]), store(lane, high, p.ny, planes[part]);
-            }
-            for (int r = 0; r < p.rows; ++r) {
-                const T *re = planes[part].re + p.row(r) * lanes, *im = planes[part].im + p.row(r) * lanes;
-                const T *ar = (part ? p.flux : p.advection) + r * C, *ai = ar + size;
-                const T even = part ? -1 : 1;  // the factor of G at −k: that of k, or its opposite
-                T *__restrict to_re = out + 2 * part * size + r * C, *__restrict to_im = to_re + size;
-                for (int c = 0; c < C; ++c) {
-                    const T br = even * re[c + C], bi = even * im[c + C];
-                    to_re[c] = ar[c] * (re[c] + br) - ai[c] * (im[c] - bi);
-                    to_im[c] = ar[c] * (im[c] + bi) + ai[c] * (re[c] - br);
-                }
-            }
-        }
-        if (own.forcing)
-            for (int i = 0; i < 2 * size; ++i) out[i] += own.forcing[i];
-        if (own.coupling) {
-            add_product(own.coupling, theta, out);
-            add_product(own.coupling + 2 * size, w, out + 2 * size);
-        }
+    int threads() const { return int(own.size()); }  // that there is room for
+    void start(const Trajectory<T>& trajectory, int threads) {
+        t = trajectory;
+        phases.set(watch == 2 ? 2 : t.steps ? 1 + 2 * p.order * t.steps : 0, chunks, groups, threads);
+        for (Own& o : own) o.fastest = 0;
+    }
+    // The largest |u|/Δx + |v|/Δy that was met; not a number if one was none, or infinite.
+    T fastest() const {
         T largest = 0;
-        for (int i = 0; i < W; ++i) largest = std::max(largest, fastest[i]);
+        for (const Own& o : own) largest = larger(largest, o.fastest);
         return largest;
     }
 
-    void add_product(const T* __restrict a, const T* __restrict b, T* __restrict to) const {
-        for (int i = 0, j = size; i < size; ++i, ++j) {
-            to[i] += a[i] * b[i] - a[j] * b[j];
-            to[j] += a[i] * b[j] + a[j] * b[i];
+    // What one thread of the team does: the pencils of the initial state, and then slabs and pencils in turn.
+    void run(int rank) {
+        Own& o = own[rank];
+        phases.run(rank, [&](int phase, int piece) {
+            const int stages = (phase - 1) / 2, stage = stages % p.order;
+            if (!phase) begin(o, piece);
+            else if (phase % 2) slab(o, piece, watch && stage == 0);
+            else pencil(o, piece, stage + (p.order == 2 ? 0 : 2), stages == p.order * t.steps - 1);
+        });
+    }
+
+private:
+    // -- along x. Up to the cells the parts of all numbers have changed places: an inverse transform is a forward one then.
+
+    void slab(Own& o, int group, bool watches) {
+        if (!watches && !t.drift && components == 1) {
+            read_rows(planes[0], group, o.line);
+            along_x.through(o.line, o.work, [](int, C z) { return square(z); });
+        } else {
+            const T drift_x = t.drift ? t.drift[0] : 0, drift_y = t.drift ? t.drift[1] : 0, px = p.per_dx, py = p.per_dy;
+            V most{}, broken{};
+            V *const to_most = &most, *const to_broken = &broken;
+            const auto keep_rate = [=](C z) {
+                const V rate = magnitude(z.im) * px + magnitude(z.re) * py;
+                *to_most = *to_most < rate ? rate : *to_most, *to_broken += rate * 0;
+            };
+            C* const scalar = watch == 2 ? nullptr : o.scalar;
+            if (scalar) {
+                read_rows(planes[1], group, scalar);
+                along_x.to_coefficients(scalar, o.work, [=](int i, C value) { scalar[i] = value; });
+            }
+            read_rows(planes[0], group, o.line);
+            if (watch == 2)
+                along_x.to_coefficients(o.line, o.work, [=](int, C z) { keep_rate({z.re + drift_y, z.im + drift_x}); });
+            else
+                along_x.through(o.line, o.work, [=](int i, C z) {
+                    z = {z.re + drift_y, z.im + drift_x};
+                    if (watches) keep_rate(z);
+                    if (scalar) scalar[i] = {z.im * scalar[i].im, z.re * scalar[i].im};
+                    return square(z);
+                });
+            if (scalar) {
+                along_x.to_numbers(scalar, o.work, [=](int i) { return scalar[i]; });
+                write_rows(scalar, group, planes[1]);
+            }
+            for (int i = 0; i < W; ++i) o.fastest = larger(o.fastest, most[i] + broken[i]);
+            if (watch == 2) return;
+        }
+        write_rows(o.line, group, planes[0]);
+    }
+    static T larger(T a, T b) { return a != a || b <= a ? a : b; }
+    static V magnitude(V v) { return v < 0 ? -v : v; }
+
+
+    // -- along y
+
+    void begin(Own& o, int chunk) {
+        const size_t at = size_t(chunk) * components * rows;
+        unpack(t.state, components, chunk, u + at);
+        if (t.forcing) unpack(t.forcing, 1, chunk, forcing + size_t(chunk) * rows);
+        if (t.coupling) {
+            unpack(t.coupling, 2, chunk, coupling + at);
+            std::copy(u + at, u + at + components * rows, stage + at);
+        }
+        to_planes(o, chunk, u + at);
+    }
+
+    void pencil(Own& o, int chunk, int number, bool ends) {
+        const size_t at = size_t(chunk) * components * rows;
+        from_planes(o, chunk);
+        add_terms(o, chunk);
+        switch (number) {
+            case 0: update<0>(o, chunk); break;
+            case 1: update<1>(o, chunk); break;
+            case 2: update<2>(o, chunk); break;
+            case 3: update<3>(o, chunk); break;
+            case 4: update<4>(o, chunk); break;
+            case 5: update<5>(o, chunk);
+        }
+        const bool is_last = number == 1 || number == 5;  // of a step
+        if (is_last && p.plates) make_odd(u + at);
+        if (is_last && stage) std::copy(u + at, u + at + components * rows, stage + at);
+        if (ends) pack(u + at, components, chunk, t.state);
+        else to_planes(o, chunk, is_last ? u + at : stage ? stage + at : o.next);
+    }
+
+    void from_planes(Own& o, int chunk) const {
+        const int* const kept = this->kept.data();
+        const V signs = minus_plus();
+        for (int part = 0; part < components; ++part) {
+            const V* const factors = (const V*)(part ? p.flux : p.advection) + size_t(chunk) * rows;
+            V* const to = o.tendency + part * rows;
+            const T even = part ? -1 : 1;  // the factor of G at −k: that of k, or its opposite
+            along_y.to_coefficients(planes[part] + size_t(chunk) * column, o.work, [=](int i, C g) {
+                const int r = kept[i];
+                if (r < 0) return;
+                const V own = Halves::lows(g.re, g.im), other = Halves::highs(g.re, g.im) * even, f = factors[r];
+                to[r] = Halves::lows(f, f) * (own + other) + Halves::highs(f, f) * (signs * Halves::swapped(own - other));
+            });
+        }
+    }
+    void add_terms(Own& o, int chunk) const {
+        if (t.forcing) {
+            const V* const given = forcing + size_t(chunk) * rows;
+            for (int r = 0; r < rows; ++r) o.tendency[r] += given[r];
+        }
+        if (t.coupling) {
+            const size_t at = size_t(chunk) * 2 * rows;
+            for (int r = 0; r < 2 * rows; ++r)
+                o.tendency[r] += product(coupling[at + r], stage[at + (r < rows ? r + rows : r - rows)]);
         }
     }
 
-    // Keeps the part that changes its sign when row y and row ny − 1 − y change places: ŵ(m) − exp(2πi m/ny) ŵ(−m), halved.
-    void make_odd(T* w) const {
-        for (int r = 0; r <= p.rows / 2; ++r) {
-            const int other = (p.rows - r) % p.rows;
-            const T tr = p.root_y[2 * r], ti = -p.root_y[2 * r + 1];
-            for (int c = 0, i = r * p.columns, j = other * p.columns; c < p.columns; ++c, ++i, ++j) {
-                const T ar = w[i], ai = w[size + i], br = w[j], bi = w[size + j];
-                w[i] = (ar - tr * br + ti * bi) / 2, w[size + i] = (ai - tr * bi - ti * br) / 2;
-                w[j] = (br - tr * ar - ti * ai) / 2, w[size + j] = (bi - tr * ai + ti * ar) / 2;
+    template <int STAGE> void update(Own& o, int chunk) {
+        constexpr int COUNT = STAGE < 2 ? 3 : 6;
+        const int numbers = components * rows;
+        const size_t at = size_t(chunk) * numbers;
+        const T* q = t.coefficients + at * COUNT * H;
+        V *__restrict const u = this->u + at, *__restrict const sum = this->sum + at, *__restrict const held = this->held + at;
+        V* __restrict const next = stage ? stage + at : o.next;
+        const V* __restrict const tendency = o.tendency;
+        for (int i = 0; i < numbers; ++i, q += COUNT * H) {
+            const auto c = [q](int k) { return Halves::twice(q + k * H); };
+            const V n = tendency[i];
+            if constexpr (STAGE == 0) {  // a = c₀ u + c₁ n; what remains of u is a − c₂ n
+                const V a = c(0) * u[i] + c(1) * n;
+                next[i] = a, u[i] = a - c(2) * n;
+            } else if constexpr (STAGE == 1) {
+                u[i] += c(2) * n;
+            } else if constexpr (STAGE == 2) {
+                const V half = c(1) * u[i], cn = c(2) * n, a = half + cn;
+                sum[i] = c(0) * u[i] + c(3) * n;
+                next[i] = a, held[i] = c(1) * a - cn, u[i] = half;
+            } else if constexpr (STAGE == 3) {
+                next[i] = u[i] + c(2) * n, sum[i] += c(4) * n;
+            } else if constexpr (STAGE == 4) {
+                next[i] = held[i] + c(2) * (n + n), sum[i] += c(4) * n;
+            } else {
+                u[i] = sum[i] + c(5) * n;
             }
         }
     }
 
-    // Turns W rows from y on into a line of their Fourier coefficients over all kx; line_to_rows turns them back.
-    void rows_to_line(const Plane& from, int y) {
-        const int C = p.columns, n = p.nx, step = lanes;
-        const Line to = x;
-        const T *from_re = from.re + y * step, *from_im = from.im + y * step;
-        V re[W], im[W];
-        std::fill(to.re + C, to.re + n - C + 1, V{}), std::fill(to.im + C, to.im + n - C + 1, V{});
-        for (int lane = 0; lane < lanes; lane += W) {
-            for (int i = 0; i < W; ++i) {
-                std::memcpy(re + i, from_re + i * step + lane, BYTES);
-                std::memcpy(im + i, from_im + i * step + lane, BYTES);
-            }
-            fft::Transpose<T>::of(re), fft::Transpose<T>::of(im);
-            for (int i = 0, j = lane; i < W; ++i, ++j) {
-                if (j < C) to.re[j] = re[i], to.im[j] = im[i];
-                else if (j > C && j < 2 * C) to.re[n + C - j] = re[i], to.im[n + C - j] = -im[i];
-            }
-        }
+
+    void to_planes(Own& o, int chunk, const V* w) const {
+        const int* const kept = this->kept.data();
+        const V signs = minus_plus();
+        const V* const factors = (const V*)p.velocity + size_t(chunk) * rows;
+        along_y.to_numbers(planes[0] + size_t(chunk) * column, o.work, [=](int i) {
+            const int r = kept[i];
+            if (r < 0) return C{};
+            const V re = Halves::lows(w[r], w[r]), im = Halves::highs(w[r], w[r]), f = factors[r];
+            const V a = signs * Halves::lows(f, f), b = Halves::highs(f, f);
+            return C{b * re - a * im, -a * re - b * im};
+        });
+        if (components == 1) return;
+        const V* const theta = w + rows;
+        const T per_cell = T(1) / (T(ny) * T(nx));
+        along_y.to_numbers(planes[1] + size_t(chunk) * column, o.work, [=](int i) {
+            const int r = kept[i];
+            if (r < 0) return C{};
+            const V scaled = theta[r] * per_cell;
+            return C{Halves::highs(scaled, scaled), Halves::lows(scaled, scaled)};
+        });
     }
 
-    void line_to_rows(int y, Plane& to) {
-        const int C = p.columns, n = p.nx, step = lanes;
-        const Line from = x;
-        T *to_re = to.re + y * step, *to_im = to.im + y * step;
-        V re[W], im[W];
-        for (int lane = 0; lane < lanes; lane += W) {
-            for (int i = 0, j = lane; i < W; ++i, ++j) {
-                if (j < C) re[i] = from.re[j], im[i] = from.im[j];
-                else if (j == C) re[i] = from.re[0], im[i] = -from.im[0];
-                else if (j < 2 * C) re[i] = from.re[n + C - j], im[i] = -from.im[n + C - j];
-                else re[i] = im[i] = V{};
-            }
-            fft::Transpose<T>::of(re), fft::Transpose<T>::of(im);
-            for (int i = 0; i < W; ++i) {
-                std::memcpy(to_re + i * step + lane, re + i, BYTES);
-                std::memcpy(to_im + i * step + lane, im + i, BYTES);
-            }
-        }
-    }
-
-    void load(const Plane& from, int lane, int first, int last) {
-        V *re = x.re, *im = x.im;
-        const T *from_re = from.re + lane, *from_im = from.im + lane;
-        for (int y = first, step = lanes; y < last; ++y) {
-            std::memcpy(re + y, from_re + y * step, BYTES), std::memcpy(im + y, from_im + y * step, BYTES);
-        }
-    }
-    void store(int lane, int first, int last, Plane& to) {
-        const V *re = x.re, *im = x.im;
-        T *to_re = to.re + lane, *to_im = to.im + lane;
-        for (int y = first, step = lanes; y < last; ++y) {
-            std::memcpy(to_re + y * step, re + y, BYTES), std::memcpy(to_im + y * step, im + y, BYTES);
-        }
-    }
-
-    // Stockham's transform of x, without a factor 1/n; `stride` is the product of the radices behind.
-    void forward(int n, const T* root) {
-        for (int left = n, stride = 1; left > 1;) {
-            int radix = left % 4 ? 2 : 4;
-            while (left % radix) ++radix;
-            left /= radix;
-            if (radix == 4) pass4(stride, left, root);
-            else if (radix == 2) pass2(stride, left, root);
-            else pass(n, radix, stride, left, root);
-            std::swap(x, spare);
-            stride *= radix;
-        }
-    }
-    void backward(int n, const T* root) {
-        for (Line* l : {&x, &spare}) std::swap(l->re, l->im);
-        forward(n, root);
-        for (Line* l : {&x, &spare}) std::swap(l->re, l->im);
-    }
-
-    void pass4(int stride, int left, const T* root) {
-        const V *__restrict re = x.re, *__restrict im = x.im;
-        V *__restrict to_re = spare.re, *__restrict to_im = spare.im;
-        const int h = stride * left;
-        for (int j = 0; j < left; ++j) {
-            const T *w1 = root + 2 * j * stride, *w2 = root + 4 * j * stride, *w3 = root + 6 * j * stride;
-            for (int i = j * stride, o = 4 * i; i < (j + 1) * stride; ++i, ++o) {
-                const V ar = re[i] + re[i + 2 * h], ai = im[i] + im[i + 2 * h];
-                const V br = re[i] - re[i + 2 * h], bi = im[i] - im[i + 2 * h];
-                const V cr = re[i + h] + re[i + 3 * h], ci = im[i + h] + im[i + 3 * h];
-                const V dr = im[i + h] - im[i + 3 * h], di = re[i + 3 * h] - re[i + h];
-                to_re[o] = ar + cr, to_im[o] = ai + ci;
-                const V er = br + dr, ei = bi + di, fr = ar - cr, fi = ai - ci, gr = br - dr, gi = bi - di;
-                to_re[o + stride] = er * w1[0] - ei * w1[1], to_im[o + stride] = er * w1[1] + ei * w1[0];
-                to_re[o + 2 * stride] = fr * w2[0] - fi * w2[1], to_im[o + 2 * stride] = fr * w2[1] + fi * w2[0];
-                to_re[o + 3 * stride] = gr * w3[0] - gi * w3[1], to_im[o + 3 * stride] = gr * w3[1] + gi * w3[0];
-            }
-        }
-    }
-
-    void pass2(int stride, int left, const T* root) {
-        const V *__restrict re = x.re, *__restrict im = x.im;
-        V *__restrict to_re = spare.re, *__restrict to_im = spare.im;
-        const int h = stride * left;
-        for (int j = 0; j < left; ++j) {
-            const T* w = root + 2 * j * stride;
-            for (int i = j * stride, o = 2 * i; i < (j + 1) * stride; ++i, ++o) {
-                const V dr = re[i] - re[i + h], di = im[i] - im[i + h];
-                to_re[o] = re[i] + re[i + h], to_im[o] = im[i] + im[i + h];
-                to_re[o + stride] = dr * w[0] - di * w[1], to_im[o + stride] = dr * w[1] + di * w[0];
-            }
-        }
-    }
-
-    void pass(int n, int radix, int stride, int left, const T* root) {
-        const V *__restrict re = x.re, *__restrict im = x.im;
-        V *__restrict to_re = spare.re, *__restrict to_im = spare.im;
-        for (int j = 0; j < left; ++j)
-            for (int k = 0; k < radix; ++k)
-                for (int q = 0; q < stride; ++q) {
-                    V sr{}, si{};
-                    for (int l = 0; l < radix; ++l) {
-                        const T* w = root + 2 * (long(k) * (l * stride * left + j * stride) % n);
-                        const V &ur = re[q + stride * (j + l * left)], &ui = im[q + stride * (j + l * left)];
-                        sr += ur * w[0] - ui * w[1], si += ur * w[1] + ui * w[0];
-                    }
-                    to_re[q + stride * (radix * j + k)] = sr, to_im[q + stride * (radix * j + k)] = si;
-                }
-    }
-
-    // Calls f(position in a state, position in a coefficient) for every number of a state.
-    template <class F> void each(F f) const {
-        for (int part = 0; part < 2 * p.components; ++part)
-            for (int i = 0, k = part / 2 * size; i < size; ++i) f(part * size + i, k + i);
-    }
-    void unpack(const T* from, T* to, int components) const {
-        for (int part = 0; part < components; ++part, from += 2L * p.ny * p.columns, to += 2 * size)
-            for (int r = 0; r < p.rows; ++r)
-                for (int c = 0, o = r * p.columns; c < p.columns; ++c, ++o) {
-                    const T* z = from + 2L * (p.row(r) * p.columns + c);
-                    to[o] = z[0], to[size + o] = z[1];
-                }
-    }
-    void pack(const T* from, T* to) const {
-        for (int part = 0; part < p.components; ++part, from += 2 * size, to += 2L * p.ny * p.columns)
-            for (int r = 0; r < p.rows; ++r)
-                for (int c = 0, o = r * p.columns; c < p.columns; ++c, ++o) {
-                    T* z = to + 2L * (p.row(r) * p.columns + c);
-                    z[0] = from[o], z[1] = from[size + o];
-                }
-    }
 };
 
-// Returns 0, or 1 if there was no memory.
 template <class T>
 int integrate(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,
                const T* const* coefficients, const T* const* forcing, const T* const* coupling, const T* const* drift,
                const int* steps, int watch, T* fastest, int threads) {
     const Problem<T> p{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6],
                        per_spacing[0], per_spacing[1], tables[0], tables[1], tables[2], tables[3], tables[4]};
-    const long field = 2L * p.components * p.ny * p.columns;
-    std::atomic<int> next{0};
-    auto work = [&] {
-        try {
-            Solver<T> solver(p);  // before it takes a trajectory: without memory the others are left to other threads
-            for (int b; (b = next++) < batch;) {
-                const Trajectory<T> own{coefficients[b], forcing ? forcing[b] : nullptr,
-                                        coupling ? coupling[b] : nullptr, drift ? drift[b] : nullptr};
-                fastest[b] = solver.run(state + b * field, own, steps[b], watch);
-            }
-        } catch (const std::bad_alloc&) {
-        }
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int i = 1; i < std::min(threads, batch); ++i) others.emplace_back(work);
-    } catch (const std::exception&) {  // no more threads can be started: those that there are do the work
-    }
-    work();
-    for (std::thread& t : others) t.join();
-    return next < batch;
+    const size_t field = size_t(2) * p.components * p.ny * p.columns;
+    return team::run(
+        batch, threads, Solver<T>::most_threads(p.ny, p.nx, double(p.order) * *std::max_element(steps, steps + batch)),
+        [&] { return std::make_unique<Solver<T>>(p, watch, forcing, coupling); },
+        [&](Solver<T>& solver, int b, int team) {
+            solver.start({state + b * field, coefficients[b], forcing ? forcing[b] : nullptr,
+                          coupling ? coupling[b] : nullptr, drift ? drift[b] : nullptr, steps[b]}, team);
+        },
+        [&](const Solver<T>& solver, int b) { fastest[b] = solver.fastest(); });
 }
 
 }  // namespace
 
 #define EXPORT(NAME, T)                                                                                              \
-    extern "C" int NAME(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state,           \
-                        const T* const* coefficients, const T* const* forcing, const T* const* coupling,             \
-                        const T* const* drift, const int* steps, int watch, T* fastest, int threads) {               \
+    extern "C" int integrate_##NAME(const int* sizes, const T* per_spacing, const T* const* tables, int batch, T* state, \
+                                    const T* const* coefficients, const T* const* forcing, const T* const* coupling, \
+                                    const T* const* drift, const int* steps, int watch, T* fastest, int threads) {   \
         return integrate(sizes, per_spacing, tables, batch, state, coefficients, forcing, coupling, drift, steps,     \
                          watch, fastest, threads);                                                                    \
+    }                                                                                                                \
+    extern "C" int lanes_##NAME() { return fft::Vector<T>::W; }
+EXPORT(float, float)
+EXPORT(double, double)
+// Writes in which order the retained ky of an axis of n cells, −modes … modes, lie in coefficients and tables.
+extern "C" void row_order(int n, int modes, int* order) {
+    const fft::InPlace<float> along_y(n, nullptr);
+    for (int i = 0; i < n; ++i) {
+        const int ky = along_y.natural(i);
+        if (ky <= modes || ky >= n - modes) *order++ = ky;
     }
-EXPORT(integrate_float, float)
-EXPORT(integrate_double, double)
-extern "C" int lanes_float() { return fft::Vector<float>::W; }
-extern "C" int lanes_double() { return fft::Vector<double>::W; }
+}

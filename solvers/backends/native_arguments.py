@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ class NativeArguments(InheritDocstrings, ABC):
         Equation, scheme and options of the solver.
     lanes : int
         How many numbers a vector of the processor holds.
+    library : ctypes.CDLL
+        The compiled C++, whose transforms decide in which order it reads modes.
 
     Attributes
     ----------
@@ -42,7 +45,7 @@ class NativeArguments(InheritDocstrings, ABC):
     tables: Sequence[Tensor]
 
     @abstractmethod
-    def __init__(self, setup: StepSetup, lanes: int) -> None: ...
+    def __init__(self, setup: StepSetup, lanes: int, library: ctypes.CDLL) -> None: ...
 
     @abstractmethod
     def of_terms(self, terms: EquationTerms) -> Sequence[Tensor | None]:
@@ -77,7 +80,10 @@ class NativeArguments(InheritDocstrings, ABC):
 
 @final
 class VorticityArguments(NativeArguments):
-    """The arguments of `native_2d.cpp`.
+    """The arguments of `native_2d.cpp` and `native_2d_adjoint.cpp`.
+
+    Retained modes are laid out as (chunk of columns, ky, value, column of the chunk), ky in the order of the library's
+    transforms.
 
     Parameters
     ----------
@@ -85,21 +91,25 @@ class VorticityArguments(NativeArguments):
         Equation, scheme and options of the solver.
     lanes : int
         How many numbers a vector of the processor holds.
+    library : ctypes.CDLL
+        The compiled C++, whose transforms decide in which order it reads modes.
     """
 
-    def __init__(self, setup: StepSetup, lanes: int) -> None:
+    def __init__(self, setup: StepSetup, lanes: int, library: ctypes.CDLL) -> None:
         equation = setup.equation
         assert isinstance(equation, VorticityEquation)
         grid, modes = equation.grid, equation.modes
         (ny, nx), columns = grid.n, equation.columns
-        self.rows = torch.cat([torch.arange(modes[0] + 1), torch.arange(ny - modes[0], ny)])  # the retained ky
+        order = (ctypes.c_int * (2 * modes[0] + 1))()
+        library.row_order(ny, modes[0], order)
+        self._rows, self._chunk = torch.tensor(order), lanes // 2  # the retained ky; the columns that C++ takes at once
         ky, kx = torch.broadcast_tensors(*grid.wavenumbers())
-        z = torch.complex(kx, -ky)[self.rows, :columns]
+        z = torch.complex(kx, -ky)[:, :columns]
         velocity = torch.where(z == 0, 0, 1 / torch.where(z == 0, 1, z)) / (ny * nx)
-        parts = [torch.stack([t.real, t.imag]) for t in (velocity, -0.25j * z**2, -0.5j * z)]
+        parts = [self._laid_out(torch.stack([t.real, t.imag])) for t in (velocity, -0.25j * z**2, -0.5j * z)]
         self.tables = [_roots_of_unity(ny), _roots_of_unity(nx), *parts]
         self.sizes = (
-            ny, nx, len(self.rows), columns, equation.components, setup.scheme.order, int(setup.plates)
+            ny, nx, len(order), columns, equation.components, setup.scheme.order, int(setup.plates)
         )  # fmt: skip
         self.numbers = [1 / h for h in grid.spacing]
 
@@ -107,7 +117,33 @@ class VorticityArguments(NativeArguments):
         return terms.forcing, terms.coupling, terms.mean_velocity
 
     def pack(self, coefficients: Sequence[Tensor]) -> Tensor:
-        return torch.stack([c[0, :, self.rows] for c in coefficients])
+        return self._laid_out(torch.stack([c[0] for c in coefficients], dim=1))
+
+    def unpack(self, packed: Tensor, modes: Sequence[int]) -> Tensor:
+        """Return gradients of the coefficients of several schemes as tensors, by the transpose of `pack`.
+
+        Parameters
+        ----------
+        packed : Tensor
+            For each scheme a gradient in the layout of `pack`.
+        modes : sequence of int
+            Sizes of the axes ky and kx of a coefficient.
+
+        Returns
+        -------
+        Tensor
+            Shape (scheme, coefficient, component, ky, kx), zero for modes that are not retained.
+        """
+        kept = packed.movedim(1, -2).flatten(-2)[..., : modes[1]]  # (scheme, component, row, coefficient, kx)
+        whole = packed.new_zeros(*kept.shape[:2], kept.shape[3], *modes)
+        whole[..., self._rows, :] = kept.transpose(-3, -2)
+        return whole.transpose(1, 2)
+
+    def _laid_out(self, values: Tensor) -> Tensor:
+        """Lay out values of shape (…, value, ky, kx) as C++ reads them."""
+        kept = values[..., self._rows, :]
+        padded = torch.nn.functional.pad(kept, (0, -kept.shape[-1] % self._chunk))
+        return padded.unflatten(-1, (-1, self._chunk)).movedim(-2, 0).transpose(-3, -2)
 
 
 @final
@@ -120,9 +156,11 @@ class VelocityArguments(NativeArguments):
         Equation, scheme and options of the solver.
     lanes : int
         How many numbers a vector of the processor holds.
+    library : ctypes.CDLL
+        The compiled C++, whose transforms decide in which order it reads modes.
     """
 
-    def __init__(self, setup: StepSetup, lanes: int) -> None:
+    def __init__(self, setup: StepSetup, lanes: int, library: ctypes.CDLL) -> None:
         equation = setup.equation
         assert isinstance(equation, VelocityEquation)
         grid, power, self.lanes, self.components = equation.grid, equation.power_forcing, lanes, equation.components

@@ -87,8 +87,21 @@ def resolve_backend(name: str, device: torch.device, dimensions: int = 2) -> str
     return "torch" if reason else "native"
 
 
+def wants_operations() -> bool:
+    """Return whether forward-mode differentiation, a function transform or a compiler follows the computation.
+
+    Returns
+    -------
+    bool
+        True if the computation must consist of PyTorch operations.
+    """
+    if torch.autograd.forward_ad._current_level >= 0 or torch.compiler.is_compiling():
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def wants_gradients(*tensors: Tensor | None) -> bool:
-    """Return whether autograd, a function transform or a compiler follows what is done with one of the tensors.
+    """Return whether autograd follows what is done with one of the tensors.
 
     Parameters
     ----------
@@ -98,12 +111,8 @@ def wants_gradients(*tensors: Tensor | None) -> bool:
     Returns
     -------
     bool
-        True if the computation must consist of PyTorch operations.
+        True if the computation must be differentiable in reverse mode.
     """
-    if torch.autograd.forward_ad._current_level >= 0 or torch.compiler.is_compiling():
-        return True
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from solvers.array_types import ScalarField
+from solvers.array_types import ScalarField, Vector
 from solvers.flows.base import FlowExample, flow
 from solvers.flows.initial_conditions import CLOSED_FORMS, closed_form_field, random_band_field
 from solvers.flows.tracer import FlowWithTracer, Tracer
 from solvers.grid import Grid
 from solvers.point_groups import D4
 from solvers.symmetry import Group
-from solvers.validation import require_one_of, require_positive
+from solvers.validation import require_finite, require_non_negative, require_one_of, require_positive
 
 
 @flow("decaying")
@@ -50,6 +50,10 @@ class Decaying(FlowWithTracer):
         Standard deviation of the band; modes further than two of them from the centre are zero.
     rms : float
         Root mean square of the initial vorticity, in 1/s.
+    layering : float
+        0 for an isotropic random start; larger values leave jets across `axis`.
+    axis : tuple of float
+        The axis (x, y) of the layers, of any length.
 
     Examples
     --------
@@ -65,11 +69,14 @@ class Decaying(FlowWithTracer):
     wavenumber: float = 4.0
     bandwidth: float = 1.0
     rms: float = 3.0
+    layering: float = 0.0
+    axis: Vector = (0.0, 1.0)
     spin_up: float = 1.0
 
     examples: ClassVar[tuple[FlowExample, ...]] = (
         FlowExample({"viscosity": 1e-2}),
         FlowExample({"viscosity": 1e-2, "mean_velocity": (0.7, 0.0)}, label="carried along"),
+        FlowExample({"viscosity": 1e-2, "layering": 4.0, "axis": (1.0, 1.0)}, label="layered"),
         FlowExample(
             {"viscosity": 1e-2, "tracer": Tracer(diffusivity=5e-3, mean_gradient=(0.0, 1.5))}, label="with a tracer"
         ),
@@ -78,6 +85,10 @@ class Decaying(FlowWithTracer):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(wavenumber=self.wavenumber, bandwidth=self.bandwidth, rms=self.rms)
+        require_non_negative(layering=self.layering)
+        require_finite(axis=self.axis)
+        if not any(self.axis):
+            raise ValueError(f"axis must have a direction (got {self.axis})")
         require_one_of("start", self.start, ("random", *CLOSED_FORMS))
 
     @property
@@ -87,4 +98,4 @@ class Decaying(FlowWithTracer):
     def initial_flow(self, grid: Grid, seeds: Sequence[int]) -> ScalarField:
         if self.start in CLOSED_FORMS:
             return closed_form_field(CLOSED_FORMS[self.start], grid, seeds, self.rms)
-        return random_band_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms)
+        return random_band_field(grid, seeds, self.wavenumber, self.bandwidth, self.rms, self.layering, self.axis)

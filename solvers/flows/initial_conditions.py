@@ -40,14 +40,24 @@ def require_resolution(grid: Grid, reach: float) -> None:
 
 
 def random_band_field(
-    grid: Grid, seeds: Sequence[Seed], wavenumber: float, bandwidth: float, rms: float
+    grid: Grid,
+    seeds: Sequence[Seed],
+    wavenumber: float,
+    bandwidth: float,
+    rms: float,
+    layering: float = 0.0,
+    axis: tuple[float, ...] = (0.0, 1.0),
 ) -> Float[Tensor, "batch 1 *space"]:
-    r"""Draw Gaussian random fields in a band of wavenumbers, statistically isotropic.
+    r"""Draw Gaussian random fields in a band of wavenumbers, statistically isotropic or layered.
 
-    .. math:: f(x) = \sum_k a_k e^{i k \cdot x}, \qquad E|a_k|^2 \propto e^{-(|k| - k_0)^2 / b^2}
+    .. math::
 
-    The coefficients a_k are complex normal; they vanish at k = 0 and further than 2b from k₀. The fields depend on the
-    seed and the shape of the box only.
+        f(x) = \sum_k a_k e^{i k \cdot x} e^{-\beta (1 - (\hat k \cdot n)^2)}, \qquad
+        E|a_k|^2 \propto e^{-(|k| - k_0)^2 / b^2}
+
+    The coefficients a_k are complex normal; they vanish at k = 0 and further than 2b from k₀. The fields are isotropic
+    for β = 0; larger β leave wavevectors along n alone: layers across n. The fields depend on the seed and the shape of
+    the box only.
 
     Parameters
     ----------
@@ -61,6 +71,10 @@ def random_band_field(
         The standard deviation b, in the same units.
     rms : float
         Root mean square of each field.
+    layering : float
+        The exponent β ≥ 0.
+    axis : tuple of float
+        The vector n as (x, y) or (x, y, z), of any length; it counts if `layering` is not 0.
 
     Returns
     -------
@@ -73,8 +87,11 @@ def random_band_field(
         If the grid does not retain the band, or the band holds no mode.
     """
     amplitude = band_amplitude(grid, wavenumber, bandwidth)
+    if layering:
+        amplitude = amplitude * layering_factor(unit_wavevectors(amplitude, grid), layering, axis)
     fields = gaussian_modes(amplitude, seeds)
-    return sample_modes(torch.from_numpy(fields * (rms / root_mean_square(fields, grid.dimensions))), grid)[:, None]
+    scale = rms / root_mean_square(fields, grid.dimensions)
+    return sample_modes(torch.from_numpy(fields * scale), grid)[:, None]
 
 
 def band_amplitude(grid: Grid, wavenumber: float, bandwidth: float) -> np.ndarray:
@@ -116,6 +133,49 @@ def band_amplitude(grid: Grid, wavenumber: float, bandwidth: float) -> np.ndarra
     most = [int(np.abs(m * (amplitude > 0)).max()) for m in numbers]
     middle = [slice(n // 2 - m, n // 2 + m + 1) for n, m in zip(amplitude.shape[:-1], most[:-1], strict=True)]
     return amplitude[(*middle, slice(0, most[-1] + 1))]
+
+
+def unit_wavevectors(amplitude: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return the directions of the wavevectors of Fourier modes.
+
+    Parameters
+    ----------
+    amplitude : numpy.ndarray
+        The amplitudes of the modes, from `band_amplitude`.
+    grid : Grid
+        Gives the box.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unit vectors k̂, components (x, y) or (x, y, z) first, then the shape of `amplitude`; zero where that is zero.
+    """
+    largest = [m // 2 for m in amplitude.shape[:-1]] + [amplitude.shape[-1] - 1]
+    k = np.stack(np.broadcast_arrays(*(m / side for m, side in zip(mode_numbers(*largest), grid.length, strict=True))))
+    return k[::-1] / np.where(amplitude > 0, np.sqrt((k**2).sum(0)), math.inf)
+
+
+def layering_factor(directions: np.ndarray, layering: float, axis: Sequence[float]) -> np.ndarray:
+    r"""Return the factor that leaves the modes whose wavevectors lie along an axis.
+
+    .. math:: e^{-\beta (1 - (\hat k \cdot n)^2)}
+
+    Parameters
+    ----------
+    directions : numpy.ndarray
+        The unit vectors k̂, components first: from `unit_wavevectors`.
+    layering : float
+        The exponent β ≥ 0.
+    axis : sequence of float
+        The vector n, of any length.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shape of `directions` without the components.
+    """
+    along = np.tensordot(np.asarray(axis) / math.hypot(*axis), directions, 1)
+    return np.exp(-layering * (1 - along**2))
 
 
 def closed_form_field(form: ClosedForm, grid: Grid, seeds: Sequence[int], rms: float | None = None) -> ScalarField:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from solvers.array_types import Vector, VectorField
-from solvers.flows.initial_conditions import band_amplitude
+from solvers.flows.initial_conditions import band_amplitude, layering_factor, unit_wavevectors
 from solvers.grid import Grid, sample_modes
-from solvers.random_modes import Seed, gaussian_modes, mode_numbers, root_mean_square
+from solvers.random_modes import Seed, gaussian_modes, root_mean_square
 
 
 def random_velocity(
@@ -66,11 +66,8 @@ def random_velocity(
         If the grid does not retain the band, or the band holds no mode.
     """
     amplitude = band_amplitude(grid, wavenumber, bandwidth)
-    largest = [m // 2 for m in amplitude.shape[:-1]] + [amplitude.shape[-1] - 1]
-    k = np.stack(np.broadcast_arrays(*(m / side for m, side in zip(mode_numbers(*largest), grid.length, strict=True))))
-    k = k[::-1] / np.where(amplitude > 0, np.sqrt((k**2).sum(0)), math.inf)  # unit vectors (x, y, z)
-    along = np.tensordot(np.asarray(axis) / math.hypot(*axis), k, 1)
-    amplitude = amplitude * np.exp(-layering * (1 - along**2))
+    k = unit_wavevectors(amplitude, grid)
+    amplitude = amplitude * layering_factor(k, layering, axis)
     u = gaussian_modes(np.broadcast_to(amplitude, (3, *amplitude.shape)), seeds, dimensions=3)
     u = u - k * (k * u).sum(1, keepdims=True)
     if helicity:

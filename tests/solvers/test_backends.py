@@ -10,7 +10,7 @@ from examples import EXAMPLES
 
 from solvers import FLOWS, Grid, NavierStokes2D
 from solvers.backends import TorchBackend, base
-from solvers.backends.cpp_library import load_library, why_not_compiled
+from solvers.backends.cpp_library import compiled_library, why_not_compiled
 
 missing = why_not_compiled()
 needs_compiler = pytest.mark.skipif(missing is not None, reason=str(missing))
@@ -78,11 +78,51 @@ def test_bits_depend_on_no_neighbour_and_on_no_number_of_threads():
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["kolmogorov", "convection, tilted"])
+def test_bits_depend_on_no_number_of_threads_within_a_trajectory(name):
+    """Enough work for several threads; in columns and rows that do not come out even."""
+    example, grid, steps = EXAMPLES[name], Grid((216, 240), (2.0, 3.0)), 20
+    solver = example.flow.solver(grid, interval=0.1, order=4, backend="native")
+    carry, native = solver.start(example.anything(grid)), solver._interval_solver.chosen_backend
+    scheme = [solver._interval_solver.integrator(carry, 0, 2 * steps)]
+    after, rate = native.advance(carry.spectrum, carry.terms, scheme, [steps], watch_rate=True)
+    assert after.isfinite().all()
+    try:
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            for _ in range(3):
+                threaded, other = native.advance(carry.spectrum, carry.terms, scheme, [steps], watch_rate=True)
+                assert torch.equal(threaded, after)
+                assert torch.equal(other, rate)
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["kolmogorov", "convection, tilted"])
+def test_the_advection_rate_of_states_is_torch_s(name):
+    example, grid = EXAMPLES[name], Grid((24, 36), (2.0, 3.0))
+    solver = example.flow.solver(grid, interval=0.1, backend="native", dtype=torch.float64)
+    carry = solver.start(torch.cat([example.anything(grid, seed, 3.0 - seed) for seed in range(3)]))
+    equation, native = solver._equation, solver._interval_solver.chosen_backend
+    spectrum = carry.spectrum.clone()
+    rate = native.rate(spectrum, carry.terms)
+    assert torch.equal(spectrum, carry.spectrum)
+    assert (
+        distance(rate, equation.advection_rate(equation.velocity_and_scalar(spectrum, carry.terms), carry.terms))
+        < 1e-12
+    )
+    for broken in (torch.nan, torch.inf):
+        spectrum[1, 0, 1, 1] = broken
+        assert native.rate(spectrum, carry.terms).isfinite().tolist() == [True, False, True]
+
+
+@needs_compiler
 @pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )  # torch's own, of forward mode
-def test_gradients_take_pytorch_operations():
-    """Native by name too; the same gradient as torch's own, and forward mode."""
+def test_native_steps_have_gradients_in_both_modes():
+    """In reverse mode those of torch's operations, and in forward mode its operations."""
     example, grid = EXAMPLES["kolmogorov"], Grid.square(24)
     gradients = []
     for backend in ("native", "torch"):
@@ -132,16 +172,16 @@ def test_a_cuda_graph_gives_the_same_numbers_without_synchronising():
 
 def test_without_a_compiler_torch_does_the_steps_and_native_says_why(monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    load_library.cache_clear()
+    compiled_library.cache_clear()
     try:
         flow = FLOWS[2]["decaying"](viscosity=1e-2)
         assert flow.solver(Grid.square(32), interval=0.1).backend == "torch"
         with pytest.raises(
-            ValueError, match=r"backend 'native' is not available: /nowhere/c\+\+ cannot compile the solver's C\+\+"
+            ValueError, match=r"backend 'native' is not available: /nowhere/c\+\+ cannot compile native_2d"
         ):
             flow.solver(Grid.square(32), interval=0.1, backend="native")
     finally:
-        load_library.cache_clear()
+        compiled_library.cache_clear()
 
 
 @pytest.mark.parametrize(

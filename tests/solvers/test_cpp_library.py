@@ -31,9 +31,9 @@ def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        module.load_library.cache_clear()
+        module.compiled_library.cache_clear()
         assert isinstance(module.load_library(), ctypes.CDLL)
-    module.load_library.cache_clear()
+    module.compiled_library.cache_clear()
     (path,) = (folder / "fluidsurrogate").iterdir()
     return path
 
@@ -52,7 +52,7 @@ def calls(real, tmp_path, monkeypatch):
 
 def forget():
     """As a new process."""
-    module.load_library.cache_clear()
+    module.compiled_library.cache_clear()
     _warn_slow.cache_clear()
 
 
@@ -136,7 +136,7 @@ def test_without_a_home_it_is_compiled_for_the_process(calls, caplog, monkeypatc
     with caplog.at_level(logging.WARNING, "solvers"):
         assert works()
         assert works()
-    assert caplog.messages == ["the solver's C++ is compiled for this process alone, which takes some seconds: "
+    assert caplog.messages == ["native_2d.cpp is compiled for this process alone, which takes some seconds: "
                                "Could not determine home directory."]  # fmt: skip
 
 
@@ -194,10 +194,10 @@ def test_a_compiler_of_no_word_or_of_several(monkeypatch, words):
     [
         (
             "/nowhere/c++",
-            "/nowhere/c++ cannot compile the solver's C++: [Errno 2] No such file or directory: '/nowhere/c++'",
+            "/nowhere/c++ cannot compile native_2d.cpp: [Errno 2] No such file or directory: '/nowhere/c++'",
         ),
-        ("g++ 'half", "g++ 'half cannot compile the solver's C++: No closing quotation"),
-        ("false", "false cannot compile the solver's C++: exit status 1"),
+        ("g++ 'half", "g++ 'half cannot compile native_2d.cpp: No closing quotation"),
+        ("false", "false cannot compile native_2d.cpp: exit status 1"),
     ],
 )
 def test_without_a_compiler_torch_takes_over_and_says_why_once(monkeypatch, caplog, compiler, why):

@@ -1,6 +1,7 @@
 """Closed-form starts: each is what its formula says, and does what it is known for."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -162,3 +163,21 @@ def test_rayleigh_benard_starts_with_noise_of_its_size_at_rest():
 def test_unknown_start_is_refused():
     with pytest.raises(ValueError, match="unknown start 'storm'; one of random, taylor_green"):
         FLOWS[2]["decaying"](viscosity=1e-3, start="storm")
+
+
+def test_the_layered_start_varies_along_its_axis():
+    grid = Grid.square(48)
+    flow = FLOWS[2]["decaying"](viscosity=1.0, layering=6.0, axis=(1.0, 1.0))
+    power = torch.fft.rfft2(flow.initial_flow(grid, range(4))).abs().square().sum((0, 1))
+    ky, kx = grid.wavenumbers()
+    along = (kx + ky) ** 2 / (2 * (kx**2 + ky**2)).clamp_min(1e-9)
+    assert float((power * along).sum() / power.sum()) > 0.8
+    isotropic = replace(flow, layering=0.0).initial_flow(grid, range(4))
+    shares = torch.fft.rfft2(isotropic).abs().square().sum((0, 1))
+    assert float((shares * along).sum() / shares.sum()) < 0.6
+
+
+@pytest.mark.parametrize(("bad", "message"), [({"axis": (0.0, 0.0)}, "axis"), ({"layering": -1.0}, "layering")])
+def test_a_layered_start_needs_an_axis(bad, message):
+    with pytest.raises(ValueError, match=f"{message} must"):
+        FLOWS[2]["decaying"](viscosity=1.0, **bad)

@@ -170,7 +170,7 @@ def kept_bytes(flow, given):
 
 
 def test_checkpoints_keep_less_and_change_no_gradient(starts):
-    options = {"varying": list(NUMBERS), "interval": 0.4, "dt": 0.02}
+    options = {"varying": list(NUMBERS), "interval": 0.4, "dt": 0.02, "backend": "torch"}
     given = {name: value.requires_grad_() for name, value in given_all(starts).items()}
     kept, gradients = kept_bytes(solver(**options), given)
     for every, share in ((1, 0.2), (5, 0.1), (20, 1.01)):
