@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 SOLVER = {"torch": "torch", "numpy": "numpy"}
 PACKAGE = {
     **SOLVER, "xarray": "xarray", "pandas": "pandas", "scipy": "scipy", "matplotlib": "matplotlib", "h5py": "h5py",
+    "h5netcdf": "h5netcdf",
     "accelerate": "accelerate", "safetensors": "safetensors", "huggingface_hub": "huggingface_hub", "psutil": "psutil",
     "tqdm": "tqdm", "filelock": "filelock", "jaxtyping": "jaxtyping", "wadler_lindig": "wadler-lindig",
     "pydantic": "pydantic", "pydantic_core": "pydantic-core", "annotated_types": "annotated-types",
@@ -22,6 +23,7 @@ PACKAGE = {
     "packaging": "packaging", "netCDF4": "netCDF4", "cftime": "cftime", "certifi": "certifi",
     "dask": "dask", "partd": "partd", "locket": "locket", "toolz": "toolz", "cloudpickle": "cloudpickle",
     "click": "click", "fsspec": "fsspec", "scoringrules": "scoringrules",
+    "jinja2": "jinja2", "markupsafe": "markupsafe", "plotly": "plotly", "narwhals": "narwhals",
 }  # fmt: skip
 TESTS = {**PACKAGE, "pytest": "pytest", "beartype": "beartype", "e3nn": "e3nn", "opt_einsum_fx": "opt-einsum-fx"}
 

@@ -35,6 +35,7 @@ from fluidsurrogate.nn.layers.escnn_import import import_escnn
 from solvers import GROUPS, VORTICITY
 
 WIDTH, DILATIONS = 32, (1, 2, 4, 2, 1)
+LIKE_PLAIN = {"width": WIDTH, "dilations": DILATIONS, "lifting_size": 5, "activation": "gelu"}
 CASES = ((32, 2), (32, 16), (64, 8), (128, 4))  # cells a side, batch
 GPU_CASES = ((64, 16), (128, 16), (128, 64), (256, 16))
 NAMES = ("C1", "C4", "D4")
@@ -188,7 +189,7 @@ def measure(n: int, batch: int, name: str, device: str, peer: bool, rounds: int)
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(batch, 1, n, n, generator=generator).to(device) for _ in range(2))
     began = time.perf_counter()
-    ours = ARCHITECTURES["gcnn"]((VORTICITY,), (VORTICITY,), group=name, width=WIDTH)
+    ours = ARCHITECTURES["gcnn"]((VORTICITY,), (VORTICITY,), group=name, **LIKE_PLAIN)
     built = time.perf_counter() - began
     networks: dict[str, nn.Module] = {"ours": ours, "plain": PlainCNN(WIDTH)}
     if len(GROUPS[2][name]) > 1:

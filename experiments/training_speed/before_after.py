@@ -23,15 +23,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+RESIDUAL = "width = 32, lifting_size = 5, dilations = [1, 2, 4, 2, 1], activation = 'gelu'"
 CASES = {
-    "gunet over D4, as in the demo": ("kind = 'gunet', group = 'D4'",),
-    "gcnn over D4": ("kind = 'gcnn', group = 'D4'",),
-    "cnn": ("kind = 'cnn'",),
+    "gunet over D4": ("kind = 'gunet', group = 'D4'",),
+    "gcnn over D4": (f"kind = 'gcnn', group = 'D4', {RESIDUAL}",),
+    "cnn": (f"kind = 'cnn', {RESIDUAL}",),
     "gunet, loss h1": ("kind = 'gunet', group = 'D4'", "train.loss=h1"),
     "gunet, moving average, noise": ("kind = 'gunet', group = 'D4'", "train.average=0.999", "train.noise=0.1"),
     "gunet, bfloat16": ("kind = 'gunet', group = 'D4'", "train.precision=bfloat16"),
     "gunet, three networks": ("kind = 'gunet', group = 'D4', networks = 3",),
-    "gcnn, 8 channels, batch 4": ("kind = 'gcnn', group = 'D4', width = 8", "train.batch=4"),
+    "gcnn, 8 channels, batch 4": (f"kind = 'gcnn', group = 'D4', {RESIDUAL.replace('32', '8')}", "train.batch=4"),
 }
 MINIATURE = ("data.train=2", "data.valid=1", "data.test=1", "data.steps=6", "train.batch=2")
 
@@ -40,6 +41,7 @@ WORKER = """
 import logging, sys, time
 import torch
 import fluidsurrogate as fs
+from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.devices import reproducible_kernels
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
@@ -47,10 +49,11 @@ toml, data, *fixed = sys.argv[1:]
 torch.set_num_threads(1)
 logging.disable(logging.WARNING)
 trainers = {}
+velocity = "velocity = false, " if "velocity" in ModelConfig.model_fields else ""  # the same network in both trees
 def trainer_of(key):
     if key not in trainers:
         network, *overrides = key.split("|")
-        experiment = fs.Experiment.read(toml, [f"models={{g = {{{network}}}}}", *fixed, *overrides])
+        experiment = fs.Experiment.read(toml, [f"models={{g = {{{velocity}{network}}}}}", *fixed, *overrides])
         with fs.open_data(data) as dataset:
             read = InMemoryTrajectories.from_dataset
             train, valid = (read(dataset, split, experiment) for split in ("train", "valid"))

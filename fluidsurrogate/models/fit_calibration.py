@@ -19,18 +19,18 @@ from fluidsurrogate.core.progress import Progress
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.models.calibration import Calibration, PerturbationConfig
-from fluidsurrogate.models.calibration_trajectories import (
-    BLOCK_SIZE,
-    CALIBRATION_SPLIT,
-    trajectories_from_dataset,
-    trajectories_from_solver,
-)
 from fluidsurrogate.models.forecast_errors import conformal_quantiles, forecast_errors
 from fluidsurrogate.models.model_files import CONFIG_FILE, WEIGHTS_FILE
 from fluidsurrogate.models.perturbations import Perturbation, one_step_error_statistics
 from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.saving import hash_weights, save
 from fluidsurrogate.models.surrogate import Surrogate
+from fluidsurrogate.models.true_trajectories import (
+    BLOCK_SIZE,
+    CALIBRATION_SPLIT,
+    trajectories_from_dataset,
+    trajectories_from_solver,
+)
 
 FIT_ITERATIONS = 2  # of scaling the perturbation until spread and error agree
 

@@ -13,28 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import HUB_PREFIX
 from fluidsurrogate.models.model_files import CONFIG_FILE, WEIGHTS_FILE
 
-HUB_PREFIX = "hf://"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 HUB_ADDRESS = re.compile(rf"(?:{HUB_PREFIX})?({NAME}/{NAME})(?:@([^@\s]+))?")
 OPTIONAL_FILES = ("calibration.json",)  # downloaded if the model has them
-
-
-def is_hub_address(path: str | Path) -> bool:
-    """Return whether a path is an address on the Hub, such as "hf://user/model".
-
-    Parameters
-    ----------
-    path : str or Path
-        A path or an address.
-
-    Returns
-    -------
-    bool
-        True for everything that begins with "hf://".
-    """
-    return str(path).startswith(HUB_PREFIX)
 
 
 def download_model(address: str) -> Path:

@@ -17,11 +17,10 @@ from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.devices import device_available
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.paths import PRETRAINED_PREFIX
 from fluidsurrogate.core.seeding import preserving_random_state
 from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.calibration import read_calibration
-from fluidsurrogate.models.hub_download import download_model, is_hub_address
 from fluidsurrogate.models.model_file_checks import (
     build_on_meta_device,
     check_experiment_size,
@@ -38,6 +37,7 @@ from fluidsurrogate.models.model_files import (
     find_file,
     read_metadata,
 )
+from fluidsurrogate.models.pretrained import PRETRAINED, model_folder
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network, UserModule, allowing_code, cast_weights
 from solvers import StateSpec, Stepper
@@ -52,7 +52,7 @@ def load(
     last: bool = False,
     calibrated: bool = True,
 ) -> Surrogate:
-    """Load a trained model from a folder or from the Hugging Face Hub.
+    """Load a trained model from a folder, from within this package or from the Hugging Face Hub.
 
     Nothing in the folder is executed: it holds safetensors and JSON files only. A model of kind "module" is code of
     somebody's own that is not in the folder; it needs `allow_code` or `module`.
@@ -60,7 +60,8 @@ def load(
     Parameters
     ----------
     path : str or Path
-        A folder that `save` wrote, or an address on the Hub: "hf://user/model" or "hf://user/model@revision".
+        A folder that `save` wrote; "pretrained:NAME", as by `pretrained`; or an address on the Hub, "hf://user/model"
+        or "hf://user/model@revision".
     device : str or torch.device
         Device of the model: cpu, cuda, cuda:1 or mps.
     allow_code : bool
@@ -108,11 +109,50 @@ def load(
     device = str(device)
     if not device_available(device):
         raise UsageError(f"device {device!r} is not available here; try cpu, cuda or mps")
-    folder = as_path(path) if not is_hub_address(path) else download_model(str(path))
+    folder = model_folder(path)
     with preserving_random_state(torch.device(device)):  # fresh weights are drawn before those of the file take over
         surrogate = _read_model(folder, device, allow_code, module, last, calibrated)
     surrogate.folder = folder
     return surrogate
+
+
+def pretrained(name: str, device: str | torch.device = "cpu") -> Surrogate:
+    """Load a pretrained model that is part of this package: no training, no network.
+
+    ``fluidsurrogate models --pretrained`` lists them. What each was trained on and how well it forecasts is in its
+    card, `README.md` in the folder `model.folder`. ``experiments/pretrained`` makes them again.
+
+    Parameters
+    ----------
+    name : str
+        The name of the model: "decaying-2d" or "general-2d".
+    device : str or torch.device
+        Device of the model: cpu, cuda, cuda:1 or mps.
+
+    Returns
+    -------
+    Surrogate
+        The model, with its calibration.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model, with the names of those that there are, or the device is not available.
+
+    Examples
+    --------
+    A forecast with its error bound, of a start that the solver makes as the model's training data were made:
+
+    >>> import fluidsurrogate as fs
+    >>> model = fs.pretrained("decaying-2d")
+    >>> start = fs.simulate(model, steps=1)
+    >>> forecast = fs.forecast(model, start, steps=10, members=4)
+    >>> dict(forecast["vorticity"].sizes)
+    {'trajectory': 1, 'member': 4, 'time': 11, 'y': 32, 'x': 32}
+    >>> bool(forecast["error_bound"].sel(time=0.25) < 0.05)
+    True
+    """
+    return load(f"{PRETRAINED_PREFIX}{name}", device)
 
 
 def _read_model(
@@ -123,6 +163,8 @@ def _read_model(
     if metadata.model.is_user_module or module is not None:
         with explaining_config_errors(folder):  # that the model is code is said before anything else that is wrong
             network = _build_user_network(metadata.model, metadata.spec, metadata.torch_dtype, allow_code, module)
+    elif folder.parent == PRETRAINED:  # ours: no need to look before anything is built, which takes a second
+        network = metadata.model.build(metadata.spec, metadata.torch_dtype)
     weights = find_file(folder, LAST_WEIGHTS_FILE if last else WEIGHTS_FILE)
     shapes = read_tensor_shapes(weights)
     with explaining_config_errors(folder):

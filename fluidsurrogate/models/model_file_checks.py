@@ -165,7 +165,8 @@ def build_on_meta_device(metadata: ModelMetadata, found: TensorShapes) -> Networ
     n, grid = spec.grid.n, spec.grid
     # The matrices and wavevectors of `step.ChangeProjection`.
     matrices = spec.components * n[-2] ** 2 + sum(m**2 for axis, m in zip(grid.axes, n, strict=True) if axis != "y")
-    held = 8 * (matrices + grid.dimensions * math.prod(grid.half_shape()))
+    per_mode = grid.dimensions + (4 if metadata.model.takes_velocity(spec) else 0)  # directions, `VelocityOfVorticity`
+    held = 8 * (matrices + per_mode * math.prod(grid.half_shape()))
     if held > MAX_STEP_BYTES:
         cells = " x ".join(map(str, n))
         raise ValueError(f"spec.grid of {cells} cells would take {held / 2**30:.0f} GiB, at most 2 are allowed")

@@ -24,7 +24,7 @@ from fluidsurrogate.models.energy_budget import FLOW_FIELDS
 from fluidsurrogate.models.normalisation import Normalisation
 from solvers import StateSpec, point_group
 
-MODEL_FORMAT = 4
+MODEL_FORMAT = 5
 WEIGHTS_FILE, LAST_WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "last.safetensors", "config.json"
 MAX_CONFIG_BYTES = 4 * 2**20  # an experiment that lists a parameter for each of a hundred thousand trajectories fits
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
@@ -92,6 +92,10 @@ class ModelMetadata(BaseModel):
                 f"normalisation.budget_coefficients must be numbers of at least 0, "
                 f"and the state must hold a {' or a '.join(FLOW_FIELDS)}"
             )
+        scale, takes_velocity = normalisation.velocity_scale, self.model.takes_velocity(spec)
+        if (scale is not None) != takes_velocity or (scale is not None and not scale > 0):
+            raise ValueError("normalisation.velocity_scale must be a positive number if the network takes the "
+                             f"velocity, and null if not (got {scale})")  # fmt: skip
         if len(normalisation.band) != spec.grid.dimensions:
             raise ValueError(f"normalisation.band must have {spec.grid.dimensions} numbers, one for each axis of the "
                              f"grid (got {len(normalisation.band)})")  # fmt: skip

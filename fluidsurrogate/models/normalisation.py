@@ -12,7 +12,7 @@ from torch import Tensor
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.data.array_types import States
 from fluidsurrogate.models.energy_budget import BudgetCoefficients, TrajectoryChunks
-from solvers import FieldSpec, Grid, StateSpec
+from solvers import FieldSpec, Grid, StateSpec, velocity
 
 MEAN_WARNING_RATIO = (
     10.0  # a field that is scaled only and has a mean of so many times its RMS fluctuation hardly varies
@@ -42,6 +42,8 @@ class Normalisation:
         Largest mode numbers that those changes contain, (my, mx) or (mz, my, mx).
     budget_coefficients : BudgetCoefficients, optional
         Coefficients of the energy budget that forecasts are scaled to; None for no budget.
+    velocity_scale : float, optional
+        RMS of each component of the velocity, if the network takes it beside the vorticity.
     """
 
     shift: tuple[float, ...]
@@ -49,12 +51,15 @@ class Normalisation:
     change: tuple[float, ...]
     band: tuple[int, ...]
     budget_coefficients: BudgetCoefficients | None = None
+    velocity_scale: float | None = None
 
     @classmethod
-    def fit(cls, spec: StateSpec, chunks: TrajectoryChunks, base: BaseStep | None = None) -> Normalisation:
+    def fit(
+        cls, spec: StateSpec, chunks: TrajectoryChunks, base: BaseStep | None = None, with_velocity: bool = False
+    ) -> Normalisation:
         """Compute means and root mean squares over a training set.
 
-        The training set is passed over three times, some trajectories at a time.
+        The training set is passed over three times, with a velocity four times, some trajectories at a time.
 
         Parameters
         ----------
@@ -65,6 +70,8 @@ class Normalisation:
         base : callable, optional
             The step that the network corrects, from a state (batch, component, y, x) and inputs to the next state; by
             default the state stays as it is.
+        with_velocity : bool
+            Whether the network takes the velocity beside the vorticity.
 
         Returns
         -------
@@ -89,7 +96,8 @@ class Normalisation:
         rms = [math.sqrt(square) or 1.0 for square in moments(shift, 2)]
         scale = [r if r > 1e-5 * abs(s) else abs(s) for r, s in zip(rms, shift, strict=True)]
         change, band = _change_statistics(spec, chunks, base)
-        return cls(tuple(shift), tuple(scale), change, band)
+        velocity_scale = _rms_velocity(spec, chunks) if with_velocity else None
+        return cls(tuple(shift), tuple(scale), change, band, velocity_scale=velocity_scale)
 
     def to_tensors(self, spec: StateSpec) -> tuple[Tensor, Tensor, Tensor]:
         """Return shift, scale and change as float64 tensors, with a number for each component.
@@ -186,6 +194,16 @@ def _change_statistics(
     largest = [int(m) for m in modes]
     band = tuple(max(m for j, m in enumerate(largest) if _interchangeable(grid, i, j)) for i in range(len(largest)))
     return tuple(math.sqrt(s / (count * f.components)) or 1.0 for s, f in zip(squares, spec.fields, strict=True)), band
+
+
+def _rms_velocity(spec: StateSpec, chunks: TrajectoryChunks) -> float:
+    """Return the RMS of a component of the velocity that belongs to the vorticity."""
+    component, total, count = spec.vorticity_component, 0.0, 0
+    assert component is not None
+    for states, _ in chunks():
+        u = velocity(states[:, :, component : component + 1].flatten(0, 1).double(), spec.grid)
+        total, count = total + float(u.square().sum()), count + u.numel()
+    return math.sqrt(total / count) or 1.0
 
 
 def _interchangeable(grid: Grid, axis: int, other: int) -> bool:

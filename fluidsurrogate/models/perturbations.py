@@ -16,7 +16,7 @@ from torch import Tensor
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.array_types import EnsembleStates, States
 from fluidsurrogate.models.step import ChangeProjection
-from fluidsurrogate.simulation.rollout import rollout
+from fluidsurrogate.simulation.rollout import rollout_in_batches
 from solvers import StateSpec, Stepper
 from solvers.array_types import Inputs, State
 from solvers.spectra import cospectrum, shell_wavenumbers
@@ -280,15 +280,13 @@ def perturbed_rollout(
     Returns
     -------
     Tensor
-        Shape (trajectory, member, steps + 1, component, y, x), the perturbed initial state first.
+        Shape (trajectory, member, steps + 1, component, y, x), the perturbed initial state first, on the CPU.
     """
     members = len(seeds[0])
     repeated = {name: value.repeat_interleave(members, dim=0) for name, value in (inputs or {}).items()}
     flat = [seed for row in seeds for seed in row]
-    with torch.no_grad():
-        rolled = rollout(
-            stepper, states.repeat_interleave(members, dim=0), steps, repeated, flat, first_from_stepper=True
-        )
+    repeated_states = states.repeat_interleave(members, dim=0)
+    rolled = rollout_in_batches(stepper, repeated_states, steps, repeated, flat, first_from_stepper=True)
     return rolled.unflatten(0, (len(states), members))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
-from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.models.model_file_checks import check_experiment_size
 from fluidsurrogate.models.model_files import CONFIG_FILE
+from fluidsurrogate.models.pretrained import model_folder
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn.user_code import hash_source
 
@@ -77,7 +77,7 @@ def model_provenance(experiment: Experiment, name: str, data: Mapping[str, Any])
     if path := experiment.models[name].import_path:
         model = {**model, "source": hash_source(path)}
     if start := experiment.models[name].init:
-        config = read_json(as_path(start) / CONFIG_FILE)
+        config = read_json(model_folder(start) / CONFIG_FILE)
         about = config.get("about") if isinstance(config, dict) else None
         fingerprint = about.get("fingerprint", start) if isinstance(about, dict) else start
         model = {**model, "init": fingerprint}  # which model, wherever its folder is

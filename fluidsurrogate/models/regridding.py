@@ -71,6 +71,7 @@ def move_to_grid(model: Surrogate, grid: Grid) -> Surrogate:
         model.network, replace(model.stored, grid=grid), normalisation, model.config, about, multiple=model.multiple,
         constants=model.constants,
     )  # fmt: skip
+    moved = moved.in_precision(model.precision)
     check_applicable(moved, model.step.scale)
     log.warning(f"{model.about.get('name', 'the model')}: trained on {trained}, applied to {applied}: untested there")
     return moved

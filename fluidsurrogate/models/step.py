@@ -13,6 +13,7 @@ from fluidsurrogate.models.energy_budget import EnergyBudget
 from fluidsurrogate.models.normalisation import Normalisation
 from solvers import FieldSpec, Grid, StateSpec
 from solvers.array_types import State
+from solvers.diagnostics import velocity_multiplier
 
 
 @final
@@ -21,7 +22,8 @@ class SurrogateStep(nn.Module):
 
     .. math:: x^+ = b + P c N(z), \qquad z = (b - \mathrm{shift}) / \mathrm{scale}
 
-    The network N predicts the normalised change of b from z and the normalised inputs. Here b is the state itself or,
+    The network N predicts the normalised change of b from z, the normalised inputs and, if the normalisation has a
+    scale for it, the velocity of b (`VelocityOfVorticity`). Here b is the state itself or,
     in a hybrid, the state that a coarse solver makes of it, c is the RMS change of each field, and P is the projection
     of `ChangeProjection`.
 
@@ -46,6 +48,8 @@ class SurrogateStep(nn.Module):
         below, with one axis more: (component, 1, 1, 1).
     change : Tensor
         RMS change of the components of the state over the step, shape (component, 1, 1).
+    velocity : VelocityOfVorticity or None
+        The velocity that the network takes beside the vorticity.
     project : ChangeProjection
         The projection P.
     budget : EnergyBudget or None
@@ -67,6 +71,9 @@ class SurrogateStep(nn.Module):
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
         self.register_buffer("change", multiple * change)
+        self.velocity = (
+            None if normalisation.velocity_scale is None else VelocityOfVorticity(spec, normalisation.velocity_scale)
+        )
         self.project = ChangeProjection(spec.grid, spec.fields, normalisation.band)
         self.budget = (
             None
@@ -134,7 +141,10 @@ class SurrogateStep(nn.Module):
         base = state if base is None else base
         components = self.state_components
         z = (base - self.shift[:components]) / self.scale[:components]
-        change = network(z if normalised_inputs is None else torch.cat([z, normalised_inputs], dim=1))
+        taken = [z] if normalised_inputs is None else [z, normalised_inputs]
+        if self.velocity is not None:
+            taken.append(self.velocity(base))
+        change = network(torch.cat(taken, dim=1) if len(taken) > 1 else z)
         after = base + self.project(self.change * change)
         if self.budget is None or not with_budget:
             return after
@@ -143,6 +153,53 @@ class SurrogateStep(nn.Module):
             normalised = normalised_inputs[:, : self.input_components]
             inputs = normalised * self.scale[components:] + self.shift[components:]
         return self.budget(after, state, inputs)
+
+
+@final
+class VelocityOfVorticity(nn.Module):
+    r"""Normalised velocity that belongs to the vorticity in a state (the law of Biot and Savart, in Fourier space).
+
+    .. math:: \hat u = i k_y \hat\omega / (s k^2), \qquad \hat v = -i k_x \hat\omega / (s k^2)
+
+    Parameters
+    ----------
+    spec : StateSpec
+        Grid and fields of the states.
+    scale : float
+        The scale s, in m/s.
+
+    Attributes
+    ----------
+    component : int
+        Position of the vorticity among the components of a state.
+    multiplier : Tensor
+        What the coefficients of the vorticity are multiplied by, real and imaginary parts, shape (2, ky, kx, 2).
+    """
+
+    multiplier: Tensor
+
+    def __init__(self, spec: StateSpec, scale: float) -> None:
+        super().__init__()
+        assert spec.vorticity_component is not None
+        self.component = spec.vorticity_component
+        # Not as complex numbers, which `Module.to` would not turn into another precision.
+        self.register_buffer("multiplier", torch.view_as_real(velocity_multiplier(spec.grid) / scale).contiguous())
+
+    def forward(self, state: State) -> Tensor:
+        """Compute the velocity.
+
+        Parameters
+        ----------
+        state : Tensor
+            Shape (batch, component, y, x), in physical units.
+
+        Returns
+        -------
+        Tensor
+            Components x and y, shape (batch, 2, y, x).
+        """
+        spectrum = torch.fft.rfft2(state[:, self.component, None])
+        return torch.fft.irfft2(torch.view_as_complex(self.multiplier) * spectrum, s=state.shape[-2:])
 
 
 @final

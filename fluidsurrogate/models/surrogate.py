@@ -175,8 +175,43 @@ class Surrogate(Stepper[SurrogateCarry]):
         Surrogate
             A model that shares weights and step with this one.
         """
-        view = self.each_network()
-        view._with_budget, view._autocast = False, precision == "bfloat16"
+        view = self.each_network().in_precision(precision)
+        view._with_budget = False
+        return view
+
+    def in_precision(self, precision: str) -> Surrogate:
+        """Return a view of the model whose network computes in another precision.
+
+        In bfloat16 the network runs in torch's autocast; state, change, projection and energy budget stay in single
+        precision. A symmetry that is exact holds to the rounding of bfloat16 then, some three digits of a change. A
+        view is for computing only: `save` writes the model itself.
+
+        Parameters
+        ----------
+        precision : {"full", "bfloat16"}
+            Precision of the network.
+
+        Returns
+        -------
+        Surrogate
+            A model that shares weights and step with this one.
+
+        Raises
+        ------
+        UsageError
+            If there is no such precision, or bfloat16 is asked for and the model is in double precision or has several
+            networks.
+        """
+        if precision not in ("full", "bfloat16"):
+            raise UsageError(f"precision must be 'full' or 'bfloat16' (got {precision!r})")
+        if precision == "bfloat16" and self.dtype != torch.float32:
+            raise UsageError(f"precision = 'bfloat16' needs a model in float32 (got one in {self.dtype_name})")
+        if precision == "bfloat16" and self.config.networks > 1:
+            raise UsageError(
+                "precision = 'bfloat16' is for models of one network: several compute in full precision only"
+            )
+        view = copy.copy(self)
+        view._autocast = precision == "bfloat16"
         return view
 
     def __repr__(self) -> str:
@@ -226,6 +261,7 @@ class Surrogate(Stepper[SurrogateCarry]):
             raise UsageError(f"the model cannot be {dtype}: {error}") from None
         moved = self._copy_with(network, self.multiple)
         moved.calibration = self.calibration if dtype == self.dtype else None
+        moved._autocast = self._autocast and dtype == torch.float32
         return moved
 
     @property
@@ -242,6 +278,11 @@ class Surrogate(Stepper[SurrogateCarry]):
     def dtype_name(self) -> str:
         """Precision of the states as a word: float32 or float64."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def precision(self) -> str:
+        """Precision of the network: "full", that of the states, or "bfloat16"."""
+        return "bfloat16" if self._autocast else "full"
 
     @property
     def parameters(self) -> int:

@@ -42,7 +42,7 @@ def _folded(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
 
 
 def _fold_layer(layer: EquivariantConv) -> EquivariantConv:
-    return _shallow_copy(layer, folded_kernel=layer.expand_kernel())
+    return _shallow_copy(layer, folded_kernel=layer.expand_kernel(), packed_kernel=None)
 
 
 def _fold_parts(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:

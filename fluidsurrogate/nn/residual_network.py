@@ -11,9 +11,9 @@ from fluidsurrogate.nn.layers import (
     LiftingConv,
     Readout,
     ResidualBlock,
-    activate,
     channels_before_activation,
     channels_for_width,
+    conv_and_activation,
 )
 from fluidsurrogate.nn.network import Network
 from fluidsurrogate.nn.shapes import Field, FieldOut
@@ -90,7 +90,7 @@ class ResidualGroupNetwork(Network):
             Normalised fields, of shape (batch, component_out, [z,] y, x).
         """
         fields, numbers = self.conditions(x)
-        h = activate(self.lift(fields), self.activation)
+        h = conv_and_activation(self.lift, fields, self.activation)
         for block in self.blocks:
             h = block(h, numbers)
         return self.out(h)

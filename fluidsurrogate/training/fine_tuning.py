@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,28 +10,31 @@ import torch
 from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.config.flow_and_model_configs import ModelConfig
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import read_json
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.paths import as_path, is_model_address
+from fluidsurrogate.data.grids import is_same_grid
 from fluidsurrogate.models.loading import load
-from fluidsurrogate.models.model_files import CONFIG_FILE
+from fluidsurrogate.models.model_files import CONFIG_FILE, read_metadata
+from fluidsurrogate.models.normalisation import Normalisation
+from fluidsurrogate.models.pretrained import model_folder
 from fluidsurrogate.nn import Network, cpu_state_dict
 from fluidsurrogate.nn.layers import LiftingConv
-from solvers import FieldSpec
+from solvers import FieldSpec, StateSpec
 
 
 def with_initial_model(experiment: Experiment, folder: str | Path) -> Experiment:
     """Return an experiment whose models start from the weights of a trained model.
 
-    The key `init` is set for each model of the same kind and group as the trained one. Only weights are taken over; the
-    normalisation is fitted to the new data.
+    The key `init` is set for each model of the same kind and group as the trained one.
 
     Parameters
     ----------
     experiment : Experiment
         The experiment.
     folder : str or Path
-        The folder of the trained model.
+        The folder of the trained model, or its address, such as "pretrained:general-2d".
 
     Returns
     -------
@@ -42,8 +46,8 @@ def with_initial_model(experiment: Experiment, folder: str | Path) -> Experiment
     UsageError
         If the folder is not a model, or the experiment has no model of its kind and group.
     """
-    folder = as_path(folder).absolute()
-    config = read_json(folder / CONFIG_FILE)
+    folder = folder if is_model_address(folder) else as_path(folder).absolute()
+    config = read_json(model_folder(folder) / CONFIG_FILE)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise UsageError(f"{folder} is not a model: it has no {CONFIG_FILE} with a table model")
     kind, group = config["model"].get("kind"), config["model"].get("group")
@@ -55,6 +59,38 @@ def with_initial_model(experiment: Experiment, folder: str | Path) -> Experiment
     if not matching:
         raise UsageError(f"{folder} is a {kind!r} with group {group!r}, and the experiment has no such model: add one")
     return Experiment.from_tree(tree)
+
+
+def initial_normalisation(spec: StateSpec, config: ModelConfig) -> Normalisation | None:
+    """Return the normalisation of the trained model that a model starts from, if both are for the same states.
+
+    With it the training begins at the forecasts of the trained model. A normalisation of the new data would be another
+    one, most of all if they have a single viscosity: the network would see it as the mean of what it was trained on.
+
+    Parameters
+    ----------
+    spec : StateSpec
+        The new states.
+    config : ModelConfig
+        The model, which has the key `init`.
+
+    Returns
+    -------
+    Normalisation or None
+        None if grid, interval, fields or inputs differ, one of both is a hybrid, or only one takes the velocity: then
+        the normalisation is fitted to the new data.
+    """
+    assert config.init is not None
+    trained = read_metadata(model_folder(config.init))
+    same = (
+        is_same_grid(trained.spec.grid, spec.grid)
+        and math.isclose(trained.spec.interval, spec.interval, rel_tol=1e-9)
+        and (trained.spec.fields, trained.spec.inputs) == (spec.fields, spec.inputs)
+        and trained.model.solver is None
+        and config.solver is None
+        and trained.model.takes_velocity(spec) == config.takes_velocity(spec)
+    )
+    return trained.normalisation if same else None
 
 
 def load_initial_weights(network: Network, fields: Sequence[FieldSpec], folder: str | Path) -> None:

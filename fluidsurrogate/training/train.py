@@ -23,9 +23,10 @@ from fluidsurrogate.models.normalisation import Normalisation, describe_large_me
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.nn import Network
 from fluidsurrogate.simulation.resolution import RESOLUTION, describe_resolution
+from fluidsurrogate.training.bfloat16_check import check_bfloat16
 from fluidsurrogate.training.curriculum import Curriculum
 from fluidsurrogate.training.data_parallel import DataParallel
-from fluidsurrogate.training.fine_tuning import load_initial_weights
+from fluidsurrogate.training.fine_tuning import initial_normalisation, load_initial_weights
 from fluidsurrogate.training.trainer import OnBetterWeights, Report, Trainer
 from fluidsurrogate.training.windows import InMemoryTrajectories, StoredTrajectories, Trajectories, WindowBatches
 
@@ -85,7 +86,12 @@ def train_model(
         if (resolution := describe_resolution(dataset.attrs)) is not None:
             trainer.surrogate.about = {**trainer.surrogate.about, RESOLUTION: resolution}
         trainer.on_better_weights = on_better_weights
-        return trainer.run(folder, report)
+        surrogate = trainer.run(folder, report)
+        surrogate.about = {
+            **surrogate.about,
+            **check_bfloat16(surrogate, dataset, valid, experiment, trainer.validation_batch),
+        }
+        return surrogate
 
 
 def prepare_training(
@@ -161,6 +167,8 @@ def fit_surrogate(
 ) -> Surrogate:
     """Build the surrogate around a network; its normalisation and energy budget are fitted to the training data.
 
+    A model that starts from a trained model of the same states keeps its normalisation: see `initial_normalisation`.
+
     Parameters
     ----------
     experiment : Experiment
@@ -185,7 +193,8 @@ def fit_surrogate(
     """
     spec, config = experiment.spec, experiment.models[name]
     base = experiment.build_hybrid_solver(config, device)
-    normalisation = Normalisation.fit(spec, train.chunks, base)
+    kept = None if config.init is None else initial_normalisation(spec, config)
+    normalisation = kept or Normalisation.fit(spec, train.chunks, base, config.takes_velocity(spec))
     for warning in describe_large_means(spec, train.chunks) if is_main_process() else []:
         log.warning(f"{name}: {warning}")
     numbers, longest = experiment.build_flow().coefficients, max(config.multiples)

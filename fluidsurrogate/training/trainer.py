@@ -164,6 +164,11 @@ class Trainer:
         return self.surrogate
 
     @property
+    def validation_batch(self) -> int:
+        """Number of trajectories that are forecast at a time: what fits in training."""
+        return len(self.batches.samples) // self.options.accumulate
+
+    @property
     def _should_stop(self) -> bool:
         """Whether `train.patience` validations in a row were no better than the best before them."""
         return is_out_of_patience(self.history, self.options.patience)
@@ -261,8 +266,7 @@ class Trainer:
         weights = self.average.weights if self.options.average else current
         self.network.load_state_dict(weights)
         self.network.eval()
-        batch = len(self.batches.samples) // self.options.accumulate  # what fits in training
-        by_time = validation_error(self.surrogate, self.valid, batch, self.device)
+        by_time = validation_error(self.surrogate, self.valid, self.validation_batch, self.device)
         score = float(self.parallel.mean(by_time.log().mean().exp().to(self.device)))  # the same for all processes
         if score < self.best_score or not self.history:
             self.best, self.best_score = {k: v.clone() for k, v in weights.items()}, score

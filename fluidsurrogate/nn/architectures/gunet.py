@@ -17,9 +17,9 @@ from fluidsurrogate.nn.layers import (
     Readout,
     ResidualBlock,
     SeparableGroupConv,
-    activate,
     channels_before_activation,
     channels_for_width,
+    conv_and_activation,
     downsample,
     upsample,
 )
@@ -126,7 +126,7 @@ class GUNet(Network):
             grid = " x ".join(map(str, sides))
             raise ValueError(f"levels need sides that are multiples of {multiple} cells (got {grid})")
         fields, numbers = self.conditions(x)
-        h = self.first(activate(self.lift(fields), self.activation), numbers)
+        h = self.first(conv_and_activation(self.lift, fields, self.activation), numbers)
         skips = [h]
         for block in self.down:
             h = block(downsample(h), numbers)
@@ -190,7 +190,7 @@ class UNetBlock(nn.Module):
         Tensor
             Feature, of shape (batch, channels, |G|, [z,] y, x).
         """
-        return self.residual(activate(self.mix(x), self.activation), numbers)
+        return self.residual(conv_and_activation(self.mix, x, self.activation), numbers)
 
 
 register_without_group("unet", GUNet, "Plain U-Net: `gunet` over the trivial group.", in_space={"width": 48})

@@ -25,7 +25,7 @@ class SteerableCNN(Network):
         y = \mathrm{head}(h), \quad \sigma(h) = A^+ \mathrm{GELU}(A h)
 
     The attribute `group` is the part of the steerable group that the lattice has, which the network keeps exactly. It
-    reaches as far as `gcnn`, 12 cells, with larger kernels and smaller dilations, because few points far apart do not
+    reaches 12 cells with larger kernels and smaller dilations than other networks, because few points far apart do not
     turn well.
 
     Parameters

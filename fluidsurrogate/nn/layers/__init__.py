@@ -2,6 +2,7 @@
 
 from fluidsurrogate.nn.layers.activation import activate, channels_before_activation
 from fluidsurrogate.nn.layers.equivariant_conv import EquivariantConv
+from fluidsurrogate.nn.layers.gated_conv import conv_and_activation
 from fluidsurrogate.nn.layers.group_conv import GroupConv, LiftingConv, channels_for_width
 from fluidsurrogate.nn.layers.group_pool import GroupPool
 from fluidsurrogate.nn.layers.modulation import ConditioningSplit, FiLM
@@ -16,5 +17,6 @@ from fluidsurrogate.nn.layers.spectral_conv import SpectralGroupConv2d
 __all__ = [
     "ConditioningSplit", "DepthwiseGroupConv", "EquivariantConv", "FeatureNorm", "FiLM", "GroupConv", "GroupPool",
     "LiftingConv", "PlainConv", "Readout", "ReadoutConv", "ResidualBlock", "SeparableGroupConv", "SpectralGroupConv2d",
-    "activate", "channels_before_activation", "channels_for_width", "downsample", "periodic_conv", "upsample",
+    "activate", "channels_before_activation", "channels_for_width", "conv_and_activation", "downsample",
+    "periodic_conv", "upsample",
 ]  # fmt: skip

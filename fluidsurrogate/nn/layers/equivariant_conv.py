@@ -22,10 +22,13 @@ class EquivariantConv(nn.Module, ABC):
         Point group that the layer commutes with.
     folded_kernel : tuple of Tensor or None
         The expanded kernel in a folded copy of the layer; None in the layer itself.
+    packed_kernel : tuple of Tensor or None
+        In a folded copy, the kernel in the layout of `gated_conv.cpp` once that was needed.
     """
 
     group: Group
     folded_kernel: Kernel | None = None
+    packed_kernel: Kernel | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,8 @@ from typing import final
 
 from torch import nn
 
-from fluidsurrogate.nn.layers.activation import activate
+from fluidsurrogate.nn.layers.activation import add_activation
+from fluidsurrogate.nn.layers.gated_conv import conv_and_activation
 from fluidsurrogate.nn.layers.modulation import ConditioningSplit
 from fluidsurrogate.nn.layers.normalisation import FeatureNorm
 from fluidsurrogate.nn.shapes import ConditioningNumbers, Feature
@@ -55,7 +56,9 @@ class ResidualBlock(nn.Module):
         Tensor
             Feature of the same shape.
         """
+        if self.modulation is None and isinstance(self.norm, nn.Identity):
+            return conv_and_activation(self.conv, h, self.activation, adds=True)
         update = self.conv(self.norm(h))
         if self.modulation is not None:
             update = self.modulation(update, numbers)
-        return h + activate(update, self.activation)
+        return add_activation(h, update, self.activation)

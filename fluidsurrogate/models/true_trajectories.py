@@ -1,4 +1,4 @@
-"""The true trajectories of a calibration: from the classical solver, or from a dataset of the user's."""
+"""True trajectories of a model's flow, for a start or a calibration: from the solver, or a dataset of the user's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import xarray as xr
 
 from fluidsurrogate.config.experiment import Experiment
-from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.models.forecasting import check_dataset
+from fluidsurrogate.models.provenance import experiment_of
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.stored_fields import simulate_dataset
 from fluidsurrogate.simulation.trajectory_blocks import Block
 
+SIMULATION_SPLIT = "simulation"
 CALIBRATION_SPLIT = "calibration"  # seeds of its own: no initial state is one of training, validation or test
 BLOCK_SIZE = 32  # trajectories simulated and forecast together
 # Yields the trajectories from a first number to a last one (excluded), in blocks.
@@ -45,14 +47,7 @@ def trajectories_from_solver(
     UsageError
         If the experiment takes its data from a file, so that its solver did not make them.
     """
-    if experiment.data.path:
-        raise UsageError(
-            "the model was trained on a dataset of the user's; give --data trajectories that it has not seen"
-        )
-    tree: dict[str, Any] = experiment.tree()
-    tree["data"] |= {"steps": steps or experiment.data.intervals_in(split), "block": BLOCK_SIZE}
-    tree["data"].pop("test_steps", None)
-    longer = Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
+    longer = _with_length(experiment, steps or experiment.data.intervals_in(split), BLOCK_SIZE)
     solver = longer.build_solver()
 
     def trajectories(first: int, last: int) -> Iterator[xr.Dataset]:
@@ -60,6 +55,66 @@ def trajectories_from_solver(
             yield simulate_dataset(longer, solver, Block(split, begin, min(BLOCK_SIZE, last - begin), begin))
 
     return trajectories
+
+
+def _with_length(experiment: Experiment, steps: int, block: int) -> Experiment:
+    """Return the experiment with trajectories of another length, computed so many at a time."""
+    if experiment.data.path:
+        raise UsageError(
+            "the model was trained on a dataset of the user's, which no solver makes again: give trajectories that it "
+            "has not seen (--data), or a start of your own (--start)"
+        )
+    tree: dict[str, Any] = experiment.tree()
+    tree["data"] |= {"steps": steps, "block": block}
+    tree["data"].pop("test_steps", None)
+    return Experiment.from_tree({**tree, "train": {"unroll_fraction": 0.0}}, "the model's experiment")
+
+
+def simulate(model: Surrogate, steps: int = 20, count: int = 1, seed: int = 0) -> xr.Dataset:
+    """Simulate new trajectories of the flow that a model was trained on, with the classical solver.
+
+    Forecasts can start from their first states, and be compared with the others.
+
+    Parameters
+    ----------
+    model : Surrogate
+        The trained model. Flow, grid and spin-up are those of the experiment that it records.
+    steps : int
+        Number of stored intervals of each trajectory.
+    count : int
+        Number of trajectories. Parameters of the flow that varied in training vary among them.
+    seed : int
+        Another seed gives other trajectories; none of them is in the data of the experiment.
+
+    Returns
+    -------
+    Dataset
+        The true states (trajectory, time, y, x), with the inputs of the model.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range, or the model records no experiment or one on a dataset of the user's.
+
+    Examples
+    --------
+    >>> import fluidsurrogate as fs
+    >>> truth = fs.simulate(fs.pretrained("decaying-2d"), steps=2, count=3)
+    >>> dict(truth["vorticity"].sizes)
+    {'trajectory': 3, 'time': 3, 'y': 32, 'x': 32}
+    """
+    steps, count = check_integer("steps", steps, 1), check_integer("count", count, 1)
+    experiment = _with_length(experiment_of(model), steps, min(count, BLOCK_SIZE))
+    # Compiling the C++ takes seconds the first time, longer than PyTorch's operations take for a few trajectories.
+    experiment = experiment.model_copy(update={"solver": experiment.solver.model_copy(update={"kernel": "torch"})})
+    solver, split = experiment.build_solver(), f"{SIMULATION_SPLIT} {check_integer('seed', seed, 0)}"
+    parts = [  # `split` would name one that nobody asked for
+        simulate_dataset(experiment, solver, Block(split, begin, min(BLOCK_SIZE, count - begin), begin)).drop_vars(
+            "split", errors="ignore"
+        )
+        for begin in range(0, count, BLOCK_SIZE)
+    ]
+    return xr.concat(parts, "trajectory", data_vars="minimal", coords="minimal", compat="override", join="override")
 
 
 def trajectories_from_dataset(data: xr.Dataset, model: Surrogate, count: int, steps: int | None) -> TrajectorySource:
