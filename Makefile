@@ -1,7 +1,7 @@
 # make demo         simulate, learn, forecast, compare
 # make check        formatting, lint, types, spelling, docstrings
 # make test         every test that is quick
-# make test-slow    the full sweep of what `make test` covers pairwise
+# make test-slow    the full sweep of what `make test` covers pairwise; PART=0/2: the first half of it
 # make test-escnn   installs escnn too, and runs the tests that need it
 # make test-well    installs the_well too, and reads what is exported for it with its own classes
 # make docs         the site, into build/docs
@@ -11,6 +11,7 @@
 # make install      only the environment, .venv; make install-peers: also the packages that results are compared with
 PYTHON ?= python3
 VENV ?= .venv
+PART ?= 0/1
 BIN = $(VENV)/bin
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
@@ -28,10 +29,10 @@ check: install
 	$(BIN)/python tests/check_docstrings.py
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-slow: install
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --max-worker-restart 0 -m slow --part $(PART)
 
 test-escnn: install
 	$(PIP) -e ".[test,escnn]"
@@ -49,7 +50,7 @@ docs: $(VENV)/.installed-docs
 	@echo "The site is in build/docs: open build/docs/index.html"
 
 test-docs: $(VENV)/.installed-docs
-	$(BIN)/python -m pytest -m docs tests/docs
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m docs tests/docs
 
 dist: install
 	rm -rf dist

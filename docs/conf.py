@@ -40,6 +40,9 @@ nb_execution_mode = "off"
 nb_number_source_lines = False
 NOTEBOOKS = HERE / "notebooks"
 NOTEBOOKS.mkdir(exist_ok=True)
+for copy in NOTEBOOKS.glob("*.ipynb"):
+    if not (ROOT / "notebooks" / copy.name).exists():  # renamed or removed since
+        copy.unlink()
 for notebook in (ROOT / "notebooks").glob("*.ipynb"):
     if not (copy := NOTEBOOKS / notebook.name).exists() or copy.read_bytes() != notebook.read_bytes():
         shutil.copy(notebook, copy)

@@ -3,12 +3,16 @@
 Generate data with a classical solver, train surrogates, forecast, and compare::
 
     import fluidsurrogate as fs
+    model = fs.pretrained("decaying-2d")
+    forecast = fs.forecast(model, fs.simulate(model), steps=20, members=4)
     data = fs.generate("experiments/demo.toml")
-    model = fs.load("runs/demo/models/gunet-d4")
+    model = fs.load("runs/demo/models/gcnn-d4")
     forecast = fs.forecast(model, data, steps=20)
-    scores = fs.compare({"gunet-d4": forecast}, data)
+    scores = fs.compare({"gcnn-d4": forecast}, data)
     report = fs.audit(model)
+    learned = fs.explain(model)
     description = fs.info("runs/demo")
+    page = fs.report("runs/demo")
 """
 
 from importlib import import_module
@@ -26,15 +30,18 @@ if TYPE_CHECKING:
     from fluidsurrogate.evaluation.comparison import compare
     from fluidsurrogate.evaluation.equivariance import equivariance_error
     from fluidsurrogate.evaluation.physics_check import check
+    from fluidsurrogate.explaining.explain import explain
     from fluidsurrogate.inspection.hub_upload import push_to_hub
     from fluidsurrogate.inspection.info import info
     from fluidsurrogate.models.export import as_module
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.forecasting import forecast, forecast_to_zarr
-    from fluidsurrogate.models.loading import load
+    from fluidsurrogate.models.loading import load, pretrained
     from fluidsurrogate.models.regridding import move_to_grid
     from fluidsurrogate.models.saving import save
     from fluidsurrogate.models.surrogate import Surrogate
+    from fluidsurrogate.models.true_trajectories import simulate
+    from fluidsurrogate.reporting.report import report
     from fluidsurrogate.simulation.importing import import_data
     from fluidsurrogate.simulation.rollout import Persistence, rollout
     from fluidsurrogate.simulation.zarr_rollout import rollout_to_zarr
@@ -42,10 +49,10 @@ if TYPE_CHECKING:
 __version__ = version("fluidsurrogate")
 
 __all__ = [
-    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate",
-    "check", "compare", "equivariance_error", "export_data", "forecast", "forecast_to_zarr", "from_well", "generate",
-    "import_data", "info", "load", "move_to_grid", "open_data", "push_to_hub", "rollout", "rollout_to_zarr", "save",
-    "train",
+    "Experiment", "Persistence", "Surrogate", "UsageError", "__version__", "as_module", "audit", "calibrate", "check",
+    "compare", "equivariance_error", "explain", "export_data", "forecast", "forecast_to_zarr", "from_well", "generate",
+    "import_data", "info", "load", "move_to_grid", "open_data", "pretrained", "push_to_hub", "report", "rollout",
+    "rollout_to_zarr", "save", "simulate", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -53,11 +60,14 @@ _HOME = {
     "forecast": "models.forecasting",
     "forecast_to_zarr": "models.forecasting",
     "move_to_grid": "models.regridding",
+    "pretrained": "models.loading",
     "save": "models.saving",
+    "simulate": "models.true_trajectories",
     "generate": "api",
     "train": "api",
     "audit": "auditing.audit",
     "calibrate": "models.fit_calibration",
+    "explain": "explaining.explain",
     "check": "evaluation.physics_check",
     "compare": "evaluation.comparison",
     "Experiment": "config.experiment",
@@ -70,6 +80,7 @@ _HOME = {
     "Persistence": "simulation.rollout",
     "rollout": "simulation.rollout",
     "info": "inspection.info",
+    "report": "reporting.report",
     "rollout_to_zarr": "simulation.zarr_rollout",
     "Surrogate": "models.surrogate",
     "load": "models.loading",

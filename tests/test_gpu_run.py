@@ -120,7 +120,6 @@ def test_mistakes_are_one_line(tmp_path):
         assert said in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_all_of_it_on_the_cpu(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, GPU / "run.py", "--miniature", "--out", tmp_path / "out"]

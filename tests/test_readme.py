@@ -26,11 +26,18 @@ def test_the_solver_alone():
     assert 0.5 < float(names["later"].norm() / names["vorticity"].norm()) < 1.0
 
 
+def test_a_first_forecast():
+    names = run(next(block for block in BLOCKS if "fs.pretrained(" in block))
+    bound = names["forecast"]["error_bound"].values
+    assert (np.diff(bound) > 0).all()
+    assert 0 < float(names["forecast"]["horizon"][0]) <= 5
+
+
 def test_train_resume_forecast_compare(tmp_path, monkeypatch):
     """The block as it stands, on the miniature in the place of the demo; run twice, nothing is made a second time."""
     block = next(block for block in BLOCKS if "fs.compare(" in block)
     for old, new in (
-        ("steps=20", "steps=4"), ("slice(0, 21)", "slice(0, 5)"), ("gunet-d4", "small-d4"),
+        ("steps=20", "steps=4"), ("slice(0, 21)", "slice(0, 5)"), ("gcnn-d4", "small-d4"),
         ('models["small-d4"])', 'models["small-d4"], starts=20)'),
     ):  # fmt: skip
         assert old in block

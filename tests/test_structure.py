@@ -24,6 +24,8 @@ LAYERS = (
     ("fluidsurrogate.models",),
     ("fluidsurrogate.training", "fluidsurrogate.auditing"),
     ("fluidsurrogate.rendering",),
+    ("fluidsurrogate.explaining",),
+    ("fluidsurrogate.reporting",),
     ("fluidsurrogate.pipeline",),
     ("fluidsurrogate.inspection",),
     ("fluidsurrogate.api",),
@@ -203,6 +205,8 @@ def test_networks_see_tensors_only():
         "evaluation/score_tables.py",
         "rendering/*.py",
         "auditing/report.py",
+        "explaining/report.py",
+        "reporting/*.py",
     ],
 )
 def test_scores_see_xarray_only(pattern):

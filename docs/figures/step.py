@@ -6,7 +6,7 @@ from style import BLUE, GREY, ORANGE, save
 
 boxes = [
     ("state", "x, and inputs", GREY),
-    ("normalise", "scale; shift\nscalars only", GREY),
+    ("normalise", "scale; add the\nvorticity's velocity", GREY),
     ("network", "lift → group\nconvolutions → pool", BLUE),
     ("project", "modes that change;\nno mean, no divergence", ORANGE),
     ("add", "x + change", GREY),

@@ -1,4 +1,4 @@
-"""How far can a forecast be trusted, and does the model know? Bounds, members and horizons of the demo's group U-Net.
+"""How far can a forecast be trusted, and does the model know? Bounds, members and horizons of the demo's D4 network.
 
     python experiments/horizon/run.py [--model FOLDER]      # results.json, results.md, results.png
 
@@ -25,10 +25,10 @@ from fluidsurrogate.evaluation.ensemble_members import control_or_mean, perturbe
 from fluidsurrogate.evaluation.ensemble_metrics import ENSEMBLE_METRICS
 from fluidsurrogate.evaluation.ensemble_metrics.spread import normalised_spread
 from fluidsurrogate.evaluation.metrics.normalised_rmse import nrmse
-from fluidsurrogate.models.calibration_trajectories import CALIBRATION_SPLIT, trajectories_from_solver
 from fluidsurrogate.models.forecast_errors import conformal_quantiles
 from fluidsurrogate.models.forecasting import perturbed_forecast
 from fluidsurrogate.models.provenance import experiment_of
+from fluidsurrogate.models.true_trajectories import CALIBRATION_SPLIT, trajectories_from_solver
 
 HERE = Path(__file__).parent
 WORK = Path("runs/horizon")
@@ -45,7 +45,7 @@ def fitted(path: Path) -> fs.Surrogate:
         model = fs.load(path)
     else:
         experiment = fs.Experiment.read(HERE.parent / "demo.toml", ["train.steps=1000"])
-        model = fs.train(experiment, models=["gunet-d4"])["gunet-d4"]
+        model = fs.train(experiment, models=["gcnn-d4"])["gcnn-d4"]
     model = fs.calibrate(model, starts=8 * FITTED, steps=STEPS, members=MEMBERS)
     fs.save(model, WORK / "model")
     return model
@@ -239,7 +239,7 @@ def table(r: dict) -> str:
     lines = [
         "# How far can a forecast be trusted, and does the model know?",
         "",
-        "Written by `python experiments/horizon/run.py`. The demo's `gunet-d4`, calibrated on "
+        "Written by `python experiments/horizon/run.py`. The demo's `gcnn-d4`, calibrated on "
         f"{r['starts']} fresh starts, tested on {r['tests']} others; {MEMBERS} members, the unperturbed one among "
         "them. Errors are relative to the rms of the truth; a lead is an interval of 0.25.",
         "",

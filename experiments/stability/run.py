@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict] = {
 }
 ABOUT = f"""# What keeps a forecast of a thousand steps alive?
 
-`python experiments/stability/run.py`: `gunet` over D4, 1,000 training steps; {STARTS} unseen starts, {STEPS}
+`python experiments/stability/run.py`: `gcnn` over D4, 1,000 training steps; {STARTS} unseen starts, {STEPS}
 steps.
 
 - *default*: one interval, then three for the last fifth of the steps; changes restricted to the modes that change in
@@ -69,7 +69,7 @@ DECAYING_ONLY = ("noise 0.1", "push-forward")
 def experiment_of(flow: str, options: dict) -> fs.Experiment:
     """The flow's experiment with one network and as many test starts as asked."""
     tree = fs.Experiment.read(FLOWS[flow]).tree()
-    tree["models"] = {"gunet-d4": tree["models"]["gunet-d4"]}
+    tree["models"] = {"gcnn-d4": {"kind": "gcnn"}}
     tree["data"]["test"] = STARTS
     tree["seed"] = options.get("seed", 0)
     elsewhere = ("filter", "budget", "seed")
@@ -80,7 +80,7 @@ def experiment_of(flow: str, options: dict) -> fs.Experiment:
 def trained(experiment: fs.Experiment, data, options: dict) -> Surrogate:
     """The network, its step with or without filter and budget."""
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    trainer = prepare_training(experiment, "gunet-d4", train, valid, {})
+    trainer = prepare_training(experiment, "gcnn-d4", train, valid, {})
     model, normalisation = trainer.surrogate, trainer.surrogate.normalisation
     if not options.get("filter", True):
         normalisation = replace(normalisation, band=tuple(n // 2 for n in experiment.spec.grid.n))

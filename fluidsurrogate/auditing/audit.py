@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +16,14 @@ from fluidsurrogate.auditing.measurements import (
     measure_rotations,
     measure_translations,
 )
-from fluidsurrogate.auditing.module_stepper import ModuleStepper
 from fluidsurrogate.auditing.samples import AuditSample, reference_solver, select_sample, states_from_experiment
+from fluidsurrogate.auditing.steppers import as_stepper, evaluation_mode, unwrap
 from fluidsurrogate.core.errors import UsageError, check_integer
 from fluidsurrogate.data.readers import as_dataset
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.forecasting import check_flow_constants
 from fluidsurrogate.models.surrogate import Surrogate
-from solvers import Group, NavierStokes, Resampled, StateSpec, Stepper, VelocityForm, group_named, point_group
+from solvers import Group, NavierStokes, StateSpec, Stepper, group_named, point_group
 
 DEFAULT_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 ROUNDING_MARGIN = 30  # the tolerance is at least so many times the rounding of the states
@@ -142,7 +141,7 @@ def audit(
     >>> report.attrs["verdict"]
     'fail'
     """
-    stepper = _as_stepper(model, spec)
+    stepper = as_stepper(model, spec)
     steps = check_integer("steps", steps, 1)
     stride = None if stride is None else check_integer("stride", stride, 1)
     axes = stepper.spec.grid.axes
@@ -165,7 +164,7 @@ def audit(
     if stride is not None and stride > 1:  # along x, y and, in three dimensions, z
         shifts = [*shifts, *(tuple(stride * (a == axis) for a in axes) for axis in reversed(axes))]
     solver = reference_solver(stepper, stepper.spec) if isinstance(stepper, Surrogate) else None
-    with _evaluation_mode(stepper), torch.no_grad():
+    with evaluation_mode(stepper), torch.no_grad():
         after = _first_step(stepper, sample)
         sample = sample.to(after)
         tolerance = _default_tolerance(sample.states, after) if tolerance is None else tolerance
@@ -200,24 +199,11 @@ def audit(
     )
 
 
-def _as_stepper(model: Stepper | nn.Module, spec: StateSpec | None) -> Stepper:
-    """Return the model as a stepper; UsageError if model and spec do not match."""
-    if isinstance(model, Stepper):
-        if spec is not None and spec != model.spec:
-            raise UsageError("spec differs from the stepper's own spec; give spec for a torch.nn.Module only")
-        return model
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a stepper or a torch.nn.Module (got {type(model).__name__})")
-    if spec is None:
-        raise UsageError("spec is required for a torch.nn.Module: a StateSpec of grid, fields, interval and inputs")
-    return ModuleStepper(model, spec)
-
-
 def _claimed_symmetries(
     stepper: Stepper, sample: AuditSample, group: Group | str | None, stride: int | None
 ) -> tuple[Group, int | None]:
     """Return the group and the stride that are claimed: the arguments, or else what the model itself claims."""
-    inner = _unwrap(stepper)
+    inner = unwrap(stepper)
     largest = point_group(stepper.spec.grid, stepper.spec.fields)
     own_group, own_stride = group_named("C1", stepper.spec.grid.dimensions), None
     if isinstance(inner, Surrogate):
@@ -242,13 +228,6 @@ def _claimed_symmetries(
     return claimed, own_stride if stride is None else stride
 
 
-def _unwrap(stepper: Stepper) -> Stepper:
-    """Return the stepper inside views of it, such as `Resampled`."""
-    while isinstance(stepper, Resampled | VelocityForm):
-        stepper = stepper.stepper
-    return stepper
-
-
 def _first_step(stepper: Stepper, sample: AuditSample) -> Tensor:
     """Return f(x); UsageError if the model cannot step these states."""
     try:
@@ -269,25 +248,6 @@ def _default_tolerance(before: Tensor, after: Tensor) -> float:
         return tolerance
     # A step that changes little of a state cannot be exact beyond the rounding of the state itself.
     return max(tolerance, ROUNDING_MARGIN * torch.finfo(after.dtype).eps * float(before.norm()) / change)
-
-
-@contextmanager
-def _evaluation_mode(stepper: Stepper) -> Iterator[None]:
-    """Switch dropout and batch statistics to evaluation, and back afterwards."""
-    modules: list[nn.Module] = []
-    inner = _unwrap(stepper)
-    if isinstance(inner, Surrogate):
-        modules = list(inner.network.modules())
-    elif isinstance(inner, ModuleStepper):
-        modules = list(inner.module.modules())
-    in_training = [part for part in modules if part.training]
-    for part in in_training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in in_training:
-            part.training = True
 
 
 def _failed(result: xr.Dataset, tolerance: float) -> list[str]:

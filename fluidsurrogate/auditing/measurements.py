@@ -246,7 +246,7 @@ def measure_conservation(stepper: Stepper, sample: AuditSample, steps: int) -> x
     }
     coordinates = {
         "time": ("time", times, {"long_name": "time of the rollout", "units": "s"}),
-        "component": ("component", component_names(spec), _dimensionless("component of the state")),
+        "component": ("component", component_names(spec.fields), _dimensionless("component of the state")),
     }
     return xr.Dataset(variables, coordinates, attrs)
 

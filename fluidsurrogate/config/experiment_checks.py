@@ -90,6 +90,7 @@ def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool
     """Check the groups of a model, its network and, for a hybrid, its solver."""
     dimensions = experiment.spec.grid.dimensions
     _check_kind(model, dimensions)
+    model.takes_velocity(experiment.spec)
     check_groups(experiment, model.groups(dimensions), experiment.spec)
     # Reading a file must not run code that the file names, unless the user has allowed it.
     may_build = not model.is_user_module or (model.import_path and code_is_allowed())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.paths import as_path, is_model_address
 from fluidsurrogate.core.stores import is_address
 
 
@@ -62,8 +62,9 @@ def make_paths_absolute(tree: dict[str, Any], folder: Path) -> None:
     """
     models = tree["models"].values() if isinstance(tree.get("models"), dict) else []
     for table, key in [(tree.get("data"), "path"), *((model, "init") for model in models)]:
-        if isinstance(table, dict) and isinstance(table.get(key), str) and not is_address(table[key]):
-            table[key] = str(folder / as_path(table[key]))
+        path = table.get(key) if isinstance(table, dict) else None
+        if isinstance(path, str) and not is_address(path) and not is_model_address(path):
+            table[key] = str(folder / as_path(path))
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

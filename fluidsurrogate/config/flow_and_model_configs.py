@@ -37,7 +37,7 @@ from fluidsurrogate.core.devices import single_precision_default
 from fluidsurrogate.nn import ARCHITECTURES, EXACT_GROUPS, DeepEnsemble, Network, cast_weights
 from fluidsurrogate.nn.registry import options_of
 from fluidsurrogate.nn.user_code import USER_MODULE
-from solvers import FLOWS, FieldSpec, Flow, Group, StateSpec, field_in, group_named
+from solvers import FLOWS, VELOCITY, FieldSpec, Flow, Group, StateSpec, field_in, group_named
 from solvers.array_types import Vector
 from solvers.grid import AXES
 
@@ -183,6 +183,10 @@ class ModelConfig(Config):
         The folder of a trained model whose weights training starts from.
     networks : int
         Number of networks of a deep ensemble: each has weights of its own; they are trained and applied as one model.
+    velocity : bool, optional
+        Whether the network takes the velocity too, where the state is a vorticity in the plane. The velocity follows
+        from the vorticity of the whole box (Biot and Savart's law), which a network of small kernels cannot reach. By
+        default true, but for a module of your own.
     """
 
     kind: str
@@ -191,6 +195,7 @@ class ModelConfig(Config):
     intervals: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     init: str | None = None
     networks: Annotated[int, Field(ge=1, le=1000)] = 1
+    velocity: bool | None = None
 
     @model_validator(mode="after")
     def _check_steps(self):
@@ -232,9 +237,37 @@ class ModelConfig(Config):
         Returns
         -------
         tuple of FieldSpec
-            The fields of the state, the inputs and, if a step may span several intervals, their number.
+            The fields of the state, the inputs, the number of intervals if a step may span several, and the velocity
+            if the network takes it.
         """
-        return spec.fields + spec.inputs + ((field_in(INTERVAL, spec.grid.dimensions),) if self.intervals else ())
+        interval = (field_in(INTERVAL, spec.grid.dimensions),) if self.intervals else ()
+        velocity = (spec.velocity_of_vorticity,) if self.takes_velocity(spec) else ()
+        return spec.fields + spec.inputs + interval + velocity
+
+    def takes_velocity(self, spec: StateSpec) -> bool:
+        """Return True if the network takes the velocity beside the vorticity.
+
+        Parameters
+        ----------
+        spec : StateSpec
+            What the states are.
+
+        Returns
+        -------
+        bool
+            Whether the velocity is among `fields_in`.
+
+        Raises
+        ------
+        ValueError
+            If the velocity is asked for, and the state holds no vorticity in the plane, or the velocity already.
+        """
+        is_missing = spec.vorticity_component is not None and VELOCITY.name not in {field.name for field in spec.fields}
+        if self.velocity and not is_missing:
+            raise ValueError(
+                "velocity = true needs a state of vorticity in two dimensions, without velocity: remove it"
+            )
+        return is_missing and (not self.is_user_module if self.velocity is None else self.velocity)
 
     @property
     def is_user_module(self) -> bool:

@@ -202,7 +202,8 @@ class TrainConfig(Config):
     accumulate : int
         Number of parts of a batch that are in memory one after the other.
     compile : bool
-        Whether the step is compiled by torch.
+        Whether the network is compiled by torch. On a CPU this gains nothing, and compiling takes ten to fifty
+        seconds (experiments/training_speed/compiled.md).
     patience : int
         Number of validations without improvement after which training stops; 0 for never.
     valid_every : int

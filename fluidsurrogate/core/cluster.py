@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.jobs import without_main_module
 from fluidsurrogate.core.progress import Progress
-from fluidsurrogate.core.provenance import package_versions
+from fluidsurrogate.core.provenance import package_versions, processor_name
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -211,7 +208,7 @@ def describe_machine() -> dict[str, Any]:
     if threads != 1:
         raise UsageError(f"a worker of the Dask cluster has {threads} threads: start each with one, "
                          "`dask worker ADDRESS --nthreads 1`, and as many workers as cores")  # fmt: skip
-    return {"versions": package_versions(), "processor": _processor()}
+    return {"versions": package_versions(), "processor": processor_name()}
 
 
 def check_versions(versions: Mapping[str, str], expected: Mapping[str, str]) -> None:
@@ -232,16 +229,6 @@ def check_versions(versions: Mapping[str, str], expected: Mapping[str, str]) -> 
     if different := [key for key in expected if versions.get(key) != expected[key]]:
         shown = ", ".join(f"{key} {versions.get(key)}, not {expected[key]}" for key in different)
         raise UsageError(f"a worker of the Dask cluster has {shown}: install the same versions on all machines")
-
-
-@cache
-def _processor() -> str:
-    """Return the name of the processor."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _run(work: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:

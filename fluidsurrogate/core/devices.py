@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from fluidsurrogate.core.provenance import processor_name
+
 _lock = threading.Lock()
 _tf32 = {"users": 0, "before": True}  # how many blocks need single precision, and torch's setting before the first
 
@@ -31,6 +33,25 @@ def device_available(name: str) -> bool:
         return torch.device(name).type in ("cpu", "cuda", "mps") and torch.empty(0, device=name).numel() == 0
     except (RuntimeError, AssertionError):
         return False
+
+
+def describe_machine(device: torch.device) -> str:
+    """Describe what a time was measured on.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the tensors are.
+
+    Returns
+    -------
+    str
+        The name of the GPU; or the processor, the threads of torch and the cores.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = f"{torch.get_num_threads()} threads of torch on {os.cpu_count()} cores"
+    return f"{processor_name()}, {device.type if device.type != 'cpu' else threads}"
 
 
 @contextmanager

@@ -10,6 +10,23 @@ from pathlib import Path
 from fluidsurrogate.core.errors import UsageError
 
 LONGEST_SHOWN = 200  # characters of a path in a message
+HUB_PREFIX, PRETRAINED_PREFIX = "hf://", "pretrained:"
+
+
+def is_model_address(path: str | Path) -> bool:
+    """Return whether a text is the address of a model and not its folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        A path or an address.
+
+    Returns
+    -------
+    bool
+        True for "hf://user/model", a model on the Hugging Face Hub, and "pretrained:NAME", one within this package.
+    """
+    return isinstance(path, str) and path.startswith((HUB_PREFIX, PRETRAINED_PREFIX))
 
 
 def as_path(path: str | Path) -> Path:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,22 @@ def package_versions() -> dict[str, str]:
     """
     packages = ("fluidsurrogate", "torch", "numpy", "xarray")
     return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+
+
+@cache
+def processor_name() -> str:
+    """Return the name of the processor.
+
+    Returns
+    -------
+    str
+        Such as "Intel(R) Xeon(R) Processor @ 2.60GHz"; at least the architecture.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def parse_json_attribute(text: Any) -> dict[str, Any] | None:

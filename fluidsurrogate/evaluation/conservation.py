@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.data.array_types import States
-from solvers import VELOCITY, VORTICITY, StateSpec, velocity
+from solvers import VELOCITY, VORTICITY, FieldSpec, StateSpec, velocity
 from solvers.spectra import kinetic_energy
 
 
-def component_names(spec: StateSpec) -> list[str]:
-    """Return a name for each component of the state.
+def component_names(fields: Sequence[FieldSpec]) -> list[str]:
+    """Return a name for each component of a stack of fields.
 
     Parameters
     ----------
-    spec : StateSpec
-        Fields of the state.
+    fields : sequence of FieldSpec
+        The fields.
 
     Returns
     -------
     list of str
         The name of a scalar field, and of a vector field its name with the axis: "velocity x".
     """
-    return [f"{f.name} {axis}" if f.order else f.name for f in spec.fields for axis in "xyz"[: f.components]]
+    return [f"{f.name} {axis}" if f.order else f.name for f in fields for axis in "xyz"[: f.components]]
 
 
 def mean_drift(spec: StateSpec, states: States) -> Float[Tensor, "trajectory time component"]:

@@ -112,6 +112,8 @@ def _kind(dataset: xr.Dataset) -> str:
     """Return what a dataset is, from its variables, dimensions and attributes."""
     if "equivariance_error" in dataset and "verdict" in dataset.attrs:
         return "audit"
+    if "equivariance_spectrum" in dataset and "left_out" in dataset.attrs:
+        return "explanation"
     if all(name in dataset and dataset[name].dims == ("source",) for name in SCORES):
         return "scores"
     if "source" in dataset.dims:

@@ -12,8 +12,9 @@ import xarray as xr
 from fluidsurrogate.auditing.audit import audit as run_audit
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.files import write_text
+from fluidsurrogate.core.paths import HUB_PREFIX
 from fluidsurrogate.inspection.model_card import model_card
-from fluidsurrogate.models.hub_download import HUB_ADDRESS, HUB_PREFIX, OPTIONAL_FILES, explaining_hub_errors
+from fluidsurrogate.models.hub_download import HUB_ADDRESS, OPTIONAL_FILES, explaining_hub_errors
 from fluidsurrogate.models.model_files import find_file
 from fluidsurrogate.models.saving import save
 from fluidsurrogate.models.surrogate import Surrogate

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path
+from fluidsurrogate.core.paths import as_path, is_model_address
 from fluidsurrogate.data.readers import READERS, find_reader
 from fluidsurrogate.inspection.dataset_info import dataset_info
 from fluidsurrogate.inspection.model_info import model_info
-from fluidsurrogate.inspection.run_info import PARTIAL, partial_info, result_patterns, results_in, run_info
-from fluidsurrogate.models.hub_download import download_model, is_hub_address
+from fluidsurrogate.inspection.run_info import PARTIAL, partial_info, report_info, result_patterns, results_in, run_info
 from fluidsurrogate.models.model_files import CONFIG_FILE
+from fluidsurrogate.models.pretrained import model_folder
 
 
 def info(path: str | Path) -> dict[str, Any]:
@@ -24,14 +24,16 @@ def info(path: str | Path) -> dict[str, Any]:
     ----------
     path : str or Path
         A dataset or model, this package's or your own; the folder of a run; a NetCDF file of forecasts, scores or an
-        audit; or a model on the Hugging Face Hub, "hf://user/model".
+        audit; a report; a model within this package, "pretrained:NAME"; or one on the Hugging Face Hub,
+        "hf://user/model".
 
     Returns
     -------
     dict
         Plain data, which JSON takes. `kind` says what the path is: "data set", "forecast" (of one model), "forecasts"
-        (of all sources of a run), "scores", "audit", "model", "run" or "half made" (interrupted). `path` and `bytes`
-        (on disk) are always there. The rest depends on the kind; keys without a value are left out.
+        (of all sources of a run), "scores", "audit", "explanation", "report" (of a run), "model", "run" or "half made"
+        (interrupted). `path` and `bytes` (on disk) are always there. The rest depends on the kind; keys without a value
+        are left out.
 
         A dataset, forecast, table of scores or audit has:
 
@@ -47,6 +49,7 @@ def info(path: str | Path) -> dict[str, Any]:
         - `name`, `model` (its options), `dtype`, `grid`, `interval`, `fields`, `inputs`, `normalisation`, `format`.
         - `group`, `stride`, `parameters`; for a module of the user's instead `code` and the count of stored `numbers`.
         - `constants` of the flow, `flow`, the `resolution` of its data, `validation` (the lowest error in training).
+        - `bfloat16`, what training found of the errors of forecasts in bfloat16.
         - `energy_budget`, whose coefficients forecasts are held to, and what was found of it, `energy_budget_found`.
         - `made`: see below.
 
@@ -80,13 +83,13 @@ def info(path: str | Path) -> dict[str, Any]:
     >>> found["made"]["again"]
     'no: the experiment that made it is not recorded'
     """
-    if is_hub_address(path):
-        return model_info(download_model(str(path))) | {"path": str(path)}
+    if is_model_address(path):
+        return model_info(model_folder(path)) | {"path": str(path)}
     path = as_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
-        return dataset_info(path)
+        return report_info(path) if path.suffix == ".html" else dataset_info(path)
     if path.name.endswith(PARTIAL) and (path / "provenance.json").exists():
         return partial_info(path)
     if (path / CONFIG_FILE).exists():

@@ -15,6 +15,7 @@ from fluidsurrogate.core.provenance import flatten_keys
 from fluidsurrogate.evaluation.score_tables import summary
 from fluidsurrogate.inspection.model_info import best_validation, describe_symmetries
 from fluidsurrogate.inspection.reproducibility import recorded_experiment
+from fluidsurrogate.models.bfloat16 import BFLOAT16_CHECK
 from fluidsurrogate.models.surrogate import Surrogate
 from fluidsurrogate.simulation.resolution import RESOLUTION
 from solvers import FieldSpec
@@ -69,6 +70,7 @@ def model_card(
         _table(("", ""), _network_rows(model)),
         "## Scores",
         _scores(name, scores, curve),
+        f"In bfloat16: {_cell(model.about.get(BFLOAT16_CHECK, 'not checked'))}.",
         "## Symmetries and conservation",
         "Not audited." if audit is None else f"```\n{audit_table(audit, name)}\n```",
         "## Use",

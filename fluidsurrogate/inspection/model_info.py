@@ -10,6 +10,7 @@ import numpy as np
 
 from fluidsurrogate.inspection.description import FIELD_TYPES, Description, size_on_disk
 from fluidsurrogate.inspection.reproducibility import reproducibility
+from fluidsurrogate.models.bfloat16 import BFLOAT16_CHECK
 from fluidsurrogate.models.model_file_checks import (
     build_on_meta_device,
     check_hash,
@@ -69,6 +70,8 @@ def model_info(folder: Path) -> Description:
         found["energy_budget"] = asdict(budget_coefficients)
     if isinstance(finding := metadata.about.get("energy_budget"), str):
         found["energy_budget_found"] = finding
+    if isinstance(check := metadata.about.get(BFLOAT16_CHECK), str):
+        found["bfloat16"] = check
     if config.is_user_module:
         found |= {"code": config.import_path, "numbers": sum(int(np.prod(shape)) for _, shape in tensors.values())}
     else:

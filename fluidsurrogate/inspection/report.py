@@ -29,6 +29,8 @@ def report(info: Mapping[str, Any]) -> str:
             return _partial_line(info)
         case "run":
             return _run_report(info)
+        case "report":
+            rows = []
         case "model":
             rows = list(_model_rows(info))
         case _:
@@ -147,6 +149,8 @@ def _model_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
             f"nRMSE {v['nrmse_first_step']:.4f} after one interval, {v['nrmse']:.4f} in the geometric mean over lead "
             f"times, at step {v['step']} of {v['steps']}",
         )
+    if "bfloat16" in info:
+        yield "bfloat16", info["bfloat16"]
     if "flow" in info:
         yield "flow", _format_flow(info)
     if (coefficients := info.get("energy_budget")) is not None:
@@ -165,7 +169,7 @@ def _model_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
 def _provenance_rows(info: Mapping[str, Any]) -> Iterator[ReportRow]:
     """Yield the lines on what a result was made from, and whether it can be reproduced."""
     made = info["made"]
-    is_of_model = info["kind"] in ("forecast", "audit")
+    is_of_model = info["kind"] in ("forecast", "audit", "explanation")
     if "experiment" in made:
         yield "experiment", f"{made['experiment'].get('name')}, seed {made['seed']}"
     if "versions" in made:

@@ -182,7 +182,7 @@ def _recorded_content(provenance: Mapping[str, Any]) -> Mapping[str, str] | None
     """Return the content of the user's data when a result was made from them; None if it is not recorded."""
     if isinstance(content := provenance.get(CONTENT), dict):
         return content
-    inner = [part for key in ("data", "forecasts") if isinstance(part := provenance.get(key), dict)]
+    inner = [part for key in ("data", "forecasts", "scores") if isinstance(part := provenance.get(key), dict)]
     return next((found for part in inner if (found := _recorded_content(part))), None)
 
 

@@ -9,7 +9,9 @@ from fluidsurrogate.core.files import read_json
 from fluidsurrogate.inspection.dataset_info import dataset_info
 from fluidsurrogate.inspection.description import Description, size_on_disk
 from fluidsurrogate.inspection.model_info import model_info
+from fluidsurrogate.inspection.reproducibility import reproducibility
 from fluidsurrogate.pipeline.stage import stage_of, stages_in_order
+from fluidsurrogate.reporting.record import recorded_in
 
 PARTIAL = ".partial"  # how the name of an interrupted result ends
 
@@ -35,7 +37,7 @@ def run_info(folder: Path) -> Description:
             interrupted.append(partial_info(entry))
             continue
         try:
-            results.append(model_info(entry) if entry.parent.name == "models" else dataset_info(entry))
+            results.append(result_info(entry))
         except UsageError as error:
             results.append({"kind": "broken", "path": str(entry), "reason": str(error)})
     tree: Description = next((r["made"]["experiment"] for r in results if "experiment" in r.get("made", {})), {})
@@ -52,6 +54,58 @@ def run_info(folder: Path) -> Description:
     if own_data := tree.get("data", {}).get("path"):
         found["data"] = own_data
     return found
+
+
+def result_info(path: Path) -> Description:
+    """Describe a finished result in the folder of a run.
+
+    Parameters
+    ----------
+    path : Path
+        A dataset, the folder of a model, or a report.
+
+    Returns
+    -------
+    dict
+        As `fluidsurrogate.info` returns it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read.
+    """
+    if path.suffix == ".html":
+        return report_info(path)
+    return model_info(path) if path.parent.name == "models" else dataset_info(path)
+
+
+def report_info(path: Path) -> Description:
+    """Describe a report.
+
+    Parameters
+    ----------
+    path : Path
+        An HTML file.
+
+    Returns
+    -------
+    dict
+        As `fluidsurrogate.info` returns it for a report.
+
+    Raises
+    ------
+    UsageError
+        If it does not record what it was made from.
+    """
+    record = recorded_in(path)
+    if record is None:
+        raise UsageError(f"{path} does not record from which run it was made")
+    return {
+        "kind": "report",
+        "path": str(path),
+        "bytes": size_on_disk(path),
+        "made": reproducibility(record, "report"),
+    }
 
 
 def partial_info(folder: Path) -> Description:

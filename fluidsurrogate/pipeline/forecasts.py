@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from fluidsurrogate.config.experiment import Experiment
+from fluidsurrogate.core.devices import describe_machine
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.seeding import derive_seed
 from fluidsurrogate.data.array_types import States
@@ -80,7 +81,11 @@ def forecast_all(
         "long_name": "|f(gx) - g f(x)| / |f(x) - x|, not defined for persistence", "units": "1"})  # fmt: skip
     weights = {name: stepper.parameters if isinstance(stepper, Surrogate) else 0 for name, stepper in steppers.items()}
     forecasts["parameters"] = ("source", [weights.get(name, math.nan) for name in rolled], {"units": "1"})
-    about = {"long_name": f"wall-clock time of one interval of {len(states)} trajectories", "units": "s"}
+    about = {
+        "long_name": f"wall-clock time of one interval of {len(states)} trajectories",
+        "units": "s",
+        "machine": describe_machine(device),
+    }
     forecasts["seconds_per_step"] = ("source", [seconds.get(name, math.nan) for name in rolled], about)
     return forecasts
 

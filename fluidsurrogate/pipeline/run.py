@@ -13,6 +13,7 @@ from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.core.provenance import parse_json_attribute, provenance_attributes
 from fluidsurrogate.core.stores import as_location, exists
 from fluidsurrogate.pipeline.stage import Provenance, stage_of
+from fluidsurrogate.reporting.record import recorded_in
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -143,7 +144,7 @@ def recorded_provenance(path: Path) -> dict[str, Any] | None:
     Parameters
     ----------
     path : Path
-        A dataset or the folder of a model.
+        A dataset, a report or the folder of a model.
 
     Returns
     -------
@@ -155,6 +156,8 @@ def recorded_provenance(path: Path) -> dict[str, Any] | None:
 
         with open_data(path) as dataset:
             return parse_json_attribute(dataset.attrs.get("provenance"))
+    if path.suffix == ".html":
+        return parse_json_attribute((recorded_in(path) or {}).get("provenance"))
     metadata = read_json(path / "config.json")
     about = metadata.get("about") if isinstance(metadata, dict) else None
     return parse_json_attribute(about.get("provenance")) if isinstance(about, dict) else None

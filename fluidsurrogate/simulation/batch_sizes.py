@@ -92,17 +92,35 @@ def plan_batches(
         The plan.
     """
     cost = bytes_per_interval(stepper, state, inputs, seeds)
-    if batch is None:
-        most = max(1, memory_for_batch(state.device) // cost)
-        rounds = -(-count // min(most, count))
-        batch = -(-count // rounds)  # equal batches
-    batch = min(batch, count)
+    batch = equal_batches(count, cost, state.device) if batch is None else min(batch, count)
     one = state.numel() * state.element_size()
     piece = min(times, max(1, MAX_BUFFER_BYTES // (one * batch)), max(1, MAX_CHUNK_BYTES // one))
     if stepper.is_markov:
         piece = min(piece, max(1, MAX_UNSAVED_BYTES // (cost * batch * keep_every)))
     chunk = max(c for c in range(1, batch + 1) if batch % c == 0 and (c == 1 or c * piece * one <= MAX_CHUNK_BYTES))
     return BatchPlan(batch, piece, chunk, torch.get_num_threads())
+
+
+def equal_batches(count: int, cost: int, device: torch.device) -> int:
+    """Divide trajectories into as few batches of one size as memory has room for.
+
+    Parameters
+    ----------
+    count : int
+        Number of trajectories.
+    cost : int
+        Memory that one interval of one trajectory takes, in bytes, as `bytes_per_interval` measures it.
+    device : torch.device
+        The device that computes.
+
+    Returns
+    -------
+    int
+        Number of trajectories in a batch; the last batch may have fewer.
+    """
+    most = max(1, memory_for_batch(device) // cost)
+    rounds = -(-count // min(most, count))
+    return -(-count // rounds)
 
 
 def memory_for_batch(device: torch.device) -> int:
@@ -122,7 +140,7 @@ def memory_for_batch(device: torch.device) -> int:
     return part if device.type == "cuda" else min(part, MAX_CPU_BATCH_BYTES)
 
 
-def bytes_per_interval(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int]) -> int:
+def bytes_per_interval(stepper: Stepper, state: State, inputs: Inputs, seeds: Sequence[int] | None) -> int:
     """Measure an upper bound of the memory that one interval takes.
 
     Parameters
@@ -133,7 +151,7 @@ def bytes_per_interval(stepper: Stepper, state: State, inputs: Inputs, seeds: Se
         The initial states, shape (batch, component, y, x).
     inputs : mapping of str to Tensor, optional
         Their inputs.
-    seeds : sequence of int
+    seeds : sequence of int, optional
         One a trajectory.
 
     Returns
@@ -151,6 +169,10 @@ class _AllocationCounter(TorchDispatchMode):
     """Adds up the sizes of the tensors that torch's operations return."""
 
     bytes = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, in more than a second, to keep it away from these few lines
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.simulation.batch_sizes import bytes_per_interval, equal_batches
 from solvers import StateSpec, Stepper
 from solvers.array_types import Inputs, State
 from solvers.stepper import Carry
@@ -131,6 +132,73 @@ def rollout(
         if observe is not None:
             observe(after)
     return torch.stack(states, dim=1)
+
+
+@torch.no_grad()
+def rollout_in_batches(
+    stepper: Stepper,
+    state: State,
+    steps: int,
+    inputs: Inputs = None,
+    seeds: Sequence[int] | None = None,
+    *,
+    first_from_stepper: bool = False,
+) -> Float[Tensor, "_ time component *space"]:
+    """Roll out any number of trajectories, in batches of the size that rollouts to disk have.
+
+    Each trajectory is that of `rollout`, to rounding. Memory holds the result and what one batch takes: at most a
+    quarter of what is free, and on a CPU no more than pays (see `batch_sizes.memory_for_batch`).
+
+    Parameters
+    ----------
+    stepper : Stepper
+        What advances the state.
+    state : Tensor
+        The initial states, shape (trajectory, component, y, x) or (trajectory, component, z, y, x).
+    steps : int
+        Number of intervals.
+    inputs : mapping of str to Tensor, optional
+        The inputs of `stepper.spec` by name, each (trajectory, component, y, x).
+    seeds : sequence of int, optional
+        One a trajectory, for steppers that are random.
+    first_from_stepper : bool, default False
+        Return the first state as the stepper holds it after `start`, as in `rollout`.
+
+    Returns
+    -------
+    Tensor
+        The initial states and their `steps` successors as `rollout` returns them, without gradients, on the CPU.
+
+    Raises
+    ------
+    UsageError
+        If `state` holds no trajectory.
+    """
+    count, inputs = len(state), dict(inputs or {})
+
+    def roll(part: slice) -> Tensor:
+        """Roll out some of the trajectories."""
+        own_inputs = {name: value[part] for name, value in inputs.items()}
+        own_seeds = None if seeds is None else seeds[part]
+        rolled = rollout(stepper, state[part], steps, own_inputs, own_seeds, first_from_stepper=first_from_stepper)
+        return rolled.cpu()
+
+    if count < 2:
+        return roll(slice(None))
+    first_input = {name: value[:1] for name, value in inputs.items()}
+    cost = bytes_per_interval(stepper, state[:1].clone(), first_input, None if seeds is None else seeds[:1])
+    if state.device.type != "cpu":  # which holds all times of a batch until they are copied to the CPU, and stacked
+        cost += 2 * (steps + 1) * state[0].numel() * state.element_size()
+    if (batch := equal_batches(count, cost, state.device)) == count:
+        return roll(slice(None))
+    whole: Tensor | None = None
+    for first in range(0, count, batch):
+        part = slice(first, min(first + batch, count))
+        rolled = roll(part).unflatten(0, (-1, part.stop - first))  # a deep ensemble gives its networks one by one
+        whole = rolled.new_empty(len(rolled), count, *rolled.shape[2:]) if whole is None else whole
+        whole[:, part] = rolled
+    assert whole is not None
+    return whole.flatten(0, 1)
 
 
 @final

@@ -30,13 +30,16 @@ SMALL = (
     "data.train=2", "data.valid=1", "data.test=2", "data.steps=4", "train.steps=4", "train.warmup=1", "train.batch=2",
     "train.unroll=2", "train.workers=1", "compare.solvers=[{n = 24}]", "compare.calibration_starts=20",
 )  # fmt: skip
-TRAINED = ("gunet-d4", "cnn")
+TRAINED = ("gcnn-d4", "cnn")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
+
+
+LOCAL = ("http://127.0.0.1:", "file:///", "data:", "blob:", "about:")
 
 
 @pytest.fixture(scope="session")
@@ -156,14 +159,14 @@ class Browser:
         method, about = message.get("method"), message.get("params", {})
         if method == "Fetch.requestPaused":
             url = about["request"]["url"]
-            if url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:")):
+            if url.startswith(LOCAL):
                 self._send("Fetch.continueRequest", requestId=about["requestId"])
             else:
                 self.outside.append(url)
                 self._send("Fetch.failRequest", requestId=about["requestId"], errorReason="BlockedByClient")
         elif method == "Network.requestWillBeSent":
             url = about["request"]["url"]
-            if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:")):
+            if not url.startswith(LOCAL):
                 self.outside.append(url)
         elif method == "Network.responseReceived" and about["response"]["status"] >= 400:
             self.complaints.append(f"{about['response']['status']} {about['response']['url']}")
@@ -187,6 +190,14 @@ class Browser:
         while not self.evaluate(expression):
             assert time.monotonic() < until, f"not within {seconds:g} s: {expression}"
             time.sleep(0.1)
+
+    def press(self, key: str) -> None:
+        """Press a key, as named by the DevTools protocol: " ", "Enter", "ArrowRight"."""
+        text = {"Enter": "\r", " ": " "}.get(key, "")
+        code = {" ": 32, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}[key]
+        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def open(self, url: str, width: int = 1400, height: int = 900, scheme: str = "light") -> None:
         """Go to a page in a window of this size, and wait for it and its equations."""

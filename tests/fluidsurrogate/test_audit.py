@@ -188,7 +188,7 @@ def test_bad_input_in_one_line(folders, trained, tmp_path, capsys):
     assert "device 'abacus' is not available here" in refused(model, "--device", "abacus")
     data_file = folders / "data.nc"
     assert "data.nc cannot be written (Not a directory)" in refused(model, "--data", data_file, "--to", data_file)
-    assert "required: FOLDER" in refused()
+    assert "required: MODEL" in refused()
     for name, about in (("silent", {}), ("gone", "data.path"), ("old", "new_key")):
         config = json.loads((model / "config.json").read_text())
         tree = json.loads(config["about"]["experiment"])

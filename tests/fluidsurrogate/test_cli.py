@@ -26,7 +26,7 @@ from fluidsurrogate.nn import ARCHITECTURES
 
 MODELS = ("small-d4", "small-cnn")
 SOURCES = ["truth", "persistence", "solver-16", *MODELS]
-FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png")
+FILES = ("data.zarr", "forecasts.nc", "scores.nc", "scores.csv", "comparison.png", "scores.png", "report.html")
 
 
 # The command, which starts its processes however little there is to do, in a script without a main guard.
@@ -129,7 +129,7 @@ def test_scores(finished):
     assert float(scores["equivariance_error"].sel(source="small-cnn")) > 1e-2
     assert float(scores["equivariance_error"].sel(source="solver-16")) < 1e-4
     assert np.isnan(scores["equivariance_error"].sel(source="persistence"))
-    assert int(scores["parameters"].sel(source="small-cnn")) == 8 * 25 + 8 + 8 * 8 * 9 + 8 + 8 + 1
+    assert int(scores["parameters"].sel(source="small-cnn")) == 16 * 3 * 9 + 16 + 16 * 8 * 9 + 16 + 8 + 1
     assert (scores["seconds_per_step"].sel(source=SOURCES[1:]) > 0).all()
     assert np.isnan(scores["seconds_per_step"].sel(source="truth"))
     assert len((out / "scores.csv").read_text().splitlines()) == 1 + 5 * 5
@@ -151,7 +151,7 @@ def test_nothing_is_done_twice(finished, capsys, caplog):
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
     with caplog.at_level("INFO", "fluidsurrogate"):
         assert main(["run", str(toml), "--out", str(out)]) == 0
-    assert caplog.text.count("is up to date") == 3 + len(MODELS)
+    assert caplog.text.count("is up to date") == 4 + len(MODELS)
     assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
     assert "small-d4" in capsys.readouterr().out
 
@@ -292,7 +292,8 @@ def test_members_in_a_whole_run(finished, tmp_path, caplog):
     shutil.copytree(finished_out, out)
     before = (out / "forecasts.nc").stat().st_mtime_ns
     command = ["run", str(toml), "--out", str(out), "--set", "compare.members=4", "--set"]
-    (out / "scores.nc").unlink()
+    for name in ("scores.nc", "report.html"):
+        (out / name).unlink()
     assert main([*command, "compare.calibration_starts=20"]) == 0
     assert (out / "forecasts.nc").stat().st_mtime_ns == before
     with fs.open_data(out / "ensembles.nc") as ensembles, fs.open_data(out / "scores.nc") as scores:
@@ -311,7 +312,7 @@ def test_members_in_a_whole_run(finished, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO", "fluidsurrogate"):
         assert main([*command, "compare.calibration_starts=20"]) == 0
-    assert caplog.text.count("is up to date") == 4 + len(MODELS)
+    assert caplog.text.count("is up to date") == 5 + len(MODELS)
 
 
 def test_forecast_into_zarr(finished, tmp_path, capsys, caplog):
@@ -475,10 +476,10 @@ def test_models(capsys):
     assert main(["models"]) == 0
     said = capsys.readouterr().out
     assert "\ngcnn: Group CNN: lifting → residual" in said
-    assert '    group = "D4", width = 32, lifting_size = 5, size = 3, dilations = [1, 2, 4, 2, 1],' in said
+    assert '    group = "D4", width = 16, lifting_size = 3, size = 3, dilations = [1, 2, 1],' in said
     assert "\n    modes = 12, width = 32, layers = 4\n" in said
     assert "\n    path, options\n" in said
-    assert said.endswith("\n  every kind: augment, solver, intervals, init, networks\n")
+    assert said.endswith("\n  every kind: augment, solver, intervals, init, networks, velocity\n")
     assert [line.partition(":")[0] for line in said.splitlines() if not line.startswith(" ")] == sorted(ARCHITECTURES)
 
 

@@ -73,7 +73,7 @@ def test_energies_of_tensors():
     assert float(energy(SPEC, states)) == pytest.approx(expected)
     as_vorticity = StateSpec(GRID, (field_in(TRACER, 3), field_in(VORTICITY, 3)), 0.2)
     assert float(energy(as_vorticity, torch.cat([states[:, :, :1], states], 2))) == pytest.approx(expected)
-    assert component_names(as_vorticity) == ["tracer", "vorticity x", "vorticity y", "vorticity z"]
+    assert component_names(as_vorticity.fields) == ["tracer", "vorticity x", "vorticity y", "vorticity z"]
 
 
 def test_scores(data):

@@ -19,7 +19,7 @@ def refusal(toml, *overrides):
 def test_defaults_and_overrides(toml):
     experiment = Experiment.read(toml, ["train.steps=5", "flow.viscosity=1e-3", "name=other", "models.extra.kind=cnn"])
     assert (experiment.train.steps, experiment.build_flow().viscosity, experiment.name) == (5, 1e-3, "other")
-    assert experiment.models["extra"].builder_options()["width"] == 32
+    assert experiment.models["extra"].builder_options()["width"] == 16
     assert Experiment.from_tree(experiment.tree()) == experiment
 
 
@@ -346,3 +346,19 @@ def test_many_faults_and_long_values_are_said_briefly(toml):
     assert len(said) < 3000
     toml.write_text("a = " + "[" * 100_000)
     assert "not valid TOML" in refusal(toml)
+
+
+def test_the_velocity_beside_the_vorticity(toml):
+    """Taken where it is not in the state already; refused where there is no vorticity to have it from."""
+    names = [field.name for field in network_fields(toml)]
+    assert names[0] == "vorticity"
+    assert names[-1] == "velocity"
+    assert [field.name for field in network_fields(toml, "models.small-d4.velocity=false")] == names[:-1]
+    assert "velocity" not in [field.name for field in network_fields(toml, "data.state=velocity")][1:]
+    said = refusal(toml, "data.state=velocity", "models.small-d4.velocity=true")
+    assert "models.small-d4: velocity = true needs a state of vorticity in two dimensions, without velocity" in said
+
+
+def network_fields(toml, *overrides):
+    experiment = Experiment.read(toml, overrides)
+    return experiment.models["small-d4"].fields_in(experiment.spec)

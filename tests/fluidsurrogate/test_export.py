@@ -35,7 +35,8 @@ def test_every_kind_and_typed_inputs_by_onnx(kind, fields, tmp_path):
     keys |= {} if plain else {"group": "D4", "pool": "gated"}
     config = TypeAdapter(AnyModelConfig).validate_python(keys)
     torch.manual_seed(0)
-    normalisation = Normalisation((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5))
+    scale = 0.3 if config.takes_velocity(spec) else None
+    normalisation = Normalisation((0.0, 0.3, 0.0, 0.1), (1.0, 2.0, 1.0, 0.5), (0.5, 0.2), (5, 5), velocity_scale=scale)
     model = Surrogate(config.build(spec, torch.float32), spec, normalisation, config, {})
     state, inputs = torch.randn(2, spec.components, 16, 16), (torch.randn(2, 1, 16, 16), torch.rand(2, 1, 1, 1))
     folded = fs.as_module(model)

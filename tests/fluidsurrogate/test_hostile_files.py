@@ -53,9 +53,10 @@ def peak():
 # -- the config
 
 GOOD = {  # one of every key, as the miniature's
-    "format": 4,
-    "model": {"kind": "gcnn", "augment": "D4", "networks": 1, "group": "D4", "width": 16, "lifting_size": 5, "size": 3,
-              "dilations": [1, 2], "activation": "gelu", "norm": False, "modulate": False, "pool": "mean",
+    "format": 5,
+    "model": {"kind": "gcnn", "augment": "D4", "networks": 1, "velocity": True,
+              "group": "D4", "width": 16, "lifting_size": 3, "size": 3,
+              "dilations": [1, 2], "activation": "gated", "norm": False, "modulate": False, "pool": "mean",
               "separable": False},
     "spec": {"grid": {"n": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
              "fields": [{"name": "vorticity", "order": 0, "parity": -1, "units": "s-1", "long_name": "vorticity",
@@ -63,12 +64,13 @@ GOOD = {  # one of every key, as the miniature's
              "interval": 0.25, "inputs": []},
     "normalisation": {
         "shift": [0.0], "scale": [1.5], "change": [0.5], "band": [5, 5],
-        "budget_coefficients": {"viscosity": 0.01, "drag": 0.1, "at_most": False},
+        "budget_coefficients": {"viscosity": 0.01, "drag": 0.1, "at_most": False}, "velocity_scale": 0.5,
     },
     "constants": {"viscosity": 0.01, "drag": 0.1},
     "dtype": "float32",
     "sha256": {"weights.safetensors": "0" * 64},
     "about": {"name": "small-d4", "energy_budget": "closes", "data_resolution": "error 1 %", "experiment": "{}",
+              "bfloat16_check": "nRMSE", "bfloat16_error_ratio": 1.0,
               "provenance": "{}", "fingerprint": "f", "seed": 1, "versions": "{}"},
 }  # fmt: skip
 WRONG = [None, True, "text", "", -1, 0, 3, 0.5, 10**9, 10**30, -1e300, float("nan"), float("inf"), [], [1], ["a", {}],
@@ -144,7 +146,7 @@ def test_what_is_said_names_the_key(folder):
         (("about",), GOOD["about"] | {"a/b": "c"}, "about.a/b"),
         (("about",), GOOD["about"] | {"a\nb\x1b": "c"}, "about.a b?"),
         (("model", "w\nidth"), 16, "model.gcnn.w idth: Extra inputs are not permitted"),
-        (("format",), 2, "model format 2 is not 4: another version of fluidsurrogate wrote this model"),
+        (("format",), 2, "model format 2 is not 5: another version of fluidsurrogate wrote this model"),
     ]:
         (folder / "config.json").write_text(json.dumps(replaced(GOOD, at, value)))
         assert said in refused(folder)
@@ -181,7 +183,7 @@ def test_a_config_in_another_encoding(folder):
         ({"model": {"kind": "gfno", "modes": 10**6}}, "weights.safetensors: not the weights|does not describe a model"),
         ({"model": {"kind": "gfno", "layers": 10**9}}, "layers must be 1 to 100"),
         ({"model": {"kind": "gfno", "layers": 100}}, "more layers than there are tensors|not the weights"),
-        ({"spec.grid.n": [65536, 65536]}, "spec.grid of 65536 x 65536 cells would take 96 GiB, at most 2 are allowed"),
+        ({"spec.grid.n": [65536, 65536]}, "spec.grid of 65536 x 65536 cells would take 160 GiB, at most 2 are allowed"),
     ],
 )
 def test_absurd_sizes_allocate_nothing(folder, changes, said):
@@ -412,12 +414,15 @@ def test_no_class_outside_the_registry(folder):
             assert "does not match any of the expected tags" in refused(folder, allow_code=True)
     (folder / "config.json").write_text(json.dumps(replaced(GOOD, ("model", "path"), "os:system")))
     assert "model.gcnn.path: Extra inputs are not permitted" in refused(folder, allow_code=True)
-    (folder / "config.json").write_text(json.dumps(GOOD | {"model": {"kind": "module", "path": "os:system"}}))
+    without_velocity = replaced(GOOD, ("normalisation", "velocity_scale"), None)
+    (folder / "config.json").write_text(
+        json.dumps(without_velocity | {"model": {"kind": "module", "path": "os:system"}})
+    )
     assert "would import and run os:system" in refused(folder)
 
 
 def test_a_module_of_ones_own_is_held_to_the_file_too(folder):
-    config = GOOD | {"model": {"kind": "module"}}
+    config = replaced(GOOD, ("normalisation", "velocity_scale"), None) | {"model": {"kind": "module"}}
     (folder / "config.json").write_text(json.dumps(config))
     assert "no tensor 'module.bias'" in refused(folder, module=torch.nn.Conv2d(1, 1, 1))
 

@@ -13,6 +13,8 @@ from fluidsurrogate.simulation.rollout import rollout
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import D4, Grid, Resampled, resample
+from solvers.backends import NativeAdjoint
+from solvers.backends.cpp_library import why_not_compiled
 
 # The truth on 32² cells, stored on 16²; the hybrid's solver takes one step of second order where the truth takes many.
 COARSE = ["grid.n=32", "grid.store=16", "flow.viscosity=1e-3", "models.small-d4.solver={dt = 0.25, order = 2}"]
@@ -48,6 +50,28 @@ def test_without_a_correction_it_is_the_coarse_solver(toml):
     # The change that the network's output is scaled by is what the solver misses.
     missed = torch.stack([b - a for a, b in pairs]).square().mean().sqrt()
     assert hybrid.normalisation.change[0] == pytest.approx(float(missed), rel=1e-5)
+
+
+@pytest.mark.skipif(why_not_compiled() is not None, reason="no compiler")
+def test_training_through_native_steps_is_that_through_torch_s(toml, monkeypatch):
+    """Three intervals: the weights after some steps are the same, and not those of a solver without gradients."""
+    trained = {}
+    for way in ("native", "torch", "cut"):
+        with monkeypatch.context() as patch:
+            if way == "torch":
+                patch.setattr(NativeAdjoint, "why_unavailable", classmethod(lambda *_: "not wanted"))
+            if way == "cut":
+                patch.setattr(Resampled, "correct", lambda self, carry, correction: Resampled.start(
+                    self, self.state(carry).detach() + correction.detach()))  # fmt: skip
+            _, trainer, _ = trainer_of(toml, "train.steps=8", "train.unroll=[3]", "dtype=float64")
+            before = torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
+            network = trainer.run().network
+            used = trainer.surrogate.base.stepper._interval_solver.__dict__.get("adjoint_backend")
+            assert isinstance(used, NativeAdjoint) == (way == "native")
+            trained[way] = torch.cat([p.detach().flatten() for p in network.parameters()]) - before
+    native, torch_s, cut = trained.values()
+    assert float((native - torch_s).norm() / torch_s.norm()) < 1e-4
+    assert float((native - cut).norm() / cut.norm()) > 1e-2
 
 
 def test_its_solver_keeps_the_scales_that_are_not_stored(toml):

@@ -113,7 +113,7 @@ def test_a_run_and_what_is_missing_of_it(copied, capsys):
     found = fs.info(copied)
     json.dumps(found)
     kinds = [result["kind"] for result in found["results"]]
-    assert kinds == ["data set", "model", "model", "forecasts", "scores"]
+    assert kinds == ["data set", "model", "model", "forecasts", "scores", "report"]
     assert (found["name"], found["half_made"], found["to_make"]) == ("miniature", [], [])
     (copied / "scores.nc").unlink()
     (copied / "forecasts.nc").write_text("text")
@@ -394,6 +394,7 @@ def test_a_module_is_not_imported(trained, tmp_path, capsys):
     tree = json.loads(config["about"]["experiment"])
     config["model"] = tree["models"]["small-d4"] = {"kind": "module", "path": "antigravity:Net"}
     config["about"]["experiment"] = json.dumps(tree)
+    config["normalisation"]["velocity_scale"] = None
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     found = fs.info(tmp_path / "model")
     assert found["code"] == "antigravity:Net"

@@ -3,6 +3,9 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -364,3 +367,56 @@ def test_paths_in_a_file_are_relative_to_it(finished, toml, tmp_path, monkeypatc
     tree = experiment.tree()
     tree["data"]["path"] = "given.nc"
     assert Experiment.from_tree(tree).data.path == "given.nc"
+
+
+def test_a_file_that_is_forgotten_while_another_thread_reads(tmp_path):
+    # Garbage collection closes it, in whichever thread it runs. The NetCDF library would end the process.
+    fields = {"u": (("time", "y", "x"), np.random.default_rng(0).random((64, 64, 64)))}
+    encoding = {"u": {"zlib": True, "chunksizes": (1, 16, 16)}}
+    xr.Dataset(fields, None, {f"a{i}": "x" for i in range(9)}).to_netcdf(tmp_path / "a.nc", encoding=encoding)
+    code = """
+        import gc, sys, threading
+        from pathlib import Path
+        from fluidsurrogate.data.readers import READERS, Facts
+        path, stop = Path(sys.argv[1]), threading.Event()
+        gc.disable()
+
+        def opened():
+            return READERS["NetCDF file"].open(path, Facts(path))
+
+        def read(data):
+            while not stop.is_set():
+                data["u"].values
+
+        reader = threading.Thread(target=read, args=[opened()])
+        reader.start()
+        for _ in range(3):
+            several = [opened() for _ in range(8)]
+            for data in several:
+                data.attrs["itself"] = data  # a cycle, which only the collector ends
+                data["u"][0, 0, 0].values
+            del data, several
+            gc.collect()
+        stop.set()
+        reader.join()
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path / "a.nc"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]
+
+
+def test_threads_read_a_netcdf_file_at_the_same_time(tmp_path):
+    # In a process of its own, because a clash within the NetCDF library ends the process.
+    fields = {f"u{i}": (("trajectory", "time", "y", "x"), np.ones((2, 3, 8, 8))) for i in range(4)}
+    xr.Dataset(fields, {"time": np.arange(3.0)}, {f"a{i}": "x" for i in range(9)}).to_netcdf(tmp_path / "a.nc")
+    code = """
+        import sys
+        from concurrent.futures import ThreadPoolExecutor
+        from pathlib import Path
+        from fluidsurrogate.data.readers.dataset_header import open_general
+        data = open_general(Path(sys.argv[1]))
+        with ThreadPoolExecutor(8) as pool:
+            sums = pool.map(lambda i: float(data[f"u{i % 4}"].data.sum().compute(scheduler="sync")), range(120))
+            assert set(sums) == {384.0}
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path / "a.nc"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]

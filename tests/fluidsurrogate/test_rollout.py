@@ -1,9 +1,14 @@
 """One rollout for every stepper."""
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import fluidsurrogate as fs
+from fluidsurrogate.models.forecasting import perturbed_forecast
+from fluidsurrogate.models.perturbations import Perturbation
+from fluidsurrogate.simulation import batch_sizes
 from solvers import Stepper
 
 
@@ -50,3 +55,30 @@ def test_no_trajectory_is_refused_in_a_line(experiment):
     for stepper in (solver, fs.Persistence(solver.spec)):
         with pytest.raises(fs.UsageError, match=r"^state holds no trajectory: give at least one$"):
             fs.rollout(stepper, torch.zeros(0, 1, 16, 16), 1)
+
+
+@pytest.mark.parametrize("kind", ["plain", "members", "networks"])
+def test_forecasts_in_memory_are_rolled_out_in_batches_of_bounded_memory(kind, toml, trained, monkeypatch):
+    """The batches change nothing but the rounding, and none is larger than memory allows."""
+    data, models = trained
+    many = xr.concat([data.isel(time=[0])] * 3, "trajectory")  # 18 trajectories
+    model = models["small-d4"]
+    if kind == "networks":
+        experiment = fs.Experiment.read(toml, ["models.small-d4.networks=3", "train.steps=2"])
+        model = fs.train(experiment, data, ["small-d4"])["small-d4"]
+    calls = {
+        "plain": lambda: fs.forecast(model, many, 4),
+        "members": lambda: perturbed_forecast(model, many, 4, 4, Perturbation(((0.5,) * 11,), 0.5, 0.3)),
+        "networks": lambda: fs.forecast(model, many, 4, members=3),
+    }
+    batches, forward = [], model.step.forward
+    monkeypatch.setattr(model.step, "forward", lambda *args: batches.append(len(args[1])) or forward(*args))
+    whole = calls[kind]()
+    assert max(batches) == {"plain": 18, "members": 54, "networks": 54}[kind]
+    batches.clear()
+    cost = batch_sizes.bytes_per_interval(model, torch.zeros(1, 1, 16, 16), {}, None)
+    monkeypatch.setattr(batch_sizes, "MAX_CPU_BATCH_BYTES", 5 * cost)
+    divided = calls[kind]()
+    assert max(batches) == (15 if kind == "networks" else 5)
+    np.testing.assert_allclose(divided["vorticity"], whole["vorticity"], rtol=0, atol=1e-5)
+    assert divided.drop_vars("vorticity").identical(whole.drop_vars("vorticity"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fluidsurrogate.models.step import ChangeProjection, _unit_wavevectors, remove_divergence
-from solvers import TEMPERATURE, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, velocity
+from fluidsurrogate.models.step import ChangeProjection, VelocityOfVorticity, _unit_wavevectors, remove_divergence
+from solvers import D4, TEMPERATURE, TRACER, VELOCITY, VORTICITY, FieldSpec, Grid, StateSpec, act_on_fields, velocity
 
 
 def noise(*shape, seed=0):
@@ -77,3 +77,29 @@ def test_each_field_is_projected_by_its_own_type():
     assert divergence(made[:, :2].numpy()) < 1e-12
     assert divergence(made[:, 3:].numpy()) < 1e-12
     torch.testing.assert_close(made[:, 2:3], change[:, 2:3] - change[:, 2:3].mean())
+
+
+def test_the_velocity_of_the_vorticity():
+    """A shear whose velocity is known, beside a tracer, on a rectangle; the solver's own for noise."""
+    grid = Grid((12, 16), (1.0, 3.0))
+    spec = StateSpec(grid, (TRACER, VORTICITY), 0.1)
+    _, x = grid.coordinates()
+    k = 2 * np.pi / 3.0
+    state = torch.stack([x.expand(12, 16), torch.cos(k * x).expand(12, 16)])[None]  # ω = cos kx has v = sin kx / k
+    u = VelocityOfVorticity(spec, scale=0.5).double()(state)
+    assert u[:, 0].abs().max() < 1e-14
+    torch.testing.assert_close(u[0, 1], (torch.sin(k * x) / k / 0.5).expand(12, 16), rtol=0, atol=1e-14)
+    state = noise(3, 2, 12, 16)
+    torch.testing.assert_close(VelocityOfVorticity(spec, 1.0).double()(state), velocity(state[:, 1:], grid))
+
+
+def test_the_velocity_turns_with_the_vorticity():
+    of_vorticity = VelocityOfVorticity(StateSpec(Grid.square(16), (VORTICITY,), 0.1), 1.0).double()
+    state = noise(2, 1, 16, 16)
+    u = of_vorticity(state)
+    for g in D4:
+        turned = of_vorticity(act_on_fields((VORTICITY,), state, g))
+        assert (turned - act_on_fields((VELOCITY,), u, g)).norm() < 1e-12 * u.norm()
+        if g.determinant < 0:  # a vorticity that is taken for a plain scalar has the velocity of its mirror image
+            turned = of_vorticity(act_on_fields((replace(VORTICITY, parity=1),), state, g))
+            assert (turned - act_on_fields((VELOCITY,), u, g)).norm() > u.norm()

@@ -36,7 +36,9 @@ def surrogate(name, spec, dtype):
         if key.endswith("bias"):
             torch.nn.init.normal_(weight, std=0.3)
     shift = tuple(0.3 if field.order == 0 and field.parity > 0 else 0.0 for field in fields)
-    normalisation = Normalisation(shift, tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields), (6, 6))
+    scale, change = tuple(1.0 + i for i in range(len(fields))), (0.5,) * len(spec.fields)
+    velocity_scale = 0.3 if config.takes_velocity(spec) else None
+    normalisation = Normalisation(shift, scale, change, (6, 6), velocity_scale=velocity_scale)
     return Surrogate(network, spec, normalisation, config, {})
 
 

@@ -111,7 +111,9 @@ def same(a, b):
 def test_it_trains_to_the_bits_that_our_own_does(toml, trained, imported):
     """The plain CNN as it is registered, named in the TOML, and given from Python."""
     data, _ = trained
-    experiment = Experiment.read(toml, ["models.cnn={kind = 'cnn', width = 8, dilations = [1]}", MINE % "Typed"])
+    experiment = Experiment.read(
+        toml, ["models.cnn={kind = 'cnn', width = 8, dilations = [1], velocity = false}", MINE % "Typed"]
+    )
     models = fs.train(experiment, data, ["cnn", "mine"], allow_code=True)
     torch.manual_seed(derive_seed(experiment.seed, "weights"))
     given = ARCHITECTURES["cnn"]((VORTICITY,), (VORTICITY,), width=8, dilations=(1,))
@@ -330,6 +332,7 @@ def test_a_malicious_folder(trained, tmp_path, imported, path):
     fs.save(trained[1]["small-cnn"], tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     config["model"] = {"kind": "module", "path": path, "options": {"width": 4}}
+    config["normalisation"]["velocity_scale"] = None
     config |= {"allow_code": True}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=f"model: kind = 'module' would import and run {path}") as caught:

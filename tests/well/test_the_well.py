@@ -238,7 +238,7 @@ def test_the_example_of_the_guide_runs(data, tmp_path, monkeypatch):
     })  # fmt: skip
     monkeypatch.chdir(tmp_path)
     fs.export_data(data, "decaying", "well")
-    fs.save(fs.train(experiment, data=data)["small"], "runs/demo/models/gunet-d4")
+    fs.save(fs.train(experiment, data=data)["small"], "runs/demo/models/gcnn-d4")
     names = {}
     exec(compile(example, "export.md", "exec"), names)
     assert 0 < float(names["scores"]["nrmse"].isel(time=1, source=0)) < 2

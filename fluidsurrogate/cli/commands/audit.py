@@ -1,4 +1,4 @@
-"""`fluidsurrogate audit FOLDER`: measure which symmetries a trained model has, and what its rollouts conserve."""
+"""`fluidsurrogate audit MODEL`: measure which symmetries a trained model has, and what its rollouts conserve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP, MODEL_HELP, folder_to_write
 
 ORDER = 3
 AUDIT_HELP = "measure which symmetries a trained model has and what its rollouts conserve: a table, audit.nc, audit.png"
@@ -24,7 +24,7 @@ def add(commands) -> None:
     about = f"{AUDIT_HELP}. The exit code is 1 if a symmetry that the model claims does not hold."
     audit = commands.add_parser("audit", help=AUDIT_HELP, description=about)
     audit.set_defaults(run=run)
-    audit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the model: runs/NAME/models/NAME")
+    audit.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     audit.add_argument(
         "--data",
         type=Path,
@@ -60,13 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.models.loading import load
     from fluidsurrogate.rendering.audit_figure import draw_audit
 
-    to = arguments.to or arguments.folder
+    to = folder_to_write(arguments.model, arguments.to)
     check_writable(to)
-    model = load(arguments.folder, arguments.device)
+    model = load(arguments.model, arguments.device)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as states:
         result = audit(model, states=states, steps=arguments.steps)
     result = result.assign_attrs({f"model_{key}": value for key, value in model.about.items()})
-    name = str(model.about.get("name", arguments.folder.name))
+    name = str(model.about.get("name", Path(arguments.model).name))
     write_netcdf(result, to / "audit.nc")
     with atomic_write(to / "audit.png") as beside:
         draw_audit(result, beside, name)

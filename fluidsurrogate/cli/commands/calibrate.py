@@ -1,4 +1,4 @@
-"""`fluidsurrogate calibrate FOLDER`: measure the forecast errors of a trained model, for error bounds and members."""
+"""`fluidsurrogate calibrate MODEL`: measure the forecast errors of a trained model, for error bounds and members."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP, MODEL_HELP, folder_to_write
 from fluidsurrogate.core.errors import UsageError
 
 ORDER = 4
@@ -25,7 +25,7 @@ def add(commands) -> None:
     about = f"{CALIBRATE_HELP}. Forecasts of a calibrated model have members, a 90 % error bound and a horizon."
     calibrate = commands.add_parser("calibrate", help=CALIBRATE_HELP, description=about)
     calibrate.set_defaults(run=run)
-    calibrate.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the model: runs/NAME/models/NAME")
+    calibrate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     calibrate.add_argument("--starts", type=int, default=1000, help="number of initial states (default: 1000)")
     calibrate.add_argument(
         "--steps", type=int, help="number of intervals (default: that of the experiment's trajectories)"
@@ -68,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     from fluidsurrogate.models.fit_calibration import calibrate
     from fluidsurrogate.models.loading import load
 
-    to = arguments.to or arguments.folder
+    to = folder_to_write(arguments.model, arguments.to)
     path = to / CALIBRATION_FILE
     if path.exists() and not arguments.force:
         raise UsageError(f"{path} exists already; give --force to make it again")
     # A corrupt calibration must not prevent a new one; a valid one stays until the new one replaces it.
-    model = load(arguments.folder, arguments.device, calibrated=False)
+    model = load(arguments.model, arguments.device, calibrated=False)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
         found = calibrate(model, arguments.starts, arguments.steps, arguments.members, data=data, to=to).calibration
     assert found is not None

@@ -23,7 +23,9 @@ def add(commands) -> None:
     """
     info = commands.add_parser("info", help=INFO_HELP, description=f"{INFO_HELP}. No code of it is executed.")
     info.set_defaults(run=run)
-    info.add_argument("path", metavar="PATH", help="a file, a folder, or a model on the Hub: hf://user/model")
+    info.add_argument(
+        "path", metavar="PATH", help="a file, a folder, or a model: pretrained:NAME, or hf://user/model on the Hub"
+    )
     info.add_argument(
         "--write-experiment", type=Path, metavar="FILE.toml", help="write the experiment that made it to a new file"
     )

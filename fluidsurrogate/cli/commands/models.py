@@ -1,4 +1,4 @@
-"""`fluidsurrogate models`: list the architectures and their options."""
+"""`fluidsurrogate models`: list the architectures and their options, or the pretrained models."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def add(commands) -> None:
         Where commands are declared.
     """
     about = "list the kinds of models, with their options and defaults"
-    commands.add_parser("models", help=about, description=about).set_defaults(run=run)
+    models = commands.add_parser("models", help=about, description=about)
+    models.set_defaults(run=run)
+    models.add_argument("--pretrained", action="store_true", help="list the pretrained models of this package instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print all architectures.
+    """Print all architectures, or all pretrained models.
 
     Parameters
     ----------
@@ -36,8 +38,32 @@ def run(arguments: argparse.Namespace) -> int:
     int
         The exit code: 0.
     """
-    sys.stdout.write(list_models())
+    sys.stdout.write(list_pretrained() if arguments.pretrained else list_models())
     return 0
+
+
+def list_pretrained() -> str:
+    """List the pretrained models: what each one steps, on which grid, and its inputs.
+
+    Returns
+    -------
+    str
+        A line for each model.
+    """
+    from fluidsurrogate.core.paths import PRETRAINED_PREFIX
+    from fluidsurrogate.models.model_files import read_metadata
+    from fluidsurrogate.models.pretrained import model_folder, pretrained_names
+
+    lines = []
+    for address in (f"{PRETRAINED_PREFIX}{name}" for name in pretrained_names()):
+        metadata = read_metadata(model_folder(address))
+        spec = metadata.spec
+        fields, inputs = (" and ".join(field.name for field in group) for group in (spec.fields, spec.inputs))
+        lines.append(
+            f"{address}: {fields} on {' × '.join(map(str, spec.grid.n))} cells, a step every {spec.interval:g}; "
+            f"inputs: {inputs or 'none'}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def list_models() -> str:

@@ -11,18 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fluidsurrogate.pipeline.stages  # noqa: F401 (registers the stages)
-from fluidsurrogate.cli.forecast_from_file import add_forecast_options, forecast_from_file, is_forecast_requested
+from fluidsurrogate.cli.forecast_from_file import (
+    add_forecast_options,
+    forecast_from_file,
+    forecast_of_model,
+    is_forecast_requested,
+)
 from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DASK_HELP, path_or_address
 from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import as_path
 from fluidsurrogate.pipeline.stage import stages_in_order
 
 if TYPE_CHECKING:
     from fluidsurrogate.pipeline.run import Run
 
 ORDER = 0
+REPORT = "report"  # the stage that takes folders of finished runs too
+RUNS_HELP = "the file of the experiment, or folders of finished runs, which are shown on one page"
+FILE_HELP = "; with folders of runs the file of the page (default: report.html in the folder of the run)"
 RUN, RUN_HELP = "run", "run all stages below, then print a table of scores"
 TO_HELP = "with --dask, where to write the data, such as s3://bucket/data.zarr (default: data.zarr in --out)"
-FROM_HELP = "folder of a trained model: models of the same kind and group start from its weights"
+FROM_HELP = "folder of a trained model, or pretrained:NAME: models of the same kind and group start from its weights"
 
 
 def add(commands) -> None:
@@ -37,12 +46,16 @@ def add(commands) -> None:
     for name, text in [(RUN, RUN_HELP), *((stage.name, stage.summary) for stage in stages)]:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
-        sub.add_argument("experiment", metavar="EXPERIMENT.toml", help="the file of the experiment")
+        several = {"nargs": "+", "metavar": "EXPERIMENT.toml|FOLDER", "help": RUNS_HELP}
+        one = {"metavar": "EXPERIMENT.toml", "help": "the file of the experiment"}
+        optional = {"nargs": "?"} if name == "rollout" else {}
+        sub.add_argument("experiment", **(several if name == REPORT else one | optional))
         sub.add_argument(
             "--set", action="append", default=[], metavar="dotted.key=value", dest="overrides",
             help="replace a value of the file, as in --set train.steps=100; may be repeated",
         )  # fmt: skip
-        sub.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the results (default: runs/NAME)")
+        out_help = "folder of the results (default: runs/NAME)" + FILE_HELP * (name == REPORT)
+        sub.add_argument("--out", type=Path, metavar="FOLDER", help=out_help)
         sub.add_argument("--device", help="cpu, cuda or mps (default: that of the experiment)")
         sub.add_argument("--dtype", help="float32 or float64 (default: that of the experiment)")
         sub.add_argument(
@@ -56,6 +69,28 @@ def add(commands) -> None:
             sub.add_argument("--to", type=path_or_address, metavar="FOLDER.zarr|ADDRESS.zarr", help=TO_HELP)
         if name == "rollout":
             add_forecast_options(sub)
+
+
+def report_on_runs(arguments: argparse.Namespace) -> None:
+    """Write the page of finished runs, whose folders stand in place of an experiment.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Raises
+    ------
+    UsageError
+        If an option is given that says how an experiment is run, or a folder is not one of a run.
+    """
+    given = {"--set": arguments.overrides, "--device": arguments.device, "--dtype": arguments.dtype,
+             "--from": arguments.init, "--force": arguments.force, "--allow-code": arguments.allow_code}  # fmt: skip
+    if refused := [option for option, value in given.items() if value]:
+        raise UsageError(f"{refused[0]} goes with EXPERIMENT.toml: folders of finished runs are shown as they are")
+    from fluidsurrogate.reporting.report import report
+
+    sys.stdout.write(f"{report(arguments.experiment, arguments.out)}\n")
 
 
 def generate_to(run: Run, to: str | Path, force: bool) -> None:
@@ -84,7 +119,7 @@ def generate_to(run: Run, to: str | Path, force: bool) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a stage of an experiment, or forecast from an initial state in a file.
+    """Run a stage of an experiment, forecast from an initial state in a file, or report on finished runs.
 
     Parameters
     ----------
@@ -96,6 +131,14 @@ def run(arguments: argparse.Namespace) -> int:
     int
         The exit code: 0.
     """
+    if arguments.experiment is None:
+        forecast_of_model(arguments)
+        return 0
+    if arguments.command == REPORT:
+        if len(arguments.experiment) > 1 or as_path(arguments.experiment[0]).is_dir():
+            report_on_runs(arguments)
+            return 0
+        arguments.experiment = arguments.experiment[0]
     from fluidsurrogate.config.experiment import Experiment
 
     overrides = list(arguments.overrides)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -34,8 +36,20 @@ class Header:
     attributes: Mapping[str, Any]
 
 
-def _open(path: Path) -> xr.Dataset:
-    return (zarr if zarr._recognises(path) else netcdf)._open(path, Facts(path))
+# The classic formats are read by the NetCDF library, which is not made for several threads, and xarray guards only some
+# of its calls: two threads of dask that open files at the same time can crash the process.
+_one_thread_at_a_time = threading.RLock()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[xr.Dataset]:
+    """Open a NetCDF file or Zarr folder, a NetCDF file in one thread at a time."""
+    if zarr._recognises(path):
+        with zarr._open(path, Facts(path)) as dataset:
+            yield dataset
+    else:
+        with _one_thread_at_a_time, netcdf._open(path, Facts(path)) as dataset:
+            yield dataset
 
 
 def header_of(path: Path) -> Header:
@@ -59,7 +73,7 @@ def header_of(path: Path) -> Header:
         if netcdf._recognises(path):
             import netCDF4
 
-            with netCDF4.Dataset(path) as file:
+            with _one_thread_at_a_time, netCDF4.Dataset(path) as file:
                 found = {n: (v.dimensions, {a: v.getncattr(a) for a in v.ncattrs()}) for n, v in file.variables.items()}
                 return Header(found, {a: file.getncattr(a) for a in file.ncattrs()})
         if zarr._recognises(path):
@@ -86,7 +100,7 @@ def open_general(path: Path) -> xr.Dataset:
     xr.Dataset
         The dataset: its fields are dask arrays, which open the file for each read.
     """
-    with _open(path) as dataset:
+    with _opened(path) as dataset:
         fields = {name: v for name, v in dataset.data_vars.items() if v.ndim > 1}
         rest = dataset.drop_vars(list(fields)).load()
         arrays = {name: _GeneralArray(path, str(name), v.shape, v.dtype) for name, v in fields.items()}
@@ -102,7 +116,7 @@ class _GeneralArray(StoredArray):
     """A variable of a NetCDF file or Zarr folder, decoded."""
 
     def read(self, key: Any) -> np.ndarray:
-        with _open(self.path) as dataset:
+        with _opened(self.path) as dataset:
             return dataset[self.name].variable[key].values
 
 

@@ -21,16 +21,26 @@ def _recognises(path: Path) -> bool:
 
 def _open(path: Path, facts: Facts) -> xr.Dataset:
     # Times stay numbers, so that their units can be checked. `open_data` caches what is read.
-    root = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False, cache=False)
-    if any(v.ndim >= 3 for v in root.variables.values()) or starts_with(path, *CLASSIC):
+    if starts_with(path, *CLASSIC):
+        return xr.open_dataset(path, engine="netcdf4", decode_timedelta=False, cache=False)
+    root = _open_group(path)
+    if any(v.ndim >= 3 for v in root.variables.values()):
         return root
     with h5py.File(path, "r") as file:
         names = [array.name.lstrip("/") for array in arrays_of(file) if array.ndim >= 3]
     if not (group := choose_group(names, facts)):
         return root
-    own = xr.open_dataset(path, group=group, engine="netcdf4", decode_timedelta=False, cache=False)
+    own = _open_group(path, group)
     return own.assign_coords({name: c for name, c in root.variables.items() if name not in own.variables and c.ndim < 2
                               and set(c.dims) <= set(own.dims)}).assign_attrs({**root.attrs, **own.attrs})  # fmt: skip
+
+
+def _open_group(path: Path, group: str | None = None) -> xr.Dataset:
+    # By h5py, which lets one thread at a time into the HDF5 library. netCDF4 does not: a file that is collected as
+    # garbage in one thread, while another reads, ends the process.
+    return xr.open_dataset(
+        path, group=group, engine="h5netcdf", phony_dims="access", decode_timedelta=False, cache=False
+    )
 
 
 def _write_sample(dataset: xr.Dataset, path: Path) -> None:

@@ -1,0 +1,118 @@
+"""What the studies share: parts of data, turned tests, scores, and how tables say them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+import fluidsurrogate as fs
+from fluidsurrogate.core.files import write_text
+from fluidsurrogate.data.conversion import to_inputs, to_states
+from fluidsurrogate.evaluation.comparison import TRUTH
+from fluidsurrogate.evaluation.equivariance import apply_stepper
+from fluidsurrogate.pipeline.forecasts import forecast_all
+from solvers import D4, StateSpec, act_on_fields
+from solvers.symmetry import act_on_inputs
+
+HORIZON = 10  # the number of intervals after which studies compare errors
+QUARTER_TURN = next(g for g in D4 if g.name == "rotation 90")
+
+
+def one_thread() -> None:
+    """Let a process compute in one thread, and say nothing but errors."""
+    torch.set_num_threads(1)
+    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+
+
+def only(data: xr.Dataset, split: str, count: int | None = None) -> xr.Dataset:
+    """The first trajectories of a split."""
+    return data.isel(trajectory=np.flatnonzero(data["split"].values == split)[:count])
+
+
+def turned(data: xr.Dataset, spec: StateSpec) -> xr.Dataset:
+    """The data as someone sees them who has turned the box by 90°."""
+    states = act_on_fields(spec.fields, to_states(data, spec, torch.float64), QUARTER_TURN)
+    inputs = act_on_inputs(spec, to_inputs(data, spec, torch.float64), QUARTER_TURN) or {}
+    values = {"vorticity": states[:, :, 0]} | {name: inputs[name][:, 0] for name in inputs if name in data}
+    return data.assign({name: data[name].copy(data=v.numpy().reshape(data[name].shape).astype(data[name].dtype))
+                        for name, v in values.items()})  # fmt: skip
+
+
+def error_by_wavenumber(model, states: Tensor, inputs) -> list[float]:
+    """‖f(gx) − g f(x)‖ over ‖f(x) − x‖ in each shell of wavenumbers, for the turn by 90°."""
+    fields, spec = model.spec.fields, model.spec
+    with torch.no_grad():
+        after = apply_stepper(model, states, inputs)
+        turned_after = apply_stepper(model, act_on_fields(fields, states, QUARTER_TURN),
+                                     act_on_inputs(spec, inputs, QUARTER_TURN))  # fmt: skip
+    error = turned_after - act_on_fields(fields, after, QUARTER_TURN)
+    n = states.shape[-1]
+    axes = torch.meshgrid(*[torch.fft.fftfreq(n, 1 / n)] * 2, indexing="ij")
+    shells = torch.stack(axes).square().sum(0).sqrt().round().long()
+    powers = [torch.fft.fft2(values.double()).abs().square().sum((0, 1)) for values in (error, after - states)]
+    sums = [[float(power[shells == k].sum()) for k in range(1, n // 2)] for power in powers]
+    return [round((a / b) ** 0.5, 8) for a, b in zip(*sums, strict=True)]
+
+
+def scores(model, test: xr.Dataset) -> dict[str, Any]:
+    """nRMSE by step, and the correlation time."""
+    compared = fs.compare({"model": fs.forecast(model, test, test.sizes["time"] - 1)}, test).sel(source="model")
+    return {
+        "nrmse": [round(float(v), 6) for v in compared["nrmse"].values],
+        "correlation_time": float(compared["correlation_time_median"]),
+        "censored": bool(compared["correlation_time_median_censored"]),
+    }
+
+
+def solver_scores(experiment: fs.Experiment, test: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """The classical solvers of a comparison, from the starts that the networks have; milliseconds an interval."""
+    forecasts = forecast_all(experiment, {}, test)
+    names = [str(name) for name in forecasts["source"].values[1:]]
+    truth = forecasts.sel(source=TRUTH, drop=True)
+    compared = fs.compare({n: forecasts.sel(source=n, drop=True) for n in names}, truth, metrics=[])
+    return {
+        name: {
+            "nrmse": [round(float(v), 6) for v in compared["nrmse"].sel(source=name).values],
+            "correlation_time": float(compared["correlation_time_median"].sel(source=name)),
+            "ms": round(1e3 * float(forecasts["seconds_per_step"].sel(source=name)), 3),
+        }
+        for name in names
+    }
+
+
+def tenth(result: dict, test: str = "same") -> float:
+    """The ten-step error."""
+    return result[test]["nrmse"][HORIZON]
+
+
+def ratio(ours: Mapping[int, dict], theirs: Mapping[int, dict], test: str = "same") -> str:
+    """Geometric mean of the ratios of ten-step errors over pairs of the same seed, with its standard error."""
+    logs = [np.log(tenth(ours[seed], test) / tenth(theirs[seed], test)) for seed in ours.keys() & theirs.keys()]
+    if not logs:
+        return "-"
+    error = np.std(logs, ddof=1) / len(logs) ** 0.5 if len(logs) > 1 else 0.0
+    return f"{np.exp(np.mean(logs)):.2f} ± {np.exp(np.mean(logs)) * error:.2f}"
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation over the seeds."""
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def write_report(path: Path, title: str, about: str, *parts: str) -> None:
+    """results.md: a title, how it was measured, what was found (finding.md beside it), and the tables."""
+    finding = path.parent / "finding.md"
+    text = finding.read_text(encoding="utf-8").strip() if finding.exists() else ""
+    write_text(path, "\n\n".join(part for part in (f"# {title}", about, text, *parts) if part) + "\n")

@@ -1,0 +1,72 @@
+"""`fluidsurrogate explain MODEL`: measure and draw what a trained model has learned."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP, MODEL_HELP
+from fluidsurrogate.core.errors import UsageError
+from fluidsurrogate.core.paths import as_path, is_model_address
+
+ORDER = 3
+EXPLAIN_HELP = "show what a trained model in the plane has learned: a table, explain.nc, figures"
+
+
+def add(commands) -> None:
+    """Declare the command and its arguments.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where commands are declared.
+    """
+    about = (
+        f"{EXPLAIN_HELP} of filters, feature maps, receptive field, response to vortices, errors by scale and the "
+        "group axis. What a model cannot have is left out, with a line that says why."
+    )
+    explain = commands.add_parser("explain", help=EXPLAIN_HELP, description=about)
+    explain.set_defaults(run=run)
+    explain.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    explain.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="states to explain it on (default: simulated as the model's experiment says)",
+    )
+    explain.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of explain.nc and the figures (default: MODEL/explain)"
+    )
+    explain.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    explain.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain a trained model, print the table and write the files.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The parsed command line.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+    """
+    from fluidsurrogate.data.readers import open_data
+    from fluidsurrogate.explaining.explain import explain
+    from fluidsurrogate.explaining.report import explanation_table
+    from fluidsurrogate.models.loading import load
+
+    if arguments.out is None and is_model_address(arguments.model):
+        raise UsageError(f"{arguments.model} is not a folder of yours: give --out FOLDER to write to")
+    out = arguments.out or as_path(arguments.model) / "explain"
+    model = load(arguments.model, arguments.device)
+    with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
+        result = explain(model, data=data, out=out)
+    files = "\n".join(str(path) for path in (out / "explain.nc", *sorted(out.glob("*.png"))))
+    sys.stdout.write(f"{explanation_table(result)}\n\n{files}\n")
+    return 0
