@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import write_text
+from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.evaluation.equivariance import apply_stepper
@@ -104,6 +106,26 @@ def ratio(ours: Mapping[int, dict], theirs: Mapping[int, dict], test: str = "sam
 def spread(values: list[float]) -> str:
     """Mean ± standard deviation over the seeds."""
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+
+
+def read_result(path: Path) -> Any:
+    """A result of a study: its own file, which it has while the study runs, or its part of results.json, or None."""
+    return read_json(path) if path.exists() else _packed(path.parent.with_suffix(".json")).get(path.stem)
+
+
+@cache
+def _packed(path: Path) -> dict[str, Any]:
+    """The results that were packed."""
+    return read_json(path) or {}
+
+
+def pack_results(folder: Path) -> None:
+    """Move all results of a folder into one file beside it: results/*.json into results.json."""
+    path = folder.with_suffix(".json")
+    if own := {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))}:
+        write_json(path, dict(sorted(((read_json(path) or {}) | own).items())))
+        shutil.rmtree(folder)
+        _packed.cache_clear()
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

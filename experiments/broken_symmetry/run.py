@@ -1,6 +1,6 @@
 """What if a force breaks the symmetry? The forcing as a typed input, a smaller group, a group that is too large.
 
-    python experiments/broken_symmetry/run.py [--processes 2]      # results/*.json, results.md, results.png
+    python experiments/broken_symmetry/run.py [--processes 2]      # results.json, results.md, results.png
     python experiments/broken_symmetry/run.py --table              # the table and figure from what is there
 
 Three flows with a steady forcing, stored on 32 x 32 cells: the Kolmogorov flow (its forcing keeps C2), and the two on
@@ -34,7 +34,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import read_json, write_json
+from fluidsurrogate.core.files import write_json
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.models.step import VelocityOfVorticity
@@ -42,7 +42,20 @@ from fluidsurrogate.nn import ARCHITECTURES
 from solvers import D4, FORCING, VORTICITY, StateSpec
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, one_thread, only, ratio, scores, solver_scores, spread, tenth, turned, write_report
+from study import (
+    markdown,
+    one_thread,
+    only,
+    pack_results,
+    ratio,
+    read_result,
+    scores,
+    solver_scores,
+    spread,
+    tenth,
+    turned,
+    write_report,
+)
 
 HERE = Path(__file__).parent
 FLOWS = {"kolmogorov": "C2", "cells": "C4", "diagonal": ""}  # and the group that the forcing keeps
@@ -118,7 +131,7 @@ def dataset(folder: Path, flow: str, seed: int) -> xr.Dataset:
 
 def train_and_score(folder: Path, run: Run) -> None:
     """One run, and its scores on 16 unseen trajectories."""
-    if path_of(run).exists():
+    if read_result(path_of(run)) is not None:
         return
     one_thread()
     flow, count, name, seed = run
@@ -140,7 +153,7 @@ def train_and_score(folder: Path, run: Run) -> None:
 def score_solvers(folder: Path) -> None:
     """solvers.json: the classical solvers from the starts that the networks have."""
     path = HERE / "results" / "solvers.json"
-    if not path.exists():
+    if read_result(path) is None:
         one_thread()
         experiments = {(f, s): experiment_of(f, max(COUNTS), None, s) for f, s in product(FLOWS, SEEDS)}
         write_json(path, {flow: [solver_scores(experiments[flow, s], only(dataset(folder, flow, s), "test"))
@@ -151,7 +164,7 @@ def collect() -> dict[tuple[str, int, str], dict[int, dict]]:
     """Results by flow, trajectories and network, then by seed."""
     found: dict[tuple[str, int, str], dict[int, dict]] = {}
     for run in runs():
-        if (result := read_json(path_of(run))) is not None:
+        if (result := read_result(path_of(run))) is not None:
             found.setdefault(run[:3], {})[run[3]] = result
     return found
 
@@ -177,7 +190,7 @@ def write_results() -> None:
                     "/ cnn", "equivariance error (D4)"]  # fmt: skip
             parts.append(f"## {flow.capitalize()}, {count} trajectories\n\n" + markdown(head, rows))
     rows = []
-    for flow, seeds in (read_json(HERE / "results" / "solvers.json") or {}).items():
+    for flow, seeds in (read_result(HERE / "results" / "solvers.json") or {}).items():
         for name in seeds[0]:
             errors = [spread([r[name]["nrmse"][step] for r in seeds]) for step in (1, 10, -1)]
             rows.append([flow, name, *errors, f"{np.median([r[name]['ms'] for r in seeds]):.1f}"])
@@ -231,6 +244,7 @@ def main() -> None:
             for done in [pool.submit(train_and_score, given.runs, run) for run in runs()]:
                 done.result()
         score_solvers(given.runs)
+        pack_results(HERE / "results")
     write_results()
 
 

@@ -1,7 +1,7 @@
 """Which network has the least error for its time? Inference and training, two flows, five seeds.
 
     python experiments/cheaper_networks/run.py --calibrate     # times.json: a minute, on a quiet core
-    python experiments/cheaper_networks/run.py [--processes 2] # results/*.json, results.md, results.png
+    python experiments/cheaper_networks/run.py [--processes 2] # results.json, results.md, results.png
     python experiments/cheaper_networks/run.py --table         # results.md and results.png from what is there
 
 Every network is trained for as many steps as a budget of core-seconds allows, at the seconds a step of times.json, and
@@ -16,6 +16,7 @@ import argparse
 import logging
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,9 +28,12 @@ import numpy as np
 import torch
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
+
+sys.path.append(str(Path(__file__).parents[1]))
+from study import pack_results, read_result, spread, write_report
 
 HERE = Path(__file__).parent
 FLOWS = {"decaying": HERE.parent / "demo.toml", "forced": HERE / "forced.toml"}
@@ -85,7 +89,7 @@ def path_of(seed: int, flow: str, name: str, budget: float) -> Path:
 def train_and_score(runs: Path, seed: int, flow: str, name: str, budget: float, steps: int) -> None:
     """One run, and its scores on 16 unseen trajectories."""
     path = path_of(seed, flow, name, budget)
-    if path.exists():
+    if read_result(path) is not None:
         return
     torch.set_num_threads(1)
     logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
@@ -139,14 +143,9 @@ def steps_of(times: dict, name: str, budget: float) -> int:
     return int(1e3 * budget / times["training_step_ms"][name]) // 10 * 10
 
 
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
-
-
 def results_of(flow: str, name: str, budget: float) -> list[dict]:
     """The results that are there, in the order of the seeds."""
-    found = (read_json(path_of(seed, flow, name, budget)) for seed in SEEDS)
+    found = (read_result(path_of(seed, flow, name, budget)) for seed in SEEDS)
     return [result for result in found if result is not None]
 
 
@@ -154,14 +153,12 @@ def write_results() -> None:
     """results.md and results.png from what is there."""
     times = read_json(HERE / "times.json")
     tables = [table_of(flow, times) for flow in FLOWS]
-    finding = HERE / "finding.md"
     about = (
         f"{times['date']}, {times['machine']}, float32. Mean ± standard deviation over seeds; ratios to `gunet, "
         "before` with its full budget, of the errors as the geometric mean over pairs of the same seed. What was "
         "measured, and how: `run.py`."
     )
-    text = finding.read_text(encoding="utf-8").strip() if finding.exists() else ""
-    write_text(HERE / "results.md", "\n\n".join(p for p in ("# Cheaper networks", about, text, *tables) if p) + "\n")
+    write_report(HERE / "results.md", "Cheaper networks", about, *tables)
     draw(times)
 
 
@@ -243,6 +240,7 @@ def main() -> None:
         waiting = [pool.submit(train_and_score, arguments.runs, *job, steps_of(times, *job[2:])) for job in jobs()]
         for done in waiting:
             done.result()
+    pack_results(HERE / "results")
     write_results()
 
 

@@ -1,7 +1,7 @@
 """What is a model of many flows worth on a flow that it has not seen? Zero-shot, fine-tuned, and from scratch.
 
     python experiments/pretrained/run.py general-2d cnn   # the two models, if they are not there
-    python experiments/general_model/run.py               # results/*.json, results.md: 20 minutes of a core
+    python experiments/general_model/run.py               # results.json, results.md: 20 minutes of a core
     python experiments/general_model/run.py --table       # results.md and results.png from what is there
 
 `general-2d` and its plain twin, a `cnn` trained on turned and mirrored batches, have seen five flows
@@ -32,13 +32,15 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.training.train import prepare_training, train_model
 from fluidsurrogate.training.windows import InMemoryTrajectories
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "pretrained"))
+sys.path.append(str(HERE.parent))
 import run as pretraining  # noqa: E402  experiments/pretrained/run.py
+from study import pack_results, read_result, spread, write_report  # noqa: E402
 
 RUNS = Path("runs/general_model")
 GENERAL = fs.Experiment.read(HERE.parent / "pretrained" / "general-2d.toml")
@@ -111,7 +113,7 @@ def nrmse_of(model: fs.Surrogate, truth: xr.Dataset) -> list[float]:
 def tune(flow: str, network: str, way: str, count: int, seed: int, steps: int) -> None:
     """One training, and its scores on 16 unseen trajectories."""
     path = path_of(flow, network, way, count, seed)
-    if path.exists():
+    if read_result(path) is not None:
         return
     own, general = trajectories_of(flow, seed)
     dataset = with_trajectories(general if way == "fine-tuned" else own, count)
@@ -133,7 +135,7 @@ def score_without_training() -> None:
     models = {network: fs.load(folder) for network, folder in PRETRAINED.items() if folder.exists()}
     for flow, seed in [*((flow, 0) for flow in pretraining.FLOWS), *product(HELD_OUT, SEEDS)]:
         path = path_of("zero", flow, seed)
-        if path.exists():
+        if read_result(path) is not None:
             continue
         if flow in HELD_OUT:
             experiment, (_, truth) = flow_of(flow, seed), trajectories_of(flow, seed)
@@ -182,12 +184,7 @@ def steps_of(times: dict[str, Any], network: str, way: str) -> int:
 
 def results_of(*parts: Any) -> list[dict[str, Any]]:
     """The results that are there, in the order of the seeds."""
-    return [found for seed in SEEDS if (found := read_json(path_of(*parts, seed))) is not None]
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+    return [found for seed in SEEDS if (found := read_result(path_of(*parts, seed))) is not None]
 
 
 def rows_to_table(rows: list[list[str]]) -> str:
@@ -254,12 +251,8 @@ def write_results() -> None:
         "column says after how many steps the validation error was as low as its least, in the slowest seed. What "
         "was measured, and how: `run.py`."
     )
-    finding = HERE / "finding.md"
-    text = finding.read_text(encoding="utf-8").strip() if finding.exists() else ""
     tables = [zero_shot_table(), *(tuning_table(flow) for flow in dict.fromkeys(flow for flow, *_ in JOBS))]
-    write_text(
-        HERE / "results.md", "\n\n".join(p for p in ("# One model for many flows", about, text, *tables) if p) + "\n"
-    )
+    write_report(HERE / "results.md", "One model for many flows", about, *tables)
     draw()
 
 
@@ -313,6 +306,7 @@ def main() -> None:
             if way == "from scratch" or PRETRAINED[network].exists():
                 tune(flow, network, way, count, seed, steps_of(times, network, way))
         score_without_training()
+        pack_results(HERE / "results")
     write_results()
 
 

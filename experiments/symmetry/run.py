@@ -1,7 +1,7 @@
 """When does symmetry pay? Data, anisotropy and time against the error of plain, augmented and equivariant networks.
 
     python experiments/symmetry/run.py --calibrate           # times.json: the CPU time of a training step; two minutes
-    python experiments/symmetry/run.py [--processes 2]       # results/*.json, results.md, results.png, chart.png
+    python experiments/symmetry/run.py [--processes 2]       # results.json, results.md, results.png, chart.png
     python experiments/symmetry/run.py --table               # the tables and figures from what is there
     python experiments/symmetry/run.py --budget 90 --seeds 5 --results FOLDER    # a larger setting
 
@@ -18,7 +18,9 @@ starts, weights and order of training of its own. Networks of equal activations,
 - `cnn`, `unet` and the same with augmentation: each batch turned or mirrored at random;
 - `gcnn`, `gunet`: D4; `gcnn, C4`;
 - `gcnn, wrong parity`: the vorticity taken for a plain scalar, whose mirrors are no symmetry of the flow;
-- `gcnn, soft`: D4, plus a small plain network (residual pathway priors, Finzi et al. 2021, arXiv:2112.01388).
+- `gcnn, soft`: D4, plus a small plain network (residual pathway priors, Finzi et al. 2021, arXiv:2112.01388);
+- `gcnn, relaxed`: D4, with a weight for each element of the group in each layer, which training may make unequal
+  (relaxed group convolutions, Wang et al. 2023, arXiv:2310.02299).
 
 A run that is there is not made again.
 """
@@ -27,13 +29,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -42,18 +44,17 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from figures import draw_chart, draw_curves, draw_wavenumbers
+from networks import COUNTS, MAIN, MODELS, module_of
 
 import fluidsurrogate as fs
 from fluidsurrogate.config.user_modules import with_modules
 from fluidsurrogate.core.files import read_json, write_json
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.equivariance import equivariance_error
-from fluidsurrogate.models.step import VelocityOfVorticity
-from fluidsurrogate.nn import ARCHITECTURES
 from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
-from solvers import D4, VORTICITY, StateSpec
+from solvers import D4
 
 sys.path.append(str(Path(__file__).parents[1]))
 from study import (
@@ -62,7 +63,9 @@ from study import (
     markdown,
     one_thread,
     only,
+    pack_results,
     ratio,
+    read_result,
     scores,
     solver_scores,
     spread,
@@ -73,52 +76,8 @@ from study import (
 
 HERE = Path(__file__).parent
 KINDS = {"isotropic": HERE / "isotropic.toml", "layered": HERE / "layered.toml", "kolmogorov": HERE / "kolmogorov.toml"}
-COUNTS = (1, 2, 4, 8, 32)
-LOCAL = {"width": 16, "lifting_size": 3, "dilations": [1, 2, 1], "activation": "gated"}
-UNET = {"width": 8, "levels": 1, "lifting_size": 3, "activation": "gated"}
-MODELS: dict[str, dict[str, Any]] = {
-    "cnn": {"kind": "cnn", **LOCAL},
-    "cnn, augmented": {"kind": "cnn", **LOCAL, "augment": "D4"},
-    "gcnn": {"kind": "gcnn", **LOCAL},
-    "cnn, small": {"kind": "cnn", **LOCAL, "width": 5},
-    "gcnn, C4": {"kind": "gcnn", **LOCAL, "group": "C4"},
-    "gcnn, wrong parity": {"kind": "module"},
-    "gcnn, soft": {"kind": "module"},
-    "unet": {"kind": "unet", **UNET},
-    "unet, augmented": {"kind": "unet", **UNET, "augment": "D4"},
-    "gunet": {"kind": "gunet", **UNET},
-}
-MAIN = ("cnn", "cnn, augmented", "gcnn")  # over all numbers of trajectories; the others at two and eight
-COLOURS = dict(zip(MODELS, ("#d55e00", "#e69f00", "#0072b2", "#999999", "#56b4e9", "#cc79a7", "#009e73", "#8c510a",
-                            "#dfc27d", "#35978f"), strict=True))  # fmt: skip
+LONGER = [("cnn, augmented", 2.0), ("cnn, augmented", 4.0), ("gcnn", 0.5), ("gcnn", 2.0), ("gcnn", 4.0)]
 Run = tuple[str, int, str, int, float]  # kind of data, trajectories, network, seed, times the budget
-
-
-class WithVelocity(nn.Module):
-    """Networks that take a vorticity and its velocity, and whose outputs are added."""
-
-    def __init__(self, spec: StateSpec, *networks: nn.Module) -> None:
-        super().__init__()
-        self.velocity, self.networks = VelocityOfVorticity(spec, 0.3), nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        taken = torch.cat([x, self.velocity(x)], dim=1)
-        return sum((network(taken) for network in self.networks), torch.zeros_like(x))
-
-
-def module_of(name: str, spec: StateSpec, seed: int) -> dict[str, nn.Module]:
-    """What no TOML file describes."""
-    torch.manual_seed(seed)
-    velocity = spec.velocity_of_vorticity
-    if name == "gcnn, wrong parity":
-        scalar = replace(VORTICITY, parity=1)
-        return {name: WithVelocity(spec, ARCHITECTURES["gcnn"]((scalar, velocity), (scalar,), group="D4", **LOCAL))}
-    if name == "gcnn, soft":
-        options = [("gcnn", LOCAL), ("cnn", LOCAL | {"width": 4})]
-        fields = (VORTICITY, velocity), (VORTICITY,)
-        networks = [ARCHITECTURES[k](*fields, **({"group": "D4"} if k == "gcnn" else {}), **o) for k, o in options]
-        return {name: WithVelocity(spec, *networks)}
-    return {}
 
 
 def experiment_of(kind: str, count: int, name: str | None, seed: int, steps: int = 100) -> fs.Experiment:
@@ -141,7 +100,7 @@ def runs(seeds: int) -> list[Run]:
     ]
     chosen = [(kind, count, name, seed, 1.0) for seed in range(seeds) for kind, count, name in order]
     more = [("isotropic", 8, name, seed, times) for seed in range(seeds)
-            for name, times in (("cnn, augmented", 2.0), ("cnn, augmented", 4.0), ("gcnn", 0.5))]  # fmt: skip
+            for name, times in LONGER]  # fmt: skip
     return chosen + more
 
 
@@ -170,7 +129,7 @@ def trainer_of(experiment: fs.Experiment, name: str, seen: xr.Dataset, seed: int
 def train_and_score(runs_folder: Path, folder: Path, run: Run, steps: int) -> None:
     """One run, and its scores on 16 unseen trajectories."""
     path = path_of(folder, run)
-    if path.exists():
+    if read_result(path) is not None:
         return
     one_thread()
     kind, count, name, seed, times = run
@@ -195,7 +154,7 @@ def train_and_score(runs_folder: Path, folder: Path, run: Run, steps: int) -> No
 
 def score_solvers(runs_folder: Path, folder: Path, seeds: int) -> None:
     """solvers.json: the classical solvers from the starts that the networks have."""
-    if (folder / "solvers.json").exists():
+    if read_result(folder / "solvers.json") is not None:
         return
     one_thread()
     found: dict[str, dict[str, list]] = {}
@@ -209,23 +168,32 @@ def score_solvers(runs_folder: Path, folder: Path, seeds: int) -> None:
 
 
 def calibrate(runs_folder: Path) -> None:
-    """times.json: the CPU time of a training step of each network, measured in turn by one thread."""
+    """times.json: the CPU time of a training step of each network, measured in turn by one thread.
+
+    A network that is missing there is measured beside `gcnn`, and its time is scaled to what `gcnn` has there.
+    """
     one_thread()
+    before = read_json(HERE / "times.json")
+    known = {} if before is None else before["training_step_ms"]
+    names = [name for name in MODELS if name == "gcnn" or name not in known]
     data = dataset(runs_folder, "isotropic", 0)
     seen = xr.concat([only(data, "train", 8), only(data, "valid")], "trajectory", data_vars="minimal")
-    trainers = {name: trainer_of(experiment_of("isotropic", 8, name, 0, 1000), name, seen, 0) for name in MODELS}
-    times: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
-    for _, name, unroll in product(range(12), MODELS, (1, 3)):
+    trainers = {name: trainer_of(experiment_of("isotropic", 8, name, 0, 1000), name, seen, 0) for name in names}
+    times: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in names}
+    for _, name, unroll in product(range(12), names, (1, 3)):
         trainer = trainers[name]
         trainer.step = 0 if unroll == 1 else 999  # the last fifth of the steps is over three intervals
         began = time.process_time()
         trainer._train_step(trainer.batches[trainer.step])
         times[name][unroll].append(time.process_time() - began)
-    write_json(HERE / "times.json", {
-        "date": date.today().isoformat(), "machine": f"one core of an {platform.machine()}, torch {torch.__version__}",
-        "training_step_ms": {name: round(1e3 * (0.8 * statistics.median(t[1]) + 0.2 * statistics.median(t[3])), 2)
-                             for name, t in times.items()},
-    })  # fmt: skip
+    measured = {
+        name: 1e3 * (0.8 * statistics.median(t[1]) + 0.2 * statistics.median(t[3])) for name, t in times.items()
+    }
+    scale = known.get("gcnn", measured["gcnn"]) / measured["gcnn"]
+    about = before or {"date": date.today().isoformat(),
+                       "machine": f"one core of an {platform.machine()}, torch {torch.__version__}"}  # fmt: skip
+    found = {name: known.get(name, round(scale * measured.get(name, math.nan), 2)) for name in MODELS}
+    write_json(HERE / "times.json", about | {"training_step_ms": found})
 
 
 # -- tables and figures
@@ -235,7 +203,7 @@ def collect(folder: Path, seeds: int) -> dict[tuple[str, int, str, float], dict[
     """Results by kind, trajectories, network and budget, then by seed."""
     found: dict[tuple[str, int, str, float], dict[int, dict]] = {}
     for run in runs(seeds):
-        if (result := read_json(path_of(folder, run))) is not None:
+        if (result := read_result(path_of(folder, run))) is not None:
             kind, count, name, seed, times = run
             found.setdefault((kind, count, name, times), {})[seed] = result
     return found
@@ -296,7 +264,7 @@ def tables(found: dict, folder: Path) -> Iterator[str]:
                          spread([tenth(r) for r in results.values()])])  # fmt: skip
     head = ["network", "times the budget", "steps", "seeds", "nRMSE, step 10"]
     yield "## Time for equal error: eight isotropic trajectories\n\n" + markdown(head, sorted(rows))
-    solvers = read_json(folder / "solvers.json") or {}
+    solvers = read_result(folder / "solvers.json") or {}
     rows = [[kind, name, *(spread([series[step] for series in r["nrmse"]]) for step in (1, HORIZON, -1)),
              f"{np.median(r['correlation_time']):.3g}", f"{np.median(r['ms']):.1f}"]
             for kind, sources in solvers.items() for name, r in sources.items()]  # fmt: skip
@@ -319,81 +287,6 @@ def write_results(folder: Path, seeds: int, budget: float) -> None:
     draw_wavenumbers(found)
 
 
-def draw_curves(found: dict) -> None:
-    """results.png: ten-step error against the number of trajectories."""
-    from matplotlib.figure import Figure
-
-    panels = [("isotropic", "same", "isotropic data"), ("layered", "same", "jets along x"),
-              ("layered", "turned", "the same, tests turned by 90°")]  # fmt: skip
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axis, (kind, test, title) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-        for number, name in enumerate(MODELS):
-            counts = [count for count in COUNTS if (kind, count, name, 1.0) in found]
-            values = [[tenth(r, test) for r in found[kind, count, name, 1.0].values()] for count in counts]
-            if not counts:
-                continue
-            at = np.array(counts) * 2 ** (0.035 * (number - 4.5))
-            style = {"ls": "-", "lw": 1.8} if name in MAIN else {"ls": "none", "marker": ".", "ms": 7}
-            axis.errorbar(at, [np.mean(v) for v in values], [np.std(v) for v in values], label=name,
-                          color=COLOURS[name], capsize=2, **style)  # fmt: skip
-        axis.set(xscale="log", yscale="log", title=title, xlabel="training trajectories")
-        axis.set_xticks(COUNTS, [str(count) for count in COUNTS])
-        axis.minorticks_off()
-        axis.set_yticks([0.1, 0.2, 0.5, 1.0, 2.0], ["0.1", "0.2", "0.5", "1", "2"])
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("nRMSE after ten steps")
-    figure.axes[-1].legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(HERE / "results.png", dpi=130)
-
-
-def draw_chart(found: dict) -> None:
-    """chart.png: data × anisotropy → the ratio of errors of `gcnn` and the better of the plain networks."""
-    from matplotlib.figure import Figure
-
-    rows = [("isotropic", "same", "isotropic"), ("layered", "same", "jets, tested as seen"),
-            ("layered", "turned", "jets, tested turned")]  # fmt: skip
-    figure = Figure(figsize=(7.6, 3.1), layout="constrained")
-    axis = figure.subplots()
-    values = np.full((len(rows), len(COUNTS)), np.nan)
-    for (i, (kind, test, _)), (j, count) in product(enumerate(rows), enumerate(COUNTS)):
-        errors = {name: np.mean([tenth(r, test) for r in found[kind, count, name, 1.0].values()])
-                  for name in MAIN if (kind, count, name, 1.0) in found}  # fmt: skip
-        if len(errors) == len(MAIN):
-            best = min(("cnn", "cnn, augmented"), key=lambda name: errors[name])
-            values[i, j] = errors["gcnn"] / errors[best]
-            label = f"{values[i, j]:.2f} ×\n{best}'s"
-            axis.text(j, i, label, ha="center", va="center", fontsize=8, color="black")
-    shown = axis.imshow(np.log2(values), cmap="RdBu_r", vmin=-1.2, vmax=1.2, aspect="auto", alpha=0.8)
-    shown.cmap.set_bad("0.9")
-    axis.set_xticks(range(len(COUNTS)), [str(count) for count in COUNTS])
-    axis.set_yticks(range(len(rows)), [label for *_, label in rows])
-    axis.set(xlabel="training trajectories", title="Ten-step error of the D4 network over that of the better plain one")
-    axis.title.set_fontsize(10)
-    figure.savefig(HERE / "chart.png", dpi=130)
-
-
-def draw_wavenumbers(found: dict) -> None:
-    """wavenumbers.png: the equivariance error by wavenumber, before and after training."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axis, kind in zip(figure.subplots(1, 2, sharey=True), ("isotropic", "layered"), strict=True):
-        for name in MODELS:
-            if results := found.get((kind, 8, name, 1.0)):
-                for key, line in (("equivariance_error_before_by_wavenumber", ":"),
-                                  ("equivariance_error_by_wavenumber", "-")):  # fmt: skip
-                    mean = np.exp(np.mean([np.log(np.maximum(r[key], 1e-8)) for r in results.values()], axis=0))
-                    axis.plot(range(1, len(mean) + 1), mean, line, color=COLOURS[name],
-                              label=name if line == "-" else None, lw=1.3)  # fmt: skip
-        axis.set(yscale="log", xlabel="wavenumber", title=f"{kind}, 8 trajectories")
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("equivariance error (dotted: untrained)")
-    figure.axes[-1].legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(HERE / "wavenumbers.png", dpi=130)
-
-
 def main() -> None:
     """Calibrate if need be, run what is missing, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -409,12 +302,12 @@ def main() -> None:
     if given.table:
         write_results(given.results, given.seeds, given.budget)
         return
-    if given.calibrate or not (HERE / "times.json").exists():
+    if set(MODELS) - set((read_json(HERE / "times.json") or {}).get("training_step_ms", {})):
         calibrate(given.runs)
     if given.calibrate:
         return
     milliseconds = read_json(HERE / "times.json")["training_step_ms"]
-    given.results.mkdir(exist_ok=True)
+    given.results.mkdir(parents=True, exist_ok=True)
     for kind, seed in product(KINDS, range(given.seeds)):  # before the processes share them
         dataset(given.runs, kind, seed)
     with ProcessPoolExecutor(given.processes) as pool:
@@ -425,6 +318,7 @@ def main() -> None:
         for done in waiting:
             done.result()
     score_solvers(given.runs, given.results, given.seeds)
+    pack_results(given.results)
     write_results(given.results, given.seeds, given.budget)
 
 

@@ -13,16 +13,16 @@ is tested on
 - starts drawn about another axis: for layered ones about the diagonal (1, 1, 1), whose layers no element of the cube's
   group brings into those along z.
 
-A run that is there (results/*.json) is not made again, so that the study goes on after a kill. Results and the device
+A run that is there is not made again, so that the study goes on after a kill. Results and the device
 that made them are in results.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import platform
+import sys
 import time
 import traceback
 from itertools import product
@@ -33,7 +33,7 @@ import torch
 import xarray as xr
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.core.files import write_json
 from fluidsurrogate.data.conversion import to_states
 from fluidsurrogate.data.netcdf_files import write_netcdf
 from fluidsurrogate.evaluation.comparison import TRUTH
@@ -41,8 +41,11 @@ from fluidsurrogate.evaluation.equivariance import apply_stepper, equivariance_e
 from fluidsurrogate.pipeline.forecasts import forecast_all
 from solvers import GROUPS, VELOCITY, act, act_on_fields, field_in
 
+sys.path.append(str(Path(__file__).parents[1]))
+from study import HORIZON, one_thread, only, pack_results, read_result, spread, write_report
+
 HERE = Path(__file__).parent
-SEEDS, HORIZON = range(3), 10
+SEEDS = range(3)
 STARTS = {"isotropic": {}, "layered": {"layering": 4.0}}
 OTHER_AXIS = {"layering": 4.0, "axis": [1.0, 1.0, 1.0]}
 DILATIONS = [1, 1, 1, 1, 1]
@@ -94,11 +97,6 @@ def dataset(starts: str, seed: int, device: str) -> xr.Dataset:
     return fs.open_data(path)
 
 
-def only(data: xr.Dataset, split: str, count: int | None = None) -> xr.Dataset:
-    """The first trajectories of a split."""
-    return data.isel(trajectory=np.flatnonzero(data["split"].values == split)[:count])
-
-
 def turned(data: xr.Dataset, g) -> xr.Dataset:
     """The data as someone sees them who has turned the box."""
     values = act(field_in(VELOCITY, 3), torch.from_numpy(data["velocity"].values), g)
@@ -137,10 +135,9 @@ def error_by_scale(model, states: torch.Tensor) -> list[float]:
 def train_and_score(starts: str, count: int, name: str, seed: int, device: str, updates: int) -> None:
     """One run and its scores."""
     path = HERE / "results" / f"{starts}-{count}-{name}-{seed}.json"
-    if path.exists():
+    if read_result(path) is not None:
         return
-    torch.set_num_threads(1)
-    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    one_thread()
     data, experiment = dataset(starts, seed, device), experiment_of(starts, name, seed, device, updates)
     seen = xr.concat([only(data, "train", count), only(data, "valid")], "trajectory", data_vars="minimal")
     began = time.perf_counter()
@@ -169,7 +166,7 @@ def device_name(device: str) -> str:
 def score_solvers(device: str) -> None:
     """results/solvers.json: persistence and the classical solvers from the starts that the networks have."""
     path = HERE / "results" / "solvers.json"
-    if path.exists():
+    if read_result(path) is not None:
         return
     found: dict[str, dict] = {}
     for starts, seed in product(STARTS, SEEDS):
@@ -192,15 +189,10 @@ def collect() -> dict[tuple[str, int, str], list[dict]]:
     """Results by starts, number of trajectories and model, in the order of the seeds."""
     found: dict[tuple[str, int, str], list[dict]] = {}
     for starts, count, name, seed in runs():
-        result = read_json(HERE / "results" / f"{starts}-{count}-{name}-{seed}.json")
+        result = read_result(HERE / "results" / f"{starts}-{count}-{name}-{seed}.json")
         if result is not None:
             found.setdefault((starts, count, name), []).append(result)
     return found
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 
 def ratio(found: dict, key: tuple[str, int, str], other: str, what) -> str:
@@ -240,7 +232,7 @@ def table(found: dict, starts: str, count: int) -> str:
 
 def solver_table() -> str:
     """Persistence and the classical solvers."""
-    found = read_json(HERE / "results" / "solvers.json") or {}
+    found = read_result(HERE / "results" / "solvers.json") or {}
     rows = [["starts", "source", "step 1", "step 10", "correlation time"], ["---"] * 5]
     for starts, sources in found.items():
         for name, results in sources.items():
@@ -254,18 +246,14 @@ def write_results() -> None:
     found = collect()
     devices = sorted({r["device"] for results in found.values() for r in results})
     updates = sorted({r["updates"] for results in found.values() for r in results})
-    finding = HERE / "finding.md"
-    text = [
-        "# Does symmetry pay in space?",
+    about = (
         f"Decaying turbulence on 64³, seen on 16³; {', '.join(map(str, updates))} updates of batch 8, on "
         f"{', '.join(devices)}; mean ± standard deviation over seeds. Errors are nRMSE after 1 and 10 intervals. "
         "*Turned*: the mean over four elements of Oh of the test data turned by it. *Other axis*: layers drawn about "
-        "(1, 1, 1). Ratios are geometric means over pairs of the same seed. What was measured, and how: `run.py`.",
-        finding.read_text(encoding="utf-8").strip() if finding.exists() else "",
-        *(table(found, *key) for key in dict.fromkeys(key[:2] for key in found)),
-        solver_table(),
-    ]
-    write_text(HERE / "results.md", "\n\n".join(part for part in text if part) + "\n")
+        "(1, 1, 1). Ratios are geometric means over pairs of the same seed. What was measured, and how: `run.py`."
+    )
+    tables = [table(found, *key) for key in dict.fromkeys(key[:2] for key in found)]
+    write_report(HERE / "results.md", "Does symmetry pay in space?", about, *tables, solver_table())
     draw(found)
 
 
@@ -325,6 +313,7 @@ def main() -> None:
             tasks = [(run, arguments.device, arguments.updates, began_at(began) + arguments.limit) for run in jobs]
             for done, run in enumerate(pool.imap_unordered(run_one, tasks), 1):
                 print(f"{time.perf_counter() - began:.0f} s: {done}/{len(tasks)} {run}", flush=True)
+        pack_results(HERE / "results")
     write_results()
 
 

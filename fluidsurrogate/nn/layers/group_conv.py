@@ -23,7 +23,6 @@ from fluidsurrogate.nn.shapes import Feature, FeatureOut, Field, Kernel
 from solvers import FieldSpec, Group, act_on_fields
 
 
-@final
 class LiftingConv(EquivariantConv):
     r"""Lifting convolution, from a stack of fields to a feature (Cohen & Welling 2016, eq. 10).
 
@@ -123,7 +122,6 @@ class LiftingConv(EquivariantConv):
         return PlainConv(self.expand_kernel(), len(self.group))
 
 
-@final
 class GroupConv(EquivariantConv):
     r"""Group convolution, from a feature to a feature (Cohen & Welling 2016, eq. 11).
 
