@@ -20,7 +20,9 @@ from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.pipeline.forecasts import forecast_all
-from solvers import D4, StateSpec, act_on_fields
+from solvers import D4, Element, StateSpec, act_on_fields
+from solvers.array_types import Inputs
+from solvers.spectra import cospectrum
 from solvers.symmetry import act_on_inputs
 
 HORIZON = 10  # the number of intervals after which studies compare errors
@@ -47,20 +49,15 @@ def turned(data: xr.Dataset, spec: StateSpec) -> xr.Dataset:
                         for name, v in values.items()})  # fmt: skip
 
 
-def error_by_wavenumber(model, states: Tensor, inputs) -> list[float]:
-    """‖f(gx) − g f(x)‖ over ‖f(x) − x‖ in each shell of wavenumbers, for the turn by 90°."""
-    fields, spec = model.spec.fields, model.spec
+def error_by_wavenumber(model, states: Tensor, inputs: Inputs = None, g: Element = QUARTER_TURN) -> list[float]:
+    """‖f(gx) − g f(x)‖ over ‖f(x) − x‖ in each shell of wavenumbers, for one element g of a point group."""
+    fields, spec, length = model.spec.fields, model.spec, model.spec.grid.length
     with torch.no_grad():
         after = apply_stepper(model, states, inputs)
-        turned_after = apply_stepper(model, act_on_fields(fields, states, QUARTER_TURN),
-                                     act_on_inputs(spec, inputs, QUARTER_TURN))  # fmt: skip
-    error = turned_after - act_on_fields(fields, after, QUARTER_TURN)
-    n = states.shape[-1]
-    axes = torch.meshgrid(*[torch.fft.fftfreq(n, 1 / n)] * 2, indexing="ij")
-    shells = torch.stack(axes).square().sum(0).sqrt().round().long()
-    powers = [torch.fft.fft2(values.double()).abs().square().sum((0, 1)) for values in (error, after - states)]
-    sums = [[float(power[shells == k].sum()) for k in range(1, n // 2)] for power in powers]
-    return [round((a / b) ** 0.5, 8) for a, b in zip(*sums, strict=True)]
+        turned_after = apply_stepper(model, act_on_fields(fields, states, g), act_on_inputs(spec, inputs, g))
+    error, change = ((turned_after - act_on_fields(fields, after, g)).double().cpu(), (after - states).double().cpu())
+    above, below = (cospectrum(values, values, length).sum(0) for values in (error, change))
+    return [round(float(ratio), 8) for ratio in (above / below).sqrt()[: states.shape[-1] // 2 - 1]]
 
 
 def scores(model, test: xr.Dataset) -> dict[str, Any]:

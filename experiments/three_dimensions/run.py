@@ -37,12 +37,12 @@ from fluidsurrogate.core.files import write_json
 from fluidsurrogate.data.conversion import to_states
 from fluidsurrogate.data.netcdf_files import write_netcdf
 from fluidsurrogate.evaluation.comparison import TRUTH
-from fluidsurrogate.evaluation.equivariance import apply_stepper, equivariance_error
+from fluidsurrogate.evaluation.equivariance import equivariance_error
 from fluidsurrogate.pipeline.forecasts import forecast_all
-from solvers import GROUPS, VELOCITY, act, act_on_fields, field_in
+from solvers import GROUPS, VELOCITY, act, field_in
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import HORIZON, one_thread, only, pack_results, read_result, spread, write_report
+from study import HORIZON, error_by_wavenumber, one_thread, only, pack_results, read_result, spread, write_report
 
 HERE = Path(__file__).parent
 SEEDS = range(3)
@@ -116,22 +116,6 @@ def scores(model, test: xr.Dataset) -> dict[str, float]:
     }
 
 
-def error_by_scale(model, states: torch.Tensor) -> list[float]:
-    """‖f(gx) − g f(x)‖ over ‖f(x) − x‖ in each shell of wavenumbers, for the turn by 90° about x."""
-    g, fields, dims = FOUR[0], model.spec.fields, model.spec.grid.dims
-    with torch.no_grad():
-        after = apply_stepper(model, states)
-        error = apply_stepper(model, act_on_fields(fields, states, g)) - act_on_fields(fields, after, g)
-    n = states.shape[-1]
-    axes = torch.meshgrid(*[torch.fft.fftfreq(n, 1 / n)] * 3, indexing="ij")
-    shells = torch.stack(axes).square().sum(0).sqrt().round().long()
-    powers = []
-    for values in (error, after - states):
-        power = torch.fft.fftn(values.double().cpu(), dim=dims).abs().square().sum((0, 1))
-        powers.append([float(power[shells == k].sum()) for k in range(1, n // 2)])
-    return [(a / b) ** 0.5 for a, b in zip(*powers, strict=True)]
-
-
 def train_and_score(starts: str, count: int, name: str, seed: int, device: str, updates: int) -> None:
     """One run and its scores."""
     path = HERE / "results" / f"{starts}-{count}-{name}-{seed}.json"
@@ -149,7 +133,7 @@ def train_and_score(starts: str, count: int, name: str, seed: int, device: str, 
         "starts": starts, "trajectories": count, "model": name, "seed": seed, "updates": updates,
         "parameters": model.parameters, "seconds": round(took, 2), "device": device_name(device),
         "equivariance error": max(equivariance_error(model, states, OH).values()),
-        "equivariance error by scale": error_by_scale(model, states),
+        "equivariance error by scale": error_by_wavenumber(model, states, g=FOUR[0]),
         "same side": scores(model, test),
         "turned": [scores(model, turned(test, g)) for g in FOUR],
     }  # fmt: skip
