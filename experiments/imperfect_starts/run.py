@@ -33,7 +33,7 @@ from cases import Case, Estimate, NoisyStart, Seen, SparseStart, UnknownViscosit
 from torch import Tensor
 
 import fluidsurrogate as fs
-from fluidsurrogate.core.files import read_json, write_json
+from fluidsurrogate.core.files import atomic_write, read_json, write_json
 from fluidsurrogate.data.conversion import to_dataset, to_inputs, to_states
 from fluidsurrogate.data.layout import trajectory_coordinates
 from fluidsurrogate.simulation.rollout import rollout
@@ -62,12 +62,12 @@ class Study:
     """One case with one seed: its data, its solver and its estimators."""
 
     def __init__(self, case: str, seed: int, runs: Path, overrides: list[str]) -> None:
-        self.experiment, self.seed = experiment_of(case, seed, overrides), seed
+        self.experiment, self.name, self.seed = experiment_of(case, seed, overrides), case, seed
         self.spec = self.experiment.spec
         data = fs.generate(self.experiment, runs / f"{'viscosity' if case == 'viscosity' else 'fixed'}-{seed}").load()
         self.data = {split: only(data, split) for split in ("train", "valid", "test")}
         self.states = {split: to_states(part, self.spec, torch.float32) for split, part in self.data.items()}
-        self.solver = self.experiment.build_baseline_solvers()["solver-64"]
+        self.solver = next(s for name, s in self.experiment.build_baseline_solvers().items() if "64" in name)
         train = self.states["train"][:, :WINDOW]
         self.case: Case = {
             "noise-10": lambda: NoisyStart(self.spec, train, 0.1),
@@ -112,6 +112,21 @@ class Study:
             chosen[name] = estimators[int(np.argmin(np.nanmean(errors, axis=1)))]
         return chosen
 
+    def trained(self, network: str, folder: Path) -> tuple[torch.nn.Module, float]:
+        """A trained network, from its file if it is there, and the core-seconds that the training took."""
+        path = folder / f"{self.name}-{network.replace(', ', '-')}-{self.seed}.pt"
+        if not path.exists():
+            began = time.process_time()
+            module = self.train(network)
+            folder.mkdir(parents=True, exist_ok=True)
+            saved = {"weights": module.state_dict(), "seconds": round(time.process_time() - began, 1)}
+            with atomic_write(path) as beside:
+                torch.save(saved, beside)
+        saved = torch.load(path, weights_only=True)
+        module = self.case.network(NETWORKS[network][0])
+        module.load_state_dict(saved["weights"])
+        return module.eval(), saved["seconds"]
+
     def train(self, network: str) -> torch.nn.Module:
         """A network, trained on what is seen of the first states of the training trajectories."""
         kind, is_augmented = NETWORKS[network]
@@ -148,14 +163,10 @@ def run(case: str, seed: int, runs: Path, results: Path, overrides: list[str]) -
             rows["energy of two states"] = {"nrmse": study.errors((states[:, 0], exact), "test")}
         rows |= {name: {"nrmse": study.errors(e(seen), "test")} for name, e in study.classical().items()}
         for network in NETWORKS:
-            began = time.process_time()
-            module = study.train(network)
-            seconds = time.process_time() - began
-            (runs / "models").mkdir(parents=True, exist_ok=True)
-            torch.save(module.state_dict(), runs / "models" / f"{case}-{network}-{seed}.pt")
+            module, seconds = study.trained(network, runs / "models")
             with torch.no_grad():
                 rows[network] = {"nrmse": study.errors(module(seen), "test"), "weights": parameters_of(module),
-                                 "training_seconds": round(seconds, 1)}  # fmt: skip
+                                 "training_seconds": seconds}  # fmt: skip
         write_json(path, found | {"rows": rows})
 
 
@@ -169,10 +180,10 @@ def measure(runs: Path, overrides: list[str]) -> dict[str, Any]:
         sources = {"the true start": lambda seen, s=study: (s.states["test"][:16, 0], s.viscosity("test")[:16])
                    if isinstance(s.case, UnknownViscosity) else (s.states["test"][:16, 0], None)}  # fmt: skip
         sources |= study.classical()
-        for network, (kind, _) in NETWORKS.items():
-            sources[network] = study.case.network(kind).eval()
+        for network in NETWORKS:  # trained ones: a wild start would cost the solver more
+            sources[network] = study.trained(network, runs / "models")[0]
         took: dict[str, list[float]] = {name: [] for name in sources}
-        for _, (name, estimator) in product(range(12), sources.items()):
+        for _, (name, estimator) in product(range(42), sources.items()):
             began = time.perf_counter()
             with torch.no_grad():
                 study.forecast(estimator(seen), LEADS[-1])
@@ -243,25 +254,26 @@ def draw(found: dict[str, list[dict]], folder: Path) -> None:
     """results.png: error against time, a panel for each case."""
     from matplotlib.figure import Figure
 
-    colours = {"cnn": "#d55e00", "cnn, augmented": "#e69f00", "gcnn": "#0072b2"}
+    lines = {"cnn": {"color": "#d55e00", "ls": (0, (3, 3)), "zorder": 3}, "cnn, augmented": {"color": "#e69f00"},
+             "gcnn": {"color": "#0072b2"}}  # fmt: skip
     dashes = ["-", "--", ":"]
-    figure = Figure(figsize=(4 * len(found), 4.2), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(found), 4.8), layout="constrained")
     for axis, (_, results) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         kinds = kinds_of(results[0]["rows"])
         for name in results[0]["rows"]:
             errors = np.mean([r["rows"][name]["nrmse"] for r in results], axis=0)
             if name in NETWORKS:
-                style = {"color": colours[name], "lw": 1.8}
+                style = {"lw": 1.8, **lines[name]}
             elif name in kinds["known"]:
                 style = {"color": "0.75", "ls": "-" if name == "the true start" else "--"}
             else:
                 style = {"color": "0.2", "ls": dashes[kinds["classical"].index(name)]}
             axis.plot(results[0]["times"], np.where(errors > 0, errors, np.nan), label=name, **style)
-        axis.set(yscale="log", xlabel="time", title=results[0]["title"])
+        axis.set(yscale="log", xlabel="time [s]", title=results[0]["title"])
         axis.title.set_fontsize(10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=7.5)
+        axis.legend(frameon=False, fontsize=8, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     figure.axes[0].set_ylabel("nRMSE of the forecast")
     figure.savefig(folder / "results.png", dpi=130)
 
