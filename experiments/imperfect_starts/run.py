@@ -170,7 +170,7 @@ def run(case: str, seed: int, runs: Path, results: Path, overrides: list[str]) -
         write_json(path, found | {"rows": rows})
 
 
-def measure(runs: Path, overrides: list[str]) -> dict[str, Any]:
+def measure(runs: Path, overrides: list[str], repeats: int) -> dict[str, Any]:
     """Milliseconds of an estimate and its forecast over ten intervals, of 16 starts, all in turn; one thread."""
     one_thread()
     found: dict[str, dict[str, float]] = {}
@@ -183,7 +183,7 @@ def measure(runs: Path, overrides: list[str]) -> dict[str, Any]:
         for network in NETWORKS:  # trained ones: a wild start would cost the solver more
             sources[network] = study.trained(network, runs / "models")[0]
         took: dict[str, list[float]] = {name: [] for name in sources}
-        for _, (name, estimator) in product(range(42), sources.items()):
+        for _, (name, estimator) in product(range(repeats + 2), sources.items()):
             began = time.perf_counter()
             with torch.no_grad():
                 study.forecast(estimator(seen), LEADS[-1])
@@ -295,7 +295,7 @@ def main() -> None:
         for seed, case in product(range(given.seeds), CASES):
             run(case, seed, given.runs, given.results / "results", overrides)
     if given.time or given.miniature:
-        write_json(given.results / "times.json", measure(given.runs, overrides))
+        write_json(given.results / "times.json", measure(given.runs, overrides, 2 if given.miniature else 40))
     write_results(given.results / "results", given.results)
 
 
