@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,16 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import read_json, write_json, write_text
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.evaluation.equivariance import apply_stepper
+from fluidsurrogate.models.step import VelocityOfVorticity
 from fluidsurrogate.pipeline.forecasts import forecast_all
 from solvers import D4, Element, StateSpec, act_on_fields
 from solvers.array_types import Inputs
+from solvers.diagnostics import velocity
 from solvers.spectra import cospectrum
 from solvers.symmetry import act_on_inputs
 
@@ -47,6 +48,26 @@ def turned(data: xr.Dataset, spec: StateSpec) -> xr.Dataset:
     values = {"vorticity": states[:, :, 0]} | {name: inputs[name][:, 0] for name in inputs if name in data}
     return data.assign({name: data[name].copy(data=v.numpy().reshape(data[name].shape).astype(data[name].dtype))
                         for name, v in values.items()})  # fmt: skip
+
+
+def velocity_scale(data: xr.Dataset, spec: StateSpec) -> float:
+    """The root mean square of the training data's velocity over that of their vorticity."""
+    states = to_states(only(data, "train"), spec, torch.float64).flatten(0, 1)
+    return float(velocity(states, spec.grid).std() / states.std())
+
+
+class WithVelocity(nn.Module):
+    """Networks of a normalised vorticity, its normalised velocity and some inputs; their outputs are added."""
+
+    def __init__(self, spec: StateSpec, scale: float, *networks: nn.Module, inputs: int = 0) -> None:
+        super().__init__()
+        self.velocity, self.networks = VelocityOfVorticity(spec, scale), nn.ModuleList(networks)
+        self.inputs = inputs  # so many of the components beside the vorticity are seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        vorticity, inputs = x[:, :1], x[:, 1 : 1 + self.inputs]
+        taken = torch.cat([vorticity, self.velocity(vorticity), inputs], dim=1)
+        return sum((network(taken) for network in self.networks), torch.zeros_like(vorticity))
 
 
 def error_by_wavenumber(model, states: Tensor, inputs: Inputs = None, g: Element = QUARTER_TURN) -> list[float]:
@@ -118,11 +139,14 @@ def _packed(path: Path) -> dict[str, Any]:
 
 def pack_results(folder: Path) -> None:
     """Move all results of a folder into one file beside it: results/*.json into results.json."""
-    path = folder.with_suffix(".json")
-    if own := {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))}:
-        write_json(path, dict(sorted(((read_json(path) or {}) | own).items())))
-        shutil.rmtree(folder)
+    path, files = folder.with_suffix(".json"), sorted(folder.glob("*.json"))
+    if files:
+        write_json(path, dict(sorted(((read_json(path) or {}) | {f.stem: read_json(f) for f in files}).items())))
         _packed.cache_clear()
+    for file in files:
+        file.unlink()
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

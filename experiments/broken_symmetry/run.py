@@ -31,18 +31,18 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import write_json
 from fluidsurrogate.data.conversion import to_inputs, to_states
 from fluidsurrogate.evaluation.equivariance import equivariance_error
-from fluidsurrogate.models.step import VelocityOfVorticity
 from fluidsurrogate.nn import ARCHITECTURES
 from solvers import D4, FORCING, VORTICITY, StateSpec
 
 sys.path.append(str(Path(__file__).parents[1]))
 from study import (
+    WithVelocity,
     markdown,
     one_thread,
     only,
@@ -54,6 +54,7 @@ from study import (
     spread,
     tenth,
     turned,
+    velocity_scale,
     write_report,
 )
 
@@ -73,21 +74,8 @@ MODELS: dict[str, dict[str, Any]] = {
 Run = tuple[str, int, str, int]  # flow, trajectories, network, seed
 
 
-class WithVelocity(nn.Module):
-    """A network of the vorticity, its velocity and, if it is known, the forcing."""
-
-    def __init__(self, spec: StateSpec, network: nn.Module, sees_forcing: bool) -> None:
-        super().__init__()
-        self.velocity, self.network, self.sees_forcing = VelocityOfVorticity(spec, 0.3), network, sees_forcing
-
-    def forward(self, x: Tensor) -> Tensor:
-        vorticity, forcing = x[:, :1], x[:, 1:]
-        taken = [vorticity, self.velocity(vorticity), *([forcing] if self.sees_forcing else [])]
-        return self.network(torch.cat(taken, dim=1))
-
-
-def module_of(name: str, spec: StateSpec, seed: int) -> dict[str, nn.Module]:
-    """What no TOML file describes."""
+def module_of(name: str, spec: StateSpec, scale: float, seed: int) -> dict[str, nn.Module]:
+    """What no TOML file describes. `scale` is what `study.velocity_scale` returns."""
     if MODELS[name]["kind"] != "module":
         return {}
     torch.manual_seed(seed)
@@ -96,7 +84,7 @@ def module_of(name: str, spec: StateSpec, seed: int) -> dict[str, nn.Module]:
         fields = (*fields, replace(FORCING, parity=1))
     kind, group = ("cnn", {}) if name.startswith("cnn") else ("gcnn", {"group": "D4"})
     network = ARCHITECTURES[kind](fields, (VORTICITY,), **group, **LOCAL)
-    return {name: WithVelocity(spec, network, sees_forcing)}
+    return {name: WithVelocity(spec, scale, network, inputs=int(sees_forcing))}
 
 
 def experiment_of(flow: str, count: int, name: str | None, seed: int) -> fs.Experiment:
@@ -138,8 +126,9 @@ def train_and_score(folder: Path, run: Run) -> None:
     data, experiment = dataset(folder, flow, seed), experiment_of(flow, count, name, seed)
     seen = xr.concat([only(data, "train", count), only(data, "valid")], "trajectory", data_vars="minimal")
     test, spec = only(data, "test"), experiment.spec
+    module = module_of(name, spec, velocity_scale(seen, spec), seed)
     began = time.process_time()
-    model = next(iter(fs.train(experiment, seen, models=module_of(name, spec, seed) or None).values()))
+    model = next(iter(fs.train(experiment, seen, models=module or None).values()))
     took = time.process_time() - began
     states, inputs = to_states(test, spec, torch.float32)[:, 0], to_inputs(test, spec, torch.float32)
     write_json(path_of(run), {

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fluidsurrogate.models.step import VelocityOfVorticity
 from fluidsurrogate.nn import ARCHITECTURES, GroupConv, LiftingConv
 from fluidsurrogate.nn.residual_network import ResidualGroupNetwork
 from solvers import VORTICITY, FieldSpec, Group, StateSpec
+
+sys.path.append(str(Path(__file__).parents[1]))
+from study import WithVelocity
 
 LOCAL = {"width": 16, "lifting_size": 3, "dilations": [1, 2, 1], "activation": "gated"}
 UNET = {"width": 8, "levels": 1, "lifting_size": 3, "activation": "gated"}
@@ -32,18 +36,6 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 COUNTS = (1, 2, 4, 8, 32)
 MAIN = ("cnn", "cnn, augmented", "gcnn")  # over all numbers of trajectories; the others at two and eight
-
-
-class WithVelocity(nn.Module):
-    """Networks that take a vorticity and its velocity, and whose outputs are added."""
-
-    def __init__(self, spec: StateSpec, *networks: nn.Module) -> None:
-        super().__init__()
-        self.velocity, self.networks = VelocityOfVorticity(spec, 0.3), nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        taken = torch.cat([x, self.velocity(x)], dim=1)
-        return sum((network(taken) for network in self.networks), torch.zeros_like(x))
 
 
 class RelaxedLiftingConv(LiftingConv):
@@ -85,18 +77,18 @@ def relaxed_gcnn(fields_in: Sequence[FieldSpec], fields_out: Sequence[FieldSpec]
     return network
 
 
-def module_of(name: str, spec: StateSpec, seed: int) -> dict[str, nn.Module]:
-    """What no TOML file describes."""
+def module_of(name: str, spec: StateSpec, scale: float, seed: int) -> dict[str, nn.Module]:
+    """What no TOML file describes. `scale` is what `study.velocity_scale` returns."""
     torch.manual_seed(seed)
-    velocity = spec.velocity_of_vorticity
+    fields = (VORTICITY, spec.velocity_of_vorticity), (VORTICITY,)
     if name == "gcnn, wrong parity":
         scalar = replace(VORTICITY, parity=1)
-        return {name: WithVelocity(spec, ARCHITECTURES["gcnn"]((scalar, velocity), (scalar,), group="D4", **LOCAL))}
-    if name == "gcnn, soft":
-        options = [("gcnn", LOCAL), ("cnn", LOCAL | {"width": 4})]
-        fields = (VORTICITY, velocity), (VORTICITY,)
-        networks = [ARCHITECTURES[k](*fields, **({"group": "D4"} if k == "gcnn" else {}), **o) for k, o in options]
-        return {name: WithVelocity(spec, *networks)}
-    if name == "gcnn, relaxed":
-        return {name: WithVelocity(spec, relaxed_gcnn((VORTICITY, velocity), (VORTICITY,)))}
-    return {}
+        networks = [ARCHITECTURES["gcnn"]((scalar, spec.velocity_of_vorticity), (scalar,), group="D4", **LOCAL)]
+    elif name == "gcnn, soft":
+        networks = [ARCHITECTURES["gcnn"](*fields, group="D4", **LOCAL),
+                    ARCHITECTURES["cnn"](*fields, **(LOCAL | {"width": 4}))]  # fmt: skip
+    elif name == "gcnn, relaxed":
+        networks = [relaxed_gcnn(*fields)]
+    else:
+        return {}
+    return {name: WithVelocity(spec, scale, *networks)}

@@ -71,6 +71,7 @@ from study import (
     spread,
     tenth,
     turned,
+    velocity_scale,
     write_report,
 )
 
@@ -120,7 +121,7 @@ def dataset(runs_folder: Path, kind: str, seed: int) -> xr.Dataset:
 def trainer_of(experiment: fs.Experiment, name: str, seen: xr.Dataset, seed: int):
     """The trainer of a network, before its first step."""
     networks: dict[str, Any] = {}
-    if module := module_of(name, experiment.spec, seed):
+    if module := module_of(name, experiment.spec, velocity_scale(seen, experiment.spec), seed):
         experiment, networks = with_modules(experiment, {"network": module[name]})
     train, valid = (InMemoryTrajectories.from_dataset(seen, split, experiment) for split in ("train", "valid"))
     return prepare_training(experiment, "network", train, valid, {}, networks.get("network"))
@@ -139,7 +140,7 @@ def train_and_score(runs_folder: Path, folder: Path, run: Run, steps: int) -> No
     states = to_states(test, spec, torch.float32)[:, 0]
     inputs = to_inputs(test, spec, torch.float32) or None
     before = error_by_wavenumber(trainer_of(experiment, name, seen, seed).surrogate, states, inputs)
-    module = module_of(name, spec, seed)
+    module = module_of(name, spec, velocity_scale(seen, spec), seed)
     began = time.process_time()
     model = next(iter(fs.train(experiment, seen, models=module or None).values()))
     write_json(path, {
