@@ -47,9 +47,9 @@ def measure_feature_maps(
     -------
     Dataset
         `feature_map` (layer, pose, map, y, x): of the channel with the largest feature all group elements; without a
-        group the eight largest channels. `map_source` (map): the map of the input that a map of the turned input must
-        be. `feature_input` (pose, y, x): the first component of the state. `feature_turn_error` (layer): the distance
-        of the features of the turned state from the turned features, relative.
+        group the largest channels, at most eight. `map_source` (map): the map of the input that a map of the turned
+        input must be. `feature_input` (pose, y, x): the first component of the state. `feature_turn_error` (layer): the
+        distance of the features of the turned state from the turned features, relative.
 
     Raises
     ------
@@ -73,11 +73,12 @@ def measure_feature_maps(
         with recorded(ends) as features:
             apply_stepper(stepper, x, given)
         poses.append([feature[:1] for feature in features])
+    count = min(MAX_MAPS, *(feature[0].flatten(0, 1).shape[0] for feature in poses[0]))
     maps, errors = [], []
     for before, after in zip(*poses, strict=True):
         expected = act_on_regular(group, before, element) if has_alpha else move(before, element)
         errors.append(float((after - expected).norm() / before.norm()))
-        maps.append(torch.stack([_largest_maps(pose[0], before[0], has_alpha) for pose in (before, after)]))
+        maps.append(torch.stack([_largest_maps(pose[0], before[0], has_alpha, count) for pose in (before, after)]))
     names, source = [str(i) for i in range(maps[0].shape[1])], list(range(maps[0].shape[1]))
     if has_alpha:
         names = [h.name for h in group]
@@ -109,9 +110,9 @@ def _turn(group: Group) -> Element:
     return next((g for g in group if g.name == "rotation 90"), group.elements[-1])
 
 
-def _largest_maps(feature: Tensor, reference: Tensor, has_alpha: bool) -> Tensor:
+def _largest_maps(feature: Tensor, reference: Tensor, has_alpha: bool, count: int) -> Tensor:
     """Return the maps to draw of a feature (channel, α, y, x): those that are largest in the reference."""
     size = reference.square().flatten(1).sum(1)
     if has_alpha:
         return feature[int(size.argmax())]
-    return feature[size.argsort(descending=True)[:MAX_MAPS].sort().values].flatten(0, 1)[:MAX_MAPS]
+    return feature[size.argsort(descending=True)[:count].sort().values].flatten(0, 1)[:count]

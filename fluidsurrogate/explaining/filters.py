@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ MAX_CHANNELS = 16
 
 def first_filters(
     network: nn.Module | None, fields: Sequence[FieldSpec]
-) -> tuple[Float[Tensor, "channel alpha component size size"], Sequence[FieldSpec], list[str]]:
+) -> tuple[Float[Tensor, "channel alpha component y x"], Sequence[FieldSpec], list[str]]:
     """Return the filters that a network applies to the fields of the flow.
 
     Parameters
@@ -56,7 +57,7 @@ def first_filters(
 
 
 def orbit_errors(
-    filters: Float[Tensor, "channel alpha component size size"], fields: Sequence[FieldSpec], group: Group
+    filters: Float[Tensor, "channel alpha component y x"], fields: Sequence[FieldSpec], group: Group
 ) -> dict[str, float]:
     r"""Measure how far the turned and mirrored copies of filters are from the nearest filter of the same layer.
 
@@ -86,8 +87,8 @@ def orbit_errors(
         moved = act_on_fields(fields, stack, element)
         if moved.shape != stack.shape:
             continue
-        difference = moved[:, None] - stack  # exact zeros, which `torch.cdist` does not give
-        nearest = difference.square().flatten(2).sum(-1).amin(1)
+        # One by one, because all differences at once may not fit; `torch.cdist` gives no exact zeros.
+        nearest = torch.stack([(one - stack).square().flatten(1).sum(1).amin() for one in moved])
         errors[element.name] = float((nearest.sum() / size).sqrt())
     return errors
 
@@ -113,11 +114,11 @@ def measure_filters(network: nn.Module | None, fields: Sequence[FieldSpec], grou
     filters, fields, elements = first_filters(network, fields)
     errors = orbit_errors(filters, fields, group)
     largest = filters.square().flatten(1).sum(1).argsort(descending=True)[:MAX_CHANNELS].sort().values
-    half = filters.shape[-1] // 2
     offsets = {
-        f"filter_{axis}": (f"filter_{axis}", range(-half, half + 1), {"long_name": f"cells along {axis}", "units": "1"})
-        for axis in ("y", "x")
-    }
+        f"filter_{axis}": (f"filter_{axis}", [i - size // 2 for i in range(size)],
+                           {"long_name": f"cells along {axis}", "units": "1"})
+        for axis, size in zip(("y", "x"), filters.shape[-2:], strict=True)
+    }  # fmt: skip
     dims = ("channel", "filter_element", "filter_component", "filter_y", "filter_x")
     formula = "distance of the turned filters from the nearest filter, relative"
     return xr.Dataset(

@@ -66,9 +66,13 @@ def ablations(group: Group) -> dict[str, Callable[[Tensor], Tensor]]:
     -------
     dict of str to callable
         "mean": the mean over α everywhere along α. "mean over rotations", if the group has mirrors: the means over the
-        rotations and over the mirrors, which keep the handedness. "shuffled": the maps of α in another, fixed order.
+        rotations and over the mirrors, which keep the handedness. "shuffled": the maps of α in a fixed order that
+        leaves none in its place.
     """
-    order, size = torch.randperm(len(group), generator=torch.Generator().manual_seed(0)), len(group)
+    size, generator = len(group), torch.Generator().manual_seed(0)
+    order = torch.arange(size)
+    while size > 1 and (order == torch.arange(size)).any():  # no map stays in its place
+        order = torch.randperm(size, generator=generator)
     determinants = torch.tensor([g.determinant for g in group])
 
     def by_handedness(feature: Tensor) -> Tensor:

@@ -64,6 +64,14 @@ def sensitivity(function: Callable[[Tensor], Tensor], x: Tensor, blur: float = 0
     return total / cells
 
 
+def _sensitivity_if_any(function: Callable[[Tensor], Tensor], x: Tensor, blur: float = 0.0) -> Map:
+    """Compute the sensitivity, or raise LeftOutError if no gradient passes through the function."""
+    try:
+        return sensitivity(function, x, blur)
+    except (RuntimeError, NotImplementedError) as error:
+        raise LeftOutError(f"no gradient passes through the step ({str(error).splitlines()[0]})") from None
+
+
 def _blurred(values: Tensor, width: float) -> Tensor:
     """Convolve periodic fields with a Gaussian of so many cells, whose sum is 1."""
     rows, columns = values.shape[-2:]
@@ -157,11 +165,12 @@ def measure_receptive_field(
     Dataset
         `network_sensitivity` (network_component, offset_y, offset_x), of the network's output to its normalised inputs;
         `sensitivity` (seen_by, offset_y, offset_x), of the change that a step makes to a Gaussian lump of one cell in
-        the first field of the state (model and solver). `network_radius` and `radius` (seen_by): the radius that holds
-        90 % of the squares, in cells; `network_extent`: the farthest cell that is seen. `carried_rms` and
-        `carried_max`: the RMS and the largest speed times the interval, in cells.
+        the first field of the state (model and solver), its components added. `network_radius` and `radius` (seen_by):
+        the radius that holds 90 % of the squares, in cells; `network_extent`: the farthest cell that is seen.
+        `carried_rms` and `carried_max`: the RMS and the largest speed times the interval, in cells.
     """
     few, spec = sample.first(STATES), stepper.spec
+    components = spec.fields[0].components
     maps, seen_by = [], []
     for name, model in (("model", stepper), ("solver", solver)):
         if model is None:
@@ -169,15 +178,17 @@ def measure_receptive_field(
 
         def change(x: Tensor, model: Stepper = model) -> Tensor:
             after = model(x, few.inputs)
-            return (after - x.to(after))[:, : spec.fields[0].components]
+            if not after.requires_grad:
+                raise RuntimeError("it is computed without gradients")
+            return (after - x.to(after))[:, :components]
 
         try:
-            found = sensitivity(change, few.before, BLUR)[0]
-        except (RuntimeError, NotImplementedError) as error:
+            found = _sensitivity_if_any(change, few.before, BLUR)
+        except LeftOutError:
             if model is stepper:
-                raise LeftOutError(f"no gradient passes through the step ({str(error).splitlines()[0]})") from None
+                raise
             continue
-        maps.append(found.cpu())
+        maps.append(found[:components].sum(0).cpu())
         seen_by.append(name)
     n = spec.grid.n
     offsets = {
@@ -197,7 +208,7 @@ def measure_receptive_field(
         {"seen_by": ("seen_by", seen_by, {"long_name": "whose step"}), **offsets},
     )
     if network is not None:
-        own = sensitivity(network, network_input(stepper, network, few)).cpu()
+        own = _sensitivity_if_any(network, network_input(stepper, network, few)).cpu()
         known = component_names(fields) if sum(field.components for field in fields) == len(own) else range(len(own))
         reach = {"long_name": "farthest cell that is seen, in cells", "units": "1"}
         dims = ("network_component", "offset_y", "offset_x")
