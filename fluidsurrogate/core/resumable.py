@@ -28,6 +28,22 @@ MACHINE_KEYS = {"device": "the device", "kernel": "the solver's kernel", "steppe
                 "writer": "what writes it"}  # fmt: skip
 
 
+def is_leftover(path: Path) -> bool:
+    """Return whether a folder is what an interrupted run left beside a finished result.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether its name ends as that of unfinished work, or of a result that was being replaced.
+    """
+    return path.name.endswith((".partial", ".old"))
+
+
 def partial_folder(path: Path) -> Path:
     """Return the folder in which a result is being made.
 

@@ -29,9 +29,8 @@ def spectrum_by_field(spec: StateSpec, values: Tensor) -> Tensor:
         Shape (field, shell), float64. Its sum over shells is the variance of a field.
     """
     parts = values.double().cpu().split([field.components for field in spec.fields], dim=1)
-    return torch.stack(
-        [sum(cospectrum(c, c, spec.grid.length).mean(0) for c in part.split(1, dim=1)) for part in parts]
-    )
+    of_components = [torch.stack([cospectrum(c, c, spec.grid.length) for c in part.split(1, dim=1)]) for part in parts]
+    return torch.stack([each.sum(0).mean(0) for each in of_components])
 
 
 def measure_error_by_wavenumber(stepper: Stepper, sample: Sample, solver: Stepper | None) -> xr.Dataset:

@@ -172,8 +172,12 @@ def thinned(scores: xr.Dataset) -> xr.Dataset:
     xr.Dataset
         The first time, the last, and evenly those between.
     """
-    count = scores.sizes["time"]
-    return scores.isel(time=np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int)))
+    return scores.isel(time=_shown(scores.sizes["time"]))
+
+
+def _shown(count: int) -> np.ndarray:
+    """Return which of so many points are drawn: the first, the last, and evenly those between."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
 
 
 def score_charts(run: RunResults, colours: Mapping[str, str], prefix: str = "") -> list[Figure]:
@@ -199,7 +203,8 @@ def score_charts(run: RunResults, colours: Mapping[str, str], prefix: str = "") 
     errors = [t for name in forecasts for t in _with_spread(scores.isel(time=slice(1, None)), "nrmse", name, colours)]
     values = scores["nrmse"].sel(source=forecasts).isel(time=slice(1, None)).values
     values = values[np.isfinite(values) & (values > 0)]
-    limits = decades(values.min() / 1.5, min(values.max() * 1.5, 5.0)) if len(values) else {}
+    low = values.min() / 1.5 if len(values) else 0.0
+    limits = decades(low, max(2 * low, min(values.max() * 1.5, 5.0))) if len(values) else {}
     correlations = [t for name in forecasts for t in _with_spread(scores, "correlation", name, colours)]
     layout: dict[str, Any] = {"xaxis": time, "yaxis": axis("pattern correlation", range=[-0.1, 1.03])}
     threshold = run.scores.attrs.get("correlation_threshold")
@@ -342,7 +347,7 @@ def history_chart(run: RunResults, colours: Mapping[str, str]) -> Figure | None:
     """
     traces, drawn = [], []
     for name, model in run.models.items():
-        if rows := model.history[:: max(1, len(model.history) // MAX_POINTS)]:
+        if rows := [model.history[i] for i in _shown(len(model.history))] if model.history else []:
             steps, errors = numbers([row["step"] for row in rows]), numbers([row["valid_nrmse"] for row in rows])
             drawn += [row["valid_nrmse"] for row in rows]
             traces.append(curve(steps, errors, name, colours.get(name, INK)) | {"mode": "lines+markers"})

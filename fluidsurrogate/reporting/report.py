@@ -197,6 +197,9 @@ def _several_runs(runs: Sequence[RunResults]) -> dict[str, Any]:
     says = "The keys at which the experiments of these runs differ; all others are the same."
     says = says if differences["rows"] else "The experiments of these runs are the same."
     warning = "" if comparable else "Flow, grid or times differ: errors are to be compared only within a run."
+    if unknown := [label for label, run in labelled.items() if not run.experiment]:
+        says = f"The experiment of {', '.join(unknown)} is not recorded."
+        warning = "Nobody knows whether these runs have the same tests: errors are to be compared only within a run."
     sections = [
         _section("What differs", table=differences, text=says),
         _section("Scores", table=tables.score_table(labelled, comparable), text=warning,

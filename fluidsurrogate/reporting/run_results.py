@@ -13,6 +13,7 @@ import xarray as xr
 
 from fluidsurrogate.core.errors import UsageError
 from fluidsurrogate.core.provenance import parse_json_attribute
+from fluidsurrogate.core.resumable import is_leftover
 from fluidsurrogate.data.readers import open_data
 from fluidsurrogate.evaluation.comparison import PERSISTENCE, TRUTH
 from fluidsurrogate.models.model_files import CONFIG_FILE, ModelMetadata, read_metadata
@@ -127,7 +128,8 @@ def read_run(folder: Path) -> RunResults:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of a run")
-    models = {path.parent.name: _read_model(path.parent) for path in sorted(folder.glob(f"{MODELS}/*/{CONFIG_FILE}"))}
+    of_models = [path.parent for path in sorted(folder.glob(f"{MODELS}/*/{CONFIG_FILE}"))]
+    models = {path.name: _read_model(path) for path in of_models if not is_leftover(path)}
     found = {
         name.partition(".")[0]: open_data(folder / name)
         for name in (DATA, FORECASTS, SCORES)

@@ -266,7 +266,7 @@ def verdict(run: RunResults) -> str:
         return ""
     best = min(of_kind["model"], key=lambda name: float(errors[name]))
     costs = 1e3 * run.scores["seconds_per_step"].to_series() if "seconds_per_step" in run.scores else None
-    if costs is None or not of_kind["solver"]:
+    if costs is None or not np.isfinite(costs[best]) or not of_kind["solver"]:
         return f"The most accurate network is {best}: mean nRMSE {errors[best]:.3g}."
     first = f"The most accurate network is {best}: mean nRMSE {errors[best]:.3g} at {costs[best]:.3g} ms a step."
     equal = [s for s in of_kind["solver"] if errors[s] <= errors[best] and np.isfinite(costs[s])]
@@ -291,7 +291,7 @@ def are_comparable(runs: Mapping[str, RunResults]) -> bool:
     Returns
     -------
     bool
-        If not, their errors say nothing about each other.
+        If not, or if a run does not record its experiment, their errors say nothing about each other.
     """
 
     def test_of(tree: Mapping[str, Any]) -> list[Any]:
@@ -301,7 +301,7 @@ def are_comparable(runs: Mapping[str, RunResults]) -> bool:
         return [tree.get("flow"), tree.get("grid"), tree.get("device"), length, *(data.get(key) for key in keys)]
 
     first, *others = (test_of(run.experiment) for run in runs.values())
-    return all(other == first for other in others)
+    return all(run.experiment for run in runs.values()) and all(other == first for other in others)
 
 
 def experiment_text(run: RunResults) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from fluidsurrogate.pipeline.stages.rollout import FORECASTS
 from fluidsurrogate.reporting import animation, run_results
 from fluidsurrogate.reporting.charts import front
 from fluidsurrogate.reporting.report import script_json
+from fluidsurrogate.reporting.tables import verdict
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
 LIMIT = 10e6
@@ -302,6 +304,33 @@ def test_other_flows_are_not_ranked(finished, tmp_path):
     page = read(fs.report([finished, other], tmp_path / "two.html"))
     assert "front" not in page.charts()
     assert any("only within a run" in text for text in page.text)
+
+
+def test_runs_without_an_experiment_are_not_ranked(finished, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other, ignore=shutil.ignore_patterns("models", "data.zarr", "forecasts.nc"))
+    scores = xr.load_dataset(other / "scores.nc")
+    write_netcdf(scores.drop_attrs(deep=False), other / "scores.nc")
+    page = read(fs.report([finished, other], tmp_path / "two.html"))
+    assert "front" not in page.charts()
+    assert any("is not recorded" in text for text in page.text)
+    assert not any("are the same" in text for text in page.text)
+
+
+def test_what_an_interrupted_run_left_is_no_model(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.copytree(run / "models" / "small-d4", run / "models" / "small-d4.old")
+    assert run_results.read_run(run).models.keys() == run_results.read_run(finished).models.keys()
+
+
+def test_a_network_whose_cost_is_unknown(finished):
+    run = run_results.read_run(finished)
+    costs = run.scores["seconds_per_step"].copy()
+    costs[[run.kind_of(str(name)) == "model" for name in costs["source"].values]] = np.nan
+    says = verdict(replace(run, scores=run.scores.assign(seconds_per_step=costs)))
+    assert says.startswith("The most accurate network is")
+    assert "nan" not in says
 
 
 def test_the_front_against_all_pairs():

@@ -7,9 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP, MODEL_HELP
-from fluidsurrogate.core.errors import UsageError
-from fluidsurrogate.core.paths import as_path, is_model_address
+from fluidsurrogate.cli.options import ALLOW_CODE_HELP, DEVICE_HELP, MODEL_HELP, folder_to_write
 
 ORDER = 3
 EXPLAIN_HELP = "show what a trained model in the plane has learned: a table, explain.nc, figures"
@@ -37,7 +35,7 @@ def add(commands) -> None:
         help="states to explain it on (default: simulated as the model's experiment says)",
     )
     explain.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="folder of explain.nc and the figures (default: MODEL/explain)"
+        "--to", type=Path, metavar="FOLDER", help="folder of explain.nc and the figures (default: MODEL/explain)"
     )
     explain.add_argument("--device", default="cpu", help=DEVICE_HELP)
     explain.add_argument("--allow-code", action="store_true", help=ALLOW_CODE_HELP)
@@ -56,17 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
     int
         The exit code, 0.
     """
+    from fluidsurrogate.core.files import check_writable
+    from fluidsurrogate.data.netcdf_files import write_netcdf
     from fluidsurrogate.data.readers import open_data
     from fluidsurrogate.explaining.explain import explain
     from fluidsurrogate.explaining.report import explanation_table
     from fluidsurrogate.models.loading import load
+    from fluidsurrogate.rendering.explain_figures import draw_explanation
 
-    if arguments.out is None and is_model_address(arguments.model):
-        raise UsageError(f"{arguments.model} is not a folder of yours: give --out FOLDER to write to")
-    out = arguments.out or as_path(arguments.model) / "explain"
+    to = arguments.to or folder_to_write(arguments.model, None) / "explain"
+    check_writable(to)
     model = load(arguments.model, arguments.device)
     with nullcontext() if arguments.data is None else open_data(arguments.data) as data:
-        result = explain(model, data=data, out=out)
-    files = "\n".join(str(path) for path in (out / "explain.nc", *sorted(out.glob("*.png"))))
+        result = explain(model, data=data)
+    write_netcdf(result, to / "explain.nc")
+    files = "\n".join(map(str, (to / "explain.nc", *draw_explanation(result, to))))
     sys.stdout.write(f"{explanation_table(result)}\n\n{files}\n")
     return 0
