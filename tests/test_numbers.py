@@ -32,6 +32,7 @@ NOT_TEXT = re.compile(
 )
 STUDY = re.compile(r"experiments/([a-z0-9_]+)|(?:/studies/|<)([a-z0-9_]+)|\{doc\}`([a-z0-9_]+)`|\]\(([a-z0-9_]+)/")
 OF_PAGE = {"README.md": ["demo"], "first_run.md": ["demo"], "what_did_it_learn.md": ["explain"]}  # beside what is named
+NUMERAL = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 # Numbers of a page that no study measures, and why.
 NOT_MEASURED: dict[str, tuple[str, set[str]]] = {
     "calibration.md": ("definitions", {"0.9", "0.5", "0.99", "90 %"}),
@@ -44,11 +45,12 @@ NOT_MEASURED: dict[str, tuple[str, set[str]]] = {
                        "1.1", "0.10", "0.53", "4.9", "0.105", "0.142", "0.01", "999.9", "9.97e36", "10 %", "1 %"}),
     "choose.md": ("a tolerance", {"1e-5"}),
     "explain.md": ("definitions", {"1.5", "90 %"}),
-    "generate.md": ("arithmetic: twice the cells in space", {"16 times"}),
+    "generate.md": ("arithmetic: twice the cells in space; a limit", {"16 times", "5 %"}),
     "own_data.md": ("a version of a format, and a code for missing values", {"7.3", "999.9"}),
     "first_forecast.md": ("what the page's code prints", {"21 times", "1e-6", "90 %", "0.5"}),
-    "forecast.md": ("ratios of rows of the table",
-                    {"1.1", "1.3 times", "3.8", "6.4 times", "4.6", "7.8 times", "0.27 times", "0.14", "0.22 times"}),
+    "forecast.md": ("ratios of rows of tables, and a limit",
+                    {"1.1", "1.3 times", "3.8", "6.4 times", "4.6", "7.8 times", "0.27 times", "0.14", "0.22 times",
+                     "0.6", "5 %"}),
     "long_rollouts.md": ("ratios of rows of the table", {"1.7 times", "18 %"}),
     "other_grid.md": ("ratios of rows of the table", {"1.1", "1.3 times", "3.8", "7.8 times"}),
     "other_grid/finding.md": ("ratios of rows of the table",
@@ -59,19 +61,32 @@ NOT_MEASURED: dict[str, tuple[str, set[str]]] = {
     "cheaper_networks/finding.md": ("measured before the C++ was written", {"42.9", "7.5", "32.3"}),
     "explain/finding.md": ("in the result files of each network", {"0.69", "0.23"}),
     "hybrid/finding.md": ("ratio of times before and after the finer choice", {"1.6 times"}),
-    "hybrid_3d/finding.md": ("of runs that the table does not show", {"4.1"}),
-    "three_dimensions/finding.md": ("a number of the table with one more digit", {"0.504"}),
+    "hybrid_3d/finding.md": ("of runs that the table does not show, and a ratio of two rows", {"4.1", "0.6 %"}),
+    "three_dimensions/finding.md": ("a number of the table with one more digit; printed by the command that is named",
+                                     {"0.504", "1 %", "0.37 %", "0.10 %"}),
     "install.md": ("an angle", {"22.5"}),
+    "training_speed.md": ("a ratio of two rows of the table", {"0.70"}),
     "uncertainty.md": ("a ratio of two rows of the table", {"33 %"}),
 }  # fmt: skip
 
 
 def numbers_of(text):
-    """All numbers of a text, percentages as fractions too."""
-    for found in re.finditer(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", text):
-        value = float(found.group().replace(",", ""))
-        yield abs(value)
-        yield abs(value) / 100
+    """The numbers of a text; those of a column of percentages, and those with a sign of their own, as fractions too.
+
+    A spread (what follows ±) is no result.
+    """
+    lines, percent = re.sub(r"±\s*[\d.e+-]+", "", text).splitlines(), []
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        cells = line.split("|")
+        if len(cells) > 1 and re.fullmatch(r"[|\s:-]+", after):
+            percent = ["%" in cell for cell in cells]  # the head of a table
+        for number, cell in enumerate(cells):
+            is_percentage = len(cells) == len(percent) and percent[number]
+            for found in NUMERAL.finditer(cell):
+                value = abs(float(found.group().replace(",", "")))
+                yield value
+                if is_percentage or cell[found.end() :].lstrip().startswith("%"):
+                    yield value / 100
 
 
 @cache
@@ -143,6 +158,11 @@ def test_no_answer_is_missing(page):
 def test_every_measured_number_is_in_a_result(page):
     found = list(unfounded(page))
     assert not found, "\n".join(found)
+
+
+def test_fractions_are_of_percentages_only():
+    table = "| a [%] | b |\n| --- | --- |\n| 41 ± 3 | 42 |\n\nIt is 43 % of 44."
+    assert set(numbers_of(table)) == {41, 0.41, 42, 43, 0.43, 44}
 
 
 def test_a_number_that_no_study_has_is_found(tmp_path):
