@@ -126,6 +126,11 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 
+def slug(name: str) -> str:
+    """The name of a network or a case as part of a file's name."""
+    return name.replace(", ", "-").replace(" ", "_").replace("²", "")
+
+
 def read_result(path: Path) -> Any:
     """A result of a study: its own file, which it has while the study runs, or its part of results.json, or None."""
     return read_json(path) if path.exists() else _packed(path.parent.with_suffix(".json")).get(path.stem)

@@ -1,13 +1,17 @@
 """The scripts of the studies run, write what they promise, and their own methods do what they say."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+import fluidsurrogate as fs
 from fluidsurrogate.simulation.rollout import rollout
 from solvers import D4, VELOCITY, VORTICITY, Grid, NavierStokes2D, StateSpec, act_on_fields
 
@@ -47,6 +51,37 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_four_turns_change_no_data():
+    study = load("study.py")
+    experiment = fs.Experiment.read(EXPERIMENTS / "broken_symmetry" / "kolmogorov.toml",
+                                    ["grid.n=32", "flow.spin_up=0.5", "data.train=1", "data.valid=1", "data.test=2",
+                                     "data.steps=1", "data.test_steps=1"])  # fmt: skip
+    data = fs.generate(experiment)
+    once = study.turned(data, experiment.spec)
+    assert not np.allclose(once["vorticity"], data["vorticity"])
+    assert not np.allclose(once["forcing"], data["forcing"])
+    again = study.turned(study.turned(study.turned(once, experiment.spec), experiment.spec), experiment.spec)
+    xr.testing.assert_allclose(again, data)
+
+
+def test_results_are_packed_and_nothing_else_is_removed(tmp_path):
+    study = load("study.py")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for name, value in (("a", {"nrmse": 1}), ("b", {"nrmse": 2})):
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    (folder / "thesis.txt").write_text("mine")
+    study.pack_results(folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    assert study.read_result(folder / "b.json") == {"nrmse": 2}
+    assert study.read_result(folder / "c.json") is None
+    (folder / "b.json").write_text(json.dumps({"nrmse": 3}))  # made anew
+    (folder / "thesis.txt").unlink()
+    study.pack_results(folder)
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": {"nrmse": 1}, "b": {"nrmse": 3}}
+    assert not folder.exists()
 
 
 SPEC = StateSpec(Grid.square(16), (VORTICITY,), interval=0.25)

@@ -50,6 +50,7 @@ from study import (
     ratio,
     read_result,
     scores,
+    slug,
     solver_scores,
     spread,
     tenth,
@@ -109,7 +110,7 @@ def runs() -> list[Run]:
 def path_of(run: Run) -> Path:
     """The result of a run."""
     flow, count, name, seed = run
-    return HERE / "results" / f"{flow}-{count}-{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
+    return HERE / "results" / f"{flow}-{count}-{slug(name)}-{seed}.json"
 
 
 def dataset(folder: Path, flow: str, seed: int) -> xr.Dataset:

@@ -33,7 +33,7 @@ from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import pack_results, read_result, spread, write_report
+from study import one_thread, pack_results, read_result, slug, spread, write_report
 
 HERE = Path(__file__).parent
 FLOWS = {"decaying": HERE.parent / "demo.toml", "forced": HERE / "forced.toml"}
@@ -83,7 +83,7 @@ def jobs() -> Iterator[tuple[int, str, str, float]]:
 
 def path_of(seed: int, flow: str, name: str, budget: float) -> Path:
     """The result of a run."""
-    return HERE / "results" / f"{flow}-{name.replace(', ', '-').replace(' ', '_')}-{budget:g}-{seed}.json"
+    return HERE / "results" / f"{flow}-{slug(name)}-{budget:g}-{seed}.json"
 
 
 def train_and_score(runs: Path, seed: int, flow: str, name: str, budget: float, steps: int) -> None:
@@ -91,8 +91,7 @@ def train_and_score(runs: Path, seed: int, flow: str, name: str, budget: float, 
     path = path_of(seed, flow, name, budget)
     if read_result(path) is not None:
         return
-    torch.set_num_threads(1)
-    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    one_thread()
     experiment = experiment_of(flow, name, seed, steps)
     data = fs.generate(experiment, runs / f"{flow}-{seed}").load()
     model = fs.train(experiment, data)["network"]
@@ -107,8 +106,7 @@ def train_and_score(runs: Path, seed: int, flow: str, name: str, budget: float, 
 
 def calibrate(runs: Path) -> None:
     """times.json: the time of a training step and of a forecast step of each network, measured in turn on one core."""
-    torch.set_num_threads(1)
-    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+    one_thread()
     trainers = {}
     for name in MODELS:
         experiment = experiment_of("decaying", name, 0, 1000)

@@ -15,6 +15,7 @@ state. Three seeds each. Times: a forecast to t = 2.5 of 16 starts, all in turn,
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import statistics
 import sys
@@ -37,7 +38,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import Grid, Resampled, Stepper
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, one_thread, only, spread, write_report
+from study import markdown, one_thread, only, slug, spread, write_report
 
 HERE = Path(__file__).parent
 SEEDS, LEAD, INTERVAL = range(3), 2.5, 0.25
@@ -55,6 +56,16 @@ MODELS: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
     "hybrid on 32²": ({**SHORT, "width": 8, "solver": {"n": 32, "order": 2, "dt": 0.125}}, 1, UNROLL),
     "hybrid on 48²": ({**SHORT, "width": 8, "solver": {"n": 48, "order": 2, "dt": 0.0625}}, 1, UNROLL),
 }
+
+
+def folder_of(device: str) -> Path:
+    """The results of a device."""
+    return HERE / ("results" if device == "cpu" else f"results-{device}")
+
+
+def times_of(device: str) -> Path:
+    """The times of a device."""
+    return HERE / ("times.json" if device == "cpu" else f"times-{device}.json")
 
 
 def experiment_of(seed: int, device: str = "cpu", name: str | None = None) -> fs.Experiment:
@@ -109,7 +120,7 @@ def solver_on(n: int, steps: int, seed: int = 0, backend: str = "auto", device: 
 
 def train_and_score(runs: Path, name: str, seed: int, device: str) -> None:
     """One network, and its scores on 16 unseen trajectories."""
-    path = HERE / "results" / f"{name.replace(', ', '-').replace(' ', '_').replace('²', '')}-{seed}.json"
+    path = folder_of(device) / f"{slug(name)}-{seed}.json"
     if path.exists():
         return
     one_thread()
@@ -126,7 +137,7 @@ def train_and_score(runs: Path, name: str, seed: int, device: str) -> None:
 
 def score_solvers(runs: Path, device: str) -> None:
     """solvers.json: every grid with every number of steps, over the seeds' tests; and what the data cost."""
-    path = HERE / "results" / "solvers.json"
+    path = folder_of(device) / "solvers.json"
     if path.exists():
         return
     one_thread()
@@ -138,23 +149,26 @@ def score_solvers(runs: Path, device: str) -> None:
     write_json(path, {"data_seconds": round(time.process_time() - began, 1), "rows": rows})
 
 
+def error_at(result: dict, step: int) -> float:
+    """The error of a forecast after so many steps; infinite if it blew up."""
+    return result["nrmse"][step] if result["nrmse"] else math.inf
+
+
 def error_of(row: dict) -> float:
     """The error of a solver at the lead, in the mean over the seeds; infinite if one of its forecasts blew up."""
-    at = round(LEAD / INTERVAL)
-    return float(np.mean([one["nrmse"][at] if one["nrmse"] else np.inf for one in row["seeds"]]))
+    return float(np.mean([error_at(one, round(LEAD / INTERVAL)) for one in row["seeds"]]))
 
 
-def best_solvers() -> dict[int, dict]:
+def best_solvers(device: str) -> dict[int, dict]:
     """Of each grid, the row of the longest step whose error is within 5 % of the least."""
-    rows = read_json(HERE / "results" / "solvers.json")["rows"]
+    rows = [row for row in read_json(folder_of(device) / "solvers.json")["rows"] if math.isfinite(error_of(row))]
     own = {n: [row for row in rows if row["n"] == n] for n in GRIDS}
-    return {n: next(r for r in own[n] if error_of(r) <= 1.05 * min(map(error_of, own[n]))) for n in GRIDS}
+    return {n: next(r for r in own[n] if error_of(r) <= 1.05 * min(map(error_of, own[n]))) for n in GRIDS if own[n]}
 
 
-def results_of(name: str) -> list[dict]:
+def results_of(name: str, device: str) -> list[dict]:
     """The results of a network, in the order of the seeds."""
-    stem = name.replace(", ", "-").replace(" ", "_").replace("²", "")
-    found = (read_json(HERE / "results" / f"{stem}-{seed}.json") for seed in SEEDS)
+    found = (read_json(folder_of(device) / f"{slug(name)}-{seed}.json") for seed in SEEDS)
     return [one for one in found if one is not None]
 
 
@@ -162,13 +176,12 @@ def measure(runs: Path, device: str) -> None:
     """times.json: seconds of a forecast to the lead of 16 starts, all sources in turn, by number of threads."""
     start = to_states(only(dataset(runs, 0), "test"), experiment_of(0).spec, torch.float32)[:, 0].to(device)
     sources: dict[str, tuple[Stepper, int]] = {}
-    for n, row in best_solvers().items():
+    for n, row in best_solvers(device).items():
         for backend in ("auto", "torch"):
             stepper = solver_on(n, row["steps"], backend=backend, device=device)
             sources[f"solver {n}², {'PyTorch' if backend == 'torch' else 'C++'}"] = stepper, round(LEAD / INTERVAL)
     for name in MODELS:
-        stem = name.replace(", ", "-").replace(" ", "_").replace("²", "")
-        sources[name] = fs.load(runs / "models" / f"{stem}-0", device), round(LEAD / INTERVAL / MODELS[name][1])
+        sources[name] = fs.load(runs / "models" / f"{slug(name)}-0", device), round(LEAD / INTERVAL / MODELS[name][1])
     times: dict[str, dict[str, float]] = {}
     for threads in (1, 2) if device == "cpu" else (1,):
         torch.set_num_threads(threads)
@@ -185,27 +198,27 @@ def measure(runs: Path, device: str) -> None:
         times[str(threads)] = {name: round(1e3 * statistics.median(each), 2) for name, each in took.items()}
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, two cores"
     about = {"date": date.today().isoformat(), "machine": f"{machine}, torch {torch.__version__}"}
-    write_json(HERE / ("times.json" if device == "cpu" else f"times-{device}.json"), {**about, "ms": times})
+    write_json(times_of(device), {**about, "ms": times})
 
 
-def table_rows(times: dict) -> list[dict[str, Any]]:
+def table_rows(times: dict, device: str) -> list[dict[str, Any]]:
     """What the table and the figure show: name, kind, error, correlation time and milliseconds."""
     rows: list[dict[str, Any]] = []
     at, ms = round(LEAD / INTERVAL), times["ms"]
-    for n, row in best_solvers().items():
+    for n, row in best_solvers(device).items():
         for backend in ("C++", "PyTorch"):
             name = f"solver {n}², {backend}"
             rows.append({"name": name, "kind": f"solver, {backend}", "note": f"{row['steps']} steps an interval",
-                         "first": [s["nrmse"][1] for s in row["seeds"]],
-                         "error": [s["nrmse"][at] for s in row["seeds"]],
+                         "first": [error_at(s, 1) for s in row["seeds"]],
+                         "error": [error_at(s, at) for s in row["seeds"]],
                          "time": [s["correlation_time"] for s in row["seeds"]],
                          "censored": any(s["censored"] for s in row["seeds"]), "training": 0.0})  # fmt: skip
     for name in MODELS:
-        if found := results_of(name):
+        if found := results_of(name, device):
             rows.append({"name": name, "kind": "hybrid" if "hybrid" in name else "surrogate",
                          "note": f"{found[0]['parameters']:,} weights",
-                         "first": [r["nrmse"][1] for r in found] if found[0]["every"] == 1 else None,
-                         "error": [r["nrmse"][at // r["every"]] for r in found],
+                         "first": [error_at(r, 1) for r in found] if found[0]["every"] == 1 else None,
+                         "error": [error_at(r, at // r["every"]) for r in found],
                          "time": [r["correlation_time"] for r in found], "censored": any(r["censored"] for r in found),
                          "training": float(np.mean([r["training_seconds"] for r in found]))})  # fmt: skip
     for row in rows:
@@ -213,10 +226,10 @@ def table_rows(times: dict) -> list[dict[str, Any]]:
     return [row for row in rows if row["ms"]["1"] is not None]
 
 
-def write_results() -> None:
+def write_results(device: str) -> None:
     """results.md and results.png from what is there."""
-    times = read_json(HERE / "times.json")
-    rows, data_seconds = table_rows(times), read_json(HERE / "results" / "solvers.json")["data_seconds"]
+    times = read_json(times_of(device))
+    rows, data_seconds = table_rows(times, device), read_json(folder_of(device) / "solvers.json")["data_seconds"]
     solvers = [row for row in rows if row["kind"] == "solver, C++"]
     lines = []
     for row in rows:
@@ -243,11 +256,11 @@ def write_results() -> None:
         f"training and the data ({data_seconds:g} core-seconds), against the cheapest solver that is as good, on one "
         "thread. What was measured, and how: `run.py`."
     )
-    write_report(HERE / "results.md", "Error against time", about, markdown(head, lines))
-    draw(rows)
+    write_report(folder_of(device).with_suffix(".md"), "Error against time", about, markdown(head, lines))
+    draw(rows, folder_of(device).with_suffix(".png"))
 
 
-def draw(rows: list[dict[str, Any]]) -> None:
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """results.png: error and correlation time against the milliseconds of a forecast, with the front."""
     from matplotlib.figure import Figure
 
@@ -275,7 +288,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     for kind, (marker, colour) in styles.items():
         figure.axes[1].plot([], [], marker, color=colour, label=kind)
     figure.axes[1].legend(frameon=False, fontsize=8)
-    figure.savefig(HERE / "results.png", dpi=130)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
@@ -289,7 +302,7 @@ def main() -> None:
     given = parser.parse_args()
     if not (given.time or given.table):
         one_thread()
-        (HERE / "results").mkdir(exist_ok=True)
+        folder_of(given.device).mkdir(exist_ok=True)
         for seed in SEEDS:  # before the processes share them
             dataset(given.runs, seed)
         score_solvers(given.runs, given.device)
@@ -299,8 +312,8 @@ def main() -> None:
                 done.result()
     if given.time:
         measure(given.runs, given.device)
-    if (HERE / "times.json").exists():
-        write_results()
+    if times_of(given.device).exists():
+        write_results(given.device)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +24,9 @@ import xarray as xr
 
 import fluidsurrogate as fs
 from fluidsurrogate.core.files import read_json, write_json, write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from study import slug
 
 HERE = Path(__file__).parent
 SEEDS = range(3)
@@ -66,11 +70,6 @@ def trained(runs: Path, name: str, seed: int) -> fs.Surrogate:
         data = fs.generate(experiment, runs / f"data-{seed}").load()
         fs.save(fs.train(experiment, data)["network"], folder)
     return fs.load(folder)
-
-
-def slug(name: str) -> str:
-    """A network's name as part of a file's name."""
-    return name.replace(", ", "-").replace(" ", "_")
 
 
 def path_of(name: str, seed: int) -> Path:

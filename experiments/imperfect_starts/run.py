@@ -40,7 +40,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import D4, act_on_fields
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, one_thread, only, spread, write_report
+from study import markdown, one_thread, only, slug, spread, write_report
 
 HERE = Path(__file__).parent
 CASES = ("noise-10", "noise-30", "sparse", "viscosity")
@@ -114,7 +114,7 @@ class Study:
 
     def trained(self, network: str, folder: Path) -> tuple[torch.nn.Module, float]:
         """A trained network, from its file if it is there, and the core-seconds that the training took."""
-        path = folder / f"{self.name}-{network.replace(', ', '-')}-{self.seed}.pt"
+        path = folder / f"{self.name}-{slug(network)}-{self.seed}.pt"
         if not path.exists():
             began = time.process_time()
             module = self.train(network)

@@ -16,7 +16,6 @@ trains them. A run that is there is not made again.
 from __future__ import annotations
 
 import argparse
-import logging
 import platform
 import statistics
 import sys
@@ -42,7 +41,7 @@ from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import Stepper
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, only, write_report
+from study import markdown, one_thread, only, slug, write_report
 
 HERE = Path(__file__).parent
 STEPS, BATCH = 10, 16
@@ -130,7 +129,7 @@ def run(setting: str, runs: Path, results: Path, seeds: int) -> None:
         if MODELS[name]["kind"] == "fno" and find_spec("neuralop") is None:
             print('without fno: pip install "fluidsurrogate[fno]"')
             continue
-        path = results / f"{name.replace(', ', '-')}-{seed}.json"
+        path = results / f"{slug(name)}-{seed}.json"
         if path.exists():
             continue
         steps = steps_for(experiment_of(setting, name, seed), data, seconds, clock)
@@ -154,7 +153,7 @@ def write_results(folder: Path) -> None:
         count = experiment_of(setting, None, 0).data.train
         rows, machine = [], ""
         for name in MODELS:
-            found = [read_json(path) for path in sorted(results.glob(f"{name.replace(', ', '-')}-[0-9].json"))]
+            found = [read_json(path) for path in sorted(results.glob(f"{slug(name)}-[0-9].json"))]
             if found:
                 machine = f"{found[0]['machine']}, {found[0]['date']}"
                 l2, first = ([r[key] for r in found] for key in ("l2", "first"))
@@ -193,8 +192,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write results.md from what is there")
     given = parser.parse_args()
     if not given.table:
-        logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
-        torch.set_num_threads(1)
+        one_thread()
         (given.results / given.setting).mkdir(parents=True, exist_ok=True)
         run(given.setting, given.runs, given.results / given.setting, given.seeds)
     write_results(given.results)

@@ -12,13 +12,12 @@ from networks import COUNTS, MAIN, MODELS
 sys.path.append(str(Path(__file__).parents[1]))
 from study import tenth
 
-HERE = Path(__file__).parent
 COLOURS = dict(zip(MODELS, ("#d55e00", "#e69f00", "#0072b2", "#999999", "#56b4e9", "#cc79a7", "#009e73", "#000000",
                             "#8c510a", "#dfc27d", "#35978f"), strict=True))  # fmt: skip
 
 
-def draw_curves(found: dict) -> None:
-    """results.png: ten-step error against the number of trajectories."""
+def draw_curves(found: dict, path: Path) -> None:
+    """Draw ten-step error against the number of trajectories."""
     from matplotlib.figure import Figure
 
     panels = [("isotropic", "same", "isotropic data"), ("layered", "same", "jets along x"),
@@ -42,11 +41,11 @@ def draw_curves(found: dict) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("nRMSE after ten steps")
     figure.axes[-1].legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(HERE / "results.png", dpi=130)
+    figure.savefig(path, dpi=130)
 
 
-def draw_chart(found: dict) -> None:
-    """chart.png: data × anisotropy → the ratio of errors of `gcnn` and the better of the plain networks."""
+def draw_chart(found: dict, path: Path) -> None:
+    """Draw data × anisotropy → the ratio of errors of `gcnn` and the better of the plain networks."""
     from matplotlib.figure import Figure
 
     rows = [("isotropic", "same", "isotropic"), ("layered", "same", "jets, tested as seen"),
@@ -68,11 +67,11 @@ def draw_chart(found: dict) -> None:
     axis.set_yticks(range(len(rows)), [label for *_, label in rows])
     axis.set(xlabel="training trajectories", title="Ten-step error of the D4 network over that of the better plain one")
     axis.title.set_fontsize(10)
-    figure.savefig(HERE / "chart.png", dpi=130)
+    figure.savefig(path, dpi=130)
 
 
-def draw_wavenumbers(found: dict) -> None:
-    """wavenumbers.png: the equivariance error by wavenumber, before and after training."""
+def draw_wavenumbers(found: dict, path: Path) -> None:
+    """Draw the equivariance error by wavenumber, before and after training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -89,4 +88,4 @@ def draw_wavenumbers(found: dict) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("equivariance error (dotted: untrained)")
     figure.axes[-1].legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(HERE / "wavenumbers.png", dpi=130)
+    figure.savefig(path, dpi=130)

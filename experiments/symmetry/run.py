@@ -67,6 +67,7 @@ from study import (
     ratio,
     read_result,
     scores,
+    slug,
     solver_scores,
     spread,
     tenth,
@@ -109,7 +110,7 @@ def path_of(folder: Path, run: Run) -> Path:
     """The result of a run."""
     kind, count, name, seed, times = run
     longer = "" if times == 1 else f"-x{times:g}"
-    return folder / f"{kind}-{count}-{name.replace(', ', '-').replace(' ', '_')}{longer}-{seed}.json"
+    return folder / f"{kind}-{count}-{slug(name)}{longer}-{seed}.json"
 
 
 def dataset(runs_folder: Path, kind: str, seed: int) -> xr.Dataset:
@@ -168,14 +169,14 @@ def score_solvers(runs_folder: Path, folder: Path, seeds: int) -> None:
     write_json(folder / "solvers.json", found)
 
 
-def calibrate(runs_folder: Path) -> None:
+def calibrate(runs_folder: Path, before: dict[str, Any]) -> None:
     """times.json: the CPU time of a training step of each network, measured in turn by one thread.
 
-    A network that is missing there is measured beside `gcnn`, and its time is scaled to what `gcnn` has there.
+    A network that is missing in what was measured before is measured beside `gcnn`, and its time is scaled to what
+    `gcnn` has there.
     """
     one_thread()
-    before = read_json(HERE / "times.json")
-    known = {} if before is None else before["training_step_ms"]
+    known = before.get("training_step_ms", {})
     names = [name for name in MODELS if name == "gcnn" or name not in known]
     data = dataset(runs_folder, "isotropic", 0)
     seen = xr.concat([only(data, "train", 8), only(data, "valid")], "trajectory", data_vars="minimal")
@@ -274,18 +275,17 @@ def tables(found: dict, folder: Path) -> Iterator[str]:
         yield "## The classical solver, from the same starts\n\n" + markdown(head, rows)
 
 
-def write_results(folder: Path, seeds: int, budget: float) -> None:
-    """results.md, results.png and chart.png from what is there."""
-    found, times = collect(folder, seeds), read_json(HERE / "times.json")
+def write_results(out: Path, seeds: int, budget: float) -> None:
+    """results.md, results.png, chart.png and wavenumbers.png from what is there."""
+    found, times = collect(out / "results", seeds), read_json(HERE / "times.json")
     about = (
         f"{times['date']}, {times['machine']}, float32; {budget:g} core-seconds of training each. Mean ± standard "
         "deviation over seeds; ratios are geometric means over pairs of the same seed ± their standard error. What "
         "was measured, and how: `run.py`."
     )
-    write_report(HERE / "results.md", "When does symmetry pay?", about, *tables(found, folder))
-    draw_curves(found)
-    draw_chart(found)
-    draw_wavenumbers(found)
+    write_report(out / "results.md", "When does symmetry pay?", about, *tables(found, out / "results"))
+    for name, draw in (("results", draw_curves), ("chart", draw_chart), ("wavenumbers", draw_wavenumbers)):
+        draw(found, out / f"{name}.png")
 
 
 def main() -> None:
@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=15.0, help="core-seconds of training for each network")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/symmetry"), help="folder for the data")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for the results")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder for results.json, tables and figures")
     parser.add_argument("--calibrate", action="store_true", help="measure the times, nothing else")
     parser.add_argument("--table", action="store_true", help="write the tables and figures from what is there")
     given = parser.parse_args()
@@ -303,23 +303,27 @@ def main() -> None:
     if given.table:
         write_results(given.results, given.seeds, given.budget)
         return
-    if set(MODELS) - set((read_json(HERE / "times.json") or {}).get("training_step_ms", {})):
-        calibrate(given.runs)
+    before = {} if given.calibrate else read_json(HERE / "times.json") or {}
+    if MODELS.keys() - before.get("training_step_ms", {}).keys():
+        calibrate(given.runs, before)
     if given.calibrate:
         return
     milliseconds = read_json(HERE / "times.json")["training_step_ms"]
-    given.results.mkdir(parents=True, exist_ok=True)
+    folder = given.results / "results"
+    steps = {run: int(1e3 * given.budget * run[4] / milliseconds[run[2]]) // 10 * 10 for run in runs(given.seeds)}
+    for run, count in steps.items():
+        if (found := read_result(path_of(folder, run))) is not None and found["steps"] != count:
+            parser.error(f"{given.results} holds results of another budget: give --results FOLDER")
+    folder.mkdir(parents=True, exist_ok=True)
     for kind, seed in product(KINDS, range(given.seeds)):  # before the processes share them
         dataset(given.runs, kind, seed)
     with ProcessPoolExecutor(given.processes) as pool:
-        waiting = []
-        for run in runs(given.seeds):
-            steps = int(1e3 * given.budget * run[4] / milliseconds[run[2]]) // 10 * 10
-            waiting.append(pool.submit(train_and_score, given.runs, given.results, run, steps))
+        jobs = [(given.runs, folder, run, count) for run, count in steps.items()]
+        waiting = [pool.submit(train_and_score, *job) for job in jobs]
         for done in waiting:
             done.result()
-    score_solvers(given.runs, given.results, given.seeds)
-    pack_results(given.results)
+    score_solvers(given.runs, folder, given.seeds)
+    pack_results(folder)
     write_results(given.results, given.seeds, given.budget)
 
 
