@@ -19,10 +19,12 @@ trajectories and the same turned by 90°, with the forcing. A run that is there 
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,7 @@ def train_and_score(folder: Path, run: Run) -> None:
     write_json(path_of(run), {
         "flow": flow, "trajectories": count, "network": name, "seed": seed, "steps": STEPS,
         "parameters": model.parameters, "cpu_seconds": round(took, 1),
+        "machine": f"one core of an {platform.machine()}, torch {torch.__version__}, {date.today().isoformat()}",
         "equivariance_error": max(equivariance_error(model, states, D4, inputs).values()),
         "same": scores(model, test), "turned": scores(model, turned(test, spec)),
     })  # fmt: skip
@@ -185,8 +188,9 @@ def write_results() -> None:
             rows.append([flow, name, *errors, f"{np.median([r[name]['ms'] for r in seeds]):.1f}"])
     head = ["flow", "source", "nRMSE, step 1", "step 10", "step 20", "ms an interval of 16"]
     parts.append("## The classical solver, from the same starts\n\n" + markdown(head, rows))
+    machines = "; ".join(sorted({r["machine"] for results in found.values() for r in results.values()}))
     about = (
-        f"2026-11-27, one core of an x86_64, torch 2.13.0, float32; {STEPS} training steps each. Mean ± "
+        f"{machines}, float32; {STEPS} training steps each. Mean ± "
         "standard deviation over seeds; ratios are geometric means over pairs of the same seed ± their standard "
         "error. What was measured, and how: `run.py`."
     )
