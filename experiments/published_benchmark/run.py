@@ -158,7 +158,9 @@ def write_results(folder: Path) -> None:
                 machine = f"{found[0]['machine']}, {found[0]['date']}"
                 l2, first = ([r[key] for r in found] for key in ("l2", "first"))
                 spread = f" ± {np.std(l2, ddof=1):.2f}" if len(l2) > 1 else ""
-                about = [name, f"{found[0]['parameters']:,}", str(found[0]["steps"]), str(len(found))]
+                steps = sorted({r["steps"] for r in found})
+                shown = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
+                about = [name, f"{found[0]['parameters']:,}", shown, str(len(found))]
                 rows.append([*about, f"{np.mean(l2):.2f}{spread}", f"{np.mean(first):.2f}", f"{found[0]['ms']:.1f}"])
         rows += [
             [name, "", "", "", f"{r['l2']:.2f}", f"{r['first']:.2f}", f"{r['ms']:.1f}"] for name, r in solvers.items()
