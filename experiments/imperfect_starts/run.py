@@ -257,8 +257,9 @@ def draw(found: dict[str, list[dict]], folder: Path) -> None:
     lines = {"cnn": {"color": "#d55e00", "ls": (0, (3, 3)), "zorder": 3}, "cnn, augmented": {"color": "#e69f00"},
              "gcnn": {"color": "#0072b2"}}  # fmt: skip
     dashes = ["-", "--", ":"]
-    figure = Figure(figsize=(3.9 * len(found), 4.8), layout="constrained")
-    for axis, (_, results) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+    figure = Figure(figsize=(8.6, 7.6), layout="constrained")
+    axes = figure.subplots(2, 2).flat[: len(found)]
+    for number, (axis, results) in enumerate(zip(axes, found.values(), strict=True)):
         kinds = kinds_of(results[0]["rows"])
         for name in results[0]["rows"]:
             errors = np.mean([r["rows"][name]["nrmse"] for r in results], axis=0)
@@ -270,11 +271,12 @@ def draw(found: dict[str, list[dict]], folder: Path) -> None:
                 style = {"color": "0.2", "ls": dashes[kinds["classical"].index(name)]}
             axis.plot(results[0]["times"], np.where(errors > 0, errors, np.nan), label=name, **style)
         axis.set(yscale="log", xlabel="time [s]", title=results[0]["title"])
+        if number % 2 == 0:
+            axis.set_ylabel("nRMSE of the forecast")
         axis.title.set_fontsize(10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    figure.axes[0].set_ylabel("nRMSE of the forecast")
     figure.savefig(folder / "results.png", dpi=130)
 
 
