@@ -6,17 +6,19 @@
 # make test-well    installs the_well too, and reads what is exported for it with its own classes
 # make docs         the site, into build/docs
 # make test-docs    runs what the pages and notebooks show, builds the site and looks at it in a browser (Chromium)
+# make notebooks    runs the notebooks and stores them with their output; NOTEBOOK=notebooks/06*: only that one
 # make dist         a wheel and a source distribution, checked, in dist/
 # make test-wheel   installs that wheel into an empty environment and runs a miniature experiment with it
 # make install      only the environment, .venv; make install-peers: also the packages that results are compared with
 PYTHON ?= python3
 VENV ?= .venv
 PART ?= 0/1
+NOTEBOOK ?= notebooks/*.ipynb
 BIN = $(VENV)/bin
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
 
-.PHONY: demo check test test-slow test-escnn test-well docs test-docs dist test-wheel install install-peers clean
+.PHONY: demo check test test-slow test-escnn test-well docs test-docs notebooks dist test-wheel install install-peers clean
 
 demo: install
 	$(BIN)/fluidsurrogate run experiments/demo.toml
@@ -51,6 +53,9 @@ docs: $(VENV)/.installed-docs
 
 test-docs: $(VENV)/.installed-docs
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m docs tests/docs
+
+notebooks: $(VENV)/.installed-docs
+	$(BIN)/python docs/store_notebooks.py $(NOTEBOOK)
 
 dist: install
 	rm -rf dist
