@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -13,8 +14,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")  # not -ffast-math, which would hide NaN
+INCLUDES = ("-I", str(FOLDER))
 
 log = logging.getLogger("solvers")
 
@@ -67,7 +71,7 @@ def compiled_library(source: Path) -> ctypes.CDLL | str:
     Parameters
     ----------
     source : Path
-        A C++ file; the headers beside it belong to it.
+        A C++ file. The headers beside it and beside this file belong to it.
 
     Returns
     -------
@@ -79,7 +83,9 @@ def compiled_library(source: Path) -> ctypes.CDLL | str:
         compiler = shlex.split(named) or ["g++"]
         # The predefined macros tell versions of the compiler and processors apart.
         macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", "-"])
-        headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.h")))
+        headers = b"".join(
+            path.read_bytes() for folder in (source.parent, FOLDER) for path in sorted(folder.glob("*.h"))
+        )
         key = _hash(source.read_bytes() + headers + macros + " ".join(FLAGS).encode())
         folder = found = None
         try:
@@ -112,12 +118,27 @@ def _is_private(path: Path) -> bool:
     return about.st_uid in (0, os.getuid()) and not about.st_mode & 0o022
 
 
+def _load(path: Path) -> ctypes.CDLL:
+    """Load a library; what it shares among threads is done by those of PyTorch, if it knows how to borrow them."""
+    library = ctypes.CDLL(str(path))
+    _lend_threads(library)
+    return library
+
+
+def _lend_threads(library: ctypes.CDLL) -> None:
+    """Let a library use the threads of PyTorch's OpenMP, if both are able to: see `threads.h`."""
+    pytorch = ctypes.CDLL(torch._C.__file__)
+    with contextlib.suppress(AttributeError):  # an OpenMP with another interface, or a library that needs no threads
+        functions = (pytorch.GOMP_parallel, pytorch.omp_get_thread_num)
+        library.lend_threads(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
+
+
 def _load_cached(folder: Path, key: str) -> ctypes.CDLL | None:
     """Load the library of that key if its file is complete; delete files that are damaged."""
     for path in sorted(folder.glob(f"native-{key}-*.so")):
         try:
             if _is_private(path) and path.name == _file_name(key, path.read_bytes()):
-                return ctypes.CDLL(str(path))
+                return _load(path)
             path.unlink(missing_ok=True)
         except OSError:  # it cannot be read, loaded or deleted
             continue
@@ -128,7 +149,7 @@ def _compile(compiler: Sequence[str], source: Path, key: str, folder: Path | Non
     """Compile the library, and keep a copy in `folder` if that is possible."""
     with tempfile.TemporaryDirectory(prefix="fluidsurrogate-", ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / "native.so"
-        _run([*compiler, *FLAGS, str(source), "-o", str(made)])
+        _run([*compiler, *FLAGS, *INCLUDES, str(source), "-o", str(made)])
         if folder is not None:
             try:
                 path = folder / _file_name(key, made.read_bytes())
@@ -137,10 +158,10 @@ def _compile(compiler: Sequence[str], source: Path, key: str, folder: Path | Non
                     copy.touch(mode=0o700)
                     copy.write_bytes(made.read_bytes())
                     copy.replace(path)  # atomic: several processes may come here at once
-                return ctypes.CDLL(str(path))
+                return _load(path)
             except OSError as error:
                 log.warning(f"the library of {source.name} cannot be kept for the next process: {error}")
-        return ctypes.CDLL(str(made))
+        return _load(made)
 
 
 def _file_name(key: str, content: bytes) -> str:

@@ -10,6 +10,7 @@
 // Between the phases the fields lie in blocks of `W` pencils × `W` planes, transposed as they are read and written.
 // Two rows y, y + 1 of a real field are transformed along x as one complex row.
 #include "fft.h"
+#include "threads.h"
 
 #include <atomic>
 #include <cstdint>
@@ -507,16 +508,16 @@ private:
 template <class T>
 int integrate(const int* sizes, const T* reals, const T* const* tables, int batch, T* state,
               const T* const* coefficients, const T* const* forcing, const T* const* gravity, const T* const* gradient,
-              const T* const* velocity, const int* steps, int watch, T* fastest, int threads) {
+              const T* const* velocity, const int* steps, int watch, T* fastest, int available) {
     Problem<T> p{{sizes[0], sizes[1], sizes[2]}, {sizes[3], sizes[4], sizes[5]}, sizes[6], sizes[7],
                  {reals[0], reals[1], reals[2]}, reals[3], reals[4], {tables[0], tables[1], tables[2]},
                  {tables[3], tables[4], tables[5]}, sizes[8], sizes + 9, tables[6]};
     const size_t field = size_t(2) * p.inputs() * p.depth() * p.rows() * p.columns();
     const bool keeps_stage = gravity || gradient;
-    const int teams = std::max(1, std::min(threads, batch));
-    const int size = std::max(1, std::min(threads / teams, Solver<T>::most_threads(p)));
+    const int teams = std::max(1, std::min(available, batch));
+    const int size = std::max(1, std::min(available / teams, Solver<T>::most_threads(p)));
     std::atomic<int> next{0};
-    auto lead = [&] {
+    threads::run(teams, [&](int) {
         try {
             Solver<T> solver(p, keeps_stage, forcing);  // before it takes a trajectory: without memory others do its work
             solver.add_thread();
@@ -549,14 +550,7 @@ int integrate(const int* sizes, const T* reals, const T* const* tables, int batc
             }
         } catch (const std::bad_alloc&) {
         }
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int i = 1; i < teams; ++i) others.emplace_back(lead);
-    } catch (const std::exception&) {  // no more threads can be started: those that there are do the work
-    }
-    lead();
-    for (std::thread& o : others) o.join();
+    });
     return next < batch;
 }
 

@@ -11,7 +11,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
-#include <vector>
+#include "threads.h"
 
 namespace team {
 
@@ -106,17 +106,17 @@ public:
     }
 };
 
-// Computes the trajectories of a batch on so many threads, at most `most` of them for one trajectory. `make()` returns a
+// Computes the trajectories of a batch on the available threads, at most `most` of them for one trajectory. `make()` returns a
 // solver, `start(solver, b, threads)` gives it a trajectory, `end(solver, b)` takes the result; the solver's `run(rank)`
 // is what a thread does. Without memory or threads for all of it, fewer do the work. Returns 0, or 1 if there was no
 // memory at all.
 template <class Make, class Start, class End>
-int run(int batch, int threads, int most, const Make& make, const Start& start, const End& end) {
-    const int teams = std::max(1, std::min(threads, batch));
-    int size = std::max(1, std::min(threads / teams, most));
+int run(int batch, int available, int most, const Make& make, const Start& start, const End& end) {
+    const int teams = std::max(1, std::min(available, batch));
+    int size = std::max(1, std::min(available / teams, most));
     if (size > 1 && calls_alone.load() > 0) calls_alone.fetch_sub(1), size = 1;
     std::atomic<int> next{0}, ended{0};
-    auto lead = [&] {
+    threads::run(teams, [&](int) {
         try {
             auto solver = make();  // before it takes a trajectory: without memory the others are left to other threads
             solver->add_thread();
@@ -126,26 +126,14 @@ int run(int batch, int threads, int most, const Make& make, const Start& start, 
             }
             for (int b; (b = next++) < batch;) {
                 start(*solver, b, solver->threads());
-                std::vector<std::thread> others;
-                try {
-                    for (int i = 1; i < solver->threads(); ++i) others.emplace_back([&, i] { solver->run(i); });
-                } catch (const std::exception&) {  // as many as can be started
-                }
-                solver->run(0);
-                for (std::thread& o : others) o.join();
+                const auto work = [&](int rank) { solver->run(rank); };
+                teams > 1 ? threads::run_on_new(solver->threads(), work) : threads::run(solver->threads(), work);
                 end(*solver, b);
                 ++ended;
             }
         } catch (const std::bad_alloc&) {
         }
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int i = 1; i < teams; ++i) others.emplace_back(lead);
-    } catch (const std::exception&) {  // no more threads can be started: those that there are do the work
-    }
-    lead();
-    for (std::thread& o : others) o.join();
+    });
     return ended < batch;
 }
 

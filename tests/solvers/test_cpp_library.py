@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -220,3 +221,40 @@ def test_on_a_gpu_nothing_is_said(caplog):
     """The native steps are for a CPU: their absence elsewhere is no loss."""
     assert NavierStokes2D(Grid.square(16), viscosity=1e-2, interval=0.1, device="meta").backend == "torch"
     assert caplog.messages == []
+
+
+# Reports how often PyTorch's threads are asked for by steps of several trajectories, or of one that is large enough.
+LENT = """
+import ctypes, torch
+from solvers import Grid, NavierStokes2D
+from solvers.backends import cpp_library as module
+library, asked = module.load_library(), []
+pytorch = ctypes.CDLL(torch._C.__file__)
+Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+Number = ctypes.CFUNCTYPE(ctypes.c_int)
+def lend(work, data, count, flags):
+    asked.append(count)
+    Work(work)(data)  # nobody comes but the one who asks
+lent = Parallel(lend), Number(lambda: 0)
+for batch, n in ((3, 16), (1, 256)):
+    torch.set_num_threads(1)
+    solver = NavierStokes2D(Grid.square(n), viscosity=1e-2, interval=0.05, backend="native")
+    state = torch.randn(batch, 1, n, n)
+    expected = solver(state)
+    torch.set_num_threads(2)
+    assert torch.equal(solver(state), expected)
+    library.lend_threads(*lent)
+    assert torch.equal(solver(state), expected)
+    library.lend_threads(None, None)
+    assert torch.equal(solver(state), expected)
+    module._lend_threads(library)
+print(*sorted(set(asked)), len(asked) >= 2)
+"""
+
+
+@needs_compiler
+def test_the_threads_are_those_of_pytorch():
+    """Steps are computed on the threads of its OpenMP, on new ones without it, and alone if no other thread comes."""
+    done = subprocess.run([sys.executable, "-c", LENT], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "True"], done.stderr

@@ -5,10 +5,9 @@
 // cells stay in registers. The sums of a cell do not depend on the batch or on the threads.
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <new>
-#include <thread>
 #include <vector>
+#include "threads.h"
 
 namespace {
 
@@ -110,24 +109,17 @@ public:
 };
 
 // Returns whether memory was lacking.
-template <class T, int N> bool compute(const Problem<T>& p, int threads) {
-    const int rows = p.batch * p.height, pieces = threads == 1 ? 1 : std::min(rows, 8 * threads);
+template <class T, int N> bool compute(const Problem<T>& p, int available) {
+    const int rows = p.batch * p.height, pieces = available == 1 ? 1 : std::min(rows, 8 * available);
     std::atomic<int> next{0};  // a thread whose core is busy with another process takes fewer pieces
-    auto work = [&] {
+    threads::run(available, [&](int) {
         try {
             Rows<T, N> of_thread(p);  // before it takes a piece: without memory the others are left to other threads
             for (int i; (i = next++) < pieces;)
                 of_thread.run(long(rows) * i / pieces, long(rows) * (i + 1) / pieces);
         } catch (const std::bad_alloc&) {
         }
-    };
-    std::vector<std::thread> others;
-    try {
-        while (int(others.size()) < threads - 1) others.emplace_back(work);
-    } catch (const std::exception&) {  // no more threads can be started: those that there are do the work
-    }
-    work();
-    for (std::thread& other : others) other.join();
+    });
     return next < pieces;
 }
 
