@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MIN_STATES = 8  # that a solver and an initial state take, in double precision: a lower bound
 DOUBLE_BYTES = 8
+_fitting_networks: set[Hashable] = set()  # that were checked: an experiment is read several times in a process
 
 
 def check_experiment(experiment: Experiment, with_networks: bool) -> None:
@@ -95,8 +96,12 @@ def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool
     # Reading a file must not run code that the file names, unless the user has allowed it.
     may_build = not model.is_user_module or (model.import_path and code_is_allowed())
     if with_networks and may_build:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            check_network(experiment, model.build(experiment.spec, experiment.torch_dtype), model)
+        tables = (model.model_dump_json(), experiment.flow.model_dump_json(), experiment.spec, experiment.torch_dtype)
+        key = (ARCHITECTURES[model.kind], *tables)
+        if model.is_user_module or key not in _fitting_networks:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                check_network(experiment, model.build(experiment.spec, experiment.torch_dtype), model)
+            _fitting_networks.add(key)
     if model.networks > 1 and experiment.train.precision != "full":
         raise ValueError(
             f"networks > 1 needs train.precision = 'full' (got {experiment.train.precision!r}): "
