@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
 from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +25,7 @@ from fluidsurrogate.evaluation.comparison import TRUTH
 from fluidsurrogate.evaluation.equivariance import apply_stepper
 from fluidsurrogate.models.step import VelocityOfVorticity
 from fluidsurrogate.pipeline.forecasts import forecast_all
+from fluidsurrogate.training.trainer import Trainer
 from solvers import D4, Element, StateSpec, act_on_fields
 from solvers.array_types import Inputs
 from solvers.diagnostics import velocity
@@ -27,6 +33,7 @@ from solvers.spectra import cospectrum
 from solvers.symmetry import act_on_inputs
 
 HORIZON = 10  # the number of intervals after which studies compare errors
+Name = TypeVar("Name")
 QUARTER_TURN = next(g for g in D4 if g.name == "rotation 90")
 
 
@@ -34,6 +41,35 @@ def one_thread() -> None:
     """Let a process compute in one thread, and say nothing but errors."""
     torch.set_num_threads(1)
     logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
+
+
+def one_core() -> dict[str, str]:
+    """When and where times were measured, on one core of a CPU."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"one core of an {platform.machine()}, torch {torch.__version__}",
+    }
+
+
+def training_step_seconds(
+    trainers: Mapping[Name, Trainer], rounds: int = 10, clock: Callable[[], float] = time.process_time
+) -> dict[Name, float]:
+    """The seconds of a training step in the mean over a training, measured in turn: medians of steps early and late.
+
+    The last `train.unroll_fraction` of the steps are over several intervals and take longer. The trainers are of no
+    use afterwards.
+    """
+    times: dict[Name, tuple[list[float], list[float]]] = {name: ([], []) for name in trainers}
+    for number, (name, trainer), late in product(range(rounds), trainers.items(), (False, True)):
+        trainer.step = trainer.options.steps - 1 - number if late else number
+        began = clock()
+        trainer._train_step(trainer.batches[trainer.step])
+        times[name][late].append(clock() - began)
+    shares = {name: trainer.options.unroll_fraction for name, trainer in trainers.items()}
+    return {
+        name: (1 - shares[name]) * statistics.median(early) + shares[name] * statistics.median(late)
+        for name, (early, late) in times.items()
+    }
 
 
 def only(data: xr.Dataset, split: str, count: int | None = None) -> xr.Dataset:

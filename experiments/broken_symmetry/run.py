@@ -19,12 +19,10 @@ trajectories and the same turned by 90°, with the forcing. A run that is there 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -45,6 +43,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from study import (
     WithVelocity,
     markdown,
+    one_core,
     one_thread,
     only,
     pack_results,
@@ -136,7 +135,7 @@ def train_and_score(folder: Path, run: Run) -> None:
     write_json(path_of(run), {
         "flow": flow, "trajectories": count, "network": name, "seed": seed, "steps": STEPS,
         "parameters": model.parameters, "cpu_seconds": round(took, 1),
-        "machine": f"one core of an {platform.machine()}, torch {torch.__version__}, {date.today().isoformat()}",
+        "machine": "{machine}, {date}".format(**one_core()),
         "equivariance_error": max(equivariance_error(model, states, D4, inputs).values()),
         "same": scores(model, test), "turned": scores(model, turned(test, spec)),
     })  # fmt: skip

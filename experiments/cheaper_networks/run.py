@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from itertools import product
 from pathlib import Path
 
@@ -33,7 +30,7 @@ from fluidsurrogate.training.train import prepare_training
 from fluidsurrogate.training.windows import InMemoryTrajectories
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import one_thread, pack_results, read_result, slug, spread, write_report
+from study import one_core, one_thread, pack_results, read_result, slug, spread, training_step_seconds, write_report
 
 HERE = Path(__file__).parent
 FLOWS = {"decaying": HERE.parent / "demo.toml", "forced": HERE / "forced.toml"}
@@ -113,13 +110,7 @@ def calibrate(runs: Path) -> None:
         data = fs.generate(experiment, runs / "decaying-0").load()
         train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
         trainers[name] = prepare_training(experiment, "network", train, valid, {})
-    training: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in MODELS}
-    for _, name, unroll in product(range(10), MODELS, (1, 3)):
-        trainer = trainers[name]
-        trainer.step = 0 if unroll == 1 else 999  # the last fifth of the steps is over three intervals
-        began = time.perf_counter()
-        trainer._train_step(trainer.batches[trainer.step])
-        training[name][unroll].append(time.perf_counter() - began)
+    training = training_step_seconds(trainers)
     forecasting: dict[str, list[float]] = {name: [] for name in MODELS}
     states = torch.randn(16, 1, 32, 32)
     with torch.no_grad():
@@ -128,10 +119,8 @@ def calibrate(runs: Path) -> None:
             began = time.perf_counter()
             trainers[name].surrogate.advance(carries[name])
             forecasting[name].append(time.perf_counter() - began)
-    write_json(HERE / "times.json", {
-        "date": date.today().isoformat(), "machine": f"one core of an {platform.machine()}, torch {torch.__version__}",
-        "training_step_ms": {name: round(1e3 * (0.8 * statistics.median(t[1]) + 0.2 * statistics.median(t[3])), 2)
-                             for name, t in training.items()},
+    write_json(HERE / "times.json", one_core() | {
+        "training_step_ms": {name: round(1e3 * seconds, 2) for name, seconds in training.items()},
         "forecast_step_ms": {name: round(1e3 * min(t), 2) for name, t in forecasting.items()},
     })  # fmt: skip
 

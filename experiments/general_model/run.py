@@ -17,12 +17,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import platform
-import statistics
 import sys
 import tempfile
-import time
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,7 +36,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "pretrained"))
 sys.path.append(str(HERE.parent))
 import run as pretraining  # noqa: E402  experiments/pretrained/run.py
-from study import pack_results, read_result, spread, write_report  # noqa: E402
+from study import one_core, pack_results, read_result, spread, training_step_seconds, write_report  # noqa: E402
 
 RUNS = Path("runs/general_model")
 GENERAL = fs.Experiment.read(HERE.parent / "pretrained" / "general-2d.toml")
@@ -163,18 +159,8 @@ def calibrate() -> None:
         dataset = general if way == "fine-tuned" else own
         train, valid = (InMemoryTrajectories.from_dataset(dataset, split, experiment) for split in ("train", "valid"))
         trainers[network, way] = prepare_training(experiment, "network", train, valid, {})
-    times: dict[tuple[str, str], dict[int, list[float]]] = {key: {1: [], 3: []} for key in trainers}
-    for number, key, unroll in product(range(10), trainers, (1, 3)):
-        trainer = trainers[key]
-        trainer.step = number if unroll == 1 else 990 + number  # the last fifth of the steps is over three intervals
-        began = time.process_time()
-        trainer._train_step(trainer.batches[trainer.step])
-        times[key][unroll].append(time.process_time() - began)
-    write_json(HERE / "times.json", {
-        "date": date.today().isoformat(), "machine": f"one core of an {platform.machine()}, torch {torch.__version__}",
-        "training_step_ms": {f"{network}, {way}": round(1e3 * (0.8 * statistics.median(t[1])
-                             + 0.2 * statistics.median(t[3])), 2) for (network, way), t in times.items()},
-    })  # fmt: skip
+    ms = {", ".join(way): round(1e3 * seconds, 2) for way, seconds in training_step_seconds(trainers).items()}
+    write_json(HERE / "times.json", one_core() | {"training_step_ms": ms})
 
 
 def steps_of(times: dict[str, Any], network: str, way: str) -> int:

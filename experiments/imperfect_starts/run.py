@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import statistics
 import sys
 import time
-from datetime import date
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -40,7 +38,7 @@ from fluidsurrogate.simulation.rollout import rollout
 from solvers import D4, act_on_fields
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, one_thread, only, slug, spread, write_report
+from study import markdown, one_core, one_thread, only, slug, spread, write_report
 
 HERE = Path(__file__).parent
 CASES = ("noise-10", "noise-30", "sparse", "viscosity")
@@ -189,8 +187,7 @@ def measure(runs: Path, overrides: list[str], repeats: int) -> dict[str, Any]:
                 study.forecast(estimator(seen), LEADS[-1])
             took[name].append(time.perf_counter() - began)
         found[case] = {name: round(1e3 * statistics.median(each[2:]), 2) for name, each in took.items()}
-    machine = f"one core of an {platform.machine()}, torch {torch.__version__}"
-    return {"date": date.today().isoformat(), "machine": machine, "ms": found}
+    return one_core() | {"ms": found}
 
 
 # -- tables and figure

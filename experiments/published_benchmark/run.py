@@ -41,7 +41,7 @@ from fluidsurrogate.training.windows import InMemoryTrajectories
 from solvers import Stepper
 
 sys.path.append(str(Path(__file__).parents[1]))
-from study import markdown, one_thread, only, slug, write_report
+from study import markdown, one_thread, only, slug, training_step_seconds, write_report
 
 HERE = Path(__file__).parent
 STEPS, BATCH = 10, 16
@@ -105,13 +105,8 @@ def seconds_of_gpu() -> float:
 def steps_for(experiment: fs.Experiment, data: xr.Dataset, seconds: float, clock: Callable[[], float]) -> int:
     """How many training steps take so long."""
     train, valid = (InMemoryTrajectories.from_dataset(data, split, experiment) for split in ("train", "valid"))
-    trainer, times = prepare_training(experiment, "network", train, valid, {}), {1: [], 2: []}
-    for repeat, intervals in product(range(5), (1, 2)):
-        trainer.step = 0 if intervals == 1 else experiment.train.steps - 1  # the last steps are over two intervals
-        began = clock()
-        trainer._train_step(trainer.batches[repeat])
-        times[intervals].append(clock() - began)
-    return max(1, int(seconds / (0.7 * statistics.median(times[1]) + 0.3 * statistics.median(times[2]))))
+    trainers = {"network": prepare_training(experiment, "network", train, valid, {})}
+    return max(1, int(seconds / training_step_seconds(trainers, rounds=5, clock=clock)["network"]))
 
 
 def run(setting: str, runs: Path, results: Path, seeds: int) -> None:

@@ -30,13 +30,10 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -61,6 +58,7 @@ from study import (
     HORIZON,
     error_by_wavenumber,
     markdown,
+    one_core,
     one_thread,
     only,
     pack_results,
@@ -71,6 +69,7 @@ from study import (
     solver_scores,
     spread,
     tenth,
+    training_step_seconds,
     turned,
     velocity_scale,
     write_report,
@@ -181,21 +180,10 @@ def calibrate(runs_folder: Path, before: dict[str, Any]) -> None:
     data = dataset(runs_folder, "isotropic", 0)
     seen = xr.concat([only(data, "train", 8), only(data, "valid")], "trajectory", data_vars="minimal")
     trainers = {name: trainer_of(experiment_of("isotropic", 8, name, 0, 1000), name, seen, 0) for name in names}
-    times: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in names}
-    for _, name, unroll in product(range(12), names, (1, 3)):
-        trainer = trainers[name]
-        trainer.step = 0 if unroll == 1 else 999  # the last fifth of the steps is over three intervals
-        began = time.process_time()
-        trainer._train_step(trainer.batches[trainer.step])
-        times[name][unroll].append(time.process_time() - began)
-    measured = {
-        name: 1e3 * (0.8 * statistics.median(t[1]) + 0.2 * statistics.median(t[3])) for name, t in times.items()
-    }
+    measured = {name: 1e3 * seconds for name, seconds in training_step_seconds(trainers).items()}
     scale = known.get("gcnn", measured["gcnn"]) / measured["gcnn"]
-    about = before or {"date": date.today().isoformat(),
-                       "machine": f"one core of an {platform.machine()}, torch {torch.__version__}"}  # fmt: skip
     found = {name: known.get(name, round(scale * measured.get(name, math.nan), 2)) for name in MODELS}
-    write_json(HERE / "times.json", about | {"training_step_ms": found})
+    write_json(HERE / "times.json", (before or one_core()) | {"training_step_ms": found})
 
 
 # -- tables and figures
