@@ -239,8 +239,8 @@ def table(r: dict) -> str:
     lines = [
         "# How far can a forecast be trusted, and does the model know?",
         "",
-        "Written by `python experiments/horizon/run.py`. The demo's `gcnn-d4`, calibrated on "
-        f"{r['starts']} fresh starts, tested on {r['tests']} others; {MEMBERS} members, the unperturbed one among "
+        "Written by `python experiments/horizon/run.py`. The demo's `gcnn-d4`, trained for 1,000 steps and calibrated "
+        f"on {r['starts']} fresh starts, tested on {r['tests']} others; {MEMBERS} members, the unperturbed one among "
         "them. Errors are relative to the rms of the truth; a lead is an interval of 0.25.",
         "",
         "| lead | " + " | ".join(map(str, SHOWN)) + " |",

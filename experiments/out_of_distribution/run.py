@@ -1,6 +1,6 @@
 """What are forecasts worth out of distribution, and do their error bounds notice?
 
-    python experiments/out_of_distribution/run.py           # results/*.json, results.md, results.png: ten minutes
+    python experiments/out_of_distribution/run.py           # results/*.json, results.md, results.png: 25 minutes
     python experiments/out_of_distribution/run.py --table   # results.md and results.png from what is there
 
 Two networks learn decaying turbulence (base.toml): `fixed` at the viscosity 8e-3, `conditioned` at viscosities from

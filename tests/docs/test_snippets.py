@@ -96,7 +96,7 @@ def test_commands_are_right(page):
         elif program == "python":
             assert (ROOT / arguments[0]).is_file() or arguments[:1] == ["-m"], words
         else:
-            assert program in ("pip", "git", "cd", "pytest"), words
+            assert program in ("pip", "git", "cd", "pytest", "source"), words
             named = [extra for word in arguments for extra in re.findall(r"\[([\w,]+)\]", word)]
             assert {name for extra in named for name in extra.split(",")} <= set(extras), words
 
