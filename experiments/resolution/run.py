@@ -1,46 +1,61 @@
-"""Is the truth of every committed experiment resolved? The solver on n cells against the solver on 2n.
+"""Is the truth of every committed experiment in the plane resolved? The solver on n cells against the solver on 2n.
 
-    python experiments/resolution/run.py [EXPERIMENT.toml ...]      # results/*.json, results.md
+    python experiments/resolution/run.py [EXPERIMENT.toml ...]      # results.json, results.md
 
 Both start from the state on n cells after the spin-up, with the same inputs and kicks, as `fluidsurrogate generate`
-does for one interval; here they go on to the end of the run, and for as many test trajectories as the experiment lists
-values of a parameter. Errors are the root mean square of the difference, seen on n cells, over that of the field, the
-largest over the fields. Where the flow is chaotic the two end in different states: then their statistics must agree,
-the means over the run of energy and enstrophy. A trajectory that is there is not computed again.
+does for one interval; here they go on to the end of the run, and for as many test trajectories as the experiment
+lists values of a parameter. Where the viscosity is drawn from a range, it is the test trajectory with the least.
+Errors are the root mean square of the difference, seen on n cells, over that of the field, the largest over the
+fields. Where the flow is chaotic the two end in different states: then their statistics must agree, the means over
+the run of energy and enstrophy. A trajectory that is there is not computed again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import sys
 from pathlib import Path
 
 import torch
 
 from fluidsurrogate.config.experiment import Experiment
 from fluidsurrogate.config.stage_configs import GridConfig
-from fluidsurrogate.core.files import read_json, write_json, write_text
+from fluidsurrogate.core.files import write_json
 from fluidsurrogate.simulation.resolution import RESOLVED, ResolutionSample
 from fluidsurrogate.simulation.splits import SPLITS
 from fluidsurrogate.simulation.trajectory_blocks import spin_up, stack_inputs
 from solvers import Resampled
 from solvers.spectra import enstrophy, kinetic_energy
 
+sys.path.append(str(Path(__file__).parents[1]))
+from study import one_thread, pack_results, read_result, write_report
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-FILES = [
-    ROOT / "demo.toml",
-    *sorted((ROOT / "flows").glob("*.toml")),
-    ROOT / "stability" / "forced.toml",
-    ROOT / "hybrid" / "hybrid.toml",
-]
+RESULTS = HERE / "results"
+FILES = sorted(ROOT.rglob("*.toml"), key=lambda path: (len(path.relative_to(ROOT).parts) > 1, path))
 CHAOTIC = 10.0  # a final error of more than so many times the limit: no single state can be compared
 
 
-def trajectories(experiment: Experiment) -> int:
-    """As many as the longest list of values that a parameter of the flow has."""
-    return max((len(v) for v in experiment.flow.varying_parameters().values() if isinstance(v, list)), default=1)
+def in_the_plane(path: Path) -> bool:
+    """Whether an experiment simulates a two-dimensional flow of its own."""
+    experiment = Experiment.read(path)
+    return len(experiment.grid.build().n) == 2 and experiment.flow.kind != "given"
+
+
+def trajectories(experiment: Experiment) -> list[int]:
+    """The test trajectories to follow: one for each value that a parameter lists; of a range, the least viscosity."""
+    varying = experiment.flow.varying_parameters()
+    if "viscosity" in varying and not isinstance(varying["viscosity"], list):
+        numbers = range(experiment.data.test)
+        return [min(numbers, key=lambda number: experiment.flows("test", [number])[0].viscosity)]
+    return list(range(max((len(v) for v in varying.values() if isinstance(v, list)), default=1)))
+
+
+def path_of(path: Path, number: int) -> Path:
+    """Where the result of a trajectory is stored."""
+    return RESULTS / f"{'-'.join(path.with_suffix('').relative_to(ROOT).parts)}-{number}.json"
 
 
 @torch.no_grad()
@@ -78,10 +93,10 @@ def table() -> str:
     head = ["experiment", "cells", "stored", "test trajectory, ν", "after 1 interval", "at the end", "intervals",
             "energy, n / 2n", "enstrophy, n / 2n", "k_max η", "last shells"]  # fmt: skip
     lines, worst = [head, ["---"] * len(head)], []
-    for path in FILES:
+    for path in filter(in_the_plane, FILES):
         experiment = Experiment.read(path)
-        for number in range(trajectories(experiment)):
-            found = read_json(HERE / "results" / f"{experiment.name}-{number}.json")
+        for number in trajectories(experiment):
+            found = read_result(path_of(path, number))
             if found is None:
                 continue
             n, stored = ("×".join(map(str, g.n)) for g in (experiment.grid.build(), experiment.spec.grid))
@@ -102,26 +117,23 @@ def main() -> None:
     """Follow what is not there yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="*", type=Path, help="default: every committed experiment")
-    logging.getLogger("fluidsurrogate").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    for path in parser.parse_args().experiments or FILES:
+    one_thread()
+    for path in parser.parse_args().experiments or filter(in_the_plane, FILES):
         experiment = Experiment.read(path)
         tree = experiment.tree()
         provenance = {key: tree[key] for key in ("seed", "dtype", "grid", "flow", "solver")}
         provenance |= {"interval": experiment.data.interval, "steps": experiment.data.intervals_in(SPLITS[-1])}
-        for number in range(trajectories(experiment)):
-            to = HERE / "results" / f"{experiment.name}-{number}.json"
-            if (read_json(to) or {}).get("provenance") == provenance:
+        for number in trajectories(experiment):
+            to = path_of(path.resolve(), number)
+            if (read_result(to) or {}).get("provenance") == provenance:
                 continue
             found = follow(experiment, number)
             write_json(to, {**found, "provenance": json.loads(json.dumps(provenance))})
             said = f"{found['first']:.2e} after 1, {found['last']:.2e} after {found['steps']}"
-            print(f"{experiment.name} {number}: {said}", flush=True)
-    intro = "\n".join(__doc__.strip().splitlines()[4:])
-    write_text(
-        HERE / "results.md",
-        f"# Is the truth resolved?\n\nWritten by `python experiments/resolution/run.py`. {intro}\n\n{table()}\n",
-    )
+            print(f"{path} {number}: {said}", flush=True)
+    pack_results(RESULTS)
+    about = "Written by `python experiments/resolution/run.py`. " + "\n".join(__doc__.strip().splitlines()[4:])
+    write_report(HERE / "results.md", "Is the truth resolved?", about, table())
 
 
 if __name__ == "__main__":
