@@ -174,8 +174,9 @@ def _generate_block(number: int, store: BlockStore, experiment: Experiment, mach
     with torch.no_grad(), fixed_threads(experiment.data.threads):
         part = stored_dataset(experiment, solver, run)
     if block.is_sampled:
-        inputs = stack_inputs(experiment.flows("test", [0]), solver)
-        about["resolution"] = asdict(measure_resolution(experiment, run.sample(solver), inputs))
+        sample = run.sample(solver)
+        inputs = stack_inputs(experiment.flows("test", [sample.number]), solver)
+        about["resolution"] = asdict(measure_resolution(experiment, sample, inputs))
     part = part.drop_vars([name for name in part.variables if "trajectory" not in part[name].dims])
     part = part.drop_vars(list(part.coords))
     store.write(part, {"trajectory": slice(block.offset, block.offset + block.count)})

@@ -133,7 +133,7 @@ def measure_and_check_resolution(experiment: Experiment, solver: NavierStokes, s
     solver : NavierStokes
         Its classical solver.
     sample : ResolutionSample
-        Test trajectory 0 at full resolution.
+        A test trajectory at full resolution.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def measure_and_check_resolution(experiment: Experiment, solver: NavierStokes, s
     UsageError
         If the data are less well resolved than the experiment asks for.
     """
-    resolution = measure_resolution(experiment, sample, stack_inputs(experiment.flows("test", [0]), solver))
+    resolution = measure_resolution(experiment, sample, stack_inputs(experiment.flows("test", [sample.number]), solver))
     report_resolution(experiment, resolution)
     return resolution
 

@@ -49,7 +49,7 @@ class Block:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the block holds test trajectory 0, on which the resolution is measured whatever `data.train` is."""
+        """Whether the block is the first for testing, on which the resolution is measured whatever `data.train` is."""
         return self.split == "test" and self.first == 0
 
 
@@ -114,7 +114,7 @@ class SimulatedBlock:
     inputs : dict of str to Tensor
         The inputs of the solver by name.
     inner_steps : sequence of tuple of int
-        The inner steps of each trajectory, for every interval.
+        For every interval, the number of inner steps of each trajectory.
     forcing_input : sequence of Tensor
         The energy (m² s⁻²) and enstrophy (s⁻²) that the stochastic forcing fed into each trajectory, for every
         interval, shape (trajectory, 2). Empty without stochastic forcing.
@@ -131,7 +131,7 @@ class SimulatedBlock:
     smallest_inner_step: float
 
     def sample(self, solver: NavierStokes) -> ResolutionSample:
-        """Return the first trajectory as a sample to measure the resolution on.
+        """Return the trajectory with the least viscosity, or the first such one, to measure the resolution on.
 
         Parameters
         ----------
@@ -143,8 +143,10 @@ class SimulatedBlock:
         ResolutionSample
             The sample.
         """
-        first_steps = self.inner_steps[0][0] * solver.step_control.parts
-        return ResolutionSample.from_states(self.states[0], solver, self.flows[0].viscosity, first_steps)
+        i = min(range(self.block.count), key=lambda i: self.flows[i].viscosity)
+        first_steps = self.inner_steps[0][i] * solver.step_control.parts
+        number = self.block.first + i
+        return ResolutionSample.from_states(self.states[i], solver, self.flows[i].viscosity, first_steps, number)
 
 
 def simulate(experiment: Experiment, solver: NavierStokes, block: Block) -> SimulatedBlock:
