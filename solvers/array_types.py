@@ -1,7 +1,7 @@
 """Array types shared by the solvers: jaxtyping annotations that name each axis, and plain pairs and mappings.
 
 Arrays are indexed (batch, component, y, x), or (batch, component, z, y, x) in three dimensions: `*space` stands for
-either. Coordinates grow with their index. Under the tests beartype checks every annotation.
+either. Coordinates grow with their index. Under the tests beartype checks every annotation with an array.
 """
 
 from __future__ import annotations

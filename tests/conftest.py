@@ -2,44 +2,15 @@
 
 import gc
 import os
-import re
 import shutil
 import zlib
 from pathlib import Path
-from typing import get_args
 
 gc.disable()  # imports and collection make millions of objects that stay: `pytest_collection_finish` sets them aside
 
-import jaxtyping  # noqa: E402
+import shape_checks  # noqa: E402
 
-# An int is a float, as everywhere in typed Python.
-CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-jaxtyping.install_import_hook(["solvers", "fluidsurrogate"], CHECKER)
-check_annotations = jaxtyping.jaxtyped
-
-
-def has_array(annotation, names):
-    """Return whether an annotation, with these names around it, has the shape of an array."""
-    if isinstance(annotation, str):
-        return any(has_array(names.get(word), names) for word in re.findall(r"\w+", annotation))
-    module = getattr(annotation, "__module__", None)
-    return module == "jaxtyping" or any(has_array(part, names) for part in get_args(annotation))
-
-
-def check_shapes(*, typechecker):
-    """Check the annotations of a function if one of them has an array: mypy knows the others, and calls are many."""
-
-    def decorate(checked):
-        annotations = getattr(checked, "__annotations__", {}).values()
-        names = getattr(checked, "__globals__", None)
-        if names is not None and not any(has_array(annotation, names) for annotation in annotations):
-            return checked
-        return check_annotations(checked, typechecker=typechecker)
-
-    return decorate
-
-
-jaxtyping.jaxtyped = check_shapes
+shape_checks.install()
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

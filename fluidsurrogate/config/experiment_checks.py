@@ -98,10 +98,11 @@ def _check_model(experiment: Experiment, model: ModelConfig, with_networks: bool
     if with_networks and may_build:
         tables = (model.model_dump_json(), experiment.flow.model_dump_json(), experiment.spec, experiment.torch_dtype)
         key = (ARCHITECTURES[model.kind], *tables)
-        if model.is_user_module or key not in _fitting_networks:
+        if key not in _fitting_networks:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 check_network(experiment, model.build(experiment.spec, experiment.torch_dtype), model)
-            _fitting_networks.add(key)
+            if not model.is_user_module:  # the file that it names may change
+                _fitting_networks.add(key)
     if model.networks > 1 and experiment.train.precision != "full":
         raise ValueError(
             f"networks > 1 needs train.precision = 'full' (got {experiment.train.precision!r}): "

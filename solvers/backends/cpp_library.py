@@ -83,9 +83,7 @@ def compiled_library(source: Path) -> ctypes.CDLL | str:
         compiler = shlex.split(named) or ["g++"]
         # The predefined macros tell versions of the compiler and processors apart.
         macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", "-"])
-        headers = b"".join(
-            path.read_bytes() for folder in (source.parent, FOLDER) for path in sorted(folder.glob("*.h"))
-        )
+        headers = b"".join(path.read_bytes() for path in sorted({*source.parent.glob("*.h"), *FOLDER.glob("*.h")}))
         key = _hash(source.read_bytes() + headers + macros + " ".join(FLAGS).encode())
         folder = found = None
         try:

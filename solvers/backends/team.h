@@ -106,10 +106,10 @@ public:
     }
 };
 
-// Computes the trajectories of a batch on the available threads, at most `most` of them for one trajectory. `make()` returns a
-// solver, `start(solver, b, threads)` gives it a trajectory, `end(solver, b)` takes the result; the solver's `run(rank)`
-// is what a thread does. Without memory or threads for all of it, fewer do the work. Returns 0, or 1 if there was no
-// memory at all.
+// Computes the trajectories of a batch on the available threads, at most `most` of them for one trajectory. `make()`
+// returns a solver, `start(solver, b, threads)` gives it a trajectory, `end(solver, b)` takes the result; the solver's
+// `run(rank)` is what a thread does. Without memory or threads for all of it, fewer do the work. Returns 0, or 1 if
+// there was no memory at all.
 template <class Make, class Start, class End>
 int run(int batch, int available, int most, const Make& make, const Start& start, const End& end) {
     const int teams = std::max(1, std::min(available, batch));

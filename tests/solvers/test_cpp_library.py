@@ -254,6 +254,26 @@ print(*sorted(set(asked)), len(asked) >= 2)
 
 
 @needs_compiler
+def test_a_library_that_is_loaded_is_lent_threads(calls, monkeypatch):
+    lent = []
+    monkeypatch.setattr(module, "_lend_threads", lent.append)
+    assert [again(), again()] == lent  # compiled, and from the cache
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel"), reason="PyTorch has another OpenMP")
+def test_what_is_lent_are_the_functions_of_pytorch():
+    class Library:
+        def lend_threads(self, *functions):
+            self.lent = [function.value for function in functions]
+
+    module._lend_threads(library := Library())
+    pytorch = ctypes.CDLL(torch._C.__file__)
+    functions = pytorch.GOMP_parallel, pytorch.omp_get_thread_num
+    assert library.lent == [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+    module._lend_threads(object())  # which needs no threads
+
+
+@needs_compiler
 def test_the_threads_are_those_of_pytorch():
     """Steps are computed on the threads of its OpenMP, on new ones without it, and alone if no other thread comes."""
     done = subprocess.run([sys.executable, "-c", LENT], capture_output=True, text=True, check=False)
